@@ -1,0 +1,182 @@
+//! Words in shared memory.
+//!
+//! I1. Every store to a shared word passes [`hook::step`] first, so a test can stop a process
+//!     between any two of them.
+//! I2. Algorithms are written against [`Atomic64`], so that the very same code runs on shared
+//!     memory and inside a model checker.
+
+use crate::hook;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// A 64-bit atomic: a word in shared memory, or its double in a model checker.
+pub trait Atomic64 {
+    /// Reads the word.
+    fn load(&self, order: Ordering) -> u64;
+    /// Writes the word.
+    fn store(&self, value: u64, order: Ordering);
+    /// Writes `new` if the word is `current`; otherwise returns what it is.
+    ///
+    /// # Errors
+    /// The value found, when it was not `current`.
+    fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64>;
+    /// Sets the bits of `mask`; returns the word as it was.
+    fn fetch_or(&self, mask: u64, order: Ordering) -> u64;
+    /// Keeps only the bits of `mask`; returns the word as it was.
+    fn fetch_and(&self, mask: u64, order: Ordering) -> u64;
+}
+
+/// A 64-bit word in shared memory.
+///
+/// ```
+/// use mainstay_shm::{Atomic64, Shared64};
+/// use std::sync::atomic::Ordering::Relaxed;
+/// let word = Shared64::new(1);
+/// assert_eq!(word.fetch_or(2, Relaxed), 1);
+/// assert_eq!(word.load(Relaxed), 3);
+/// ```
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Shared64(AtomicU64);
+
+impl Shared64 {
+    /// A word outside of any mapping, for tests and models.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(AtomicU64::new(value))
+    }
+
+    /// Adds one; returns the word as it was.
+    #[inline]
+    #[track_caller]
+    pub fn increment(&self, order: Ordering) -> u64 {
+        hook::step();
+        self.0.fetch_add(1, order)
+    }
+}
+
+impl Atomic64 for Shared64 {
+    #[inline(always)]
+    fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn store(&self, value: u64, order: Ordering) {
+        hook::step();
+        self.0.store(value, order);
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        hook::step();
+        self.0.compare_exchange(current, new, success, failure)
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn fetch_or(&self, mask: u64, order: Ordering) -> u64 {
+        hook::step();
+        self.0.fetch_or(mask, order)
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn fetch_and(&self, mask: u64, order: Ordering) -> u64 {
+        hook::step();
+        self.0.fetch_and(mask, order)
+    }
+}
+
+/// A 32-bit word in shared memory; also what a futex waits on.
+///
+/// ```
+/// use mainstay_shm::Shared32;
+/// use std::sync::atomic::Ordering::Relaxed;
+/// let word = Shared32::new(1);
+/// word.store(2, Relaxed);
+/// assert_eq!(word.load(Relaxed), 2);
+/// ```
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Shared32(AtomicU32);
+
+impl Shared32 {
+    /// A word outside of any mapping, for tests.
+    #[must_use]
+    pub const fn new(value: u32) -> Self {
+        Self(AtomicU32::new(value))
+    }
+
+    /// Reads the word.
+    #[inline(always)]
+    pub fn load(&self, order: Ordering) -> u32 {
+        self.0.load(order)
+    }
+
+    /// Writes the word.
+    #[inline(always)]
+    #[track_caller]
+    pub fn store(&self, value: u32, order: Ordering) {
+        hook::step();
+        self.0.store(value, order);
+    }
+
+    /// Adds one, round the end; returns the word as it was.
+    #[inline(always)]
+    #[track_caller]
+    pub fn increment(&self, order: Ordering) -> u32 {
+        hook::step();
+        self.0.fetch_add(1, order)
+    }
+
+    pub(crate) fn raw(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// A byte in shared memory that is only displayed, never decided on: its stores pass no hook.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Shared8(AtomicU8);
+
+impl Shared8 {
+    /// Reads the byte.
+    #[inline(always)]
+    pub fn load(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Writes the byte.
+    #[inline(always)]
+    pub fn store(&self, value: u8) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A type that may be laid over shared memory.
+///
+/// # Safety
+/// Every byte of the type belongs to one of the `Shared*` words of this module, so that any bit
+/// pattern is a value and other processes may change it at any time; it has no `Drop`.
+pub unsafe trait SharedLayout: Sized {}
+
+// SAFETY: one shared word, any bit pattern is a value.
+unsafe impl SharedLayout for Shared64 {}
+// SAFETY: as above.
+unsafe impl SharedLayout for Shared32 {}
+// SAFETY: as above.
+unsafe impl SharedLayout for Shared8 {}

@@ -1,0 +1,214 @@
+//! Copies to and from memory that another process may be writing.
+//!
+//! A plain `memcpy` from such memory is a data race in the language's terms. These functions are
+//! not: on x86-64 the bytes are moved by assembly, which the compiler must treat as opaque and the
+//! machine performs as single-copy-atomic pieces; elsewhere (and under Miri) by relaxed atomics.
+//! What arrives may still be a mix of old and new bytes: telling that is the caller's business
+//! (a version word before and after, a checksum).
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Copies `len` bytes out of shared memory.
+///
+/// # Safety
+/// `src..src + len` is mapped and readable, `dst..dst + len` is writable and the caller's own, and
+/// the two do not overlap.
+#[inline]
+pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's promise is exactly what the assembly needs.
+    unsafe {
+        asm_copy(src, dst, len);
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    // SAFETY: as above; each access is inside of the two ranges.
+    unsafe {
+        let mut at = 0;
+        while at < len {
+            if len - at >= 8 && src.add(at).addr().is_multiple_of(8) {
+                let word = (*src.add(at).cast::<AtomicU64>()).load(Ordering::Relaxed);
+                dst.add(at).cast::<u64>().write_unaligned(word);
+                at += 8;
+            } else {
+                dst.add(at).write((*src.add(at).cast::<AtomicU8>()).load(Ordering::Relaxed));
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Copies `len` bytes into shared memory.
+///
+/// # Safety
+/// `dst..dst + len` is mapped and writable, `src..src + len` is readable and the caller's own, and
+/// the two do not overlap.
+#[inline]
+pub unsafe fn store(src: *const u8, dst: *mut u8, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's promise is exactly what the assembly needs.
+    unsafe {
+        asm_copy(src, dst, len);
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    // SAFETY: as above; each access is inside of the two ranges.
+    unsafe {
+        let mut at = 0;
+        while at < len {
+            if len - at >= 8 && dst.add(at).addr().is_multiple_of(8) {
+                let word = src.add(at).cast::<u64>().read_unaligned();
+                (*dst.add(at).cast::<AtomicU64>()).store(word, Ordering::Relaxed);
+                at += 8;
+            } else {
+                (*dst.add(at).cast::<AtomicU8>()).store(src.add(at).read(), Ordering::Relaxed);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Clears `len` bytes of shared memory, in pieces of 64 bytes.
+///
+/// # Safety
+/// `dst..dst + len` is mapped and writable, `dst` is a multiple of 64, `len` is a multiple of 64.
+#[inline]
+pub unsafe fn zero(dst: *mut u8, len: usize) {
+    debug_assert!(dst.addr().is_multiple_of(64) && len.is_multiple_of(64));
+    // A call of memset costs 5 to 10 ns, which small blocks would notice.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's promise covers every byte that is stored to; the flags and registers
+    // that the assembly changes are declared.
+    unsafe {
+        if len <= ZERO_INLINE_MAX {
+            let mut at = 0;
+            while at < len {
+                core::arch::asm!(
+                    "movaps xmmword ptr [{dst}], {zero}",
+                    "movaps xmmword ptr [{dst} + 16], {zero}",
+                    "movaps xmmword ptr [{dst} + 32], {zero}",
+                    "movaps xmmword ptr [{dst} + 48], {zero}",
+                    dst = in(reg) dst.add(at),
+                    zero = in(xmm_reg) core::arch::x86_64::_mm_setzero_si128(),
+                    options(nostack, preserves_flags),
+                );
+                at += 64;
+            }
+        } else {
+            core::arch::asm!(
+                "rep stosb",
+                inout("rcx") len => _,
+                inout("rdi") dst => _,
+                in("al") 0_u8,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    // SAFETY: as above.
+    unsafe {
+        let mut at = 0;
+        while at < len {
+            (*dst.add(at).cast::<AtomicU64>()).store(0, Ordering::Relaxed);
+            at += 8;
+        }
+    }
+}
+
+/// Up to this size 16-byte stores beat `rep stosb`, whose start-up costs some 30 cycles.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const ZERO_INLINE_MAX: usize = 1_024;
+
+/// Up to this size a loop of 16-byte moves beats `rep movsb`.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const COPY_LOOP_MAX: usize = 1_024;
+
+/// # Safety
+/// Both ranges are valid for the access and do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn asm_copy(src: *const u8, dst: *mut u8, len: usize) {
+    // SAFETY: the loops below touch `len` bytes of each range and nothing else; the flags and
+    // registers that the assembly changes are declared.
+    unsafe {
+        let mut at = 0;
+        if len > COPY_LOOP_MAX {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") src => _,
+                inout("rdi") dst => _,
+                options(nostack, preserves_flags),
+            );
+            return;
+        }
+        while len - at >= 16 {
+            core::arch::asm!(
+                "movups {t}, xmmword ptr [{src}]",
+                "movups xmmword ptr [{dst}], {t}",
+                src = in(reg) src.add(at),
+                dst = in(reg) dst.add(at),
+                t = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+            at += 16;
+        }
+        if len - at >= 8 {
+            core::arch::asm!(
+                "mov {t}, qword ptr [{src}]",
+                "mov qword ptr [{dst}], {t}",
+                src = in(reg) src.add(at),
+                dst = in(reg) dst.add(at),
+                t = out(reg) _,
+                options(nostack, preserves_flags),
+            );
+            at += 8;
+        }
+        while at < len {
+            core::arch::asm!(
+                "mov {t}, byte ptr [{src}]",
+                "mov byte ptr [{dst}], {t}",
+                src = in(reg) src.add(at),
+                dst = in(reg) dst.add(at),
+                t = out(reg_byte) _,
+                options(nostack, preserves_flags),
+            );
+            at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_and_alignment_arrives_whole_and_touches_nothing_else() {
+        let source: Vec<u8> = (0..2_100_u32).map(|i| (i % 251) as u8 + 1).collect();
+        for len in (0..200).chain([1_023, 1_024, 1_025, 2_047, 2_048]) {
+            for shift in 0..9 {
+                let mut target = vec![0; len + 32];
+                // SAFETY: `source` has 2,100 bytes, `target` has len + 32, shift is under 9.
+                unsafe { load(source.as_ptr().add(shift), target.as_mut_ptr().add(16), len) };
+                assert_eq!(target[16..16 + len], source[shift..shift + len]);
+                // SAFETY: as above.
+                unsafe { store(source.as_ptr(), target.as_mut_ptr().add(shift), len) };
+                assert_eq!(target[shift..shift + len], source[..len]);
+                assert!(target[len + 16.max(shift)..].iter().all(|b| *b == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn zeroing_clears_exactly_the_range() {
+        #[repr(align(64))]
+        struct Aligned([u8; 4_096]);
+        for len in [64, 128, 1_024, 1_088, 2_048] {
+            let mut memory = Box::new(Aligned([7; 4_096]));
+            // SAFETY: 64 + len is within 4,096; the array is aligned to 64.
+            unsafe { zero(memory.0.as_mut_ptr().add(64), len) };
+            assert!(memory.0[..64].iter().all(|b| *b == 7));
+            assert!(memory.0[64..64 + len].iter().all(|b| *b == 0));
+            assert!(memory.0[64 + len..].iter().all(|b| *b == 7));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Telling a child made by fork from its parent, and keeping descriptions out of it.
+//!
+//! I1. [`epoch`] differs between a process and any child it forked, at once and without a system
+//!     call: one word on a page that the kernel wipes in the child.
+//! I2. While a [`Hold`] lives, no thread of this process can fork: so a description that carries a
+//!     lease for a moment cannot leak into a child, which would keep the lease alive after us.
+
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+use std::{
+    cell::UnsafeCell,
+    ptr,
+    sync::{
+        Once,
+        atomic::{AtomicPtr, AtomicU64, Ordering},
+    },
+};
+
+/// The word on the wiped page; null until first used.
+static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+/// The last epoch given out; a child inherits a copy and counts on.
+static LAST: AtomicU64 = AtomicU64::new(0);
+static START: Once = Once::new();
+
+/// A number that is different in a child made by fork. Compare it with the one remembered.
+///
+/// ```
+/// assert_eq!(mainstay_shm::fork::epoch(), mainstay_shm::fork::epoch());
+/// ```
+#[inline]
+#[must_use]
+pub fn epoch() -> u64 {
+    let word = WORD.load(Ordering::Acquire);
+    if word.is_null() {
+        return first_epoch();
+    }
+    // SAFETY: the page is mapped once and never unmapped; fork copies the mapping.
+    let epoch = unsafe { (*word).load(Ordering::Relaxed) };
+    if epoch != 0 { epoch } else { next_epoch() }
+}
+
+#[cold]
+fn first_epoch() -> u64 {
+    START.call_once(|| {
+        let size = rustix::param::page_size();
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new anonymous mapping, at an address of the kernel's choice.
+        let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), size, prot, MapFlags::PRIVATE) };
+        let page = page.expect("one page of memory can be had, or nothing else works either");
+        // SAFETY: the page was just mapped and is ours. Linux has this advice since 4.14.
+        let wiped = unsafe { mm::madvise(page, size, Advice::LinuxWipeOnFork) };
+        wiped.expect("the kernel is 5.14 or newer, and this advice is older");
+        // SAFETY: registers plain functions that live as long as the program.
+        unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(renew)) };
+        WORD.store(page.cast(), Ordering::Release);
+    });
+    epoch()
+}
+
+#[cold]
+fn next_epoch() -> u64 {
+    let next = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let word = WORD.load(Ordering::Acquire);
+    // SAFETY: as in `epoch`.
+    let word = unsafe { &*word };
+    // Of two threads the first decides; after a fork there is only one.
+    match word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => next,
+        Err(first) => first,
+    }
+}
+
+struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
+// SAFETY: a pthread mutex is made to be used from several threads.
+unsafe impl Sync for ForkMutex {}
+// A pthread mutex and not one of std, because a fork locks it in one function and unlocks it in
+// another. Recursive, because one thread may hold two descriptions for a moment.
+static MUTEX: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP));
+
+extern "C" fn lock() {
+    // SAFETY: the mutex is initialised statically and never destroyed.
+    unsafe { libc::pthread_mutex_lock(MUTEX.0.get()) };
+}
+
+extern "C" fn unlock() {
+    // SAFETY: called by the thread that locked it.
+    unsafe { libc::pthread_mutex_unlock(MUTEX.0.get()) };
+}
+
+extern "C" fn renew() {
+    // SAFETY: the child has one thread, and the copy of the mutex that it inherited is locked in
+    // the name of a thread that does not exist here.
+    unsafe { *MUTEX.0.get() = libc::PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP };
+}
+
+/// While this lives, no other thread of this process can fork; this one must not.
+///
+/// ```
+/// let hold = mainstay_shm::fork::Hold::new();
+/// drop(hold);
+/// ```
+#[derive(Debug)]
+pub struct Hold {
+    // The mutex belongs to the thread that locked it.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Hold {
+    /// Waits for running forks and keeps new ones out.
+    #[must_use]
+    pub fn new() -> Self {
+        // Makes sure that the handlers are registered.
+        let _ = epoch();
+        lock();
+        Self { _not_send: std::marker::PhantomData }
+    }
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `body` in a forked child and returns its exit status.
+    fn in_child(body: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child only touches atomics and leaves by _exit.
+        match unsafe { libc::fork() } {
+            0 => {
+                let code = body();
+                // SAFETY: ends the child without running the parent's destructors.
+                unsafe { libc::_exit(code) }
+            }
+            pid => {
+                let mut status = 0;
+                // SAFETY: waits for the child just made.
+                unsafe { libc::waitpid(pid, &mut status, 0) };
+                libc::WEXITSTATUS(status)
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_and_a_grandchild_have_epochs_of_their_own() {
+        let mine = epoch();
+        let code = in_child(|| {
+            let child = epoch();
+            let grandchild_differs = in_child(|| i32::from(epoch() != child && epoch() != mine));
+            i32::from(child != mine && epoch() == child && grandchild_differs == 1)
+        });
+        assert_eq!(code, 1);
+        assert_eq!(epoch(), mine);
+    }
+
+    #[test]
+    fn nobody_forks_while_a_hold_lives() {
+        let hold = Hold::new();
+        let forked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = forked.clone();
+        let thread = std::thread::spawn(move || {
+            in_child(|| 0);
+            seen.store(true, Ordering::SeqCst);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert!(!forked.load(Ordering::SeqCst));
+        drop(hold);
+        thread.join().unwrap();
+        assert!(forked.load(Ordering::SeqCst));
+    }
+}

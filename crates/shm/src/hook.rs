@@ -1,0 +1,59 @@
+//! A hook before every store to shared memory, for the crash tests.
+//!
+//! With the feature `hook` off, which is the default, both functions are empty and compile to
+//! nothing. With it on, a test process sets a handler that counts the steps and kills or stops its
+//! own process at a chosen one; and named faults can be planted, to see that the tests find them.
+
+#[cfg(feature = "hook")]
+use std::{panic::Location, sync::OnceLock};
+
+/// What a handler is told: the place in the source that is about to store.
+#[cfg(feature = "hook")]
+pub type Handler = fn(&'static Location<'static>);
+
+#[cfg(feature = "hook")]
+static HANDLER: OnceLock<Handler> = OnceLock::new();
+#[cfg(feature = "hook")]
+static PLANTED: OnceLock<&'static str> = OnceLock::new();
+
+/// Called directly before each store to shared memory and each system call that changes what other
+/// processes see.
+#[inline(always)]
+#[track_caller]
+pub fn step() {
+    #[cfg(feature = "hook")]
+    if let Some(handler) = HANDLER.get() {
+        handler(Location::caller());
+    }
+}
+
+/// Whether the fault of this name is planted in this process: a constant `false` in a normal build.
+#[inline(always)]
+#[must_use]
+pub fn planted(fault: &str) -> bool {
+    #[cfg(feature = "hook")]
+    return PLANTED.get().is_some_and(|planted| *planted == fault);
+    #[cfg(not(feature = "hook"))]
+    {
+        let _ = fault;
+        false
+    }
+}
+
+/// Installs the handler of this process; children made by fork inherit it.
+///
+/// # Panics
+/// When one is installed already.
+#[cfg(feature = "hook")]
+pub fn install(handler: Handler) {
+    assert!(HANDLER.set(handler).is_ok(), "a process installs its hook once");
+}
+
+/// Plants one fault in this process; children made by fork inherit it.
+///
+/// # Panics
+/// When one is planted already.
+#[cfg(feature = "hook")]
+pub fn plant(fault: &'static str) {
+    assert!(PLANTED.set(fault).is_ok(), "a process plants one fault, once");
+}
