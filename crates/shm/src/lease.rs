@@ -74,12 +74,12 @@ impl SlotEntry {
     }
 }
 
-/// Takes the first free slot of `backing` and maps `len` bytes through the description that holds
-/// it. The slot is ours until the mapping is dropped.
+/// Takes the first free slot of those in `order` and maps `len` bytes of `backing` through the
+/// description that holds it. The slot is ours until the mapping is dropped.
 ///
 /// # Errors
 /// `SlotsTaken`, and whatever opening and mapping can refuse.
-pub fn acquire(backing: &Backing, len: u64) -> Result<(Mapping, u32)> {
+pub fn acquire(backing: &Backing, len: u64, order: &[u32]) -> Result<(Mapping, u32)> {
     // No thread may fork while a descriptor of the leased description exists.
     let _hold = fork::Hold::new();
     let description = if hook::planted("inherited-description") {
@@ -87,7 +87,7 @@ pub fn acquire(backing: &Backing, len: u64) -> Result<(Mapping, u32)> {
     } else {
         backing.reopen()?
     };
-    for slot in 0..LEASE_SLOTS as u32 {
+    for &slot in order {
         hook::step();
         if set_lock(&description, libc::F_WRLCK as _, slot)
             .map_err(|source| lock_refused(backing, source))?
@@ -207,6 +207,16 @@ fn start_time() -> u64 {
 mod tests {
     use super::*;
 
+    const ALL: [u32; LEASE_SLOTS] = {
+        let mut all = [0; LEASE_SLOTS];
+        let mut i = 0;
+        while i < LEASE_SLOTS {
+            all[i] = i as u32;
+            i += 1;
+        }
+        all
+    };
+
     fn file() -> Backing {
         let backing = Backing::memfd("test").unwrap();
         backing.allocate(0, 4_096).unwrap();
@@ -216,18 +226,18 @@ mod tests {
     #[test]
     fn the_33rd_process_is_refused_and_a_freed_slot_is_taken_again() {
         let backing = file();
-        let mut leases: Vec<_> = (0..32).map(|_| acquire(&backing, 4_096).unwrap()).collect();
+        let mut leases: Vec<_> = (0..32).map(|_| acquire(&backing, 4_096, &ALL).unwrap()).collect();
         let slots: Vec<u32> = leases.iter().map(|(_, slot)| *slot).collect();
         assert_eq!(slots, (0..32).collect::<Vec<u32>>());
-        assert!(matches!(acquire(&backing, 4_096), Err(Error::SlotsTaken { slots: 32 })));
+        assert!(matches!(acquire(&backing, 4_096, &ALL), Err(Error::SlotsTaken { slots: 32 })));
         leases.remove(7);
-        assert_eq!(acquire(&backing, 4_096).unwrap().1, 7);
+        assert_eq!(acquire(&backing, 4_096, &ALL).unwrap().1, 7);
     }
 
     #[test]
     fn a_slot_is_alive_as_long_as_its_mapping() {
         let backing = file();
-        let (mapping, slot) = acquire(&backing, 4_096).unwrap();
+        let (mapping, slot) = acquire(&backing, 4_096, &ALL).unwrap();
         let mut prober = Prober::new(&backing).unwrap();
         assert!(prober.is_alive(slot).unwrap());
         assert!(!prober.pin_dead(slot).unwrap());
@@ -241,22 +251,22 @@ mod tests {
         let backing = file();
         let mut prober = Prober::new(&backing).unwrap();
         assert!(prober.pin_dead(0).unwrap());
-        assert_eq!(acquire(&backing, 4_096).unwrap().1, 1);
+        assert_eq!(acquire(&backing, 4_096, &ALL).unwrap().1, 1);
         drop(prober);
         let description = backing.reopen().unwrap();
         assert!(set_lock(&description, libc::F_RDLCK as _, 0).unwrap());
         let mut other = Prober::new(&backing).unwrap();
         assert!(other.pin_dead(0).unwrap());
         other.unpin(0);
-        assert_eq!(acquire(&backing, 4_096).unwrap().1, 1);
+        assert_eq!(acquire(&backing, 4_096, &ALL).unwrap().1, 1);
         drop(description);
-        assert_eq!(acquire(&backing, 4_096).unwrap().1, 0);
+        assert_eq!(acquire(&backing, 4_096, &ALL).unwrap().1, 0);
     }
 
     #[test]
     fn a_child_made_by_fork_holds_no_lease() {
         let backing = file();
-        let (mapping, slot) = acquire(&backing, 4_096).unwrap();
+        let (mapping, slot) = acquire(&backing, 4_096, &ALL).unwrap();
         // SAFETY: the child only sleeps and is killed.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -298,7 +308,7 @@ mod tests {
     fn closing_every_descriptor_does_not_end_a_lease() {
         let backing = file();
         let keeper = backing.reopen().unwrap();
-        let (mapping, slot) = acquire(&backing, 4_096).unwrap();
+        let (mapping, slot) = acquire(&backing, 4_096, &ALL).unwrap();
         drop(backing);
         let backing = Backing::from_fd(keeper, Access::ReadWrite).unwrap();
         assert!(Prober::new(&backing).unwrap().is_alive(slot).unwrap());

@@ -1,0 +1,322 @@
+//! The pool as its user sees it.
+
+use crate::{
+    Block, BlockId, Error, Kind, MonitorId, Offer, ReapReport, Record, Result,
+    inner::{Inner, Wanted},
+    monitor::{self, EventKind, Monitor},
+    options::Joining,
+    reap,
+    recover::{Decision, Offered, Recovery, RecoveryReport},
+    typed,
+};
+use mainstay_shm::{Access, Backing};
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// Blocks of memory with an identity, shared with other processes.
+///
+/// A cheap handle: clone it, send it to threads. The pool stays mapped until the last handle and
+/// the last guard are gone. A child made by fork must join anew: operations there are refused.
+///
+/// ```
+/// use mainstay_pool::{Kind, PoolOptions};
+/// let pool = PoolOptions::new("calls", 256).create_memfd()?;
+/// let block = pool.allocate(Kind::Recoverable)?;
+/// block.write(0, b"ringing")?;
+/// let id = block.id();
+/// drop(block); // parked: forgetting does not delete
+///
+/// let again = pool.attach(id)?;
+/// let mut state = [0; 7];
+/// again.read(0, &mut state)?;
+/// assert_eq!(&state, b"ringing");
+/// again.free()?;
+/// assert!(pool.attach(id).is_err());
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    handle: Arc<Handle>,
+}
+
+/// The last of these ends the pool, or leaves that to the last guard.
+struct Handle {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.retire();
+    }
+}
+
+impl Pool {
+    /// Joins whatever pool is in the file, whatever its name and block size: for tools.
+    ///
+    /// # Errors
+    /// As [`crate::PoolOptions::join`], but for the two mismatches.
+    pub fn join_any(path: impl AsRef<Path>) -> Result<Self> {
+        Joining::of(Backing::open(path.as_ref(), Access::ReadWrite)?)?.join(None)
+    }
+
+    /// Joins whatever pool is behind the descriptor.
+    ///
+    /// # Errors
+    /// As [`crate::PoolOptions::join_fd`], but for the two mismatches.
+    pub fn join_any_fd(fd: OwnedFd) -> Result<Self> {
+        Joining::of(Backing::from_fd(fd, Access::ReadWrite)?)?.join(None)
+    }
+
+    pub(crate) fn started(inner: Arc<Inner>) -> Result<Self> {
+        let pool = Self { handle: Arc::new(Handle { inner }) };
+        pool.inner().move_in()?;
+        Ok(pool)
+    }
+
+    #[inline(always)]
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.handle.inner
+    }
+
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.inner().name.as_str()
+    }
+
+    /// The pool's UUID, made at its creation.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.inner().uuid
+    }
+
+    /// Bytes of data in a block.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.inner().extents.geometry.block_size as usize
+    }
+
+    /// Which of the 32 process slots this process has.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.inner().slot
+    }
+
+    /// The path it was opened by, if it was.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.inner().extents.backing.path()
+    }
+
+    /// The descriptor to pass on: it carries no lease.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner().extents.backing.as_fd()
+    }
+
+    /// Allocates a block of zeros. It appears to other processes complete or not at all.
+    ///
+    /// # Errors
+    /// `Full` when no block is free and the pool cannot grow; `NoSpace` when the machine has no
+    /// room for growth.
+    #[inline]
+    pub fn allocate(&self, kind: Kind) -> Result<Block> {
+        let acquired = self.inner().allocate(kind, 0, self.block_size() as u32)?;
+        Ok(Block::new(self.inner(), acquired))
+    }
+
+    /// As [`Pool::allocate`], but never grows the pool nor looks for dead processes: at most a few
+    /// microseconds; none when no block is at hand.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`], but not `Full`.
+    pub fn try_allocate(&self, kind: Kind) -> Result<Option<Block>> {
+        let acquired = self.inner().try_allocate(kind, self.block_size() as u32)?;
+        Ok(acquired.map(|acquired| Block::new(self.inner(), acquired)))
+    }
+
+    /// Allocates a block for a `T`, all zeros.
+    ///
+    /// # Errors
+    /// `TypeDoesNotFit`, and as [`Pool::allocate`].
+    pub fn allocate_typed<T: Record>(&self, kind: Kind) -> Result<Block<T>> {
+        typed::check_fit::<T>(self.inner())?;
+        let fingerprint = typed::fingerprint::<T>().bits();
+        let acquired = self.inner().allocate(kind, fingerprint, size_of::<T>() as u32)?;
+        Ok(Block::new(self.inner(), acquired))
+    }
+
+    /// Makes a block that nobody holds, recoverable, under a UUID of the caller's choice: a place
+    /// for something that arrives later.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`].
+    pub fn reserve(&self, uuid: Uuid) -> Result<BlockId> {
+        self.inner().reserve(uuid, self.block_size() as u32)
+    }
+
+    /// Attaches exactly the block that `id` names: number and tag are compared in the step that
+    /// takes the reference, the whole generation while holding it.
+    ///
+    /// # Errors
+    /// `NoSuchBlock` when that block is gone (or a holder has asked to free it); `Exclusive` when
+    /// it belongs to a [`crate::PoolBox`].
+    #[inline]
+    pub fn attach(&self, id: BlockId) -> Result<Block> {
+        let wanted = Wanted { generation: Some(id.generation), exclusive: false };
+        Ok(Block::new(self.inner(), self.inner().attach(id.number, wanted)?))
+    }
+
+    /// Attaches whatever block has this number now.
+    ///
+    /// # Errors
+    /// As [`Pool::attach`].
+    #[inline]
+    pub fn attach_number(&self, number: u32) -> Result<Block> {
+        let wanted = Wanted { generation: None, exclusive: false };
+        Ok(Block::new(self.inner(), self.inner().attach(number, wanted)?))
+    }
+
+    /// Attaches the block of this UUID, by looking at all blocks: milliseconds in a large pool.
+    /// An [`crate::Index`] finds it in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Pool::attach`].
+    pub fn attach_uuid(&self, uuid: Uuid) -> Result<Block> {
+        let found = self.inner().extents.find_uuid(uuid)?;
+        match found.map(|number| self.attach_number(number)).transpose()? {
+            // Compared while holding it, so it is not another by now.
+            Some(block) if block.uuid() == uuid => Ok(block),
+            _ => Err(Error::NoSuchBlock {
+                pool: self.inner().display(),
+                id: uuid.to_string(),
+                why: "no live block has this UUID",
+            }),
+        }
+    }
+
+    /// Attaches a block as a `T`.
+    ///
+    /// # Errors
+    /// `WrongType` when it holds another, and as [`Pool::attach`].
+    pub fn attach_typed<T: Record>(&self, id: BlockId) -> Result<Block<T>> {
+        self.attach(id)?.typed()
+    }
+
+    /// Takes back what dead processes held, then offers the blocks that nobody holds: only what
+    /// died, or everything unheld. Any process may do it at any time, beside others.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, Offer, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(pool.allocate(Kind::Recoverable)?);
+    /// for offered in pool.recover(Offer::Unheld)? {
+    ///     let block = offered.keep()?;
+    ///     block.free()?;
+    /// }
+    /// assert_eq!(pool.recover(Offer::Unheld)?.count(), 0);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn recover(&self, offer: Offer) -> Result<Recovery<'_>> {
+        self.inner().check()?;
+        let reaped = reap::reap(self.inner())?;
+        Ok(Recovery::new(self, offer, reaped))
+    }
+
+    /// As [`Pool::recover`], with a callback that decides. Whatever it does meanwhile (attach,
+    /// free, allocate) cannot harm the pool.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn recover_with(
+        &self,
+        offer: Offer,
+        mut decide: impl FnMut(&Offered<'_>) -> Decision,
+    ) -> Result<RecoveryReport> {
+        let recovery = self.recover(offer)?;
+        let mut report = RecoveryReport { reaped: recovery.reaped(), ..Default::default() };
+        for offered in recovery {
+            report.offered += 1;
+            let decision = decide(&offered);
+            report.carry_out(offered, decision)?;
+        }
+        Ok(report)
+    }
+
+    /// Takes back what dead processes held, and offers nothing.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn reap(&self) -> Result<ReapReport> {
+        self.inner().check()?;
+        reap::reap(self.inner())
+    }
+
+    /// Adds a monitor at the end of the chain; it is told `PoolCreate` first.
+    ///
+    /// # Errors
+    /// `InsideMonitor` when called by one.
+    pub fn add_monitor(&self, monitor: Arc<dyn Monitor>) -> Result<MonitorId> {
+        self.inner().check()?;
+        monitor::tell(self.inner(), &*monitor, EventKind::PoolCreate);
+        Ok(self.inner().monitors.add(monitor))
+    }
+
+    /// Takes a monitor out of the chain. A call that runs in another thread may still end after.
+    ///
+    /// # Errors
+    /// `NoSuchMonitor`, `InsideMonitor`.
+    pub fn remove_monitor(&self, id: MonitorId) -> Result<()> {
+        self.inner().check()?;
+        if self.inner().monitors.remove(id) {
+            return Ok(());
+        }
+        Err(Error::NoSuchMonitor { pool: self.inner().display(), id: id.0 })
+    }
+
+    /// Gives the free blocks that this process's threads keep at hand back to everybody. Done by
+    /// itself when a pool is full, a thread ends or the pool is closed.
+    pub fn flush(&self) {
+        if !self.inner().is_forked() {
+            self.inner().collect_idle();
+        }
+    }
+
+    /// Closes the pool in this process: what is held ends being held, the slot is free at once.
+    /// Dropping the last handle does the same but tells nobody.
+    ///
+    /// # Errors
+    /// `StillShared` when there are other handles (nothing is closed); `StillHeld` when guards
+    /// exist (the pool ends when the last is dropped).
+    pub fn close(self) -> Result<()> {
+        let pool = self.inner().display();
+        let others = Arc::strong_count(&self.handle) - 1;
+        if others > 0 {
+            return Err(Error::StillShared { pool, handles: others });
+        }
+        let guards = if self.inner().is_forked() { 0 } else { self.inner().guards() };
+        drop(self);
+        if guards > 0 {
+            return Err(Error::StillHeld { pool, guards });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("slot", &self.slot())
+            .field("blocks", &self.inner().extents.blocks())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! Getting back, after a crash, what the dead held.
+//!
+//! V1. A block is offered to whoever asks, and kept by the one whose compare-and-swap wins: two
+//!     recoverers get disjoint sets.
+//! V2. An offer is a look, not a hold: whatever happens between (the callback frees it, another
+//!     process takes it) makes `keep` fail, and harms nothing.
+
+use crate::{
+    Block, BlockId, Error, Pool, PoolBox, ReapReport, Record, Result,
+    inner::Acquired,
+    layout::EXCLUSIVE,
+    monitor::EventKind,
+    word::{State, Word},
+};
+use mainstay_shm::Atomic64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use uuid::Uuid;
+
+/// Which blocks are offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// Those whose last holder died.
+    Orphans,
+    /// Those, and the parked ones: every recoverable block that nobody holds.
+    Unheld,
+}
+
+/// What to do with an offered block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Hold it: it is among `kept` of the report.
+    Keep,
+    /// Delete it.
+    Free,
+    /// Keep it for later, as parked by choice.
+    Park,
+    /// Leave it as it is: an orphan will be offered again.
+    Leave,
+}
+
+/// The blocks on offer, one after the other.
+#[derive(Debug)]
+pub struct Recovery<'p> {
+    pool: &'p Pool,
+    offer: Offer,
+    reaped: ReapReport,
+    extent: u64,
+    place: usize,
+}
+
+/// One block on offer.
+#[derive(Debug)]
+pub struct Offered<'p> {
+    // Borrowed: a counted handle for each of a million offers would double their cost.
+    pool: &'p Pool,
+    number: u32,
+    seen: Word,
+}
+
+/// What [`Pool::recover_with`] has done.
+#[derive(Default, Debug)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// What was taken back from the dead first.
+    pub reaped: ReapReport,
+    /// How many blocks were offered.
+    pub offered: u64,
+    /// The blocks decided to keep.
+    pub kept: Vec<Block>,
+    /// How many were freed.
+    pub freed: u64,
+    /// How many were parked or left.
+    pub left: u64,
+    /// How many somebody else took, or freed, between offer and decision.
+    pub gone: u64,
+}
+
+impl<'p> Recovery<'p> {
+    pub(crate) fn new(pool: &'p Pool, offer: Offer, reaped: ReapReport) -> Self {
+        Self { pool, offer, reaped, extent: 0, place: 0 }
+    }
+
+    /// What was taken back from the dead before the first offer.
+    #[must_use]
+    pub fn reaped(&self) -> ReapReport {
+        self.reaped
+    }
+}
+
+impl<'p> Iterator for Recovery<'p> {
+    type Item = Offered<'p>;
+
+    fn next(&mut self) -> Option<Offered<'p>> {
+        let inner = self.pool.inner();
+        let extents = &inner.extents;
+        if inner.is_forked() {
+            return None;
+        }
+        while self.extent < extents.known() {
+            let words = extents.words(self.extent);
+            while let Some(word) = words.get(self.place) {
+                let number = (self.extent << extents.geometry.shift) as u32 + self.place as u32;
+                self.place += 1;
+                let seen = Word(word.load(Acquire));
+                let offered = match seen.state() {
+                    State::Orphan => true,
+                    State::Parked => self.offer == Offer::Unheld,
+                    _ => false,
+                };
+                if offered {
+                    return Some(Offered { pool: self.pool, number, seen });
+                }
+            }
+            (self.extent, self.place) = (self.extent + 1, 0);
+        }
+        None
+    }
+}
+
+impl Offered<'_> {
+    /// Which block it is.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Names it for ever.
+    #[must_use]
+    pub fn id(&self) -> BlockId {
+        self.pool.inner().id_of(self.number)
+    }
+
+    /// Its UUID.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.pool.inner().uuid_of(self.number)
+    }
+
+    /// Whether its last holder died, rather than parked it.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.seen.is_orphan()
+    }
+
+    /// Whether it belongs to a [`PoolBox`].
+    #[must_use]
+    pub fn is_box(&self) -> bool {
+        self.pool.inner().extents.cold(self.number).fingerprint.load(Relaxed) & EXCLUSIVE != 0
+    }
+
+    /// A copy of its data. Nobody holds it, so it is whole unless somebody takes it meanwhile.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let extents = &self.pool.inner().extents;
+        let mut bytes = vec![0; extents.geometry.block_size as usize];
+        extents.copy_data(self.number, &mut bytes);
+        bytes
+    }
+
+    /// Holds it, as bytes.
+    ///
+    /// # Errors
+    /// `NoSuchBlock` when somebody was faster; `Exclusive` when it is a box; `Forked`.
+    #[inline]
+    pub fn keep(self) -> Result<Block> {
+        if self.is_box() {
+            let why = "is exclusive: keep it as a PoolBox of its type";
+            let pool = self.pool.inner().display();
+            return Err(Error::Exclusive { pool, number: self.number, why });
+        }
+        self.take()
+    }
+
+    /// Holds it, as a box.
+    ///
+    /// # Errors
+    /// `WrongType`, `Exclusive` when it is no box; otherwise as [`Offered::keep`].
+    pub fn keep_box<T: Record>(self) -> Result<PoolBox<T>> {
+        if !self.is_box() {
+            let why = "is shared: keep it as a Block";
+            let pool = self.pool.inner().display();
+            return Err(Error::Exclusive { pool, number: self.number, why });
+        }
+        PoolBox::from_block(self.take()?.cast())
+    }
+
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// As [`Offered::keep`].
+    pub fn free(self) -> Result<()> {
+        self.take()?.free()
+    }
+
+    /// Keeps it for later, no longer as an orphan.
+    ///
+    /// # Errors
+    /// As [`Offered::keep`].
+    pub fn park(self) -> Result<()> {
+        self.take()?.park()
+    }
+
+    fn take(self) -> Result<Block> {
+        let inner = self.pool.inner();
+        inner.check()?;
+        let next = self.seen.attached(inner.slot);
+        let word = inner.extents.word(self.number);
+        // Nobody held it when it was seen, so an equal word means that nobody has since.
+        if word.compare_exchange(self.seen.0, next.0, AcqRel, Relaxed).is_err() {
+            return Err(Error::NoSuchBlock {
+                pool: inner.display(),
+                id: self.number.to_string(),
+                why: "somebody took or freed it after it was offered",
+            });
+        }
+        inner.guard_taken();
+        inner.emit(EventKind::BlockRecover, self.number);
+        Ok(Block::new(inner, Acquired { number: self.number, word: next }))
+    }
+}
+
+impl RecoveryReport {
+    pub(crate) fn carry_out(&mut self, offered: Offered<'_>, decision: Decision) -> Result<()> {
+        let done = match decision {
+            Decision::Keep => offered.keep().map(|block| self.kept.push(block)),
+            Decision::Free => offered.free().map(|()| self.freed += 1),
+            Decision::Park => offered.park().map(|()| self.left += 1),
+            Decision::Leave => {
+                self.left += 1;
+                Ok(())
+            }
+        };
+        match done {
+            Err(Error::NoSuchBlock { .. }) => {
+                self.gone += 1;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}

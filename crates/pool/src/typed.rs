@@ -1,0 +1,98 @@
+//! Blocks that hold one value of a plain type.
+
+use crate::{Block, Error, Result, inner::Inner};
+use mainstay_base::Fingerprint;
+use mainstay_shm::{Atomic64, copy, hook};
+use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering::Relaxed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A type that may live in a block: plain data, any bytes are a value, no padding, no pointers.
+///
+/// ```
+/// use mainstay_pool::{Kind, PoolOptions, Record};
+/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+///
+/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+/// #[repr(C)]
+/// struct Call { caller: u64, seconds: u64 }
+/// impl Record for Call { const NAME: &'static str = "example.call/1"; }
+///
+/// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+/// let call = pool.allocate_typed::<Call>(Kind::Recoverable)?;
+/// call.set(&Call { caller: 7, seconds: 0 });
+/// assert_eq!(call.get(), Call { caller: 7, seconds: 0 });
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
+pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + 'static {
+    /// Identifies the type and its version, the same in every program that shares it. Stored as a
+    /// fingerprint with size and alignment, and compared at attach.
+    const NAME: &'static str;
+}
+
+impl<T: Record> Block<T> {
+    /// A copy of the value. If somebody writes at the same time, it is a mix.
+    ///
+    /// # Panics
+    /// In a child made by fork, where the block is not mapped.
+    #[must_use]
+    pub fn get(&self) -> T {
+        assert!(!self.inner().is_forked(), "a child made by fork has no block of its parent");
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the type was checked to fit when the guard was made; any bytes are a `T`.
+        unsafe {
+            copy::load(self.as_ptr(), value.as_mut_ptr().cast(), size_of::<T>());
+            value.assume_init()
+        }
+    }
+
+    /// Writes the value.
+    ///
+    /// # Panics
+    /// In a child made by fork, where the block is not mapped.
+    pub fn set(&self, value: &T) {
+        assert!(!self.inner().is_forked(), "a child made by fork has no block of its parent");
+        hook::step();
+        let bytes = value.as_bytes();
+        // SAFETY: the type was checked to fit when the guard was made.
+        unsafe { copy::store(bytes.as_ptr(), self.as_ptr(), bytes.len()) };
+    }
+
+    /// The same block as bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Block {
+        self.cast()
+    }
+}
+
+pub(crate) fn fingerprint<T: Record>() -> Fingerprint {
+    const { assert!(size_of::<T>() > 0, "a record has at least one byte") };
+    const { Fingerprint::of(T::NAME, size_of::<T>(), align_of::<T>()) }
+}
+
+/// Blocks are aligned to 64 bytes.
+pub(crate) fn check_fit<T: Record>(inner: &Inner) -> Result<()> {
+    let block_size = inner.extents.geometry.block_size as usize;
+    if size_of::<T>() <= block_size && align_of::<T>() <= 64 {
+        return Ok(());
+    }
+    Err(Error::TypeDoesNotFit {
+        pool: inner.display(),
+        type_name: T::NAME,
+        size: size_of::<T>(),
+        align: align_of::<T>(),
+        block_size,
+    })
+}
+
+/// Whether the block holds a `T`; `found` in the error is the fingerprint without its flag.
+pub(crate) fn check_type<T: Record>(inner: &Inner, number: u32) -> Result<()> {
+    check_fit::<T>(inner)?;
+    let found = inner.extents.cold(number).fingerprint.load(Relaxed) & !crate::layout::EXCLUSIVE;
+    let wanted = fingerprint::<T>().bits();
+    if found == wanted {
+        return Ok(());
+    }
+    let pool = inner.display();
+    Err(Error::WrongType { pool, number, found, wanted, type_name: T::NAME })
+}

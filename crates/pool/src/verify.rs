@@ -1,0 +1,194 @@
+//! Checking every word of a pool, and mending what cannot be.
+
+use crate::{
+    Corruption, Error, Pool, Result, State,
+    extents::Extents,
+    freelist,
+    inner::Inner,
+    reap::{self, ReapReport},
+    word::Word,
+};
+use mainstay_shm::{
+    Atomic64,
+    lease::{self, LEASE_SLOTS, Prober},
+};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+/// How many findings of one sort a report lists; it counts all.
+const FINDINGS_MAX: usize = 1_000;
+
+/// What a check has found.
+#[derive(Clone, Default, Debug)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Impossible owner words, and there should be none: the first 1,000 of them.
+    pub corrupt: Vec<Corruption>,
+    /// How many impossible owner words there are.
+    pub corrupt_count: u64,
+    /// Words that name a slot which was closed orderly, and should hold nothing.
+    pub strangers: u64,
+    /// Free blocks whose hint says "taken": unusable until the next reap. While the pool is at
+    /// work a few may show that are just being taken.
+    pub hidden: u64,
+    /// Blocks that dead processes hold or keep at hand, until the next reap.
+    pub of_the_dead: u64,
+    /// Live blocks whose header claims more bytes than a block has.
+    pub overlong: u64,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong that a reap would not put right.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.corrupt_count == 0 && self.strangers == 0 && self.overlong == 0
+    }
+}
+
+/// What a repair has done.
+#[derive(Clone, Default, Debug)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// What was taken back from the dead first.
+    pub reaped: ReapReport,
+    /// Impossible words that were mended into orphans: their data is offered by the next recovery.
+    pub orphaned: u64,
+    /// Impossible words that were mended into free blocks.
+    pub freed: u64,
+    /// Lengths that were cut to the block size.
+    pub shortened: u64,
+    /// Hints that were put right.
+    pub hints: u64,
+}
+
+impl Extents {
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let slots = self.slots()?;
+        let prober = Prober::new(&self.backing)?;
+        let (mut in_use, mut dead) = (0_u32, 0_u32);
+        for slot in 0..LEASE_SLOTS as u32 {
+            let alive = prober.is_alive(slot)?;
+            if alive || slots[slot as usize].state.load(Acquire) != lease::CLEAN {
+                in_use |= 1 << slot;
+                dead |= if alive { 0 } else { 1 << slot };
+            }
+        }
+        for extent in 0..self.refresh()? {
+            for group in 0..self.groups() {
+                let (hints, words) = self.group(extent, group);
+                let taken = hints.load(Acquire);
+                for (place, word) in words.iter().enumerate() {
+                    let word = Word(word.load(Acquire));
+                    let number = self.first_of(extent, group) + place as u32;
+                    report.blocks += 1;
+                    if word.state() == State::Corrupt {
+                        report.corrupt_count += 1;
+                        if report.corrupt.len() < FINDINGS_MAX {
+                            report.corrupt.push(Corruption::OwnerWord { number, word: word.0 });
+                        }
+                        continue;
+                    }
+                    report.strangers += u64::from(word.owners() & !in_use != 0);
+                    report.of_the_dead += u64::from(word.owners() & dead != 0);
+                    report.hidden += u64::from(word.is_free() && taken & 1 << place != 0);
+                    let length = u64::from(self.cold(number).length.load(Relaxed));
+                    let overlong = word.is_live() && length > self.geometry.block_size;
+                    report.overlong += u64::from(overlong);
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Pool {
+    /// Checks every owner word, hint and header. Changes nothing; others may go on working.
+    ///
+    /// ```
+    /// let pool = mainstay_pool::PoolOptions::new("sound", 64).create_memfd()?;
+    /// assert!(pool.verify()?.is_sound());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Forked`, and what the system refuses.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.inner().check_fork()?;
+        self.inner().extents.verify()
+    }
+
+    /// Mends what [`Pool::verify`] finds. An impossible word becomes an orphan, so that its data
+    /// is offered for recovery, or a free block where it named none.
+    ///
+    /// # Errors
+    /// `NotAlone` when another process has the pool open; `StillHeld` when this one holds blocks.
+    pub fn repair(&self) -> Result<RepairReport> {
+        let inner = self.inner();
+        inner.check()?;
+        // The pins keep others out until the end.
+        let _alone = pin_all_others(inner)?;
+        let guards = inner.guards();
+        if guards > 0 {
+            return Err(Error::StillHeld { pool: inner.display(), guards });
+        }
+        inner.collect_idle();
+        let all = !(1 << inner.slot);
+        let mut report =
+            RepairReport { reaped: reap::sweep(inner, all)?, ..RepairReport::default() };
+        for extent in 0..inner.extents.refresh()? {
+            for group in 0..inner.extents.groups() {
+                let (hints, words) = inner.extents.group(extent, group);
+                for (place, word) in words.iter().enumerate() {
+                    let number = inner.extents.first_of(extent, group) + place as u32;
+                    mend(inner, number, word, &mut report);
+                }
+                report.hints += u64::from(freelist::repair_hints(hints, words));
+            }
+        }
+        for (slot, entry) in inner.extents.slots()?.iter().enumerate() {
+            if slot != inner.slot as usize {
+                entry.state.store(lease::CLEAN, std::sync::atomic::Ordering::Release);
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn mend(inner: &Inner, number: u32, word: &impl Atomic64, report: &mut RepairReport) {
+    let seen = Word(word.load(Acquire));
+    if seen.state() == State::Corrupt {
+        let freed = !seen.is_live();
+        let next = if freed { seen.freed_next_tag() } else { seen.orphaned() };
+        // Alone: the exchange cannot fail.
+        if word.compare_exchange(seen.0, next.0, AcqRel, Relaxed).is_ok() {
+            report.freed += u64::from(freed);
+            report.orphaned += u64::from(!freed);
+        }
+    } else if seen.is_owned_by(inner.slot) {
+        // This process holds nothing (checked), so the claim is of garbage.
+        if let Some((next, _)) = seen.reaped(1 << inner.slot) {
+            let _ = word.compare_exchange(seen.0, next.0, AcqRel, Relaxed);
+        }
+    }
+    let cold = inner.extents.cold(number);
+    let block_size = inner.extents.geometry.block_size;
+    if u64::from(cold.length.load(Relaxed)) > block_size {
+        cold.length.store(block_size as u32, Relaxed);
+        report.shortened += 1;
+    }
+}
+
+fn pin_all_others(inner: &Inner) -> Result<Prober> {
+    let mut prober = Prober::new(&inner.extents.backing)?;
+    let slots = inner.extents.slots()?;
+    for slot in (0..LEASE_SLOTS as u32).filter(|slot| *slot != inner.slot) {
+        if !prober.pin_dead(slot)? {
+            let entry = &slots[slot as usize];
+            let (pid, name) = (entry.pid.load(Relaxed), entry.display_name());
+            return Err(Error::NotAlone { pool: inner.display(), pid, name });
+        }
+    }
+    Ok(prober)
+}

@@ -1,0 +1,134 @@
+//! Looking at a pool from outside: mapped read-only, without a process slot.
+
+use crate::{BlockInfo, Holder, Info, Result, VerifyReport, extents::Extents, options::Joining};
+use mainstay_base::Name;
+use mainstay_shm::{Access, Backing, Mapping};
+use std::{
+    os::fd::OwnedFd,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+use uuid::Uuid;
+
+/// A read-only look at a pool: needs only the right to read the file, takes no slot, and cannot
+/// disturb anybody, also not by a wild store.
+///
+/// ```
+/// use mainstay_pool::{Kind, PoolOptions, PoolView};
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("calls.pool");
+/// let pool = PoolOptions::new("calls", 64).create(&path)?;
+/// let block = pool.allocate(Kind::Recoverable)?;
+/// block.write(0, b"ringing")?;
+///
+/// let view = PoolView::open(&path)?;
+/// let (info, data) = view.copy_block(block.number())?.expect("it is held");
+/// assert_eq!(info.id, block.id());
+/// assert_eq!(&data[..7], b"ringing");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct PoolView {
+    extents: Extents,
+    name: Name,
+    uuid: Uuid,
+    created: u64,
+}
+
+impl PoolView {
+    /// Opens the pool in a file.
+    ///
+    /// # Errors
+    /// As [`crate::PoolOptions::join`], but for mismatches: it shows what is there.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::of(Backing::open(path.as_ref(), Access::ReadOnly)?)
+    }
+
+    /// Opens the pool behind a descriptor.
+    ///
+    /// # Errors
+    /// As [`PoolView::open`].
+    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
+        Self::of(Backing::from_fd(fd, Access::ReadOnly)?)
+    }
+
+    fn of(backing: Backing) -> Result<Self> {
+        let Joining { backing, name, uuid, created, geometry } = Joining::of(backing)?;
+        let mapping = Mapping::new(&backing, geometry.reservation(), Access::ReadOnly)?;
+        let extents = Extents::new(mapping, backing, geometry, name.as_str())?;
+        Ok(Self { extents, name, uuid, created })
+    }
+
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The pool's UUID.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Bytes of data in a block.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.extents.geometry.block_size as usize
+    }
+
+    /// When the pool was created.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.created)
+    }
+
+    /// As [`crate::Pool::info`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn info(&self) -> Result<Info> {
+        self.extents.info(self.name(), self.uuid)
+    }
+
+    /// As [`crate::Pool::blocks`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn blocks(&self) -> Result<impl Iterator<Item = BlockInfo>> {
+        Ok(self.extents.numbers()?.map(|number| self.extents.block_info(number)))
+    }
+
+    /// As [`crate::Pool::copy_block`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn copy_block(&self, number: u32) -> Result<Option<(BlockInfo, Vec<u8>)>> {
+        self.extents.copy_block(number)
+    }
+
+    /// As [`crate::Pool::holders`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn holders(&self) -> Result<Vec<Holder>> {
+        self.extents.holders()
+    }
+
+    /// As [`crate::Pool::verify`].
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.extents.verify()
+    }
+
+    /// Sleeps until the pool has grown, or a process has come, gone or been reaped since `seen`
+    /// was returned (0 at first), at most `timeout`.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn wait(&self, seen: u32, timeout: Duration) -> Result<u32> {
+        self.extents.wait_notice(seen, timeout)
+    }
+}
