@@ -1,2 +1,73 @@
-//! placeholder
-fn main() {}
+//! The `mainstay` command.
+
+#![forbid(unsafe_code)]
+
+mod demo;
+mod error;
+mod hex;
+mod interrupt;
+mod manual;
+mod output;
+mod place;
+mod pool;
+mod progress;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Live state that outlives its process
+#[derive(Parser)]
+#[command(name = "mainstay", version, after_help = error::EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Pool(pool::PoolArgs),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoRole(demo::RoleArgs),
+    #[command(hide = true)]
+    Completions(manual::CompletionsArgs),
+    #[command(hide = true)]
+    Man(manual::ManArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Pool(args) => error::exit(pool::run(args)),
+        Command::Demo(args) => demo::run(args),
+        Command::DemoRole(args) => demo::role(args),
+        Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),
+        Command::Man(args) => error::exit(manual::man::<Cli>(&args)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_has_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_for_people_says_what_it_does_and_shows_examples() {
+        fn check(command: &clap::Command) {
+            for child in command.get_subcommands().filter(|child| !child.is_hide_set()) {
+                let name = child.get_name();
+                assert!(child.get_about().is_some(), "{name} has no description");
+                let help = child.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:\n"), "{name} has no examples");
+                check(child);
+            }
+        }
+        check(&Cli::command());
+    }
+}

@@ -16,3 +16,20 @@
 
 #[doc(inline)]
 pub use mainstay_pool as pool;
+
+/// Compiles and runs what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_example_in_the_readme_is_the_one_in_the_examples_folder() {
+        let readme = include_str!("../../../README.md");
+        let example = include_str!("../examples/quickstart.rs");
+        let shown = readme.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```"));
+        let (_head, code) = example.split_once("\n\n").unwrap();
+        assert_eq!(shown.map(|(shown, _)| shown), Some(code));
+    }
+}

@@ -4,7 +4,7 @@ use crate::{
     BlockId, Error, Kind, Record, Result,
     inner::{Acquired, Inner},
     typed,
-    word::{Ask, Word},
+    word::{Ask, Left, Word},
 };
 use mainstay_shm::copy;
 use std::{
@@ -111,28 +111,34 @@ impl<T: ?Sized> Block<T> {
     ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the guard is dropped as if nothing was asked.
-    #[inline]
+    #[inline(always)]
     pub fn free(self) -> Result<()> {
-        self.inner().check()?;
-        ManuallyDrop::new(self).leave(Ask::Free);
-        Ok(())
+        self.inner().check_monitor()?;
+        ManuallyDrop::new(self).leave_or_refuse(Ask::Free)
     }
 
     /// Gives up the guard and keeps the block, if it is recoverable: as dropping it does.
     ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the guard is dropped.
-    #[inline]
+    #[inline(always)]
     pub fn park(self) -> Result<()> {
-        self.inner().check()?;
-        ManuallyDrop::new(self).leave(Ask::Park);
-        Ok(())
+        self.inner().check_monitor()?;
+        ManuallyDrop::new(self).leave_or_refuse(Ask::Park)
     }
 
     #[inline(always)]
-    fn leave(&self, ask: Ask) {
+    fn leave_or_refuse(&self, ask: Ask) -> Result<()> {
+        match self.leave(ask) {
+            Some(_) => Ok(()),
+            None => self.inner().check_fork(),
+        }
+    }
+
+    #[inline(always)]
+    fn leave(&self, ask: Ask) -> Option<Left> {
         let inner = self.inner();
-        inner.release(self.number, Word::guess(self.remembered, inner.slot), ask);
+        inner.release(self.number, Word::guess(self.remembered, inner.slot), ask)
     }
 
     fn assert_mapped(&self) {
@@ -246,7 +252,7 @@ impl Block<[u8]> {
 }
 
 impl<T: ?Sized> Drop for Block<T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.leave(Ask::Park);
     }

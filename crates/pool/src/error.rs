@@ -302,6 +302,14 @@ pub enum Corruption {
         /// What is possible.
         max: u64,
     },
+    /// Fewer extents than there were: the count only grows.
+    #[error("{found} extents, and there were {known}")]
+    ExtentsGone {
+        /// What the file says.
+        found: u64,
+        /// How many this process has seen.
+        known: u64,
+    },
     /// An owner word that no sequence of steps leads to.
     #[error("block {number} has the impossible owner word {word:#018x}")]
     OwnerWord {

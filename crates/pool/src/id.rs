@@ -18,7 +18,7 @@ use std::{fmt, str::FromStr};
 pub struct BlockId {
     /// Which block: 0 up to the number of blocks.
     pub number: u32,
-    /// Which of its lives; the low 28 bits are the tag in the owner word.
+    /// Which of its lives; the low 27 bits are the tag in the owner word.
     pub generation: u64,
 }
 

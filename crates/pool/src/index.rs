@@ -6,17 +6,20 @@
 //!     others did when asked to [`PoolIndex::refresh`].
 //! X3. What other processes freed unseen is forgotten at the latest when a shard holds twice as
 //!     many entries as it can have blocks, so the index is bounded by the pool.
+//! X4. The age of a block counts from its allocation if its process had a monitor, else from the
+//!     first time an index saw it: never from earlier, so nothing is removed too soon.
 
 use crate::{
     BlockId, Error, Event, EventKind, Monitor, MonitorId, Offer, Pool, Result, State, Uuid,
-    extents::Extents,
+    allocate::coarse_now, extents::Extents,
 };
 use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 use mainstay_base::mix64;
+use mainstay_shm::Atomic64;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -171,7 +174,7 @@ impl PoolIndex {
         self.len() == 0
     }
 
-    /// Live blocks by use, allocated at least `age` ago.
+    /// Live blocks by use, allocated (or first seen by an index) at least `age` ago.
     ///
     /// ```
     /// use mainstay_pool::{Index, Kind, PoolOptions, Use};
@@ -195,7 +198,7 @@ impl PoolIndex {
             let used = block.state == State::Held;
             is_live(block.state)
                 && (of == Use::Any || used == (of == Use::InUse))
-                && latest.is_some_and(|latest| block.version <= latest)
+                && is_of_age(block.version, age, latest)
         });
         Ok(wanted.map(|block| block.id).collect())
     }
@@ -210,7 +213,7 @@ impl PoolIndex {
         let mut removed = 0;
         for offered in self.pool.recover(Offer::Unheld)? {
             let version = self.pool.inner().extents.block_info(offered.number()).version;
-            if latest.is_some_and(|latest| version <= latest) {
+            if is_of_age(version, age, latest) {
                 match offered.free() {
                     Ok(()) => removed += 1,
                     Err(Error::NoSuchBlock { .. }) => {}
@@ -220,6 +223,12 @@ impl PoolIndex {
         }
         Ok(removed)
     }
+}
+
+/// Whether a block of this version is `age` old, which is so if it is not later than `latest`. One
+/// that nobody has looked at in this life is of no known age.
+fn is_of_age(version: Option<SystemTime>, age: Duration, latest: Option<SystemTime>) -> bool {
+    age.is_zero() || version.zip(latest).is_some_and(|(version, latest)| version <= latest)
 }
 
 /// Whether an entry still says what the block's header says.
@@ -289,6 +298,11 @@ impl Table {
     }
 
     fn learn(&self, uuid: Uuid, number: u32, extents: &Extents) {
+        // X4: the age of a block counts from the first look at the latest.
+        let version = &extents.cold(number).version;
+        if version.load(Relaxed) == 0 {
+            let _ = version.compare_exchange(0, coarse_now(), Relaxed, Relaxed);
+        }
         let hash = Hash::of(uuid);
         let mut shard = self.shard(hash);
         let known = shard

@@ -1,9 +1,6 @@
 //! Looking at a pool without taking part: what there is, who holds it, what is in it.
 
-use crate::{
-    BlockId, Kind, Pool, Result, State, error::Error, extents::Extents, layout::EXCLUSIVE,
-    word::Word,
-};
+use crate::{BlockId, Kind, Pool, Result, State, error::Error, extents::Extents, word::Word};
 use mainstay_shm::{
     Atomic64,
     lease::{self, LEASE_SLOTS, Prober},
@@ -36,8 +33,9 @@ pub struct BlockInfo {
     pub exclusive: bool,
     /// How many bytes are in use, at most the block size.
     pub used_len: usize,
-    /// When it was allocated, to a few milliseconds.
-    pub version: SystemTime,
+    /// When it was allocated or last seen changed, to a few milliseconds; none when no monitor (an
+    /// index, say) has looked at it in this life.
+    pub version: Option<SystemTime>,
 }
 
 /// How many blocks are in which state.
@@ -143,10 +141,13 @@ impl Extents {
             owners: word.owners(),
             doomed: word.is_doomed(),
             uuid: self.uuid(number),
-            fingerprint: fingerprint & !EXCLUSIVE,
-            exclusive: fingerprint & EXCLUSIVE != 0,
+            fingerprint,
+            exclusive: word.is_exclusive(),
             used_len: (cold.length.load(Relaxed) as usize).min(self.geometry.block_size as usize),
-            version: SystemTime::UNIX_EPOCH + Duration::from_nanos(cold.version.load(Relaxed)),
+            version: match cold.version.load(Relaxed) {
+                0 => None,
+                since_1970 => Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(since_1970)),
+            },
         }
     }
 

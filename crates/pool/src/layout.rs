@@ -79,16 +79,17 @@ unsafe impl SharedLayout for Live {}
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Cold {
-    /// Type of the data; 0 none. Bit 63: exclusive (see `PoolBox`).
+    /// Type of the data; 0 none.
     pub(crate) fingerprint: Shared64,
-    /// Counts the lives of the block; its low 28 bits are the tag in the owner word.
+    /// Counts the lives of the block; its low 27 bits are the tag in the owner word.
     pub(crate) generation: Shared64,
     pub(crate) uuid: [Shared64; 2],
     /// How many bytes of the data are in use.
     pub(crate) length: Shared32,
     /// CRC32C of the data as of `version`; kept for the tracker.
     pub(crate) checksum: Shared32,
-    /// When the block was allocated or last seen changed, in ns after 1970 (clock: coarse).
+    /// When the block was allocated or last seen changed, in ns after 1970 (clock: coarse); 0
+    /// until a monitor looks.
     pub(crate) version: Shared64,
 }
 pub(crate) const COLD_LEN: u64 = 48;
@@ -97,9 +98,6 @@ const _: () = assert!(offset_of!(Cold, uuid) == 16 && offset_of!(Cold, length) =
 const _: () = assert!(offset_of!(Cold, version) == 40);
 // SAFETY: made of shared words only.
 unsafe impl SharedLayout for Cold {}
-
-/// Bit of a fingerprint that says: one holder at a time.
-pub(crate) const EXCLUSIVE: u64 = 1 << 63;
 
 impl Header {
     pub(crate) fn new(name: &Name, uuid: [u8; 16], geometry: &Geometry, created: u64) -> Self {

@@ -28,11 +28,13 @@
 pub mod handover;
 pub mod limits;
 
+mod allocate;
 mod block;
 mod error;
 mod extents;
 mod freelist;
 mod geometry;
+mod hold;
 mod id;
 mod index;
 mod inner;
@@ -46,11 +48,16 @@ mod pool;
 mod pool_box;
 mod reap;
 mod recover;
+mod restore;
 mod set;
+mod steps;
 mod typed;
 mod verify;
 mod view;
 mod word;
+
+#[cfg(test)]
+mod model;
 
 pub use block::Block;
 pub use error::{Corruption, Error, Result};
@@ -64,6 +71,7 @@ pub use pool::Pool;
 pub use pool_box::PoolBox;
 pub use reap::ReapReport;
 pub use recover::{Decision, Offer, Offered, Recovery, RecoveryReport};
+pub use restore::Restored;
 pub use set::{PoolSet, SetBlockId};
 pub use typed::Record;
 pub use uuid::Uuid;

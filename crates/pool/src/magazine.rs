@@ -2,50 +2,70 @@
 //!
 //! M1. What is in a magazine is recoverable because its owner words say "cached by this process";
 //!     nothing of the magazine itself is shared, and nothing of it needs recovering.
-//! M2. The thread that owns it goes in with plain stores; closing the pool, a full pool and the
-//!     end of another thread's work go in through [`OwnerLock::seize`], so no block sits unusable
-//!     in an idle thread.
+//! M2. The thread that owns it goes in with plain stores; closing the pool and a full pool go in
+//!     through [`OwnerLock::seize`], so no block sits unusable in an idle thread.
 //! M3. Guards taken and dropped are counted here, per thread, so that the last guard of a closed
 //!     pool is known without a shared counter on every operation. Both counts only grow.
+//! M4. It lives on pages that a child made by fork finds zeroed. A zeroed magazine is [`VOID`], so
+//!     the check "is this still open?" is also the check "is this a child?", and costs nothing more.
 
 use crate::{inner::Inner, limits::MAGAZINE_MAX};
 use mainstay_base::Rng;
-use mainstay_shm::OwnerLock;
-use std::{
-    cell::{RefCell, UnsafeCell},
-    sync::Arc,
+use mainstay_shm::{
+    OwnerLock,
+    fork::{Wiped, ZeroValid},
 };
+use std::{
+    cell::{Cell, RefCell, UnsafeCell},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+};
+
+/// In a child made by fork, or after the end of the pool: nothing may be done.
+pub(crate) const VOID: u8 = 0;
+/// Work goes on.
+pub(crate) const OPEN: u8 = 1;
+/// The pool has no handle any more and waits for its last guard.
+pub(crate) const CLOSING: u8 = 2;
 
 /// A stack of free block numbers and what else a thread needs at each operation.
 pub(crate) struct Contents {
-    numbers: [u32; MAGAZINE_MAX],
     len: usize,
-    /// Where the last claim succeeded: extent and group.
-    pub(crate) cursor: (u64, usize),
-    pub(crate) rng: Rng,
     /// Guards that this thread has made.
     pub(crate) taken: u64,
     /// Guards that this thread has dropped.
     pub(crate) dropped: u64,
-    /// The pool is closed: nothing may be done through this magazine any more.
-    pub(crate) dead: bool,
+    /// UUIDs of this thread: a random half, and a random start for what `taken` makes of it.
+    uuid_high: u64,
+    uuid_low: u64,
+    /// Where the last claim succeeded: extent and group.
+    pub(crate) cursor: (u64, usize),
+    numbers: [u32; MAGAZINE_MAX],
 }
 
 impl Contents {
+    /// A free block and a UUID for it; counted as a guard.
     #[inline(always)]
-    pub(crate) fn pop(&mut self) -> Option<u32> {
-        self.len = self.len.checked_sub(1)?;
-        Some(self.numbers[self.len])
+    pub(crate) fn take(&mut self) -> Option<(u32, [u64; 2])> {
+        let len = self.len.checked_sub(1)?;
+        let number = *self.numbers.get(len)?;
+        (self.len, self.taken) = (len, self.taken + 1);
+        // RFC 9562, version 8 (the maker's own): 60 bits that are random for each thread, then 62
+        // that go through all their values from a random start in steps of an odd number. A
+        // version 4 of fresh random bits for each block would cost as much as all the rest.
+        let low = self.uuid_low.wrapping_add(self.taken.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Some((number, [self.uuid_high, low >> 2 | 1 << 63]))
     }
 
     /// Adds a number; false when there is no room.
     #[inline(always)]
     #[must_use]
     pub(crate) fn push(&mut self, number: u32) -> bool {
-        if self.len == MAGAZINE_MAX {
-            return false;
-        }
-        self.numbers[self.len] = number;
+        let Some(place) = self.numbers.get_mut(self.len) else { return false };
+        *place = number;
         self.len += 1;
         true
     }
@@ -63,11 +83,17 @@ impl Contents {
     }
 }
 
+/// One thread's magazine of one pool. Made by [`Magazine::new`]; zeros are a void one.
+#[repr(align(64))]
 pub(crate) struct Magazine {
+    /// Changed inside of the lock only.
+    mode: AtomicU8,
     lock: OwnerLock,
     contents: UnsafeCell<Contents>,
 }
 
+// SAFETY: zeros are a value of every field: mode void, an open lock, an empty stack.
+unsafe impl ZeroValid for Magazine {}
 // SAFETY: the contents are only reached inside of the lock: by the owning thread between `enter`
 // and `leave`, by others inside of `seize`.
 unsafe impl Send for Magazine {}
@@ -75,28 +101,34 @@ unsafe impl Send for Magazine {}
 unsafe impl Sync for Magazine {}
 
 impl Magazine {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mode: u8) -> Arc<Wiped<Self>> {
         let mut rng = Rng::seeded(seed);
-        // Threads start in different places, so that they do not claim from the same words.
-        let cursor = (rng.next_u64(), rng.next_u64() as usize);
-        let (numbers, len) = ([0; MAGAZINE_MAX], 0);
-        Self {
-            lock: OwnerLock::new(),
-            contents: UnsafeCell::new(Contents {
-                numbers,
-                len,
-                cursor,
-                rng,
-                taken: 0,
-                dropped: 0,
-                dead: false,
-            }),
-        }
+        let magazine = Wiped::<Self>::new();
+        magazine.lock.renew();
+        magazine.seize(|contents| {
+            contents.uuid_high = rng.next_u64() & !0xF000 | 0x8000;
+            contents.uuid_low = rng.next_u64();
+            // Threads start in different places, so that they do not claim from the same words.
+            contents.cursor = (rng.next_u64(), rng.next_u64() as usize);
+        });
+        magazine.mode.store(mode, Relaxed);
+        Arc::new(magazine)
     }
 
-    /// The owner's way in. `work` must not come back to this magazine.
+    /// What may be done: [`VOID`], [`OPEN`] or [`CLOSING`]. Stable only inside of the lock.
     #[inline(always)]
-    fn own<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> R {
+    pub(crate) fn mode(&self) -> u8 {
+        self.mode.load(Relaxed)
+    }
+
+    /// Inside of `seize`: changes what may be done.
+    pub(crate) fn set_mode(&self, mode: u8) {
+        self.mode.store(mode, Relaxed);
+    }
+
+    /// The owner's way in. `work` is short, calls nothing of the user's, and does not come back.
+    #[inline(always)]
+    pub(crate) fn own<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> R {
         while !self.lock.enter() {
             std::thread::yield_now();
         }
@@ -122,65 +154,103 @@ impl Magazine {
 
 /// One thread's magazines, one for each pool it has used.
 struct Table {
-    entries: Vec<(u64, Arc<Magazine>, *const Inner)>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    /// Of the pool; never used again.
+    id: u64,
+    magazine: Arc<Wiped<Magazine>>,
+    inner: *const Inner,
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
+        FAST.set([NOTHING; WAYS]);
         if mainstay_shm::hook::planted("thread-exit-keeps") {
             return;
         }
-        for (_, magazine, inner) in &self.entries {
+        for Entry { magazine, inner, .. } in &self.entries {
             magazine.own(|contents| {
-                if !contents.dead {
-                    // SAFETY: a pool marks all its magazines dead before it goes away, and cannot
+                if magazine.mode() != VOID {
+                    // SAFETY: a pool makes all its magazines void before it goes away, and cannot
                     // do so while we are inside of this one.
-                    unsafe { (**inner).thread_ends(contents) };
+                    unsafe { (**inner).give_back(contents, 0) };
                 }
             });
         }
     }
 }
 
+const WAYS: usize = 4;
+const NOTHING: (u64, *const Magazine) = (0, ptr::null());
+
 thread_local! {
     static TABLE: RefCell<Table> = const { RefCell::new(Table { entries: Vec::new() }) };
+    /// Pool id and magazine, by the last bits of the id: the way that needs no destructor and no
+    /// search. What it points to is in the table.
+    static FAST: Cell<[(u64, *const Magazine); WAYS]> = const { Cell::new([NOTHING; WAYS]) };
 }
 
-/// Runs `work` inside of this thread's magazine of `inner`.
-///
-/// `work` must not come back to any magazine: it is short, and calls nothing of the user's.
+/// This thread's magazine of `inner`, if it is at hand. Not to be kept over a call that may end
+/// the thread's table: use it and forget it.
 #[inline(always)]
-pub(crate) fn with<R>(inner: &Inner, work: impl FnOnce(&mut Contents) -> R) -> R {
-    let mut work = Some(work);
-    let done = TABLE.try_with(|table| {
-        let table = table.borrow();
-        let (_, magazine, _) = table.entries.iter().find(|(id, ..)| *id == inner.id)?;
-        Some(magazine.own(work.take()?))
+pub(crate) fn fast(inner: &Inner) -> Option<&Magazine> {
+    let at = inner.id as usize % WAYS;
+    // SAFETY: the cell is this thread's and no reference to its inside exists elsewhere: all
+    // other uses are `set` and `get`.
+    let (id, magazine) = FAST.with(|fast| unsafe { (*fast.as_ptr())[at] });
+    if id != inner.id {
+        return None;
+    }
+    // SAFETY: the entry in this thread's table keeps it; entries go away only when their pool has
+    // ended, which it cannot while `inner` is borrowed, or with the table, and then `FAST` is
+    // cleared.
+    Some(unsafe { &*magazine })
+}
+
+/// Runs `work` on this thread's magazine of `inner`, made if there is none.
+#[cold]
+pub(crate) fn of<R>(inner: &Inner, work: impl FnOnce(&Magazine) -> R) -> R {
+    let found = TABLE.try_with(|table| {
+        let mut table = table.borrow_mut();
+        let known = table.entries.iter().find(|entry| entry.id == inner.id);
+        let magazine = match known {
+            Some(entry) => entry.magazine.clone(),
+            None => {
+                // Ended pools are forgotten here; a child made by fork keeps its parent's, whose
+                // memory it cannot give back.
+                table.entries.retain(|entry| entry.magazine.mode() != VOID);
+                FAST.set([NOTHING; WAYS]);
+                let magazine = inner.new_magazine();
+                let inner_ptr = ptr::from_ref(inner);
+                let entry = Entry { id: inner.id, magazine: magazine.clone(), inner: inner_ptr };
+                table.entries.push(entry);
+                magazine
+            }
+        };
+        let mut fast = FAST.get();
+        fast[inner.id as usize % WAYS] = (inner.id, ptr::from_ref::<Magazine>(&magazine));
+        FAST.set(fast);
+        magazine
     });
-    match (done, work) {
-        (Ok(Some(result)), _) => result,
-        (Ok(None), Some(work)) => with_other(inner, work),
-        // The thread is ending and its table is gone: work through a magazine that ends at once.
-        (_, Some(work)) => {
+    match found {
+        Ok(magazine) => work(&magazine),
+        // The thread is ending and its table is gone: a magazine for this once.
+        Err(_) => {
             let magazine = inner.new_magazine();
-            let result = magazine.own(work);
-            magazine.own(|contents| inner.thread_ends(contents));
+            let result = work(&magazine);
+            magazine.own(|contents| inner.give_back(contents, 0));
             result
         }
-        (_, None) => unreachable!("the work is only taken to be done"),
     }
 }
 
-/// The first time in this thread: makes the magazine.
-#[cold]
-fn with_other<R>(inner: &Inner, work: impl FnOnce(&mut Contents) -> R) -> R {
-    let magazine = TABLE.with(|table| {
-        let mut table = table.borrow_mut();
-        // Closed pools are forgotten here.
-        table.entries.retain(|(_, magazine, _)| !magazine.own(|contents| contents.dead));
-        let magazine = inner.new_magazine();
-        table.entries.push((inner.id, magazine.clone(), std::ptr::from_ref(inner)));
-        magazine
-    });
-    magazine.own(work)
+/// Runs `work` on this thread's magazine of `inner`.
+#[inline(always)]
+pub(crate) fn with<R>(inner: &Inner, work: impl FnOnce(&Magazine) -> R) -> R {
+    match fast(inner) {
+        Some(magazine) => work(magazine),
+        None => of(inner, work),
+    }
 }

@@ -3,14 +3,16 @@
 //! N1. A monitor is told after the fact; it cannot veto. Monitors are called in the order they were
 //!     added, in the thread that did the work; at the end of a pool, in the thread that ended it.
 //! N2. While it is called, a monitor may look at the pool but not change it: every operation that
-//!     would is refused with `InsideMonitor`. A guard that it happens to drop is dropped, and the
-//!     event of that is delivered when the current one is through.
+//!     would is refused with `InsideMonitor`. A guard that it happens to drop, or the last handle of
+//!     another pool, is dropped, and the events of that are delivered when the current one is
+//!     through.
 //! N3. Without monitors an operation pays one load.
 
 use crate::{BlockId, extents::Extents, inner::Inner};
 use arc_swap::ArcSwap;
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -108,7 +110,7 @@ pub(crate) struct Monitors {
 
 /// An event that waits until the current one is through.
 struct Deferred {
-    inner: *const Inner,
+    inner: Arc<Inner>,
     kind: EventKind,
     block: Option<BlockId>,
     uuid: Uuid,
@@ -116,7 +118,8 @@ struct Deferred {
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    static DEFERRED: RefCell<Vec<Deferred>> = const { RefCell::new(Vec::new()) };
+    static DEFERRED: RefCell<VecDeque<Deferred>> =
+        const { RefCell::new(VecDeque::new()) };
 }
 
 impl Monitors {
@@ -125,7 +128,7 @@ impl Monitors {
         self.any.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add(&self, monitor: Arc<dyn Monitor>) -> MonitorId {
+    fn add(&self, monitor: Arc<dyn Monitor>) -> MonitorId {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let id = MonitorId(self.next.fetch_add(1, Ordering::Relaxed));
         let mut chain = Chain::clone(&self.chain.load());
@@ -152,27 +155,35 @@ pub(crate) fn inside() -> bool {
     INSIDE.get()
 }
 
-/// Tells one monitor alone.
-pub(crate) fn tell(inner: &Inner, monitor: &dyn Monitor, kind: EventKind) {
-    let event = event(inner, kind, None, Uuid::nil());
+/// Adds a monitor at the end of the chain, and tells it alone that the pool is there.
+pub(crate) fn add(inner: &Inner, monitor: Arc<dyn Monitor>) -> MonitorId {
+    // From here on operations look whether they are called from inside of a callback (N2).
+    inner.monitors.any.store(true, Ordering::Release);
+    let event = event(inner, EventKind::PoolCreate, None, Uuid::nil());
     within(|| monitor.event(&event));
+    deliver_deferred();
+    inner.monitors.add(monitor)
 }
 
 /// Tells the chain; from inside of a callback, later.
 #[cold]
 pub(crate) fn emit(inner: &Inner, kind: EventKind, block: Option<BlockId>, uuid: Uuid) {
     if inside() {
-        DEFERRED.with_borrow_mut(|list| list.push(Deferred { inner, kind, block, uuid }));
+        if let Some(inner) = inner.this.upgrade() {
+            let event = Deferred { inner, kind, block, uuid };
+            // A thread that is ending and has no list any more tells nobody.
+            let _ = DEFERRED.try_with(|list| list.borrow_mut().push_back(event));
+        }
         return;
     }
     deliver(inner, kind, block, uuid);
-    loop {
-        let next = DEFERRED.with_borrow_mut(|list| (!list.is_empty()).then(|| list.remove(0)));
-        let Some(Deferred { inner: of, kind, block, uuid }) = next else { return };
-        if std::ptr::eq(of, inner) {
-            deliver(inner, kind, block, uuid);
-        }
-        // Of another pool: it may be gone by now, so the event is dropped with it.
+    deliver_deferred();
+}
+
+fn deliver_deferred() {
+    let next = || DEFERRED.try_with(|list| list.borrow_mut().pop_front()).ok().flatten();
+    while let Some(Deferred { inner, kind, block, uuid }) = next() {
+        deliver(&inner, kind, block, uuid);
     }
 }
 

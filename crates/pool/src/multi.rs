@@ -22,6 +22,14 @@ pub(crate) struct Extra<'a> {
 }
 
 impl Extras {
+    /// Forgets everything: for a repair, which has made sure that there are no guards. What stands
+    /// here then is of guards whose owner words were overwritten meanwhile.
+    pub(crate) fn clear(&self) {
+        for stripe in &self.stripes {
+            stripe.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     pub(crate) fn lock(&self, number: u32) -> Extra<'_> {
         let stripe = &self.stripes[number as usize % STRIPES];
         Extra { stripe: stripe.lock().unwrap_or_else(PoisonError::into_inner), number }

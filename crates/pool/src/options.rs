@@ -10,7 +10,7 @@ use crate::{
 };
 use mainstay_base::{Name, Rng};
 use mainstay_shm::{
-    Access, Backing, Unpublished,
+    Access, Backing, Unpublished, hook,
     lease::{self, LEASE_SLOTS, SlotEntry},
 };
 use rustix::io::Errno;
@@ -103,6 +103,11 @@ impl PoolOptions {
     pub fn create(self, path: impl AsRef<Path>) -> Result<Pool> {
         let (name, geometry) = self.planned()?;
         let new = Unpublished::create(path.as_ref(), self.mode)?;
+        if hook::planted("name-before-header") {
+            let backing = new.publish()?;
+            write_head(&backing, &name, &geometry)?;
+            return Joining::of(backing)?.join(self.seed);
+        }
         write_head(new.backing(), &name, &geometry)?;
         Joining::of(new.publish()?)?.join(self.seed)
     }

@@ -2,8 +2,10 @@
 
 use crate::{
     Block, BlockId, Error, Kind, MonitorId, Offer, ReapReport, Record, Result,
-    inner::{Inner, Wanted},
-    monitor::{self, EventKind, Monitor},
+    allocate::Life,
+    hold::Wanted,
+    inner::Inner,
+    monitor::{self, Monitor},
     options::Joining,
     reap,
     recover::{Decision, Offered, Recovery, RecoveryReport},
@@ -73,9 +75,11 @@ impl Pool {
     }
 
     pub(crate) fn started(inner: Arc<Inner>) -> Result<Self> {
-        let pool = Self { handle: Arc::new(Handle { inner }) };
-        pool.inner().move_in()?;
-        Ok(pool)
+        if let Err(e) = inner.move_in() {
+            inner.move_out();
+            return Err(e);
+        }
+        Ok(Self { handle: Arc::new(Handle { inner }) })
     }
 
     #[inline(always)]
@@ -124,10 +128,16 @@ impl Pool {
     /// # Errors
     /// `Full` when no block is free and the pool cannot grow; `NoSpace` when the machine has no
     /// room for growth.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&self, kind: Kind) -> Result<Block> {
-        let acquired = self.inner().allocate(kind, 0, self.block_size() as u32)?;
+        let acquired = self.inner().allocate(self.bytes_of(kind))?;
         Ok(Block::new(self.inner(), acquired))
+    }
+
+    #[inline(always)]
+    fn bytes_of(&self, kind: Kind) -> Life {
+        let length = self.block_size() as u32;
+        Life { kind: Some(kind), exclusive: false, fingerprint: 0, length }
     }
 
     /// As [`Pool::allocate`], but never grows the pool nor looks for dead processes: at most a few
@@ -136,7 +146,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::allocate`], but not `Full`.
     pub fn try_allocate(&self, kind: Kind) -> Result<Option<Block>> {
-        let acquired = self.inner().try_allocate(kind, self.block_size() as u32)?;
+        let acquired = self.inner().try_allocate(self.bytes_of(kind))?;
         Ok(acquired.map(|acquired| Block::new(self.inner(), acquired)))
     }
 
@@ -147,7 +157,9 @@ impl Pool {
     pub fn allocate_typed<T: Record>(&self, kind: Kind) -> Result<Block<T>> {
         typed::check_fit::<T>(self.inner())?;
         let fingerprint = typed::fingerprint::<T>().bits();
-        let acquired = self.inner().allocate(kind, fingerprint, size_of::<T>() as u32)?;
+        let length = size_of::<T>() as u32;
+        let life = Life { kind: Some(kind), exclusive: false, fingerprint, length };
+        let acquired = self.inner().allocate(life)?;
         Ok(Block::new(self.inner(), acquired))
     }
 
@@ -166,7 +178,7 @@ impl Pool {
     /// # Errors
     /// `NoSuchBlock` when that block is gone (or a holder has asked to free it); `Exclusive` when
     /// it belongs to a [`crate::PoolBox`].
-    #[inline]
+    #[inline(always)]
     pub fn attach(&self, id: BlockId) -> Result<Block> {
         let wanted = Wanted { generation: Some(id.generation), exclusive: false };
         Ok(Block::new(self.inner(), self.inner().attach(id.number, wanted)?))
@@ -176,7 +188,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::attach`].
-    #[inline]
+    #[inline(always)]
     pub fn attach_number(&self, number: u32) -> Result<Block> {
         let wanted = Wanted { generation: None, exclusive: false };
         Ok(Block::new(self.inner(), self.inner().attach(number, wanted)?))
@@ -188,6 +200,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::attach`].
     pub fn attach_uuid(&self, uuid: Uuid) -> Result<Block> {
+        self.inner().check()?;
         let found = self.inner().extents.find_uuid(uuid)?;
         match found.map(|number| self.attach_number(number)).transpose()? {
             // Compared while holding it, so it is not another by now.
@@ -228,6 +241,8 @@ impl Pool {
     pub fn recover(&self, offer: Offer) -> Result<Recovery<'_>> {
         self.inner().check()?;
         let reaped = reap::reap(self.inner())?;
+        // Others may have added extents that this process has not looked at yet.
+        self.inner().extents.refresh()?;
         Ok(Recovery::new(self, offer, reaped))
     }
 
@@ -266,8 +281,7 @@ impl Pool {
     /// `InsideMonitor` when called by one.
     pub fn add_monitor(&self, monitor: Arc<dyn Monitor>) -> Result<MonitorId> {
         self.inner().check()?;
-        monitor::tell(self.inner(), &*monitor, EventKind::PoolCreate);
-        Ok(self.inner().monitors.add(monitor))
+        Ok(monitor::add(self.inner(), monitor))
     }
 
     /// Takes a monitor out of the chain. A call that runs in another thread may still end after.

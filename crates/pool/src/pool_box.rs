@@ -1,6 +1,6 @@
 //! A typed block with one holder at a time: the only one that gives plain references.
 
-use crate::{Block, BlockId, Kind, Pool, Record, Result, inner::Wanted, layout::EXCLUSIVE, typed};
+use crate::{Block, BlockId, Kind, Pool, Record, Result, allocate::Life, hold::Wanted, typed};
 use mainstay_shm::hook;
 use std::{
     fmt,
@@ -45,9 +45,9 @@ impl<T: Record> PoolBox<T> {
     pub fn new(pool: &Pool, value: &T) -> Result<Self> {
         let inner = pool.inner();
         typed::check_fit::<T>(inner)?;
-        let fingerprint = typed::fingerprint::<T>().bits() | EXCLUSIVE;
-        let length = size_of::<T>() as u32;
-        let acquired = inner.allocate(Kind::Recoverable, fingerprint, length)?;
+        let fingerprint = typed::fingerprint::<T>().bits();
+        let (kind, length) = (Some(Kind::Recoverable), size_of::<T>() as u32);
+        let acquired = inner.allocate(Life { kind, exclusive: true, fingerprint, length })?;
         let block = Block::<T>::new(inner, acquired);
         block.set(value);
         Ok(Self { block })

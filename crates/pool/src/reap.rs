@@ -9,13 +9,14 @@ use crate::{
     Result, freelist,
     inner::Inner,
     monitor::EventKind,
+    steps,
     word::{Reaped, Word},
 };
 use mainstay_shm::{
     Atomic64, hook,
     lease::{self, LEASE_SLOTS, Prober},
 };
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What a sweep has done, in blocks unless said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -96,38 +97,15 @@ pub(crate) fn sweep(inner: &Inner, dead: u32) -> Result<ReapReport> {
 }
 
 fn reap_one(inner: &Inner, number: u32, word: &impl Atomic64, dead: u32, report: &mut ReapReport) {
-    let mut seen = Word(word.load(Acquire));
-    loop {
-        let Some((next, reaped)) = seen.reaped(dead) else {
-            report.corrupt += u64::from(seen.owners() & dead != 0);
-            return;
-        };
-        if reaped == Reaped::Uncached && hook::planted("reap-skips-cached") {
-            return;
+    match steps::reap(word, dead) {
+        Ok(None) => {}
+        Ok(Some(Reaped::Uncached)) => report.uncached += 1,
+        Ok(Some(Reaped::Held)) => report.shared += 1,
+        Ok(Some(Reaped::Orphaned)) => report.orphaned += 1,
+        Ok(Some(Reaped::Freed)) => {
+            report.freed += 1;
+            inner.emit(EventKind::BlockFree, number);
         }
-        let (next, reaped) = match reaped {
-            Reaped::Orphaned if hook::planted("reap-frees-orphans") => {
-                (seen.freed_next_tag(), Reaped::Freed)
-            }
-            Reaped::Freed if hook::planted("reap-orphans-all") => {
-                (seen.orphaned(), Reaped::Orphaned)
-            }
-            as_it_is => (next, as_it_is),
-        };
-        match word.compare_exchange(seen.0, next.0, AcqRel, Acquire) {
-            Ok(_) => {
-                match reaped {
-                    Reaped::Uncached => report.uncached += 1,
-                    Reaped::Held => report.shared += 1,
-                    Reaped::Orphaned => report.orphaned += 1,
-                    Reaped::Freed => {
-                        report.freed += 1;
-                        inner.emit(EventKind::BlockFree, number);
-                    }
-                }
-                return;
-            }
-            Err(found) => seen = Word(found),
-        }
+        Err(_) => report.corrupt += 1,
     }
 }

@@ -8,7 +8,6 @@
 use crate::{
     Block, BlockId, Error, Pool, PoolBox, ReapReport, Record, Result,
     inner::Acquired,
-    layout::EXCLUSIVE,
     monitor::EventKind,
     word::{State, Word},
 };
@@ -145,7 +144,7 @@ impl Offered<'_> {
     /// Whether it belongs to a [`PoolBox`].
     #[must_use]
     pub fn is_box(&self) -> bool {
-        self.pool.inner().extents.cold(self.number).fingerprint.load(Relaxed) & EXCLUSIVE != 0
+        self.seen.is_exclusive()
     }
 
     /// A copy of its data. Nobody holds it, so it is whole unless somebody takes it meanwhile.
@@ -202,18 +201,20 @@ impl Offered<'_> {
 
     fn take(self) -> Result<Block> {
         let inner = self.pool.inner();
-        inner.check()?;
+        inner.check_monitor()?;
+        // Counted first: that also refuses a child made by fork.
+        inner.guard_taken()?;
         let next = self.seen.attached(inner.slot);
         let word = inner.extents.word(self.number);
         // Nobody held it when it was seen, so an equal word means that nobody has since.
         if word.compare_exchange(self.seen.0, next.0, AcqRel, Relaxed).is_err() {
+            inner.guard_dropped(None);
             return Err(Error::NoSuchBlock {
                 pool: inner.display(),
                 id: self.number.to_string(),
                 why: "somebody took or freed it after it was offered",
             });
         }
-        inner.guard_taken();
         inner.emit(EventKind::BlockRecover, self.number);
         Ok(Block::new(inner, Acquired { number: self.number, word: next }))
     }

@@ -88,7 +88,7 @@ pub(crate) fn check_fit<T: Record>(inner: &Inner) -> Result<()> {
 /// Whether the block holds a `T`; `found` in the error is the fingerprint without its flag.
 pub(crate) fn check_type<T: Record>(inner: &Inner, number: u32) -> Result<()> {
     check_fit::<T>(inner)?;
-    let found = inner.extents.cold(number).fingerprint.load(Relaxed) & !crate::layout::EXCLUSIVE;
+    let found = inner.extents.cold(number).fingerprint.load(Relaxed);
     let wanted = fingerprint::<T>().bits();
     if found == wanted {
         return Ok(());

@@ -10,9 +10,9 @@ use crate::{
 };
 use mainstay_shm::{
     Atomic64,
-    lease::{self, LEASE_SLOTS, Prober},
+    lease::{self, LEASE_SLOTS, Prober, SlotEntry},
 };
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// How many findings of one sort a report lists; it counts all.
 const FINDINGS_MAX: usize = 1_000;
@@ -60,6 +60,28 @@ pub struct RepairReport {
     pub shortened: u64,
     /// Hints that were put right.
     pub hints: u64,
+    /// The count of extents was impossible, and is again what this process knows.
+    pub recounted: bool,
+}
+
+/// Which slots may own something, at one moment.
+struct Census {
+    in_use: u32,
+    dead: u32,
+}
+
+impl Census {
+    fn take(slots: &[SlotEntry], prober: &Prober) -> Result<Self> {
+        let mut census = Self { in_use: 0, dead: 0 };
+        for (slot, entry) in slots.iter().enumerate() {
+            let alive = prober.is_alive(slot as u32)?;
+            if alive || entry.state.load(Acquire) != lease::CLEAN {
+                census.in_use |= 1 << slot;
+                census.dead |= if alive { 0 } else { 1 << slot };
+            }
+        }
+        Ok(census)
+    }
 }
 
 impl Extents {
@@ -67,20 +89,21 @@ impl Extents {
         let mut report = VerifyReport::default();
         let slots = self.slots()?;
         let prober = Prober::new(&self.backing)?;
-        let (mut in_use, mut dead) = (0_u32, 0_u32);
-        for slot in 0..LEASE_SLOTS as u32 {
-            let alive = prober.is_alive(slot)?;
-            if alive || slots[slot as usize].state.load(Acquire) != lease::CLEAN {
-                in_use |= 1 << slot;
-                dead |= if alive { 0 } else { 1 << slot };
-            }
-        }
+        let mut census = Census::take(slots, &prober)?;
+        let mut strange = 0;
         for extent in 0..self.refresh()? {
             for group in 0..self.groups() {
                 let (hints, words) = self.group(extent, group);
                 let taken = hints.load(Acquire);
                 for (place, word) in words.iter().enumerate() {
-                    let word = Word(word.load(Acquire));
+                    let mut seen = Word(word.load(Acquire));
+                    if seen.owners() & !(census.in_use | strange) != 0 {
+                        // A process may have joined after the census, and may have left by now.
+                        census = Census::take(slots, &prober)?;
+                        seen = Word(word.load(Acquire));
+                        strange |= seen.owners() & !census.in_use;
+                    }
+                    let word = seen;
                     let number = self.first_of(extent, group) + place as u32;
                     report.blocks += 1;
                     if word.state() == State::Corrupt {
@@ -90,8 +113,8 @@ impl Extents {
                         }
                         continue;
                     }
-                    report.strangers += u64::from(word.owners() & !in_use != 0);
-                    report.of_the_dead += u64::from(word.owners() & dead != 0);
+                    report.strangers += u64::from(word.owners() & !census.in_use != 0);
+                    report.of_the_dead += u64::from(word.owners() & census.dead != 0);
                     report.hidden += u64::from(word.is_free() && taken & 1 << place != 0);
                     let length = u64::from(self.cold(number).length.load(Relaxed));
                     let overlong = word.is_live() && length > self.geometry.block_size;
@@ -133,10 +156,12 @@ impl Pool {
         if guards > 0 {
             return Err(Error::StillHeld { pool: inner.display(), guards });
         }
+        inner.extras.clear();
         inner.collect_idle();
         let all = !(1 << inner.slot);
-        let mut report =
-            RepairReport { reaped: reap::sweep(inner, all)?, ..RepairReport::default() };
+        let recounted = mend_count(&inner.extents)?;
+        let reaped = reap::sweep(inner, all)?;
+        let mut report = RepairReport { reaped, recounted, ..RepairReport::default() };
         for extent in 0..inner.extents.refresh()? {
             for group in 0..inner.extents.groups() {
                 let (hints, words) = inner.extents.group(extent, group);
@@ -149,11 +174,21 @@ impl Pool {
         }
         for (slot, entry) in inner.extents.slots()?.iter().enumerate() {
             if slot != inner.slot as usize {
-                entry.state.store(lease::CLEAN, std::sync::atomic::Ordering::Release);
+                entry.state.store(lease::CLEAN, Release);
             }
         }
         Ok(report)
     }
+}
+
+/// A count that can be true is believed; any other becomes what this process has seen itself.
+fn mend_count(extents: &Extents) -> Result<bool> {
+    let count = &extents.live()?.extents;
+    if count.load(Acquire) >= extents.known() && extents.refresh().is_ok() {
+        return Ok(false);
+    }
+    count.store(extents.known(), Release);
+    Ok(true)
 }
 
 fn mend(inner: &Inner, number: u32, word: &impl Atomic64, report: &mut RepairReport) {

@@ -6,19 +6,22 @@
 //! | 32-33 | kind | 0 not live, 1 recoverable, 2 transient, 3 orphan (recoverable, last owner died) |
 //! | 34 | multi | some process may hold more than one guard: leave through its private table |
 //! | 35 | doomed | a holder asked to free it: no new holder, and the last one frees it |
-//! | 36-63 | tag | +1 whenever the block is freed |
+//! | 36 | exclusive | one holder at a time: see `PoolBox` |
+//! | 37-63 | tag | +1 whenever the block is freed |
 //!
 //! W1. Every decision depends on one word alone and is taken by one compare-and-swap on it. An
 //!     equal word is the same state, so there is no ABA harm among the decisions themselves.
 //! W2. A word that is not live is changed only by its one owner, or by a reaper of that owner.
 //! W3. The tag changes between any two lives of a block.
 
+use mainstay_shm::hook;
 use std::fmt;
 
 const KIND_SHIFT: u32 = 32;
 const MULTI: u64 = 1 << 34;
 const DOOMED: u64 = 1 << 35;
-const TAG_SHIFT: u32 = 36;
+const EXCLUSIVE: u64 = 1 << 36;
+const TAG_SHIFT: u32 = 37;
 /// How many bits a tag has.
 pub(crate) const TAG_BITS: u32 = 64 - TAG_SHIFT;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
@@ -129,6 +132,10 @@ impl Word {
         self.0 & DOOMED != 0
     }
 
+    pub(crate) fn is_exclusive(self) -> bool {
+        self.0 & EXCLUSIVE != 0
+    }
+
     pub(crate) fn is_owned_by(self, slot: u32) -> bool {
         self.0 & bit(slot) != 0
     }
@@ -138,13 +145,14 @@ impl Word {
     }
 
     pub(crate) fn state(self) -> State {
+        let plain = self.0 & (MULTI | DOOMED) == 0;
         match (self.kind_bits(), self.owners().count_ones()) {
-            (0, _) if self.0 & (MULTI | DOOMED) != 0 => State::Corrupt,
-            (0, 0) => State::Free,
-            (0, 1) => State::Cached,
-            (1, 0) if !self.is_doomed() => State::Parked,
-            (1 | 2, 1..) => State::Held,
-            (3, 0) if !self.is_doomed() => State::Orphan,
+            (1 | 2, 1) => State::Held,
+            (1 | 2, 2..) if !self.is_exclusive() => State::Held,
+            (0, 0) if plain && !self.is_exclusive() => State::Free,
+            (0, 1) if plain && !self.is_exclusive() => State::Cached,
+            (1, 0) if plain => State::Parked,
+            (3, 0) if plain => State::Orphan,
             _ => State::Corrupt,
         }
     }
@@ -159,18 +167,22 @@ impl Word {
         Self(self.tag() << TAG_SHIFT | bit(slot))
     }
 
-    /// Live, held by `slot` alone.
-    pub(crate) fn published(self, kind: Kind, slot: u32) -> Self {
+    /// Live, held by `slot` alone, which has it cached.
+    #[inline(always)]
+    pub(crate) fn published(self, kind: Kind, exclusive: bool, slot: u32) -> Self {
+        debug_assert!(self.is_cached_by(slot), "W2: only its owner publishes");
         let kind = match kind {
             Kind::Recoverable => 1,
             Kind::Transient => 2,
         };
-        Self(self.tag() << TAG_SHIFT | kind << KIND_SHIFT | bit(slot))
+        let exclusive = if exclusive { EXCLUSIVE } else { 0 };
+        Self(self.0 | kind << KIND_SHIFT | exclusive)
     }
 
     /// Live and recoverable, held by nobody.
-    pub(crate) fn parked(self) -> Self {
-        Self(self.tag() << TAG_SHIFT | 1 << KIND_SHIFT)
+    pub(crate) fn parked(self, exclusive: bool) -> Self {
+        let exclusive = if exclusive { EXCLUSIVE } else { 0 };
+        Self(self.tag() << TAG_SHIFT | 1 << KIND_SHIFT | exclusive)
     }
 
     /// With `slot` among the owners; an orphan is one no longer.
@@ -198,7 +210,7 @@ impl Word {
         if ask == Ask::Free || self.is_doomed() || self.kind_bits() == 2 {
             (Self(self.next_tag() << TAG_SHIFT | bit(slot)), Left::Freed)
         } else {
-            (self.parked(), Left::Parked)
+            (self.parked(self.is_exclusive()), Left::Parked)
         }
     }
 
@@ -221,7 +233,7 @@ impl Word {
 
     /// Recoverable, and offered by recovery.
     pub(crate) fn orphaned(self) -> Self {
-        Self(self.tag() << TAG_SHIFT | 3 << KIND_SHIFT)
+        Self(self.0 & EXCLUSIVE | self.tag() << TAG_SHIFT | 3 << KIND_SHIFT)
     }
 
     /// Free, in its next life: for repair.
@@ -230,31 +242,39 @@ impl Word {
     }
 
     fn next_tag(self) -> u64 {
+        if hook::planted("tag-stays") {
+            return self.tag();
+        }
         (self.tag() + 1) & TAG_MASK
     }
 
-    /// The upper half without the flags: what a guard remembers of a block it holds.
+    /// The upper half: what a guard remembers of a block it holds.
+    #[inline(always)]
     pub(crate) fn remember(self) -> u32 {
-        (self.tag() << 2 | self.kind_bits()) as u32
+        (self.0 >> 32) as u32
     }
 
-    /// The word as it is if `slot` is its only owner and nothing special happened.
+    /// The word as it is if `slot` is its only owner and nothing happened since.
+    #[inline(always)]
     pub(crate) fn guess(remembered: u32, slot: u32) -> Self {
-        let remembered = u64::from(remembered);
-        Self(remembered >> 2 << TAG_SHIFT | (remembered & 3) << KIND_SHIFT | bit(slot))
+        Self(u64::from(remembered) << 32 | bit(slot))
     }
 }
 
 impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} owners {:#x} tag {}", self.state(), self.owners(), self.tag())?;
-        let flags = [(self.is_multi(), " multi"), (self.is_doomed(), " doomed")];
+        let flags = [
+            (self.is_multi(), " multi"),
+            (self.is_doomed(), " doomed"),
+            (self.is_exclusive(), " exclusive"),
+        ];
         flags.iter().filter(|(set, _)| *set).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 
 /// The generation of a block that is published with `tag`, when its last one was `last`: the next
-/// number whose low bits are the tag. Exact as long as fewer than 2^28 frees lie between two
+/// number whose low bits are the tag. Exact as long as fewer than 2^27 frees lie between two
 /// publications, and each free needs a publication.
 pub(crate) fn next_generation(last: u64, tag: u64) -> u64 {
     last.wrapping_add(tag.wrapping_sub(last) & TAG_MASK)
@@ -284,17 +304,17 @@ mod tests {
 
     #[test]
     fn w3_every_way_to_free_a_block_changes_its_tag() {
-        let held = NEW.cached(3).published(Kind::Recoverable, 3);
+        let held = NEW.cached(3).published(Kind::Recoverable, false, 3);
         let (freed, left) = held.left(3, Ask::Free);
         assert_eq!((left, freed.tag(), freed.state()), (Left::Freed, 1, State::Cached));
-        let transient = NEW.cached(3).published(Kind::Transient, 3);
+        let transient = NEW.cached(3).published(Kind::Transient, false, 3);
         assert_eq!(transient.left(3, Ask::Park).0.tag(), 1);
         assert_eq!(transient.reaped(1 << 3).unwrap().0.tag(), 1);
     }
 
     #[test]
     fn a_free_asked_for_while_others_hold_happens_when_the_last_leaves() {
-        let both = NEW.cached(0).published(Kind::Recoverable, 0).attached(1);
+        let both = NEW.cached(0).published(Kind::Recoverable, false, 0).attached(1);
         let (one, left) = both.left(0, Ask::Free);
         assert_eq!(left, Left::Held);
         assert!(one.is_doomed());
@@ -304,17 +324,19 @@ mod tests {
 
     #[test]
     fn a_recoverable_block_becomes_an_orphan_and_the_first_attach_ends_that() {
-        let held = NEW.cached(5).published(Kind::Recoverable, 5);
+        let held = NEW.cached(5).published(Kind::Recoverable, false, 5);
         let (orphan, reaped) = held.reaped(1 << 5).unwrap();
         assert_eq!((reaped, orphan.state()), (Reaped::Orphaned, State::Orphan));
         let kept = orphan.attached(6);
-        assert_eq!(kept, NEW.cached(6).published(Kind::Recoverable, 6));
+        assert_eq!(kept, NEW.cached(6).published(Kind::Recoverable, false, 6));
         assert_eq!(kept.left(6, Ask::Park).0.state(), State::Parked);
     }
 
     #[test]
     fn impossible_words_are_corrupt_and_never_reaped() {
-        for word in [0b11, 2 << KIND_SHIFT, 3 << KIND_SHIFT | 1, MULTI, 1 << KIND_SHIFT | DOOMED] {
+        let (parked, orphan) = (1 << KIND_SHIFT, 3 << KIND_SHIFT);
+        let flagged = [MULTI, DOOMED, parked | MULTI, parked | DOOMED, orphan | MULTI];
+        for word in [0b11, 2 << KIND_SHIFT, orphan | 1].into_iter().chain(flagged) {
             assert_eq!(Word(word).state(), State::Corrupt, "{word:#x}");
             assert_eq!(Word(word).reaped(u32::MAX), None);
         }
@@ -322,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_tag_goes_round_and_the_generation_goes_on() {
-        let last = Word(TAG_MASK << TAG_SHIFT).published(Kind::Transient, 0);
+        let last = Word(TAG_MASK << TAG_SHIFT).cached(0).published(Kind::Transient, false, 0);
         assert_eq!(last.left(0, Ask::Free).0.tag(), 0);
         assert_eq!(next_generation(TAG_MASK, 0), TAG_MASK + 1);
         assert_eq!(next_generation(7, 7), 7);
@@ -333,7 +355,7 @@ mod tests {
         #[test]
         fn a_guess_is_right_for_a_sole_holder(tag in 0..=TAG_MASK, slot in 0_u32..32, t: bool) {
             let kind = if t { Kind::Transient } else { Kind::Recoverable };
-            let word = Word(tag << TAG_SHIFT).published(kind, slot);
+            let word = Word(tag << TAG_SHIFT).cached(slot).published(kind, false, slot);
             prop_assert_eq!(Word::guess(word.remember(), slot), word);
         }
 
@@ -341,7 +363,8 @@ mod tests {
         fn no_transition_from_a_sane_word_leads_to_a_corrupt_one(raw: u64, slot in 0_u32..32) {
             let word = Word(raw);
             prop_assume!(word.state() != State::Corrupt);
-            if word.is_live() && !word.is_doomed() {
+            let free_for_all = !word.is_exclusive() || word.owners() == 0;
+            if word.is_live() && !word.is_doomed() && free_for_all {
                 prop_assert_ne!(word.attached(slot).state(), State::Corrupt);
             }
             if word.is_live() && word.is_owned_by(slot) {

@@ -70,10 +70,11 @@ pub unsafe fn store(src: *const u8, dst: *mut u8, len: usize) {
 /// Clears `len` bytes of shared memory, in pieces of 64 bytes.
 ///
 /// # Safety
-/// `dst..dst + len` is mapped and writable, `dst` is a multiple of 64, `len` is a multiple of 64.
-#[inline]
+/// `dst..dst + len` is mapped and writable, `dst` is a multiple of 64, `len` is a multiple of 64 and not
+/// 0.
+#[inline(always)]
 pub unsafe fn zero(dst: *mut u8, len: usize) {
-    debug_assert!(dst.addr().is_multiple_of(64) && len.is_multiple_of(64));
+    debug_assert!(dst.addr().is_multiple_of(64) && len.is_multiple_of(64) && len > 0);
     // A call of memset costs 5 to 10 ns, which small blocks would notice.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the caller's promise covers every byte that is stored to; the flags and registers
@@ -81,7 +82,7 @@ pub unsafe fn zero(dst: *mut u8, len: usize) {
     unsafe {
         if len <= ZERO_INLINE_MAX {
             let mut at = 0;
-            while at < len {
+            loop {
                 core::arch::asm!(
                     "movaps xmmword ptr [{dst}], {zero}",
                     "movaps xmmword ptr [{dst} + 16], {zero}",
@@ -92,6 +93,9 @@ pub unsafe fn zero(dst: *mut u8, len: usize) {
                     options(nostack, preserves_flags),
                 );
                 at += 64;
+                if at >= len {
+                    break;
+                }
             }
         } else {
             core::arch::asm!(

@@ -8,7 +8,7 @@
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
     cell::UnsafeCell,
-    ptr,
+    ptr::{self, NonNull},
     sync::{
         Once,
         atomic::{AtomicPtr, AtomicU64, Ordering},
@@ -41,17 +41,10 @@ pub fn epoch() -> u64 {
 #[cold]
 fn first_epoch() -> u64 {
     START.call_once(|| {
-        let size = rustix::param::page_size();
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new anonymous mapping, at an address of the kernel's choice.
-        let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), size, prot, MapFlags::PRIVATE) };
-        let page = page.expect("one page of memory can be had, or nothing else works either");
-        // SAFETY: the page was just mapped and is ours. Linux has this advice since 4.14.
-        let wiped = unsafe { mm::madvise(page, size, Advice::LinuxWipeOnFork) };
-        wiped.expect("the kernel is 5.14 or newer, and this advice is older");
+        let page = wiped_pages(rustix::param::page_size());
         // SAFETY: registers plain functions that live as long as the program.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(renew)) };
-        WORD.store(page.cast(), Ordering::Release);
+        WORD.store(page.cast().as_ptr(), Ordering::Release);
     });
     epoch()
 }
@@ -90,6 +83,78 @@ extern "C" fn renew() {
     // SAFETY: the child has one thread, and the copy of the mutex that it inherited is locked in
     // the name of a thread that does not exist here.
     unsafe { *MUTEX.0.get() = libc::PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP };
+}
+
+/// A type of which all zero bytes are a value.
+///
+/// # Safety
+/// That is so, and it has no `Drop`.
+pub unsafe trait ZeroValid {}
+
+/// A value on pages of its own, which a child made by fork finds zeroed: so one of its fields can
+/// tell, at no extra cost, that this is a child.
+///
+/// ```
+/// use mainstay_shm::fork::Wiped;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// let word = Wiped::<AtomicU64>::new();
+/// word.store(1, Relaxed);
+/// assert_eq!(word.load(Relaxed), 1); // 0 in a child
+/// ```
+#[derive(Debug)]
+pub struct Wiped<T: ZeroValid> {
+    value: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: all zeros are a value.
+unsafe impl ZeroValid for AtomicU64 {}
+// SAFETY: the value is owned, as in a Box.
+unsafe impl<T: ZeroValid + Send> Send for Wiped<T> {}
+// SAFETY: as above.
+unsafe impl<T: ZeroValid + Sync> Sync for Wiped<T> {}
+
+impl<T: ZeroValid> Wiped<T> {
+    /// A value of zeros.
+    #[must_use]
+    pub fn new() -> Self {
+        let len = size_of::<T>().next_multiple_of(rustix::param::page_size());
+        Self { value: wiped_pages(len).cast(), len }
+    }
+}
+
+impl<T: ZeroValid> Default for Wiped<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: ZeroValid> std::ops::Deref for Wiped<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: mapped by `new`, large enough, page-aligned, and zeros are a value.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: ZeroValid> Drop for Wiped<T> {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody refers to it any more. A child has the pages too.
+        let _ = unsafe { mm::munmap(self.value.as_ptr().cast(), self.len) };
+    }
+}
+
+fn wiped_pages(len: usize) -> NonNull<u8> {
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new anonymous mapping, at an address of the kernel's choice.
+    let pages = unsafe { mm::mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) };
+    let pages = pages.expect("a few pages of memory can be had, or nothing else works either");
+    // SAFETY: the pages were just mapped and are ours. Linux has this advice since 4.14.
+    let wiped = unsafe { mm::madvise(pages, len, Advice::LinuxWipeOnFork) };
+    wiped.expect("the kernel is 5.14 or newer, and this advice is older");
+    NonNull::new(pages.cast()).expect("mmap without MAP_FIXED never returns null")
 }
 
 /// While this lives, no other thread of this process can fork; this one must not.

@@ -162,9 +162,11 @@ impl Prober {
 
 fn set_lock(fd: &OwnedFd, kind: libc::c_short, slot: u32) -> io::Result<bool> {
     let request = lock_at(slot, kind);
+    let waits = hook::planted("reap-waits");
+    let command = if waits { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
     loop {
         // SAFETY: the descriptor is open and the structure is valid.
-        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &request) } == 0 {
+        if unsafe { libc::fcntl(fd.as_raw_fd(), command, &request) } == 0 {
             return Ok(true);
         }
         let error = io::Error::last_os_error();

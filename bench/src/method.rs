@@ -1,0 +1,260 @@
+//! How a figure is taken: interleaved repetitions, medians, and the spread beside them.
+//!
+//! * M1: every side runs once in each round, and the order turns by one place a round, so that a
+//!   machine that slows down or speeds up during the run favours nobody.
+//! * M2: a round in which some side failed ends the measurement: no figure is made of what is left.
+//! * M3: there are at least [`REPETITIONS_MIN`] rounds, after one that is thrown away.
+//! * M4: the spread is the median absolute deviation, which one interrupted sample cannot blow up.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::clock::Span;
+
+/// Fewer rounds than this make no median worth printing.
+pub(crate) const REPETITIONS_MIN: usize = 7;
+
+/// How much time a measurement may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Rounds of short, repeatable work.
+    pub(crate) repetitions: usize,
+    /// Rounds of work that is set up anew each time (a process dies, 10^6 blocks come back).
+    pub(crate) repetitions_heavy: usize,
+    /// How long one sample of repeatable work runs.
+    pub(crate) sample: Duration,
+    /// Windows a worker records in one run of a scaling figure.
+    pub(crate) windows: usize,
+}
+
+impl Plan {
+    /// Samples are shorter than a scheduler's time slice, so that on a busy machine most of them
+    /// run undisturbed and the median is of those.
+    pub(crate) fn quick() -> Plan {
+        Plan {
+            repetitions: 61,
+            repetitions_heavy: REPETITIONS_MIN,
+            sample: Duration::from_millis(1),
+            windows: 16,
+        }
+    }
+
+    pub(crate) fn full() -> Plan {
+        Plan {
+            repetitions: 201,
+            repetitions_heavy: 15,
+            sample: Duration::from_millis(2),
+            windows: 40,
+        }
+    }
+}
+
+/// Median, median absolute deviation and best of a set of samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) mad: f64,
+    pub(crate) best: f64,
+}
+
+impl Summary {
+    /// `None` when there is no sample.
+    pub(crate) fn of(samples: &[f64]) -> Option<Summary> {
+        let median = median(samples)?;
+        let deviations: Vec<f64> = samples.iter().map(|s| (s - median).abs()).collect();
+        let best = samples.iter().copied().fold(f64::INFINITY, f64::min);
+        Some(Summary { median, mad: self::median(&deviations)?, best })
+    }
+}
+
+/// The middle sample, or the mean of the two in the middle.
+pub(crate) fn median(samples: &[f64]) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.is_empty() {
+        None
+    } else if sorted.len() % 2 == 1 {
+        Some(sorted[middle])
+    } else {
+        Some((sorted[middle - 1] + sorted[middle]) / 2.0)
+    }
+}
+
+/// What one side of a comparison cost, in nanoseconds an operation.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    pub(crate) name: &'static str,
+    pub(crate) wall: Summary,
+    pub(crate) cpu: Summary,
+}
+
+/// One side of a comparison whose work sets itself up and times itself.
+pub(crate) struct Round<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) run: Box<dyn FnMut() -> Outcome<Span> + 'a>,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn new(name: &'static str, run: impl FnMut() -> Outcome<Span> + 'a) -> Round<'a> {
+        Round { name, run: Box::new(run) }
+    }
+}
+
+/// One side of a comparison whose work is repeated: `run(n)` does `n` operations.
+pub(crate) struct Side<'a> {
+    name: &'static str,
+    run: Box<dyn FnMut(u64) -> Outcome<()> + 'a>,
+}
+
+impl<'a> Side<'a> {
+    pub(crate) fn new(name: &'static str, run: impl FnMut(u64) -> Outcome<()> + 'a) -> Side<'a> {
+        Side { name, run: Box::new(run) }
+    }
+}
+
+/// Runs the sides in turns, `repetitions` times after a warm-up, and sums each one up.
+pub(crate) fn rounds(repetitions: usize, sides: &mut [Round<'_>]) -> Outcome<Vec<Timing>> {
+    assert!(repetitions >= REPETITIONS_MIN, "M3: {repetitions} rounds are too few for a median");
+    for side in sides.iter_mut() {
+        (side.run)()?;
+    }
+    let mut spans = vec![Vec::with_capacity(repetitions); sides.len()];
+    for round in 0..repetitions {
+        for turn in 0..sides.len() {
+            let who = (round + turn) % sides.len();
+            spans[who].push((sides[who].run)()?);
+        }
+    }
+    Ok(sides.iter().zip(&spans).map(|(side, spans)| sum_up(side.name, spans)).collect())
+}
+
+/// Runs repeatable work in turns, in samples of the plan's length.
+pub(crate) fn interleave(plan: &Plan, sides: Vec<Side<'_>>) -> Outcome<Vec<Timing>> {
+    let mut timed = Vec::with_capacity(sides.len());
+    for Side { name, mut run } in sides {
+        let operations = operations_in(plan.sample, &mut run)?;
+        timed.push(Round::new(name, move || {
+            let (span, done) = Span::of(|| run(black_box(operations)));
+            done?;
+            Ok(span.per(operations))
+        }));
+    }
+    rounds(plan.repetitions, &mut timed)
+}
+
+/// How many operations fill `sample`, found by doubling; this is the warm-up too.
+fn operations_in(
+    sample: Duration,
+    run: &mut (impl FnMut(u64) -> Outcome<()> + ?Sized),
+) -> Outcome<u64> {
+    const OPERATIONS_MAX: u64 = 1 << 40;
+    let wanted_ns = sample.as_nanos() as f64;
+    let mut operations = 16;
+    loop {
+        let (span, done) = Span::of(|| run(operations));
+        done?;
+        // CPU time: a sample that was interrupted must not look long enough.
+        if span.cpu_ns >= wanted_ns / 2.0 || operations >= OPERATIONS_MAX {
+            let scaled = operations as f64 * wanted_ns / span.cpu_ns.max(1.0);
+            return Ok((scaled as u64).clamp(1, OPERATIONS_MAX));
+        }
+        operations *= 2;
+    }
+}
+
+fn sum_up(name: &'static str, spans: &[Span]) -> Timing {
+    let wall: Vec<f64> = spans.iter().map(|s| s.wall_ns).collect();
+    let cpu: Vec<f64> = spans.iter().map(|s| s.cpu_ns).collect();
+    let proof = "M3: there is at least one round";
+    Timing { name, wall: Summary::of(&wall).expect(proof), cpu: Summary::of(&cpu).expect(proof) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn span(ns: f64) -> Span {
+        Span { wall_ns: ns, cpu_ns: ns / 2.0 }
+    }
+
+    #[test]
+    fn a_median_is_the_middle_and_an_outlier_does_not_move_the_spread() {
+        let summary = Summary::of(&[10.0, 11.0, 9.0, 10.0, 4_000.0]).unwrap();
+        assert_eq!(summary, Summary { median: 10.0, mad: 1.0, best: 9.0 });
+        assert_eq!(median(&[1.0, 2.0, 3.0, 10.0]), Some(2.5));
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn every_side_runs_once_a_round_and_the_order_turns() {
+        let order = RefCell::new(Vec::new());
+        let side = |name: &'static str| {
+            let order = &order;
+            Round::new(name, move || {
+                order.borrow_mut().push(name);
+                Ok(span(1.0))
+            })
+        };
+        rounds(REPETITIONS_MIN, &mut [side("a"), side("b"), side("c")]).unwrap();
+        let order = order.into_inner();
+        assert_eq!(order[..9], ["a", "b", "c", "a", "b", "c", "b", "c", "a"]);
+        assert_eq!(order.len(), 3 * (1 + REPETITIONS_MIN));
+    }
+
+    #[test]
+    fn the_warm_up_round_is_not_counted() {
+        let mut calls = 0;
+        let timings = rounds(
+            REPETITIONS_MIN,
+            &mut [Round::new("slow at first", || {
+                calls += 1;
+                Ok(span(if calls == 1 { 1e9 } else { 10.0 }))
+            })],
+        )
+        .unwrap();
+        assert_eq!(timings[0].wall, Summary { median: 10.0, mad: 0.0, best: 10.0 });
+        assert_eq!(timings[0].cpu.median, 5.0);
+    }
+
+    #[test]
+    fn a_failing_side_leaves_no_figure() {
+        let mut calls = 0;
+        let mut sides = [
+            Round::new("good", || Ok(span(1.0))),
+            Round::new("bad", || {
+                calls += 1;
+                if calls == 3 { Err("out of blocks".into()) } else { Ok(span(1.0)) }
+            }),
+        ];
+        let error = rounds(REPETITIONS_MIN, &mut sides).unwrap_err();
+        assert_eq!(error.to_string(), "out of blocks");
+    }
+
+    #[test]
+    #[should_panic(expected = "M3")]
+    fn six_rounds_are_refused() {
+        let _ = rounds(6, &mut [Round::new("few", || Ok(span(1.0)))]);
+    }
+
+    #[test]
+    fn work_that_costs_twice_as_much_is_seen_to() {
+        fn spin(turns: u64) -> Outcome<()> {
+            for turn in 0..turns {
+                black_box(turn);
+            }
+            Ok(())
+        }
+        let plan = Plan::quick();
+        let timings = interleave(
+            &plan,
+            vec![Side::new("one", |n| spin(n * 64)), Side::new("two", |n| spin(n * 128))],
+        )
+        .unwrap();
+        let ratio = timings[1].cpu.median / timings[0].cpu.median;
+        assert!((1.6..2.5).contains(&ratio), "ratio {ratio}");
+    }
+}

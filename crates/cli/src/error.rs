@@ -1,0 +1,147 @@
+//! What can go wrong with a command, and what the shell is told about it.
+
+use crate::{output::escape, pool::portable::FormatError};
+use mainstay::pool;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Part of the help of every group of commands.
+pub(crate) const EXIT_STATUS: &str = "\
+Exit status:
+  0  all is well
+  1  it failed; standard error says why, and what to do next
+  2  the command line is wrong, or a question could not be asked
+  3  damage was found
+  130  interrupted; standard error says what is left
+
+Examples:
+  mainstay demo
+  mainstay pool create calls --block-size 256
+  mainstay pool ls
+  mainstay pool info calls --json";
+
+/// What a command came to, when nothing failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Fine,
+    /// It looked for damage, found some, and has said so.
+    Damaged,
+}
+
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// Each variant says what was wrong, where, and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Pool(#[from] pool::Error),
+    /// The text after `: ` of the inner error says what to do.
+    #[error("{file}: {source}")]
+    Import { file: String, source: FormatError },
+
+    #[error("{}: cannot {action}: {source}; {hint}", path.display())]
+    File { path: PathBuf, action: &'static str, source: io::Error, hint: &'static str },
+    #[error("{}: exists already; choose another name, or say --force to replace it", .0.display())]
+    FileExists(PathBuf),
+    #[error("{}: is not a regular file; write to standard output (-) and redirect it", .0.display())]
+    NotAFile(PathBuf),
+
+    #[error(
+        "{}: is not safe to keep pools in ({why}); remove it, or name another folder in \
+         MAINSTAY_DIR", path.display()
+    )]
+    ForeignFolder { path: PathBuf, why: &'static str },
+    #[error("{name:?} is no name of a pool: {source}; a path has a '/' in it, as in ./{name}")]
+    Name { name: String, source: mainstay_base::NameError },
+    #[error(
+        "there is no pool {name:?} in {}; `mainstay pool ls` shows what there is, `mainstay pool \
+         create {name} --block-size 256` makes one", folder.display()
+    )]
+    NoPool { name: String, folder: PathBuf },
+    #[error(
+        "{}: exists already; choose another name, or import into it with --into", .0.display()
+    )]
+    PoolExists(PathBuf),
+    #[error("{}: another import is under way; wait for it, or end it", .0.display())]
+    Importing(PathBuf),
+    #[error(
+        "{pool}: has a block {uuid} already; import into a new pool, or free that block first; \
+         nothing was imported"
+    )]
+    UuidTaken { pool: String, uuid: pool::Uuid },
+    #[error(
+        "block {uuid} has {needed} bytes, and blocks of this pool {block_size}; import it into a \
+         new pool with --block-size {needed} or more; nothing was imported"
+    )]
+    BlocksTooSmall { uuid: pool::Uuid, needed: u64, block_size: usize },
+
+    #[error("{given:?} names no block of {pool}: {why}")]
+    NoBlock { pool: String, given: String, why: &'static str },
+    #[error("{given:?} is not a block: give a number (12), an id (12@7) or a UUID")]
+    NotABlock { given: String },
+    #[error("{source}; {done} of {wanted} blocks were filled, and stay")]
+    FilledInPart { done: u64, wanted: u64, source: pool::Error },
+
+    #[error("this {what}: say --yes to do it without being asked")]
+    NeedsYes { what: String },
+    #[error("not done; nothing was changed")]
+    Declined,
+    #[error("interrupted; {left}")]
+    Interrupted { left: &'static str },
+    /// Standard output is closed: whoever read it has seen enough.
+    #[error("cannot write to standard output: {0}; check where it leads to")]
+    Output(io::Error),
+}
+
+impl CliError {
+    pub(crate) fn file(
+        path: &Path,
+        action: &'static str,
+        hint: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { path, action, source, hint }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
+            Self::Pool(pool::Error::Corrupt { .. }) => 3,
+            Self::Import { source, .. } if source.is_damage() => 3,
+            Self::Interrupted { .. } => 130,
+            _ => 1,
+        }
+    }
+}
+
+/// Tells the user and the shell how it went.
+pub(crate) fn exit(result: Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Damaged) => ExitCode::from(3),
+        Err(error) => {
+            let code = error.exit_code();
+            if code != 0 {
+                complain("error", &error);
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Something the user should know although the command goes on.
+pub(crate) fn warn(text: &dyn fmt::Display) {
+    complain("warning", text);
+}
+
+fn complain(what: &str, text: &dyn fmt::Display) {
+    use io::Write;
+    // Where standard error is closed, nobody wants to know.
+    let _ = writeln!(io::stderr(), "{what}: {}", escape(&text.to_string()));
+}

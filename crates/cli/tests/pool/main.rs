@@ -1,0 +1,9 @@
+//! `mainstay pool ...` from outside: the real program, real files, real processes.
+
+#![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
+
+mod damage;
+mod looking;
+mod moving;
+mod processes;
+mod sandbox;

@@ -1,0 +1,35 @@
+//! The suite itself, run small: as the workspace's tests build it, without stop points.
+
+use std::process::Command;
+
+fn suite(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mainstay-crash")).args(arguments).output();
+    let output = output.expect("the suite was built with this test");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn p2_a_small_storm_loses_tears_blocks_and_leaks_nothing() {
+    let (code, text) = suite(&["pool", "--kills", "20", "--seed", "3"]);
+    let last = text.lines().rfind(|line| line.starts_with("CRASH"));
+    assert_eq!(last, Some("CRASH pool kills=20 lost=0 torn=0 stuck=0 leaked=0"), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[cfg(not(feature = "hook"))]
+#[test]
+fn without_stop_points_the_other_modes_say_what_to_build() {
+    for mode in ["--every-store", "--planted"] {
+        let (code, text) = suite(&["pool", mode]);
+        assert_eq!(code, Some(2));
+        assert!(text.contains("--features hook"), "{text}");
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    let (code, text) = suite(&["pool", "--help"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("--every-store") && text.contains("Examples:"), "{text}");
+}

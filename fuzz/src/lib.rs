@@ -1,0 +1,11 @@
+//! What the fuzz targets share.
+//!
+//! * [`image`]: a valid pool as bytes, and changes to it that an input asks for.
+//! * [`drive`]: everything one can do with a pool, done to a file that cannot be trusted.
+//! * [`model`]: what a pool must do, in the simplest words, beside a real one.
+//! * [`world`]: the process the targets run in: its limits, and whether something was leaked.
+
+pub mod drive;
+pub mod image;
+pub mod model;
+pub mod world;

@@ -1,0 +1,83 @@
+//! The process that fuzzes: how much it may take, and whether it gives everything back.
+
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, setrlimit},
+};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsRawFd, OwnedFd},
+    os::unix::fs::FileExt,
+    sync::Once,
+};
+
+/// No file grows beyond this, in bytes: a mutated header may ask for blocks of a gigabyte.
+pub const FILE_LEN_MAX: u64 = 8 << 20;
+
+/// Sets the limits, and plants the fault that the environment names. Call it first in a target.
+pub fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: only changes what becomes of a signal: growth past the limit is then an error.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let limit = Rlimit { current: Some(FILE_LEN_MAX), maximum: Some(FILE_LEN_MAX) };
+        setrlimit(Resource::Fsize, limit).expect("a limit can be lowered");
+        #[cfg(feature = "planted")]
+        if let Ok(fault) = std::env::var("MAINSTAY_PLANT") {
+            mainstay_shm::hook::plant(fault.leak());
+        }
+    });
+}
+
+/// A memfd with these bytes; unlike a pool's own it may be shrunk.
+#[must_use]
+pub fn memfd(bytes: &[u8]) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(memfd_create("mainstay-fuzz", flags).expect("descriptors are left"));
+    file.write_all_at(bytes, 0).expect("an image is below the limit");
+    file
+}
+
+/// All bytes of a file, not moving its position.
+#[must_use]
+pub fn contents(file: &File) -> Vec<u8> {
+    let len = file.metadata().expect("an open file").len();
+    let mut bytes = vec![0; usize::try_from(len).expect("below the limit")];
+    file.read_exact_at(&mut bytes, 0).expect("nobody shrinks it");
+    bytes
+}
+
+/// Another descriptor of the same file.
+#[must_use]
+pub fn again(file: &File) -> OwnedFd {
+    file.try_clone().expect("descriptors are left").into()
+}
+
+/// What this process has open: compared before and after, it shows what was leaked.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Holdings {
+    /// The kernel gives the lowest free number, so a descriptor left open moves it.
+    lowest_free: i32,
+    mappings: usize,
+}
+
+impl Holdings {
+    /// Looks at the process now.
+    #[must_use]
+    pub fn now() -> Self {
+        let probe = File::open("/proc/self/maps").expect("/proc is mounted");
+        let lowest_free = probe.as_raw_fd();
+        let mut maps = String::new();
+        (&probe).read_to_string(&mut maps).expect("maps is text");
+        let ours = |line: &&str| line.contains("memfd:mainstay-fuzz");
+        Self { lowest_free, mappings: maps.lines().filter(ours).count() }
+    }
+}
+
+/// A descriptor that a child inherits under the same number.
+#[must_use]
+pub fn duplicate(file: &File) -> OwnedFd {
+    fcntl_dupfd_cloexec(file, 0).expect("descriptors are left")
+}

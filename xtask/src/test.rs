@@ -1,0 +1,117 @@
+//! `cargo xtask test`: everything a change has to pass, in the time of a coffee.
+
+use std::process::Command;
+
+use crate::{
+    error::{Error, Result},
+    project::{self, Project, Stream},
+    report::{Outcome, Report},
+    systemd,
+};
+
+/// Run all tests: unit and doc tests, a short crash storm, the systemd rig
+///
+/// Needs a Rust toolchain only; what this machine cannot do is skipped, and the table at the end
+/// says why. Every step runs even if one before it failed.
+#[derive(clap::Args)]
+// `ci` takes these arguments too, and clap wants its groups to differ in name.
+#[group(skip)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask test\n  \
+    cargo xtask test --crash-kills 2000    a longer storm")]
+pub(crate) struct Args {
+    /// How many processes the crash suite kills
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    crash_kills: u64,
+}
+
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
+    let mut report = Report::new("TEST");
+    steps(project, args, &mut report);
+    report.finish()
+}
+
+/// The steps themselves: `ci` runs exactly these.
+pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
+    report.step("cargo test --workspace", || {
+        project::run(&mut project.cargo(&["test", "--workspace"]))?;
+        Ok(Outcome::Passed)
+    });
+    report.step(&format!("crash pool --kills {}", args.crash_kills), || {
+        storm(project, args.crash_kills)
+    });
+    report.step("systemd rig", || systemd::test(project));
+}
+
+fn storm(project: &Project, kills: u64) -> Result<Outcome> {
+    let mut command = Command::new(project.build_crash_suite()?);
+    command.args(["pool", "--kills", &kills.to_string()]).current_dir(project.root());
+    let mut last = String::new();
+    project::run_and_watch(&mut command, Stream::Out, |line| {
+        if !line.is_empty() {
+            line.clone_into(&mut last);
+        }
+    })?;
+    match complaint(&last, kills) {
+        None => Ok(Outcome::Passed),
+        Some(complaint) => Err(Error::Output { command: project::show(&command), complaint }),
+    }
+}
+
+/// What is wrong with a verdict `CRASH <name> kills=<n> lost=<n> torn=<n> stuck=<n> leaked=<n>`.
+///
+/// The exit status says the same; a suite that ends well without having killed anyone is what
+/// this catches.
+fn complaint(verdict: &str, kills: u64) -> Option<String> {
+    let figure = |name: &str| -> Option<u64> {
+        let word = verdict.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        word?.parse().ok()
+    };
+    if !verdict.starts_with("CRASH ") {
+        return Some(format!("ended without a verdict, its last line is `{verdict}`"));
+    }
+    match figure("kills") {
+        Some(done) if done >= kills => {}
+        _ => return Some(format!("was asked for {kills} kills and says `{verdict}`")),
+    }
+    let faults = ["lost", "torn", "stuck", "leaked"];
+    let clean = faults.iter().all(|fault| figure(fault) == Some(0));
+    (!clean).then(|| format!("found faults: `{verdict}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_verdict_passes() {
+        let verdict = "CRASH pool kills=60 lost=0 torn=0 stuck=0 leaked=0";
+        assert_eq!(complaint(verdict, 60), None);
+    }
+
+    #[test]
+    fn a_verdict_with_any_fault_fails() {
+        for fault in ["lost", "torn", "stuck", "leaked"] {
+            let clean = "CRASH pool kills=60 lost=0 torn=0 stuck=0 leaked=0";
+            let verdict = clean.replace(&format!("{fault}=0"), &format!("{fault}=2"));
+            assert!(complaint(&verdict, 60).is_some(), "{verdict}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_lacks_a_figure_fails() {
+        assert!(complaint("CRASH pool kills=60 lost=0 torn=0 stuck=0", 60).is_some());
+    }
+
+    #[test]
+    fn a_suite_that_killed_too_few_fails() {
+        let verdict = "CRASH pool kills=59 lost=0 torn=0 stuck=0 leaked=0";
+        assert!(complaint(verdict, 60).is_some());
+    }
+
+    #[test]
+    fn a_suite_without_a_verdict_fails() {
+        assert!(complaint("", 60).is_some());
+        assert!(complaint("all fine", 60).is_some());
+    }
+}
