@@ -17,12 +17,11 @@ use crate::report::{Aim, Ratio, Report, Unit};
 
 const PAIR: &str = "pool.alloc_release_64";
 const PAIR_CPU: &str = "pool.alloc_release_64_cpu";
-const RECOVERABLE: &str = "pool.alloc_free_recoverable_64";
+const TRANSIENT: &str = "pool.alloc_drop_transient_64";
 const DEEP: &str = "pool.alloc_release_64_256_deep";
 const AIM: &str = "pool.alloc_release_64_aim";
 
-pub(super) const GROUP: Group =
-    Group { figures: &[PAIR, PAIR_CPU, RECOVERABLE, DEEP, AIM], measure };
+pub(super) const GROUP: Group = Group { figures: &[PAIR, PAIR_CPU, TRANSIENT, DEEP, AIM], measure };
 
 const BYTES: usize = 64;
 const WORDS: usize = BYTES / size_of::<u64>();
@@ -35,24 +34,24 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let timings = interleave(
         plan,
         vec![
-            Side::new("mainstay", |n| pairs(&pool, n)),
-            Side::new("mainstay", |n| recoverable_pairs(&pool, n)),
+            Side::new("mainstay", |n| Ok(pairs(&pool, n)?)),
+            Side::new("mainstay", |n| Ok(transient_pairs(&pool, n)?)),
             Side::new("calloc_free", calloc_pairs),
             Side::new("box", box_pairs),
         ],
     )?;
-    let [pair, recoverable, calloc, boxed]: [Timing; 4] =
+    let [pair, transient, calloc, boxed]: [Timing; 4] =
         timings.try_into().map_err(|_| "four sides give four timings")?;
     report.ratios.push(Ratio::of_wall(PAIR, Unit::Ns, &pair, &calloc));
     report.ratios.push(Ratio::of_wall(PAIR, Unit::Ns, &pair, &boxed));
     report.ratios.push(Ratio::of_cpu(PAIR_CPU, Unit::NsCpu, &pair, &calloc));
-    report.ratios.push(Ratio::of_wall(RECOVERABLE, Unit::Ns, &recoverable, &calloc));
+    report.ratios.push(Ratio::of_wall(TRANSIENT, Unit::Ns, &transient, &calloc));
     report.aims.push(Aim::of_ns(AIM, &pair.cpu, 40.0, Unit::NsCpu));
 
     let deep = interleave(
         plan,
         vec![
-            Side::new("mainstay", |n| deep(n, || touched(&pool, Kind::Transient))),
+            Side::new("mainstay", |n| deep(n, || Ok(touched(&pool, Kind::Transient)?))),
             Side::new("calloc_free", |n| deep(n, calloc_touched)),
         ],
     )?;
@@ -60,8 +59,8 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-#[inline]
-fn touched(pool: &Pool, kind: Kind) -> Outcome<Block> {
+#[inline(always)]
+fn touched(pool: &Pool, kind: Kind) -> Result<Block, mainstay_pool::Error> {
     let block = pool.allocate(kind)?;
     block.write(0, &black_box(1_u64).to_le_bytes())?;
     black_box(block.as_ptr());
@@ -76,17 +75,17 @@ fn calloc_touched() -> Outcome<Calloc> {
     Ok(memory)
 }
 
-fn pairs(pool: &Pool, count: u64) -> Outcome<()> {
+fn pairs(pool: &Pool, count: u64) -> Result<(), mainstay_pool::Error> {
     for _ in 0..count {
-        drop(touched(pool, Kind::Transient)?);
+        touched(pool, Kind::Recoverable)?.free()?;
     }
     Ok(())
 }
 
-fn recoverable_pairs(pool: &Pool, count: u64) -> Outcome<()> {
+/// Freed by being forgotten.
+fn transient_pairs(pool: &Pool, count: u64) -> Result<(), mainstay_pool::Error> {
     for _ in 0..count {
-        // Dropping would park it: freeing a recoverable block is always asked for.
-        touched(pool, Kind::Recoverable)?.free()?;
+        drop(touched(pool, Kind::Transient)?);
     }
     Ok(())
 }

@@ -75,13 +75,14 @@ impl Child {
         self.look(WaitOptions::UNTRACED | WaitOptions::NOHANG)
     }
 
-    /// Waits at most `limit` for its end; stops are not reported.
+    /// Waits at most `limit` for its end; if it stops, it is continued.
     pub(crate) fn end_within(&mut self, limit: Duration) -> Option<News> {
         let deadline = Instant::now() + limit;
         loop {
             match self.poll() {
-                Some(News::Stopped) | None if Instant::now() > deadline => return None,
-                Some(News::Stopped) | None => thread::sleep(Duration::from_micros(100)),
+                Some(News::Stopped) => self.signal(Signal::CONT),
+                None if Instant::now() > deadline => return None,
+                None => thread::sleep(Duration::from_micros(100)),
                 end => return end,
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     extents::Spot,
     freelist,
     inner::{Acquired, Inner},
-    magazine::{self, OPEN},
+    magazine,
     monitor::{self, EventKind},
     reap, steps,
     word::{Kind, Word, next_generation},
@@ -45,14 +45,41 @@ impl Inner {
     /// Allocates a zeroed block held by this process.
     #[inline(always)]
     pub(crate) fn allocate(&self, life: Life) -> Result<Acquired> {
-        self.check_monitor()?;
+        if self.monitors.any() {
+            // One by one: a whole `Life` would be put together in memory for the call not taken.
+            let Life { kind, exclusive, fingerprint, length } = life;
+            return self.allocate_watched(kind, exclusive, fingerprint, length);
+        }
         let (number, uuid) = match self.take_cached() {
             Some(taken) => taken,
             None => self.take_slowly()?,
         };
-        let acquired = self.publish(number, uuid, life)?;
+        self.publish(number, uuid, life, 0)
+    }
+
+    /// The time costs a quarter of an allocation, so it is noted only where a monitor may ask.
+    #[cold]
+    fn allocate_watched(
+        &self,
+        kind: Option<Kind>,
+        exclusive: bool,
+        fingerprint: u64,
+        length: u32,
+    ) -> Result<Acquired> {
+        self.check()?;
+        let life = Life { kind, exclusive, fingerprint, length };
+        let (number, uuid) = match self.take_cached() {
+            Some(taken) => taken,
+            None => self.take_slowly()?,
+        };
+        let acquired = self.publish(number, uuid, life, coarse_now())?;
         self.emit(EventKind::BlockAllocate, number);
         Ok(acquired)
+    }
+
+    /// The version that a block starts with.
+    fn first_version(&self) -> u64 {
+        if self.monitors.any() { coarse_now() } else { 0 }
     }
 
     /// As `allocate`, but gives up rather than grow or look for dead processes.
@@ -67,7 +94,7 @@ impl Inner {
             taken => taken,
         };
         let Some((number, uuid)) = taken else { return Ok(None) };
-        let acquired = self.publish(number, uuid, life)?;
+        let acquired = self.publish(number, uuid, life, self.first_version())?;
         self.emit(EventKind::BlockAllocate, number);
         Ok(Some(acquired))
     }
@@ -86,7 +113,8 @@ impl Inner {
             None => self.take_slowly()?,
         };
         let spot = self.extents.spot(number);
-        let live = self.prepare(number, spot, uuid.as_u64_pair().into(), life)?;
+        let pair = uuid.as_u64_pair().into();
+        let live = self.prepare(number, spot, pair, life, self.first_version())?;
         hook::step();
         self.extents.fill_data(number, data);
         // Somebody may have freed it as soon as it can be seen: so its name is read before.
@@ -103,7 +131,7 @@ impl Inner {
     fn take_cached(&self) -> Option<Taken> {
         // A child made by fork finds its magazines void (M4), and is refused on the slow way.
         let magazine = magazine::fast(self)?;
-        magazine.own(|contents| if magazine.mode() == OPEN { contents.take() } else { None })
+        magazine.own_open(|contents| contents.take())?
     }
 
     #[cold]
@@ -178,9 +206,9 @@ impl Inner {
 
     /// Writes the cold header, clears the data, then publishes: complete or not at all.
     #[inline(always)]
-    fn publish(&self, number: u32, uuid: [u64; 2], life: Life) -> Result<Acquired> {
+    fn publish(&self, number: u32, uuid: [u64; 2], life: Life, version: u64) -> Result<Acquired> {
         let spot = self.extents.spot(number);
-        let live = self.prepare(number, spot, uuid, life)?;
+        let live = self.prepare(number, spot, uuid, life, version)?;
         steps::publish(spot.word(), live);
         Ok(Acquired { number, word: live })
     }
@@ -188,7 +216,14 @@ impl Inner {
     /// Writes the cold header and clears the data of a block that nobody else can see yet; returns
     /// the word that makes it seen.
     #[inline(always)]
-    fn prepare(&self, number: u32, spot: Spot<'_>, uuid: [u64; 2], life: Life) -> Result<Word> {
+    fn prepare(
+        &self,
+        number: u32,
+        spot: Spot<'_>,
+        uuid: [u64; 2],
+        life: Life,
+        version: u64,
+    ) -> Result<Word> {
         let seen = Word(spot.word().load(Relaxed));
         if !seen.is_cached_by(self.slot) {
             return Err(self.claim_was_overwritten(number, seen));
@@ -208,8 +243,7 @@ impl Inner {
         cold.uuid[1].store(uuid[1], Relaxed);
         cold.length.store(life.length, Relaxed);
         cold.checksum.store(0, Relaxed);
-        // The time costs a quarter of an allocation, so it is noted only where a monitor may ask.
-        cold.version.store(if self.monitors.any() { coarse_now() } else { 0 }, Relaxed);
+        cold.version.store(version, Relaxed);
         spot.zero_data();
         Ok(live)
     }

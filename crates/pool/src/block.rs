@@ -27,9 +27,9 @@ use uuid::Uuid;
 /// only holder.
 pub struct Block<T: ?Sized = [u8]> {
     inner: NonNull<Inner>,
-    number: u32,
-    /// Tag and kind, to guess the owner word at release.
-    remembered: u32,
+    /// The number below; above it what is remembered of the owner word, to guess it at release.
+    /// One field, so that a guard travels in two registers.
+    packed: u64,
     of: PhantomData<fn() -> Box<T>>,
 }
 const _: () = assert!(size_of::<Block>() == 16 && size_of::<Option<Block>>() == 16);
@@ -44,8 +44,7 @@ impl<T: ?Sized> Block<T> {
     pub(crate) fn new(inner: &Inner, acquired: Acquired) -> Self {
         Self {
             inner: NonNull::from(inner),
-            number: acquired.number,
-            remembered: acquired.word.remember(),
+            packed: u64::from(acquired.word.remember()) << 32 | u64::from(acquired.number),
             of: PhantomData,
         }
     }
@@ -57,10 +56,15 @@ impl<T: ?Sized> Block<T> {
     }
 
     /// Which block it is.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.number
+        self.packed as u32
+    }
+
+    #[inline(always)]
+    fn guess(&self, slot: u32) -> Word {
+        Word::guess((self.packed >> 32) as u32, slot)
     }
 
     /// Names this block for ever: store it, send it, attach by it.
@@ -70,7 +74,7 @@ impl<T: ?Sized> Block<T> {
     #[must_use]
     pub fn id(&self) -> BlockId {
         self.assert_mapped();
-        self.inner().id_of(self.number)
+        self.inner().id_of(self.number())
     }
 
     /// The block's UUID, given at allocation.
@@ -80,13 +84,13 @@ impl<T: ?Sized> Block<T> {
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.assert_mapped();
-        self.inner().uuid_of(self.number)
+        self.inner().uuid_of(self.number())
     }
 
     /// What becomes of the block when its last holder is gone.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        Word::guess(self.remembered, 0).kind().expect("a guard is of a live block")
+        self.guess(0).kind().expect("a guard is of a live block")
     }
 
     /// The first byte of the data, aligned to 64. Valid as long as the guard lives; other
@@ -94,7 +98,7 @@ impl<T: ?Sized> Block<T> {
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.inner().extents.data(self.number)
+        self.inner().extents.data(self.number())
     }
 
     /// One more guard of the same block.
@@ -102,8 +106,8 @@ impl<T: ?Sized> Block<T> {
     /// # Errors
     /// `Corrupt` when somebody has written garbage into the owner word; `Forked`.
     pub fn try_clone(&self) -> Result<Self> {
-        let word = self.inner().clone_guard(self.number)?;
-        Ok(Self::new(self.inner(), Acquired { number: self.number, word }))
+        let word = self.inner().clone_guard(self.number())?;
+        Ok(Self::new(self.inner(), Acquired { number: self.number(), word }))
     }
 
     /// Asks for the block to be freed: at once if this is its last guard anywhere, otherwise when
@@ -138,7 +142,7 @@ impl<T: ?Sized> Block<T> {
     #[inline(always)]
     fn leave(&self, ask: Ask) -> Option<Left> {
         let inner = self.inner();
-        inner.release(self.number, Word::guess(self.remembered, inner.slot), ask)
+        inner.release(self.number(), self.guess(inner.slot), ask)
     }
 
     fn assert_mapped(&self) {
@@ -148,12 +152,7 @@ impl<T: ?Sized> Block<T> {
     /// The same guard for another type of data.
     pub(crate) fn cast<U: ?Sized>(self) -> Block<U> {
         let this = ManuallyDrop::new(self);
-        Block {
-            inner: this.inner,
-            number: this.number,
-            remembered: this.remembered,
-            of: PhantomData,
-        }
+        Block { inner: this.inner, packed: this.packed, of: PhantomData }
     }
 }
 
@@ -169,7 +168,7 @@ impl Block<[u8]> {
     #[must_use]
     pub fn used_len(&self) -> usize {
         self.assert_mapped();
-        let length = self.inner().extents.cold(self.number).length.load(Relaxed);
+        let length = self.inner().extents.cold(self.number()).length.load(Relaxed);
         (length as usize).min(self.len())
     }
 
@@ -179,7 +178,7 @@ impl Block<[u8]> {
     /// `OutOfBlock` when there are not that many.
     pub fn set_used_len(&self, used: usize) -> Result<()> {
         self.check(0, used)?;
-        self.inner().extents.cold(self.number).length.store(used as u32, Relaxed);
+        self.inner().extents.cold(self.number()).length.store(used as u32, Relaxed);
         Ok(())
     }
 
@@ -237,7 +236,7 @@ impl Block<[u8]> {
     /// `WrongType` when it was not allocated as one; the block is then parked (or freed, if
     /// transient and unheld by others).
     pub fn typed<T: Record>(self) -> Result<Block<T>> {
-        typed::check_type::<T>(self.inner(), self.number)?;
+        typed::check_type::<T>(self.inner(), self.number())?;
         Ok(self.cast())
     }
 
@@ -261,6 +260,6 @@ impl<T: ?Sized> Drop for Block<T> {
 impl<T: ?Sized> fmt::Debug for Block<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pool = self.inner().name.as_str();
-        f.debug_struct("Block").field("pool", &pool).field("number", &self.number).finish()
+        f.debug_struct("Block").field("pool", &pool).field("number", &self.number()).finish()
     }
 }

@@ -148,13 +148,8 @@ impl Inner {
     /// Counts a guard that is being made.
     #[inline(always)]
     pub(crate) fn guard_taken(&self) -> Result<()> {
-        let counted = magazine::fast(self).is_some_and(|magazine| {
-            magazine.own(|contents| {
-                let open = magazine.mode() == OPEN;
-                contents.taken += u64::from(open);
-                open
-            })
-        });
+        let counted = magazine::fast(self)
+            .is_some_and(|magazine| magazine.own_open(|contents| contents.taken += 1).is_some());
         if counted { Ok(()) } else { self.guard_taken_slowly() }
     }
 
@@ -228,13 +223,7 @@ impl Inner {
     /// False when the pool is not open any more: then nothing was done.
     #[inline(always)]
     fn dropped_through(&self, magazine: &Magazine, freed: Option<u32>) -> bool {
-        magazine.own(|contents| {
-            let open = magazine.mode() == OPEN;
-            if open {
-                self.dropped_in(contents, freed);
-            }
-            open
-        })
+        magazine.own_open(|contents| self.dropped_in(contents, freed)).is_some()
     }
 
     #[inline(always)]

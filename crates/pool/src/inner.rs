@@ -22,7 +22,7 @@ use crate::{
 use mainstay_base::{Name, mix64};
 use mainstay_shm::{
     Atomic64,
-    fork::{self, Wiped},
+    fork::{Epoch, Wiped},
     futex, hook, lease,
 };
 use std::sync::{
@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) extras: Extras,
     pub(crate) growing: Mutex<()>,
     /// Of the process that opened it; a child made by fork has another.
-    epoch: u64,
+    epoch: Epoch,
     seed: u64,
     magazines: Mutex<Magazines>,
     closing: AtomicBool,
@@ -87,7 +87,7 @@ impl Inner {
             uuid,
             extras: Extras::default(),
             growing: Mutex::new(()),
-            epoch: fork::epoch(),
+            epoch: Epoch::now(),
             seed,
             magazines: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -149,7 +149,7 @@ impl Inner {
 
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
-        fork::epoch() != self.epoch
+        !self.epoch.is_current()
     }
 
     pub(crate) fn id_of(&self, number: u32) -> BlockId {

@@ -18,16 +18,13 @@ use mainstay_shm::{
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
     ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
 /// In a child made by fork, or after the end of the pool: nothing may be done.
 pub(crate) const VOID: u8 = 0;
 /// Work goes on.
-pub(crate) const OPEN: u8 = 1;
+pub(crate) const OPEN: u8 = OwnerLock::PLAIN;
 /// The pool has no handle any more and waits for its last guard.
 pub(crate) const CLOSING: u8 = 2;
 
@@ -86,8 +83,7 @@ impl Contents {
 /// One thread's magazine of one pool. Made by [`Magazine::new`]; zeros are a void one.
 #[repr(align(64))]
 pub(crate) struct Magazine {
-    /// Changed inside of the lock only.
-    mode: AtomicU8,
+    /// Its mark is the mode.
     lock: OwnerLock,
     contents: UnsafeCell<Contents>,
 }
@@ -104,34 +100,58 @@ impl Magazine {
     pub(crate) fn new(seed: u64, mode: u8) -> Arc<Wiped<Self>> {
         let mut rng = Rng::seeded(seed);
         let magazine = Wiped::<Self>::new();
-        magazine.lock.renew();
+        magazine.lock.renew(mode);
         magazine.seize(|contents| {
             contents.uuid_high = rng.next_u64() & !0xF000 | 0x8000;
             contents.uuid_low = rng.next_u64();
             // Threads start in different places, so that they do not claim from the same words.
             contents.cursor = (rng.next_u64(), rng.next_u64() as usize);
         });
-        magazine.mode.store(mode, Relaxed);
         Arc::new(magazine)
     }
 
     /// What may be done: [`VOID`], [`OPEN`] or [`CLOSING`]. Stable only inside of the lock.
     #[inline(always)]
     pub(crate) fn mode(&self) -> u8 {
-        self.mode.load(Relaxed)
+        self.lock.mark()
     }
 
     /// Inside of `seize`: changes what may be done.
     pub(crate) fn set_mode(&self, mode: u8) {
-        self.mode.store(mode, Relaxed);
+        self.lock.set_mark(mode);
     }
 
-    /// The owner's way in. `work` is short, calls nothing of the user's, and does not come back.
+    /// The owner's way in while the magazine is open. `work` is short, calls nothing of the user's,
+    /// and does not come back.
     #[inline(always)]
-    pub(crate) fn own<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> R {
-        while !self.lock.enter() {
-            std::thread::yield_now();
+    pub(crate) fn own_open<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> Option<R> {
+        if !self.lock.enter() && !self.wait_open() {
+            return None;
         }
+        Some(self.inside(work))
+    }
+
+    #[cold]
+    fn wait_open(&self) -> bool {
+        self.lock.wait();
+        let open = self.mode() == OPEN;
+        if !open {
+            self.lock.leave();
+        }
+        open
+    }
+
+    /// The owner's way in, whatever may be done.
+    pub(crate) fn own<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> R {
+        if !self.lock.enter() {
+            self.lock.wait();
+        }
+        self.inside(work)
+    }
+
+    /// On the owner's side of the lock, which is left at the end.
+    #[inline(always)]
+    fn inside<R>(&self, work: impl FnOnce(&mut Contents) -> R) -> R {
         struct Leave<'a>(&'a OwnerLock);
         impl Drop for Leave<'_> {
             #[inline(always)]

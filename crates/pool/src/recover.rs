@@ -27,7 +27,8 @@ pub enum Offer {
 /// What to do with an offered block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// Hold it: it is among `kept` of the report.
+    /// Hold it: it is among `kept` of the report. A [`PoolBox`] is left as it is: keep it by
+    /// [`Offered::keep_box`].
     Keep,
     /// Delete it.
     Free,
@@ -234,6 +235,11 @@ impl RecoveryReport {
         match done {
             Err(Error::NoSuchBlock { .. }) => {
                 self.gone += 1;
+                Ok(())
+            }
+            // A box is kept by its type only: it stays as it was.
+            Err(Error::Exclusive { .. }) => {
+                self.left += 1;
                 Ok(())
             }
             done => done,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 /// # Safety
 /// `src..src + len` is mapped and readable, `dst..dst + len` is writable and the caller's own, and
 /// the two do not overlap.
-#[inline]
+#[inline(always)]
 pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the caller's promise is exactly what the assembly needs.
@@ -43,7 +43,7 @@ pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
 /// # Safety
 /// `dst..dst + len` is mapped and writable, `src..src + len` is readable and the caller's own, and
 /// the two do not overlap.
-#[inline]
+#[inline(always)]
 pub unsafe fn store(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the caller's promise is exactly what the assembly needs.
@@ -122,29 +122,73 @@ pub unsafe fn zero(dst: *mut u8, len: usize) {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const ZERO_INLINE_MAX: usize = 1_024;
 
-/// Up to this size a loop of 16-byte moves beats `rep movsb`.
+/// From this size on 32-byte moves pay, where the processor has them.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-const COPY_LOOP_MAX: usize = 1_024;
+const WIDE_MIN: usize = 256;
 
 /// # Safety
 /// Both ranges are valid for the access and do not overlap.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
+#[inline(always)]
 unsafe fn asm_copy(src: *const u8, dst: *mut u8, len: usize) {
-    // SAFETY: the loops below touch `len` bytes of each range and nothing else; the flags and
-    // registers that the assembly changes are declared.
+    if len >= WIDE_MIN && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the caller's promise is passed on.
+        unsafe { wide_copy(src, dst, len) }
+    } else {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { narrow_copy(src, dst, len) }
+    }
+}
+
+/// Moves 128 bytes at a time. `rep movsb` is as fast only where source and target are aligned
+/// alike, and three times slower elsewhere (measured on Zen 4).
+///
+/// # Safety
+/// The processor has AVX; both ranges are valid for the access and do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx")]
+unsafe fn wide_copy(src: *const u8, dst: *mut u8, len: usize) {
+    let whole = len & !127;
+    // SAFETY: the loop touches the first `whole` bytes of each range and nothing else; registers
+    // and flags that it changes are declared, and the upper halves are cleared as the ABI wants.
+    unsafe {
+        core::arch::asm!(
+            "2:",
+            "vmovdqu {a}, ymmword ptr [{src} + {at}]",
+            "vmovdqu {b}, ymmword ptr [{src} + {at} + 32]",
+            "vmovdqu {c}, ymmword ptr [{src} + {at} + 64]",
+            "vmovdqu {d}, ymmword ptr [{src} + {at} + 96]",
+            "vmovdqu ymmword ptr [{dst} + {at}], {a}",
+            "vmovdqu ymmword ptr [{dst} + {at} + 32], {b}",
+            "vmovdqu ymmword ptr [{dst} + {at} + 64], {c}",
+            "vmovdqu ymmword ptr [{dst} + {at} + 96], {d}",
+            "add {at}, 128",
+            "cmp {at}, {whole}",
+            "jb 2b",
+            "vzeroupper",
+            src = in(reg) src,
+            dst = in(reg) dst,
+            at = inout(reg) 0_usize => _,
+            whole = in(reg) whole,
+            a = out(ymm_reg) _,
+            b = out(ymm_reg) _,
+            c = out(ymm_reg) _,
+            d = out(ymm_reg) _,
+            options(nostack),
+        );
+        narrow_copy(src.add(whole), dst.add(whole), len - whole);
+    }
+}
+
+/// # Safety
+/// Both ranges are valid for the access and do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+unsafe fn narrow_copy(src: *const u8, dst: *mut u8, len: usize) {
+    // SAFETY: the steps below touch `len` bytes of each range and nothing else; the registers that
+    // the assembly changes are declared.
     unsafe {
         let mut at = 0;
-        if len > COPY_LOOP_MAX {
-            core::arch::asm!(
-                "rep movsb",
-                inout("rcx") len => _,
-                inout("rsi") src => _,
-                inout("rdi") dst => _,
-                options(nostack, preserves_flags),
-            );
-            return;
-        }
         while len - at >= 16 {
             core::arch::asm!(
                 "movups {t}, xmmword ptr [{src}]",

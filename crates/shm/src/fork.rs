@@ -38,6 +38,36 @@ pub fn epoch() -> u64 {
     if epoch != 0 { epoch } else { next_epoch() }
 }
 
+/// An epoch remembered, to be compared again and again.
+///
+/// ```
+/// assert!(mainstay_shm::fork::Epoch::now().is_current());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch {
+    word: &'static AtomicU64,
+    value: u64,
+}
+
+impl Epoch {
+    /// The epoch of this process.
+    #[must_use]
+    pub fn now() -> Self {
+        let value = epoch();
+        // SAFETY: `epoch` has mapped the page, which is never unmapped.
+        let word = unsafe { &*WORD.load(Ordering::Acquire) };
+        Self { word, value }
+    }
+
+    /// False in a child made by fork after [`Epoch::now`].
+    #[inline(always)]
+    #[must_use]
+    pub fn is_current(self) -> bool {
+        // A child finds 0 there, or an epoch of its own.
+        self.word.load(Ordering::Relaxed) == self.value
+    }
+}
+
 #[cold]
 fn first_epoch() -> u64 {
     START.call_once(|| {
@@ -217,6 +247,9 @@ mod tests {
     #[test]
     fn a_child_and_a_grandchild_have_epochs_of_their_own() {
         let mine = epoch();
+        let remembered = Epoch::now();
+        assert_eq!(in_child(|| i32::from(remembered.is_current())), 0);
+        assert!(remembered.is_current());
         let code = in_child(|| {
             let child = epoch();
             let grandchild_differs = in_child(|| i32::from(epoch() != child && epoch() != mine));

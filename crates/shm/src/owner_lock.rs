@@ -1,20 +1,31 @@
 //! A lock that costs its owner plain loads and stores, and whoever else wants it a system call.
 //!
-//! I1. Between [`OwnerLock::enter`] returning true and [`OwnerLock::leave`], no seizer is inside.
+//! I1. Between [`OwnerLock::enter`] returning true, or [`OwnerLock::wait`] returning, and
+//!     [`OwnerLock::leave`], no seizer is inside.
 //! I2. While a seizer is inside, `enter` returns false.
 //!
 //! Both sides announce themselves, then look for the other (Dekker). That needs a full fence on
 //! each side; membarrier(2) lets the rare side issue the fence for both, so the owner's is only one
-//! for the compiler. Where the kernel refuses membarrier, the owner issues a real one.
+//! for the compiler. Where the kernel refuses membarrier, the owner goes in by `wait`, which issues
+//! a real one.
 //! Source: "Biased locking" in the sense of Dice, Huang, Yang, "Asymmetric Dekker Synchronization"
 //! (2001); membarrier(2).
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicBool, Ordering, compiler_fence, fence},
+    atomic::{AtomicBool, AtomicU8, Ordering, compiler_fence, fence},
 };
 
+/// A seizer is at work or waits.
+const WANTED: u8 = 0x80;
+/// The kernel refuses membarrier: the owner needs a real fence.
+const FENCED: u8 = 0x40;
+const MARKS: u8 = 0x3F;
+
 /// A lock with one cheap side. The cheap side belongs to one thread.
+///
+/// It carries a *mark*, a small number that says what may be done inside. `enter` looks at lock
+/// and mark in one load.
 ///
 /// ```
 /// let lock = mainstay_shm::OwnerLock::new();
@@ -32,38 +43,45 @@ pub struct OwnerLock {
     // processors a load near a store that is still on its way waits for it (4 ns an operation,
     // measured on Zen 4).
     apart: [u8; 63],
-    wanted: AtomicBool,
-    asymmetric: AtomicBool,
+    gate: AtomicU8,
 }
 
 impl OwnerLock {
-    /// An open lock.
+    /// The mark with which [`OwnerLock::enter`] lets the owner in.
+    pub const PLAIN: u8 = 1;
+
+    /// An open lock with the plain mark.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            inside: AtomicBool::new(false),
-            apart: [0; 63],
-            wanted: AtomicBool::new(false),
-            asymmetric: AtomicBool::new(membarrier_is_registered()),
-        }
+        let lock = Self { inside: AtomicBool::new(false), apart: [0; 63], gate: AtomicU8::new(0) };
+        lock.renew(Self::PLAIN);
+        lock
     }
 
-    /// Makes a lock out of zeroed memory as good as a new one.
-    pub fn renew(&self) {
-        self.asymmetric.store(membarrier_is_registered(), Ordering::Release);
+    /// Makes a lock out of zeroed memory as good as a new one. Zeroed memory is a lock with the
+    /// mark 0, whose owner goes in by `wait`. Nobody else may know of the lock yet.
+    pub fn renew(&self, mark: u8) {
+        let fenced = if membarrier_is_registered() { 0 } else { FENCED };
+        self.gate.store(mark & MARKS | fenced, Ordering::Release);
     }
 
-    /// The owner goes in; false when a seizer is at work: then try again, or go another way.
+    /// The owner goes in, if no seizer is at work and the mark is plain; otherwise it may [`wait`].
+    ///
+    /// [`wait`]: OwnerLock::wait
     #[inline(always)]
     #[must_use]
     pub fn enter(&self) -> bool {
-        enter(&self.inside, &self.wanted, || {
-            if self.asymmetric.load(Ordering::Relaxed) {
-                compiler_fence(Ordering::SeqCst);
-            } else {
-                fence(Ordering::SeqCst);
-            }
-        })
+        let not_plain = Gate { gate: &self.gate, is_shut: |gate| gate != Self::PLAIN };
+        enter(&self.inside, &not_plain, || compiler_fence(Ordering::SeqCst))
+    }
+
+    /// The owner goes in, whatever the mark; waits for seizers to leave.
+    #[cold]
+    pub fn wait(&self) {
+        let wanted = Gate { gate: &self.gate, is_shut: |gate| gate & WANTED != 0 };
+        while !enter(&self.inside, &wanted, || fence(Ordering::SeqCst)) {
+            std::thread::yield_now();
+        }
     }
 
     /// The owner goes out.
@@ -72,13 +90,29 @@ impl OwnerLock {
         self.inside.put(false, Ordering::Release);
     }
 
+    /// What may be done inside. Stable only there.
+    #[inline(always)]
+    #[must_use]
+    pub fn mark(&self) -> u8 {
+        self.gate.load(Ordering::Relaxed) & MARKS
+    }
+
+    /// Changes the mark, 0 to 63. To be called inside of [`OwnerLock::seize`], so that whoever
+    /// enters later goes by the new one.
+    pub fn set_mark(&self, mark: u8) {
+        // Only seizers change the gate, and they come one after the other.
+        let rest = self.gate.load(Ordering::Relaxed) & !MARKS;
+        self.gate.store(rest | mark & MARKS, Ordering::Relaxed);
+    }
+
     /// Runs `work` while the owner is kept out; waits for it to leave first, which takes as long as
     /// its short stay inside. Seizers come one after the other.
     pub fn seize<R>(&self, work: impl FnOnce() -> R) -> R {
-        while !want(&self.wanted) {
+        let wanted = Gate { gate: &self.gate, is_shut: |gate| gate & WANTED != 0 };
+        while !want(&wanted) {
             std::thread::yield_now();
         }
-        if self.asymmetric.load(Ordering::Relaxed) {
+        if membarrier_is_registered() {
             membarrier();
         } else {
             fence(Ordering::SeqCst);
@@ -86,23 +120,53 @@ impl OwnerLock {
         while !is_out(&self.inside) {
             std::thread::yield_now();
         }
-        struct Reopen<'a>(&'a AtomicBool);
+        struct Reopen<'a>(&'a AtomicU8);
         impl Drop for Reopen<'_> {
             fn drop(&mut self) {
-                self.0.put(false, Ordering::Release);
+                self.0.fetch_and(!WANTED, Ordering::Release);
             }
         }
-        let _reopen = Reopen(&self.wanted);
+        let _reopen = Reopen(&self.gate);
         work()
     }
 }
 
-// SAFETY: of all three flags false is a value: an open lock, with real fences.
+// SAFETY: zeros are a value: a lock with the mark 0, nobody inside.
 unsafe impl crate::fork::ZeroValid for OwnerLock {}
 
 impl Default for OwnerLock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The gate as the flag that a seizer raises; what counts as raised is for the one who looks.
+struct Gate<'a, F: Fn(u8) -> bool> {
+    gate: &'a AtomicU8,
+    is_shut: F,
+}
+
+impl<F: Fn(u8) -> bool> Flag for Gate<'_, F> {
+    #[inline(always)]
+    fn get(&self, order: Ordering) -> bool {
+        (self.is_shut)(self.gate.load(order))
+    }
+
+    fn put(&self, value: bool, order: Ordering) {
+        if value {
+            self.gate.fetch_or(WANTED, order);
+        } else {
+            self.gate.fetch_and(!WANTED, order);
+        }
+    }
+
+    fn swap(&self, value: bool, order: Ordering) -> bool {
+        let before = if value {
+            self.gate.fetch_or(WANTED, order)
+        } else {
+            self.gate.fetch_and(!WANTED, order)
+        };
+        before & WANTED != 0
     }
 }
 
@@ -196,12 +260,13 @@ mod tests {
             let owner = scope.spawn(|| {
                 let mut done = 0_u64;
                 while !stop.load(Ordering::Relaxed) {
-                    if guarded.lock.enter() {
-                        // SAFETY: inside of the lock.
-                        unsafe { *guarded.value.get() += 1 };
-                        guarded.lock.leave();
-                        done += 1;
+                    if !guarded.lock.enter() {
+                        guarded.lock.wait();
                     }
+                    // SAFETY: inside of the lock.
+                    unsafe { *guarded.value.get() += 1 };
+                    guarded.lock.leave();
+                    done += 1;
                 }
                 done
             });
@@ -224,6 +289,9 @@ mod tests {
 
     #[test]
     fn it_also_holds_where_membarrier_is_refused() {
-        no_increment_is_lost(OwnerLock { asymmetric: AtomicBool::new(false), ..OwnerLock::new() });
+        let lock = OwnerLock::new();
+        lock.gate.fetch_or(FENCED, Ordering::Relaxed);
+        assert!(!lock.enter(), "the owner waits, with a real fence");
+        no_increment_is_lost(lock);
     }
 }

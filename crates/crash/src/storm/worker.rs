@@ -115,7 +115,10 @@ impl Worker<'_> {
     /// Follows a rest order: nothing is in flight, and nothing free is kept at hand.
     fn rest(&self, index: usize, pool: &Pool, session: &Session) {
         let order = self.ledger.rest.load(SeqCst);
-        let in_force = || order != 0 && self.ledger.rest.load(SeqCst) == order;
+        // The first thread may have ended the session just before: then it waits for the second,
+        // and the next session follows the order.
+        let in_force =
+            || order != 0 && self.ledger.rest.load(SeqCst) == order && !session.ends.load(SeqCst);
         if index == 1 {
             session.second_rests.store(order, SeqCst);
         } else {

@@ -1,7 +1,7 @@
 //! X1 to X4: what is found is right, what is stale is a miss, and the index is bounded.
 
 use crate::{OnDisk, options, worker::Worker};
-use mainstay_pool::{Block, Error, Index, Kind, Offer, Pool, PoolOptions, Use, Uuid};
+use mainstay_pool::{Block, Error, Index, Kind, Offer, Pool, Use, Uuid};
 use std::time::Duration;
 
 #[test]

@@ -3,7 +3,7 @@
 use mainstay_pool::{Block, BlockId, Kind, Offer, Pool, PoolBox, PoolOptions, PoolView, Record};
 use std::{
     collections::VecDeque,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -52,7 +52,7 @@ impl Worker {
         if let Some(user) = user {
             command.uid(user).gid(user).current_dir("/");
         }
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let told = BufReader::new(child.stdout.take().unwrap());
         let to = child.stdin.take().unwrap();
         let mut worker = Self { child, told, to, pool: pool.to_owned() };
@@ -111,6 +111,20 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A copied program is busy as long as a child that another test is just making has inherited the
+/// descriptor it was written through: for a moment.
+fn spawn(command: &mut Command) -> Child {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match command.spawn() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            spawned => return spawned.unwrap(),
+        }
     }
 }
 
