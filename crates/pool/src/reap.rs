@@ -82,22 +82,37 @@ pub(crate) fn sweep(inner: &Inner, dead: u32) -> Result<ReapReport> {
         for group in 0..inner.extents.groups() {
             let (hints, words) = inner.extents.group(extent, group);
             let first = inner.extents.first_of(extent, group);
+            let mut free = 0_u64;
             for (place, word) in words.iter().enumerate() {
                 // An idle pool's words are only read, so their pages stay clean.
                 let seen = Word(word.load(Relaxed));
-                if seen.owners() & dead != 0 {
-                    let number = first + place as u32;
-                    reap_one(inner, number, word, dead, &mut report);
-                }
+                let now_free = if seen.owners() & dead != 0 {
+                    reap_one(inner, first + place as u32, word, seen, dead, &mut report)
+                } else {
+                    seen.is_free()
+                };
+                free |= u64::from(now_free) << place;
             }
-            report.hints_repaired += u64::from(freelist::repair_hints(hints, words));
+            if free & hints.load(Relaxed) != 0 {
+                report.hints_repaired += u64::from(freelist::repair_hints(hints, words));
+            }
         }
     }
     Ok(report)
 }
 
-fn reap_one(inner: &Inner, number: u32, word: &impl Atomic64, dead: u32, report: &mut ReapReport) {
-    match steps::reap(word, dead) {
+/// Returns whether the block is free now.
+#[inline(always)]
+fn reap_one(
+    inner: &Inner,
+    number: u32,
+    word: &impl Atomic64,
+    seen: Word,
+    dead: u32,
+    report: &mut ReapReport,
+) -> bool {
+    let reaped = steps::reap(word, seen, dead);
+    match reaped {
         Ok(None) => {}
         Ok(Some(Reaped::Uncached)) => report.uncached += 1,
         Ok(Some(Reaped::Held)) => report.shared += 1,
@@ -108,4 +123,5 @@ fn reap_one(inner: &Inner, number: u32, word: &impl Atomic64, dead: u32, report:
         }
         Err(_) => report.corrupt += 1,
     }
+    matches!(reaped, Ok(Some(Reaped::Uncached | Reaped::Freed)))
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     Block, BlockId, Error, Pool, PoolBox, ReapReport, Record, Result,
-    inner::Acquired,
+    inner::{Acquired, Inner},
     monitor::EventKind,
     word::{State, Word},
 };
@@ -90,6 +90,7 @@ impl<'p> Recovery<'p> {
 impl<'p> Iterator for Recovery<'p> {
     type Item = Offered<'p>;
 
+    #[inline]
     fn next(&mut self) -> Option<Offered<'p>> {
         let inner = self.pool.inner();
         let extents = &inner.extents;
@@ -200,6 +201,7 @@ impl Offered<'_> {
         self.take()?.park()
     }
 
+    #[inline(always)]
     fn take(self) -> Result<Block> {
         let inner = self.pool.inner();
         inner.check_monitor()?;
@@ -210,15 +212,17 @@ impl Offered<'_> {
         // Nobody held it when it was seen, so an equal word means that nobody has since.
         if word.compare_exchange(self.seen.0, next.0, AcqRel, Relaxed).is_err() {
             inner.guard_dropped(None);
-            return Err(Error::NoSuchBlock {
-                pool: inner.display(),
-                id: self.number.to_string(),
-                why: "somebody took or freed it after it was offered",
-            });
+            return Err(gone(inner, self.number));
         }
         inner.emit(EventKind::BlockRecover, self.number);
         Ok(Block::new(inner, Acquired { number: self.number, word: next }))
     }
+}
+
+#[cold]
+fn gone(inner: &Inner, number: u32) -> Error {
+    let why = "somebody took or freed it after it was offered";
+    Error::NoSuchBlock { pool: inner.display(), id: number.to_string(), why }
 }
 
 impl RecoveryReport {

@@ -140,12 +140,16 @@ pub(crate) fn leave_multi(word: &impl Atomic64, slot: u32, ask: Ask, more: bool)
     }
 }
 
-/// Takes the slots in `dead` out of the word; says what that did, if they were in it.
+/// Takes the slots in `dead` out of the word, last seen as `seen`; says what that did, if they were in it.
 ///
 /// # Errors
 /// The word found, when it names the dead and is corrupt: it is left as it is.
-pub(crate) fn reap(word: &impl Atomic64, dead: u32) -> Result<Option<Reaped>, Word> {
-    let mut seen = Word(word.load(Acquire));
+#[inline(always)]
+pub(crate) fn reap(
+    word: &impl Atomic64,
+    mut seen: Word,
+    dead: u32,
+) -> Result<Option<Reaped>, Word> {
     loop {
         let Some((next, reaped)) = seen.reaped(dead) else {
             return if seen.owners() & dead == 0 { Ok(None) } else { Err(seen) };

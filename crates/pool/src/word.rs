@@ -146,13 +146,13 @@ impl Word {
 
     pub(crate) fn state(self) -> State {
         let plain = self.0 & (MULTI | DOOMED) == 0;
-        match (self.kind_bits(), self.owners().count_ones()) {
-            (1 | 2, 1) => State::Held,
-            (1 | 2, 2..) if !self.is_exclusive() => State::Held,
+        let one_owner = self.owners().is_power_of_two();
+        match (self.kind_bits(), self.owners()) {
             (0, 0) if plain && !self.is_exclusive() => State::Free,
-            (0, 1) if plain && !self.is_exclusive() => State::Cached,
+            (0, _) if plain && !self.is_exclusive() && one_owner => State::Cached,
             (1, 0) if plain => State::Parked,
             (3, 0) if plain => State::Orphan,
+            (1 | 2, 1..) if one_owner || !self.is_exclusive() => State::Held,
             _ => State::Corrupt,
         }
     }
@@ -215,6 +215,7 @@ impl Word {
     }
 
     /// Without the slots in `dead`; none when they do not own it, or the word is corrupt.
+    #[inline(always)]
     pub(crate) fn reaped(self, dead: u32) -> Option<(Self, Reaped)> {
         if self.owners() & dead == 0 || self.state() == State::Corrupt {
             return None;

@@ -126,7 +126,7 @@ impl Slot {
     /// Takes back what the slot has in the first `count` words.
     fn sweep(&self, count: usize) {
         for word in &self.words[..count] {
-            steps::reap(word, DEAD).unwrap();
+            steps::reap(word, Word(word.load(Ordering::Relaxed)), DEAD).unwrap();
         }
         freelist::repair_hints(&self.hints, &self.words);
     }

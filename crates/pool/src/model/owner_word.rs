@@ -269,7 +269,7 @@ fn p2_an_attach_beside_the_reaper_takes_the_block_of_the_dead_or_finds_it_freed(
             let word = Arc::new(Loomed::new(held_by(&[2], kind).0, Without::Nothing));
             let other = word.clone();
             let attacher = thread::spawn(move || attach(&other, 1));
-            let reaped = steps::reap(&*word, 1 << 2).unwrap();
+            let reaped = steps::reap(&*word, Word(word.load(Relaxed)), 1 << 2).unwrap();
             let attached = attacher.join().unwrap();
             let end = now(&word);
             match (kind, attached) {
@@ -294,7 +294,7 @@ fn p2_a_release_beside_the_reaper_leaves_the_block_to_nobody_and_keeps_it() {
         let other = word.clone();
         let guess = Word::guess(start.remember(), 1);
         let thread = thread::spawn(move || leave(&other, guess, 1, Ask::Park));
-        let reaped = steps::reap(&*word, 1 << 2).unwrap();
+        let reaped = steps::reap(&*word, Word(word.load(Relaxed)), 1 << 2).unwrap();
         let expected = match thread.join().unwrap() {
             Left::Held => (Some(Reaped::Orphaned), State::Orphan),
             Left::Parked => (Some(Reaped::Held), State::Parked),
@@ -312,8 +312,10 @@ fn r2_of_two_reapers_one_takes_each_block_back() {
         explore(move || {
             let word = Arc::new(Loomed::new(start.0, Without::Nothing));
             let other = word.clone();
-            let thread = thread::spawn(move || steps::reap(&*other, 1 << 2).unwrap());
-            let mine = steps::reap(&*word, 1 << 2).unwrap();
+            let thread = thread::spawn(move || {
+                steps::reap(&*other, Word(other.load(Relaxed)), 1 << 2).unwrap()
+            });
+            let mine = steps::reap(&*word, Word(word.load(Relaxed)), 1 << 2).unwrap();
             let theirs = thread.join().unwrap();
             assert!(mine.is_none() != theirs.is_none(), "R2: {mine:?} and {theirs:?}");
             assert_eq!(now(&word).owners(), 0);
