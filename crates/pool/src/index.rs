@@ -2,8 +2,10 @@
 //!
 //! X1. A found block was live and had that UUID at the moment of the look: every answer is checked
 //!     against the block's own header, so a stale entry can only be a miss.
-//! X2. The index is this process's: it learns by events of what this process does, and of what
-//!     others did when asked to [`PoolIndex::refresh`].
+//! X2. A block that was allocated has its number in its UUID and needs no entry, whoever allocated
+//!     it. For those that were reserved or restored the index has a table, which is this
+//!     process's: it learns by events of what this process does, and of what others did when
+//!     asked to [`PoolIndex::refresh`].
 //! X3. What other processes freed unseen is forgotten at the latest when a shard holds twice as
 //!     many entries as it can have blocks, so the index is bounded by the pool.
 //! X4. The age of a block counts from its allocation if its process had a monitor, else from the
@@ -11,7 +13,7 @@
 
 use crate::{
     BlockId, Error, Event, EventKind, Monitor, MonitorId, Offer, Pool, Result, State, Uuid,
-    allocate::coarse_now, extents::Extents,
+    allocate::coarse_now, extents::Extents, magazine::number_in,
 };
 use arc_swap::ArcSwap;
 use hashbrown::HashTable;
@@ -123,21 +125,20 @@ impl PoolIndex {
         if inner.is_forked() {
             return None;
         }
+        // A block that was allocated, rather than restored or reserved, has its number in its UUID.
+        if let Some(id) = inner.extents.life_of(number_in(uuid), uuid) {
+            return Some(id);
+        }
         let hash = Hash::of(uuid);
         let shard = self.table.shard(hash);
-        let entry = shard.find(hash.in_table(), |entry| {
-            entry.hash == hash.high && self.is_at(uuid, entry.number)
-        })?;
-        Some(inner.id_of(entry.number))
-    }
-
-    /// Whether the live block `number` has this UUID.
-    #[inline]
-    fn is_at(&self, uuid: Uuid, number: u32) -> bool {
-        let extents = &self.pool.inner().extents;
-        extents.contains(number).unwrap_or(false)
-            && extents.uuid(number) == uuid
-            && extents.load(number).is_live()
+        let mut found = None;
+        shard.find(hash.in_table(), |entry| {
+            if entry.hash == hash.high {
+                found = inner.extents.life_of(entry.number, uuid);
+            }
+            found.is_some()
+        });
+        found
     }
 
     /// Looks at every block: learns what other processes allocated, forgets what they freed.
@@ -161,7 +162,8 @@ impl PoolIndex {
         }
     }
 
-    /// How many entries there are; some may be stale.
+    /// How many entries the table has; some may be stale. Only blocks that were restored or
+    /// reserved need one.
     #[must_use]
     pub fn len(&self) -> usize {
         let len = |shard: &Shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -303,6 +305,9 @@ impl Table {
         if version.load(Relaxed) == 0 {
             let _ = version.compare_exchange(0, coarse_now(), Relaxed, Relaxed);
         }
+        if number_in(uuid) == number {
+            return;
+        }
         let hash = Hash::of(uuid);
         let mut shard = self.shard(hash);
         let known = shard
@@ -325,6 +330,9 @@ impl Table {
     }
 
     fn forget(&self, uuid: Uuid, number: u32) {
+        if number_in(uuid) == number {
+            return;
+        }
         let hash = Hash::of(uuid);
         let mut shard = self.shard(hash);
         if let Ok(entry) = shard

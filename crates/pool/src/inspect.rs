@@ -1,6 +1,9 @@
 //! Looking at a pool without taking part: what there is, who holds it, what is in it.
 
-use crate::{BlockId, Kind, Pool, Result, State, error::Error, extents::Extents, word::Word};
+use crate::{
+    BlockId, Kind, Pool, Result, State, error::Error, extents::Extents, magazine::number_in,
+    word::Word,
+};
 use mainstay_shm::{
     Atomic64,
     lease::{self, LEASE_SLOTS, Prober},
@@ -173,9 +176,33 @@ impl Extents {
         }
     }
 
+    /// Names the life of block `number` that has this UUID, if that is live.
+    #[inline]
+    pub(crate) fn life_of(&self, number: u32, uuid: Uuid) -> Option<BlockId> {
+        if !self.contains(number).unwrap_or(false) {
+            return None;
+        }
+        let spot = self.spot(number);
+        let (word, cold) = (spot.word(), spot.cold());
+        let before = Word(word.load(Acquire));
+        let (high, low) = uuid.as_u64_pair();
+        let is_it = before.is_live()
+            && cold.uuid[1].load(Relaxed) == low
+            && cold.uuid[0].load(Relaxed) == high;
+        let id = BlockId { number, generation: cold.generation.load(Relaxed) };
+        std::sync::atomic::fence(Acquire);
+        // The header is of this life only if the word says so before and after.
+        let after = Word(word.load(Relaxed));
+        (is_it && after.is_live() && after.tag() == before.tag()).then_some(id)
+    }
+
     pub(crate) fn find_uuid(&self, uuid: Uuid) -> Result<Option<u32>> {
-        let mut numbers = self.numbers()?;
-        Ok(numbers.find(|number| self.uuid(*number) == uuid && self.load(*number).is_live()))
+        let is_it = |number| self.life_of(number, uuid).is_some();
+        // An allocated block has its number in its UUID; a restored or reserved one has not.
+        if is_it(number_in(uuid)) {
+            return Ok(Some(number_in(uuid)));
+        }
+        Ok(self.numbers()?.find(|number| is_it(*number)))
     }
 
     pub(crate) fn counts(&self) -> Result<Counts> {

@@ -20,6 +20,7 @@ use std::{
     ptr,
     sync::Arc,
 };
+use uuid::Uuid;
 
 /// In a child made by fork, or after the end of the pool: nothing may be done.
 pub(crate) const VOID: u8 = 0;
@@ -35,9 +36,9 @@ pub(crate) struct Contents {
     pub(crate) taken: u64,
     /// Guards that this thread has dropped.
     pub(crate) dropped: u64,
-    /// UUIDs of this thread: a random half, and a random start for what `taken` makes of it.
+    /// The random half of this thread's UUIDs; drawn anew before `taken` repeats in the other.
     uuid_high: u64,
-    uuid_low: u64,
+    rng: Rng,
     /// Where the last claim succeeded: extent and group.
     pub(crate) cursor: (u64, usize),
     numbers: [u32; MAGAZINE_MAX],
@@ -50,11 +51,11 @@ impl Contents {
         let len = self.len.checked_sub(1)?;
         let number = *self.numbers.get(len)?;
         (self.len, self.taken) = (len, self.taken + 1);
-        // RFC 9562, version 8 (the maker's own): 60 bits that are random for each thread, then 62
-        // that go through all their values from a random start in steps of an odd number. A
-        // version 4 of fresh random bits for each block would cost as much as all the rest.
-        let low = self.uuid_low.wrapping_add(self.taken.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Some((number, [self.uuid_high, low >> 2 | 1 << 63]))
+        let serial = self.taken & UUID_SERIAL_MAX;
+        if serial == 0 {
+            self.uuid_high = random_uuid_half(&mut self.rng);
+        }
+        Some((number, native_uuid(self.uuid_high, serial, number)))
     }
 
     /// Adds a number; false when there is no room.
@@ -80,6 +81,27 @@ impl Contents {
     }
 }
 
+/// What `taken` counts to in a UUID before its random half is drawn anew.
+const UUID_SERIAL_MAX: u64 = (1 << 30) - 1;
+
+/// RFC 9562, version 8 (the maker's own): 60 random bits, a thread's own; a serial of 30 bits; and
+/// the number of the block, so that a block is found by its UUID without a table. A version 4 of
+/// fresh random bits for each block would cost as much as all the rest of an allocation.
+#[inline(always)]
+fn native_uuid(random: u64, serial: u64, number: u32) -> [u64; 2] {
+    [random, 1 << 63 | serial << 32 | u64::from(number)]
+}
+
+fn random_uuid_half(rng: &mut Rng) -> u64 {
+    rng.next_u64() & !0xF000 | 0x8000
+}
+
+/// The number of the block that was given this UUID at its allocation, if it was given any there.
+#[inline]
+pub(crate) fn number_in(uuid: Uuid) -> u32 {
+    uuid.as_u64_pair().1 as u32
+}
+
 /// One thread's magazine of one pool. Made by [`Magazine::new`]; zeros are a void one.
 #[repr(align(64))]
 pub(crate) struct Magazine {
@@ -102,10 +124,10 @@ impl Magazine {
         let magazine = Wiped::<Self>::new();
         magazine.lock.renew(mode);
         magazine.seize(|contents| {
-            contents.uuid_high = rng.next_u64() & !0xF000 | 0x8000;
-            contents.uuid_low = rng.next_u64();
+            contents.uuid_high = random_uuid_half(&mut rng);
             // Threads start in different places, so that they do not claim from the same words.
             contents.cursor = (rng.next_u64(), rng.next_u64() as usize);
+            contents.rng = rng;
         });
         Arc::new(magazine)
     }

@@ -194,8 +194,9 @@ impl Pool {
         Ok(Block::new(self.inner(), self.inner().attach(number, wanted)?))
     }
 
-    /// Attaches the block of this UUID, by looking at all blocks: milliseconds in a large pool.
-    /// An [`crate::Index`] finds it in nanoseconds.
+    /// Attaches the block of this UUID. One that was given by [`Pool::allocate`] is found at once;
+    /// one that was given by [`Pool::reserve`] or [`Pool::restore`] by looking at all blocks, which
+    /// takes milliseconds in a large pool: an [`crate::Index`] finds that in nanoseconds too.
     ///
     /// # Errors
     /// As [`Pool::attach`].
