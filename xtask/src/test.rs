@@ -9,7 +9,7 @@ use crate::{
     systemd,
 };
 
-/// Run all tests: unit and doc tests, a short crash storm, the systemd rig
+/// Run all tests: unit and doc tests, the crash suite, the systemd rig
 ///
 /// Needs a Rust toolchain only; what this machine cannot do is skipped, and the table at the end
 /// says why. Every step runs even if one before it failed.
@@ -20,7 +20,7 @@ use crate::{
     cargo xtask test\n  \
     cargo xtask test --crash-kills 2000    a longer storm")]
 pub(crate) struct Args {
-    /// How many processes the crash suite kills
+    /// How many processes the crash suite kills at random
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     crash_kills: u64,
 }
@@ -37,15 +37,22 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
         project::run(&mut project.cargo(&["test", "--workspace"]))?;
         Ok(Outcome::Passed)
     });
-    report.step(&format!("crash pool --kills {}", args.crash_kills), || {
-        storm(project, args.crash_kills)
-    });
+    let kills = args.crash_kills.to_string();
+    crash(project, report, &["pool", "--kills", &kills], args.crash_kills);
+    // Some hundred stop points, each killed and frozen.
+    crash(project, report, &["pool", "--every-store"], 500);
+    // Its own verdict is whether each planted fault was found; it kills nobody by count.
+    crash(project, report, &["pool", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
 }
 
-fn storm(project: &Project, kills: u64) -> Result<Outcome> {
+fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {
+    report.step(&format!("crash {}", args.join(" ")), || run_crash(project, args, kills));
+}
+
+fn run_crash(project: &Project, args: &[&str], kills: u64) -> Result<Outcome> {
     let mut command = Command::new(project.build_crash_suite()?);
-    command.args(["pool", "--kills", &kills.to_string()]).current_dir(project.root());
+    command.args(args).current_dir(project.root());
     let mut last = String::new();
     project::run_and_watch(&mut command, Stream::Out, |line| {
         if !line.is_empty() {

@@ -3,7 +3,7 @@
 
 /// Identity of a type by name, size and alignment; the same on every compiler and machine.
 ///
-/// The top bit is free: rooms above use it to mark blocks (see `mainstay-pool`).
+/// It has 63 bits, so that a negative number can never be one.
 ///
 /// ```
 /// use mainstay_base::Fingerprint;

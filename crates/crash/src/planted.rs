@@ -89,7 +89,7 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         "generation-unchecked",
-        "attach compares 28 bits of the generation",
+        "attach compares 27 bits of the generation",
         &[At(&["attach by a forged id"])],
     ),
     fault("tag-stays", "freeing leaves the tag as it is", &[At(&["free last"]), Storm]),
