@@ -289,7 +289,7 @@ fn fill(pool: &Pool) {
     }
 }
 
-fn end(pool: Pool, file: &File) {
+fn end(mut pool: Pool, file: &File) {
     match pool.repair() {
         Ok(_) => {
             let report = pool.verify().expect("a repaired pool can be checked");

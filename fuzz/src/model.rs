@@ -155,6 +155,10 @@ impl Twin {
         self.pools[side].as_ref().expect("both are open between operations")
     }
 
+    fn pool_mut(&mut self, side: usize) -> &mut Pool {
+        self.pools[side].as_mut().expect("both are open between operations")
+    }
+
     fn operate(&mut self, operation: Operation) {
         match operation {
             Operation::Allocate { side, transient, count } => {

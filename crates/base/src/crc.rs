@@ -27,17 +27,23 @@ pub struct Crc32c(Digest);
 
 impl Crc32c {
     /// The checksum of no bytes at all.
+    ///
+    /// Example: see [`Crc32c`].
     #[must_use]
     pub fn new() -> Self {
         Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 
     /// Adds `bytes` behind what was added before.
+    ///
+    /// Example: see [`Crc32c`].
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The checksum of all bytes added.
+    ///
+    /// Example: see [`Crc32c`].
     #[must_use]
     pub fn finish(self) -> u32 {
         narrow(self.0.finalize())

@@ -18,6 +18,10 @@ pub struct Fingerprint(u64);
 
 impl Fingerprint {
     /// What a block without a type carries.
+    ///
+    /// ```
+    /// assert_eq!(mainstay_base::Fingerprint::NONE.bits(), 0);
+    /// ```
     pub const NONE: Self = Self(0);
 
     /// The fingerprint of a type.
@@ -25,6 +29,8 @@ impl Fingerprint {
     /// FNV-1a over the name, then over size and alignment as little-endian u64. Source: Fowler,
     /// Noll, Vo, "The FNV Non-Cryptographic Hash Algorithm". It tells types apart by mistake, not
     /// by malice: whoever can write the header can write any fingerprint.
+    ///
+    /// Example: see [`Fingerprint`].
     #[must_use]
     pub const fn of(name: &str, size: usize, align: usize) -> Self {
         let mut hash = 0xCBF2_9CE4_8422_2325;
@@ -37,6 +43,8 @@ impl Fingerprint {
     }
 
     /// The 63 bits as a number.
+    ///
+    /// Example: see [`Fingerprint`].
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0

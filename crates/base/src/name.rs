@@ -3,6 +3,12 @@
 use std::fmt;
 
 /// The longest name, in bytes.
+///
+/// ```
+/// use mainstay_base::{NAME_LEN_MAX, Name};
+/// assert!(Name::new(&"n".repeat(NAME_LEN_MAX)).is_ok());
+/// assert!(Name::new(&"n".repeat(NAME_LEN_MAX + 1)).is_err());
+/// ```
 pub const NAME_LEN_MAX: usize = 247;
 
 /// A checked name: 1 to 247 bytes of letters, digits, `.`, `-`, `_`, with no leading, trailing or
@@ -18,6 +24,8 @@ pub const NAME_LEN_MAX: usize = 247;
 pub struct Name(String);
 
 /// Which rule a name broke.
+///
+/// Example: see [`Name`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -55,6 +63,12 @@ pub enum NameError {
 impl Name {
     /// Checks `name` against the rules.
     ///
+    /// ```
+    /// use mainstay_base::{Name, NameError};
+    /// assert!(Name::new("calls.live-1").is_ok());
+    /// assert_eq!(Name::new("calls..live"), Err(NameError::DoubledDot { at: 6 }));
+    /// ```
+    ///
     /// # Errors
     /// The first rule that is broken.
     pub fn new(name: &str) -> Result<Self, NameError> {
@@ -81,6 +95,8 @@ impl Name {
     }
 
     /// The name as text.
+    ///
+    /// Example: see [`Name`].
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

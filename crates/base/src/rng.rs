@@ -18,6 +18,8 @@ pub struct Rng {
 
 impl Rng {
     /// A generator whose whole future is decided by `seed`.
+    ///
+    /// Example: see [`Rng`].
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let mut x = seed;
@@ -29,6 +31,8 @@ impl Rng {
     }
 
     /// 64 random bits.
+    ///
+    /// Example: see [`Rng`].
     #[inline]
     pub fn next_u64(&mut self) -> u64 {
         let s = &mut self.state;
@@ -47,6 +51,12 @@ impl Rng {
     ///
     /// The bias is below `bound` / 2^64. Source: Lemire, "Fast Random Integer Generation in an
     /// Interval" (2019), without its rejection step.
+    ///
+    /// ```
+    /// let mut die = mainstay_base::Rng::seeded(7);
+    /// assert!((0..100).all(|_| die.below(6) < 6));
+    /// assert_eq!(die.below(0), 0);
+    /// ```
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64

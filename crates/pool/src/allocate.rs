@@ -87,10 +87,11 @@ impl Inner {
         self.check()?;
         let seen = self.extents.known();
         let taken = match self.take_cached() {
-            // Another process may have grown the pool since.
-            None if self.refill() || (self.extents.refresh()? > seen && self.refill()) => {
-                self.take_cached()
-            }
+            None => match self.refill_and_take() {
+                // Another process may have grown the pool since.
+                None if self.extents.refresh()? > seen => self.refill_and_take(),
+                taken => taken,
+            },
             taken => taken,
         };
         let Some((number, uuid)) = taken else { return Ok(None) };
@@ -137,13 +138,9 @@ impl Inner {
     #[cold]
     fn take_slowly(&self) -> Result<Taken> {
         self.check_fork()?;
-        // This thread may have no magazine at hand yet.
-        magazine::with(self, |_| ());
         loop {
             let seen = self.extents.known();
-            if self.refill()
-                && let Some(taken) = self.take_cached()
-            {
+            if let Some(taken) = self.refill_and_take() {
                 return Ok(taken);
             }
             let grown = self.grow(seen);
@@ -154,9 +151,7 @@ impl Inner {
             // then give up.
             reap::reap(self)?;
             self.collect_idle();
-            if self.refill()
-                && let Some(taken) = self.take_cached()
-            {
+            if let Some(taken) = self.refill_and_take() {
                 return Ok(taken);
             }
             grown?;
@@ -168,18 +163,20 @@ impl Inner {
         }
     }
 
-    /// Fetches free blocks into this thread's magazine; false when no hint says "free".
-    fn refill(&self) -> bool {
+    /// Fetches free blocks into this thread's magazine and takes one; none when no hint says
+    /// "free". In one stay inside: else another thread could collect them in between, and a thread
+    /// that is ending, which has a magazine for this once only, would never get one.
+    fn refill_and_take(&self) -> Option<Taken> {
         let extents = self.extents.known();
         if extents == 0 {
-            return false;
+            return None;
         }
         let groups = self.extents.groups();
         magazine::with(self, |magazine| {
             magazine.own(|contents| {
                 // It may only not have been at hand: then there is no room for a batch.
                 if contents.len() > 0 {
-                    return true;
+                    return contents.take();
                 }
                 let (mut extent, mut group) = contents.cursor;
                 (extent, group) = (extent % extents, group % groups);
@@ -192,14 +189,14 @@ impl Inner {
                     });
                     if contents.len() > 0 {
                         contents.cursor = (extent, group);
-                        return true;
+                        return contents.take();
                     }
                     group += 1;
                     if group == groups {
                         (extent, group) = ((extent + 1) % extents, 0);
                     }
                 }
-                false
+                None
             })
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     BlockId, Error, Kind, Record, Result,
+    hold::InChild,
     inner::{Acquired, Inner},
     typed,
     word::{Ask, Left, Word},
@@ -25,6 +26,17 @@ use uuid::Uuid;
 /// Other processes may hold the same block and write to it at any time. So there is no plain
 /// reference to its data: reads and writes copy, atomics share, and a [`crate::PoolBox`] is the
 /// only holder.
+///
+/// ```
+/// # use mainstay_pool::{Kind, PoolOptions};
+/// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+/// let block = pool.allocate(Kind::Recoverable)?;
+/// block.write(0, b"ringing")?;
+/// block.set_used_len(7)?;
+/// assert_eq!(block.to_vec()?, b"ringing");
+/// assert_eq!((block.len(), block.used_len(), block.kind()), (64, 7, Kind::Recoverable));
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
 pub struct Block<T: ?Sized = [u8]> {
     inner: NonNull<Inner>,
     /// The number below; above it what is remembered of the owner word, to guess it at release.
@@ -56,6 +68,8 @@ impl<T: ?Sized> Block<T> {
     }
 
     /// Which block it is.
+    ///
+    /// Example: see [`Block::id`].
     #[inline(always)]
     #[must_use]
     pub fn number(&self) -> u32 {
@@ -69,6 +83,15 @@ impl<T: ?Sized> Block<T> {
 
     /// Names this block for ever: store it, send it, attach by it.
     ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// assert_eq!(block.number(), block.id().number);
+    /// assert_eq!(pool.attach(block.id())?.uuid(), block.uuid());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
     #[must_use]
@@ -79,6 +102,8 @@ impl<T: ?Sized> Block<T> {
 
     /// The block's UUID, given at allocation.
     ///
+    /// Example: see [`Block::id`].
+    ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
     #[must_use]
@@ -88,6 +113,8 @@ impl<T: ?Sized> Block<T> {
     }
 
     /// What becomes of the block when its last holder is gone.
+    ///
+    /// Example: see [`Block`].
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.guess(0).kind().expect("a guard is of a live block")
@@ -95,6 +122,15 @@ impl<T: ?Sized> Block<T> {
 
     /// The first byte of the data, aligned to 64. Valid as long as the guard lives; other
     /// processes may write there at any time.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Transient)?;
+    /// // SAFETY: the first byte of a block of zeros; nobody else has the block.
+    /// assert_eq!(unsafe { block.as_ptr().read_volatile() }, 0);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
@@ -102,6 +138,16 @@ impl<T: ?Sized> Block<T> {
     }
 
     /// One more guard of the same block.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Transient)?;
+    /// let second = block.try_clone()?;
+    /// drop(block);
+    /// second.write(0, b"still held")?;
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Corrupt` when somebody has written garbage into the owner word; `Forked`.
@@ -113,6 +159,16 @@ impl<T: ?Sized> Block<T> {
     /// Asks for the block to be freed: at once if this is its last guard anywhere, otherwise when
     /// the last holder leaves, whatever that one asks. Nobody can attach it any more.
     ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// let id = block.id();
+    /// block.free()?;
+    /// assert!(pool.attach(id).is_err());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the guard is dropped as if nothing was asked.
     #[inline(always)]
@@ -122,6 +178,16 @@ impl<T: ?Sized> Block<T> {
     }
 
     /// Gives up the guard and keeps the block, if it is recoverable: as dropping it does.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// let id = block.id();
+    /// block.park()?;
+    /// assert!(pool.attach(id).is_ok());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the guard is dropped.
@@ -134,13 +200,14 @@ impl<T: ?Sized> Block<T> {
     #[inline(always)]
     fn leave_or_refuse(&self, ask: Ask) -> Result<()> {
         match self.leave(ask) {
-            Some(_) => Ok(()),
-            None => self.inner().check_fork(),
+            // The pool may have ended with this guard: it must not be looked at again.
+            Ok(_) => Ok(()),
+            Err(InChild) => self.inner().check_fork(),
         }
     }
 
     #[inline(always)]
-    fn leave(&self, ask: Ask) -> Option<Left> {
+    fn leave(&self, ask: Ask) -> Result<Option<Left>, InChild> {
         let inner = self.inner();
         inner.release(self.number(), self.guess(inner.slot), ask)
     }
@@ -158,6 +225,8 @@ impl<T: ?Sized> Block<T> {
 
 impl Block<[u8]> {
     /// Bytes of data in the block.
+    ///
+    /// Example: see [`Block`].
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a block has at least one byte")]
     pub fn len(&self) -> usize {
@@ -165,6 +234,8 @@ impl Block<[u8]> {
     }
 
     /// How many of the bytes are in use, as the last holder said: never more than `len`.
+    ///
+    /// Example: see [`Block`].
     #[must_use]
     pub fn used_len(&self) -> usize {
         self.assert_mapped();
@@ -173,6 +244,8 @@ impl Block<[u8]> {
     }
 
     /// Notes how many of the bytes are in use.
+    ///
+    /// Example: see [`Block`].
     ///
     /// # Errors
     /// `OutOfBlock` when there are not that many.
@@ -183,6 +256,17 @@ impl Block<[u8]> {
     }
 
     /// Copies data out, from byte `offset` on. If somebody writes at the same time, it is a mix.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// block.write(10, b"ringing")?;
+    /// let mut state = [0; 7];
+    /// block.read(10, &mut state)?;
+    /// assert_eq!(&state, b"ringing");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `OutOfBlock`, `Forked`.
@@ -195,6 +279,15 @@ impl Block<[u8]> {
     }
 
     /// Copies data in, from byte `offset` on.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// block.write(57, b"ringing")?;
+    /// assert!(block.write(58, b"ringing").is_err(), "one byte too far");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `OutOfBlock`, `Forked`.
@@ -209,6 +302,8 @@ impl Block<[u8]> {
 
     /// A copy of the bytes in use.
     ///
+    /// Example: see [`Block`].
+    ///
     /// # Errors
     /// `Forked`.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
@@ -219,6 +314,16 @@ impl Block<[u8]> {
     }
 
     /// The data as atomics, to share with other holders without copying.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// # use std::sync::atomic::Ordering::Relaxed;
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// block.as_atomics()[0].store(7, Relaxed);
+    /// assert_eq!(block.to_vec()?[0], 7);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
@@ -231,6 +336,8 @@ impl Block<[u8]> {
     }
 
     /// The same block as a `T`.
+    ///
+    /// Example: see [`crate::Pool::attach_typed`].
     ///
     /// # Errors
     /// `WrongType` when it was not allocated as one; the block is then parked (or freed, if
@@ -253,7 +360,7 @@ impl Block<[u8]> {
 impl<T: ?Sized> Drop for Block<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.leave(Ask::Park);
+        let _ = self.leave(Ask::Park);
     }
 }
 

@@ -4,9 +4,17 @@ use crate::limits;
 use mainstay_base::NameError;
 
 /// The result of everything in this crate.
+///
+/// Example: see [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Each variant says what was wrong, where, and what to do. No error changes or loses anything.
+///
+/// ```
+/// use mainstay_pool::{Error, PoolOptions};
+/// let refused = PoolOptions::new("calls", 0).create_memfd();
+/// assert!(matches!(refused, Err(Error::Limit { value: 0, .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -97,10 +105,7 @@ pub enum Error {
         wanted: u64,
     },
     /// Something in the file cannot be.
-    #[error(
-        "{pool}: damaged: {what}; run `mainstay pool verify` to see how much, and `mainstay pool \
-         repair` or restore a copy; nothing was changed"
-    )]
+    #[error("{pool}: damaged: {what}; nothing was changed; {}", what.hint())]
     Corrupt {
         /// Which pool.
         pool: String,
@@ -267,6 +272,12 @@ pub enum Error {
 }
 
 /// What was found damaged.
+///
+/// ```
+/// use mainstay_pool::Corruption;
+/// let found = Corruption::HeaderField { field: "block_size", value: 0 };
+/// assert_eq!(found.to_string(), "header field `block_size` has the impossible value 0");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Corruption {
@@ -323,5 +334,18 @@ pub enum Corruption {
 impl Error {
     pub(crate) fn corrupt(pool: &str, what: Corruption) -> Self {
         Self::Corrupt { pool: pool.into(), what }
+    }
+}
+
+impl Corruption {
+    /// What to do next.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::OwnerWord { .. } | Self::ExtentsGone { .. } => {
+                "run `mainstay pool verify` to see how much, and `mainstay pool repair` when \
+                 nobody else has it open"
+            }
+            _ => "restore a copy of the file, or import an export: this one cannot be opened",
+        }
     }
 }

@@ -25,6 +25,8 @@
 //!   process looking alive. A pool's own `as_fd` is such a description.
 //!
 //! The protocols are those of sd_notify(3) and sd_listen_fds(3).
+//!
+//! Example: see [`send_fds`] and [`fdstore_push`].
 
 use std::{
     env,
@@ -58,12 +60,32 @@ mod tests;
 type Result<T, E = HandoverError> = std::result::Result<T, E>;
 
 /// Most bytes in the name of a stored descriptor (a limit of the manager).
+///
+/// ```
+/// use mainstay_pool::handover::{FD_NAME_BYTES_MAX, fdstore_take};
+/// assert!(fdstore_take(&"n".repeat(FD_NAME_BYTES_MAX)).is_ok());
+/// assert!(fdstore_take(&"n".repeat(FD_NAME_BYTES_MAX + 1)).is_err());
+/// ```
 pub const FD_NAME_BYTES_MAX: usize = 255;
 
 /// Most descriptors [`send_fds`] sends, and [`receive_fds`] takes, in one message.
+///
+/// ```
+/// use mainstay_pool::handover::{FDS_PER_MESSAGE_MAX, send_fds};
+/// use std::os::{fd::AsFd, unix::net::UnixStream};
+/// let (ours, _theirs) = UnixStream::pair()?;
+/// assert!(send_fds(&ours, b"!", &[ours.as_fd(); FDS_PER_MESSAGE_MAX]).is_ok());
+/// assert!(send_fds(&ours, b"!", &[ours.as_fd(); FDS_PER_MESSAGE_MAX + 1]).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub const FDS_PER_MESSAGE_MAX: usize = 32;
 
 /// How long the service manager may take to accept a message, and again to confirm it.
+///
+/// ```
+/// use mainstay_pool::handover::MANAGER_TIMEOUT;
+/// println!("a push takes at most twice {MANAGER_TIMEOUT:?}");
+/// ```
 pub const MANAGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Gives the service manager a duplicate of `fd` to keep under `name`, over the end of this process.
@@ -180,6 +202,8 @@ pub fn send_fds(socket: &UnixStream, payload: &[u8], fds: &[BorrowedFd<'_>]) -> 
 ///
 /// Returns how many bytes of `payload` were filled: as with any stream, perhaps fewer than the peer
 /// sent in one call; 0 when the peer has closed.
+///
+/// Example: see [`send_fds`].
 ///
 /// # Errors
 /// [`HandoverError::EmptyPayload`] when there is no room for a byte; [`HandoverError::TooManyFds`] or

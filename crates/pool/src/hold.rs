@@ -4,7 +4,7 @@
 use crate::{
     BlockId, Error, Result,
     error::Corruption,
-    inner::{Acquired, ENDING, Inner},
+    inner::{Acquired, Ending, Inner},
     limits::MAGAZINE_BATCH,
     magazine::{self, Contents, Magazine, OPEN},
     monitor::EventKind,
@@ -12,7 +12,7 @@ use crate::{
     word::{Ask, Left, Word, tag_of},
 };
 use mainstay_shm::{Atomic64, hook};
-use std::sync::{PoisonError, atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What an attacher wants to find.
 #[derive(Clone, Copy)]
@@ -21,6 +21,9 @@ pub(crate) struct Wanted {
     /// An exclusive block, held by nobody else.
     pub(crate) exclusive: bool,
 }
+
+/// This is a child made by fork: nothing was done.
+pub(crate) struct InChild;
 
 impl Inner {
     // ---- attach ----
@@ -70,9 +73,11 @@ impl Inner {
     fn let_go(&self, number: u32, held: Word, wanted: Wanted) -> Error {
         // One guard more, which the release counts as dropped.
         match self.guard_taken() {
-            Ok(()) => self.release(number, held, Ask::Park),
+            Ok(()) => {
+                let _ = self.release(number, held, Ask::Park);
+            }
             Err(error) => return error,
-        };
+        }
         self.no_such(number, wanted, "it was freed and allocated anew")
     }
 
@@ -163,9 +168,16 @@ impl Inner {
 
     // ---- release ----
 
-    /// Gives up one guard. `guess` is the word as the guard remembers it: usually right.
+    /// Gives up one guard. `guess` is the word as the guard remembers it: usually right. None when
+    /// somebody wrote garbage there. The guard may have been what kept the pool: unless the caller
+    /// has a handle, `self` may be gone afterwards, except in a child, which keeps it.
     #[inline(always)]
-    pub(crate) fn release(&self, number: u32, guess: Word, ask: Ask) -> Option<Left> {
+    pub(crate) fn release(
+        &self,
+        number: u32,
+        guess: Word,
+        ask: Ask,
+    ) -> Result<Option<Left>, InChild> {
         match magazine::fast(self) {
             Some(magazine) if magazine.mode() == OPEN && !self.monitors.any() => {
                 let left = self.drop_reference(number, guess, ask);
@@ -173,7 +185,7 @@ impl Inner {
                 if !self.dropped_through(magazine, freed) {
                     self.guard_dropped_slowly(freed);
                 }
-                left
+                Ok(left)
             }
             _ => self.release_slowly(number, guess, ask),
         }
@@ -182,16 +194,16 @@ impl Inner {
     /// With monitors, without a magazine at hand, in a closing pool, or in a child made by fork,
     /// which must not touch the mapping.
     #[cold]
-    fn release_slowly(&self, number: u32, guess: Word, ask: Ask) -> Option<Left> {
+    fn release_slowly(&self, number: u32, guess: Word, ask: Ask) -> Result<Option<Left>, InChild> {
         if self.is_forked() {
-            return None;
+            return Err(InChild);
         }
         let left = self.drop_reference(number, guess, ask);
         if self.monitors.any() {
             self.emit_left(number, left);
         }
         self.guard_dropped((left == Some(Left::Freed)).then_some(number));
-        left
+        Ok(left)
     }
 
     #[inline(always)]
@@ -250,7 +262,7 @@ impl Inner {
         if magazine::with(self, |magazine| self.dropped_through(magazine, freed)) {
             return;
         }
-        let ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = Ending::begin();
         // The guard is counted until here, so the pool is there until here.
         magazine::with(self, |magazine| {
             magazine.own(|contents| self.dropped_in(contents, freed));

@@ -29,6 +29,8 @@ impl fmt::Display for BlockId {
 }
 
 /// A text that is no block id.
+///
+/// Example: see [`BlockId`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{text:?} is not a block id: write NUMBER@GENERATION, as in 12@7")]
 pub struct ParseBlockIdError {

@@ -28,6 +28,8 @@ use std::{
 const SHARDS: usize = 64;
 
 /// Which blocks [`PoolIndex::collect`] looks for.
+///
+/// Example: see [`PoolIndex::collect`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
     /// Somebody holds them.
@@ -60,6 +62,8 @@ pub struct Index {
 }
 
 /// The index of one pool.
+///
+/// Example: see [`Index`].
 pub struct PoolIndex {
     pool: Pool,
     table: Arc<Table>,
@@ -68,6 +72,8 @@ pub struct PoolIndex {
 
 impl Index {
     /// Takes in a pool: all its live blocks now, and from now on what this process does.
+    ///
+    /// Example: see [`Index`].
     ///
     /// # Errors
     /// `NameTaken` when a pool of this name is in it.
@@ -90,6 +96,17 @@ impl Index {
 
     /// Lets go of a pool; returns whether there was one of this name.
     ///
+    /// ```
+    /// # use mainstay_pool::{Index, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let index = Index::default();
+    /// index.attach(&pool)?;
+    /// assert!(index.detach("calls")?);
+    /// assert!(index.pool("calls").is_none() && !index.detach("calls")?);
+    /// pool.close()?;
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `InsideMonitor`.
     pub fn detach(&self, name: &str) -> Result<bool> {
@@ -104,6 +121,8 @@ impl Index {
     }
 
     /// The pool of this name, and its index. Keep it for many finds.
+    ///
+    /// Example: see [`Index`].
     #[must_use]
     pub fn pool(&self, name: &str) -> Option<Arc<PoolIndex>> {
         self.pools.load().get(name).cloned()
@@ -112,12 +131,16 @@ impl Index {
 
 impl PoolIndex {
     /// The pool.
+    ///
+    /// Example: see [`Index`].
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
     /// The live block of this UUID, if the index knows it.
+    ///
+    /// Example: see [`Index`].
     #[must_use]
     #[inline]
     pub fn find(&self, uuid: Uuid) -> Option<BlockId> {
@@ -143,9 +166,22 @@ impl PoolIndex {
 
     /// Looks at every block: learns what other processes allocated, forgets what they freed.
     ///
+    /// ```
+    /// # use mainstay_pool::{Index, Pool, PoolOptions, Uuid};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// # let same = Pool::join_any_fd(pool.as_fd().try_clone_to_owned()?)?;
+    /// let calls = Index::default().attach(&pool)?;
+    /// same.reserve(Uuid::from_u128(7))?; // `same` as in another process
+    /// calls.refresh()?;
+    /// assert_eq!(calls.len(), 1);
+    /// assert!(calls.find(Uuid::from_u128(7)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Forked`, and what the system refuses.
     pub fn refresh(&self) -> Result<()> {
+        self.pool.inner().check_fork()?;
         self.forget_stale();
         let extents = &self.pool.inner().extents;
         for number in extents.numbers()?.filter(|number| extents.load(*number).is_live()) {
@@ -164,6 +200,17 @@ impl PoolIndex {
 
     /// How many entries the table has; some may be stale. Only blocks that were restored or
     /// reserved need one.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Index, Kind, PoolOptions, Uuid};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let calls = Index::default().attach(&pool)?;
+    /// let held = pool.allocate(Kind::Recoverable)?;
+    /// assert!(calls.is_empty(), "an allocated block needs no entry");
+    /// pool.reserve(Uuid::from_u128(7))?;
+    /// assert_eq!(calls.len(), 1);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         let len = |shard: &Shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -171,6 +218,8 @@ impl PoolIndex {
     }
 
     /// Whether there are no entries.
+    ///
+    /// Example: see [`PoolIndex::len`].
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -207,6 +256,8 @@ impl PoolIndex {
 
     /// Frees the live blocks that nobody holds and that were allocated at least `age` ago; returns
     /// how many. What somebody takes in the meantime is not freed.
+    ///
+    /// Example: see [`PoolIndex::collect`].
     ///
     /// # Errors
     /// `Forked`, and what the system refuses.

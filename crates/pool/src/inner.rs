@@ -22,11 +22,11 @@ use crate::{
 use mainstay_base::{Name, mix64};
 use mainstay_shm::{
     Atomic64,
-    fork::{Epoch, Wiped},
+    fork::{Epoch, Hold, Wiped},
     futex, hook, lease,
 };
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
     atomic::{
         AtomicBool, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -73,7 +73,22 @@ pub(crate) struct Acquired {
 }
 
 /// Serialises the ends of pools, so that of the last guards and handles one is the last.
-pub(crate) static ENDING: Mutex<()> = Mutex::new(());
+static ENDING: Mutex<()> = Mutex::new(());
+
+/// While it lives, no other pool of this process ends, and nobody forks: a child would inherit the
+/// mutex locked, in the name of a thread that it has not.
+pub(crate) struct Ending {
+    // Unlocked in this order.
+    _alone: MutexGuard<'static, ()>,
+    _hold: Hold,
+}
+
+impl Ending {
+    pub(crate) fn begin() -> Self {
+        let hold = Hold::new();
+        Self { _alone: ENDING.lock().unwrap_or_else(PoisonError::into_inner), _hold: hold }
+    }
+}
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Inner {
@@ -271,7 +286,7 @@ impl Inner {
         if self.is_forked() {
             return;
         }
-        let ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = Ending::begin();
         self.closing.store(true, Release);
         for magazine in self.snapshot().list {
             magazine.seize(|_| magazine.set_mode(CLOSING));
@@ -283,7 +298,7 @@ impl Inner {
         }
     }
 
-    /// With `ENDING` held and all magazines closing: what keeps the pool alive, if nobody needs it
+    /// With [`Ending`] begun and all magazines closing: what keeps the pool alive, if nobody needs it
     /// any more. Whoever gets it is the last to use the pool.
     pub(crate) fn take_if_unused(&self) -> Option<Arc<Inner>> {
         if self.guards() > 0 {

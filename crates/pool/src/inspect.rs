@@ -15,6 +15,8 @@ use std::{
 use uuid::Uuid;
 
 /// One block, as seen at one moment.
+///
+/// Example: see [`Pool::blocks`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct BlockInfo {
@@ -42,6 +44,8 @@ pub struct BlockInfo {
 }
 
 /// How many blocks are in which state.
+///
+/// Example: see [`Pool::info`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Counts {
@@ -60,6 +64,8 @@ pub struct Counts {
 }
 
 /// A pool's measures.
+///
+/// Example: see [`Pool::info`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Info {
@@ -91,12 +97,16 @@ pub struct Info {
 
 impl Info {
     /// Blocks there are.
+    ///
+    /// Example: see [`crate::PoolOptions::growth_step`].
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.extents * self.blocks_per_extent
     }
 
     /// Blocks there can be.
+    ///
+    /// Example: see [`crate::PoolOptions::growth_step`].
     #[must_use]
     pub fn blocks_max(&self) -> u64 {
         self.extents_max * self.blocks_per_extent
@@ -104,6 +114,8 @@ impl Info {
 }
 
 /// A process that has, or had, the pool open.
+///
+/// Example: see [`Pool::holders`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Holder {
@@ -261,7 +273,7 @@ impl Extents {
         of_file.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
     }
 
-    /// Every slot that is in use; `me` is the asker's own, which a query cannot see as locked.
+    /// Every slot that is alive or was not closed orderly.
     pub(crate) fn holders(&self) -> Result<Vec<Holder>> {
         let slots = self.slots()?;
         let mut held = [0; LEASE_SLOTS];
@@ -345,6 +357,15 @@ impl Pool {
 
     /// One block.
     ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions, State};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// assert_eq!(pool.block_info(block.number())?.state, State::Held);
+    /// assert!(pool.block_info(u32::MAX).is_err());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `NoSuchBlock` when there are not that many.
     pub fn block_info(&self, number: u32) -> Result<BlockInfo> {
@@ -358,6 +379,15 @@ impl Pool {
 
     /// Copies a block without taking a reference: what it is and its data, of one life of it. None
     /// when it is free. If a holder writes meanwhile, the data is a mix.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// let (info, data) = pool.copy_block(block.number())?.expect("it is held");
+    /// assert_eq!((info.id, data), (block.id(), vec![0; 64]));
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Forked`, and what the system refuses.

@@ -38,6 +38,9 @@ pub(crate) struct Contents {
     pub(crate) dropped: u64,
     /// The random half of this thread's UUIDs; drawn anew before `taken` repeats in the other.
     uuid_high: u64,
+    /// When `taken` is this, it is time for that. Guards that are not allocations count in `taken`
+    /// too, so it may be passed by.
+    uuid_until: u64,
     rng: Rng,
     /// Where the last claim succeeded: extent and group.
     pub(crate) cursor: (u64, usize),
@@ -52,8 +55,9 @@ impl Contents {
         let number = *self.numbers.get(len)?;
         (self.len, self.taken) = (len, self.taken + 1);
         let serial = self.taken & UUID_SERIAL_MAX;
-        if serial == 0 {
+        if self.taken >= self.uuid_until {
             self.uuid_high = random_uuid_half(&mut self.rng);
+            self.uuid_until = (self.taken | UUID_SERIAL_MAX) + 1;
         }
         Some((number, native_uuid(self.uuid_high, serial, number)))
     }
@@ -125,6 +129,7 @@ impl Magazine {
         magazine.lock.renew(mode);
         magazine.seize(|contents| {
             contents.uuid_high = random_uuid_half(&mut rng);
+            contents.uuid_until = UUID_SERIAL_MAX + 1;
             // Threads start in different places, so that they do not claim from the same words.
             contents.cursor = (rng.next_u64(), rng.next_u64() as usize);
             contents.rng = rng;
@@ -294,5 +299,29 @@ pub(crate) fn with<R>(inner: &Inner, work: impl FnOnce(&Magazine) -> R) -> R {
     match fast(inner) {
         Some(magazine) => work(magazine),
         None => of(inner, work),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_do_not_repeat_when_the_serial_goes_round_between_two_allocations() {
+        let magazine = Magazine::new(1, OPEN);
+        let take_at = |taken| {
+            magazine.seize(|contents| {
+                contents.taken = taken;
+                assert!(contents.push(7));
+                contents.take().unwrap().1
+            })
+        };
+        let first = take_at(4);
+        assert_eq!(take_at(4), first, "the test can tell a repetition");
+        // An attach has counted the very number at which the serial is 0.
+        let round = take_at(UUID_SERIAL_MAX + 1 + 4);
+        assert_eq!(round[1], first[1], "the serial has gone round");
+        assert_ne!(round[0], first[0]);
+        assert_ne!(take_at(2 * (UUID_SERIAL_MAX + 1) + 4)[0], round[0]);
     }
 }

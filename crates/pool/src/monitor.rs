@@ -21,6 +21,8 @@ use std::{
 use uuid::Uuid;
 
 /// What happened.
+///
+/// Example: see [`Monitor`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -49,6 +51,8 @@ pub enum EventKind {
 }
 
 /// One event, as a monitor sees it.
+///
+/// Example: see [`Monitor`].
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
     /// What happened.
@@ -95,6 +99,8 @@ pub trait Monitor: Send + Sync {
 }
 
 /// Names a monitor of a pool, to remove it.
+///
+/// Example: see [`Monitor`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MonitorId(pub(crate) u64);
 

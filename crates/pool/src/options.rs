@@ -45,6 +45,8 @@ pub struct PoolOptions {
 impl PoolOptions {
     /// A pool called `name` (see [`mainstay_base::Name`] for the rules) with blocks of
     /// `block_size` bytes of data, 1 to 1 GiB.
+    ///
+    /// Example: see [`PoolOptions`].
     #[must_use]
     pub fn new(name: &str, block_size: usize) -> Self {
         Self {
@@ -60,6 +62,13 @@ impl PoolOptions {
 
     /// Address space that every process reserves for the pool, in bytes: what it can grow to.
     /// 64 GiB unless told otherwise. Decided at creation.
+    ///
+    /// ```
+    /// use mainstay_pool::PoolOptions;
+    /// let pool = PoolOptions::new("calls", 64).reserve(1 << 30).create_memfd()?;
+    /// assert!(pool.info()?.reserved <= 1 << 30);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn reserve(mut self, bytes: u64) -> Self {
         self.reserve = bytes;
@@ -67,6 +76,8 @@ impl PoolOptions {
     }
 
     /// A limit on the number of blocks, rounded up to whole growth steps. Decided at creation.
+    ///
+    /// Example: see [`PoolOptions::growth_step`].
     #[must_use]
     pub fn max_blocks(mut self, blocks: u64) -> Self {
         self.max_blocks = Some(blocks);
@@ -75,6 +86,15 @@ impl PoolOptions {
 
     /// How many blocks are added at once, rounded up to a power of two; unless told otherwise
     /// about 1 MiB of data, at most 4,096 blocks. Decided at creation.
+    ///
+    /// ```
+    /// use mainstay_pool::PoolOptions;
+    /// let options = PoolOptions::new("calls", 64).growth_step(100).max_blocks(200);
+    /// let info = options.create_memfd()?.info()?;
+    /// assert_eq!((info.blocks_per_extent, info.blocks_max()), (128, 256));
+    /// assert!(info.blocks() <= info.blocks_max());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn growth_step(mut self, blocks: u32) -> Self {
         self.growth_step = Some(blocks);
@@ -83,6 +103,15 @@ impl PoolOptions {
 
     /// Decides the UUIDs this process gives to blocks, for tests that must repeat. Random unless
     /// told otherwise.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let options = PoolOptions::new("calls", 64).seed(7);
+    /// let (one, two) = (options.clone().create_memfd()?, options.create_memfd()?);
+    /// let uuid = one.allocate(Kind::Transient)?.uuid();
+    /// assert_eq!(uuid, two.allocate(Kind::Transient)?.uuid());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -90,6 +119,15 @@ impl PoolOptions {
     }
 
     /// Permissions of a new file, as for chmod(2), less the umask. 0o600 unless told otherwise.
+    ///
+    /// ```
+    /// use std::os::unix::fs::PermissionsExt;
+    /// let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("calls.pool");
+    /// mainstay_pool::PoolOptions::new("calls", 64).mode(0o640).create(&path)?;
+    /// assert_eq!(path.metadata()?.permissions().mode() & 0o137, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
@@ -97,6 +135,8 @@ impl PoolOptions {
     }
 
     /// Makes a new pool in a new file. The file appears complete or not at all.
+    ///
+    /// Example: see [`PoolOptions`].
     ///
     /// # Errors
     /// `AlreadyExists` when there is such a file, `Name`, `Limit`, and what the system refuses.
@@ -114,6 +154,8 @@ impl PoolOptions {
 
     /// Joins the pool in an existing file, alone or beside other processes.
     ///
+    /// Example: see [`PoolOptions`].
+    ///
     /// # Errors
     /// `NotFound`; `WrongName`, `WrongBlockSize`, `FormatVersion`, `NotAPool`, `Corrupt` and the
     /// like, none of which change the file.
@@ -122,6 +164,16 @@ impl PoolOptions {
     }
 
     /// Joins the pool if the file exists, creates it if not.
+    ///
+    /// ```
+    /// use mainstay_pool::PoolOptions;
+    /// let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("calls.pool");
+    /// let first = PoolOptions::new("calls", 64).open(&path)?;
+    /// let again = PoolOptions::new("calls", 64).open(&path)?;
+    /// assert_eq!(first.uuid(), again.uuid());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`PoolOptions::join`] and [`PoolOptions::create`].
@@ -141,6 +193,8 @@ impl PoolOptions {
     /// Makes a new pool in memory. Other processes join it by its descriptor, and it lives as long
     /// as anybody (also systemd's FD store) has one.
     ///
+    /// Example: see [`PoolOptions::join_fd`].
+    ///
     /// # Errors
     /// `Name`, `Limit`, and what the system refuses.
     pub fn create_memfd(self) -> Result<Pool> {
@@ -151,6 +205,15 @@ impl PoolOptions {
     }
 
     /// Joins the pool behind a descriptor that was inherited, received, or taken from a store.
+    ///
+    /// ```
+    /// # use mainstay_pool::PoolOptions;
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let fd = pool.as_fd().try_clone_to_owned()?; // or received, or inherited
+    /// let same = PoolOptions::new("calls", 64).join_fd(fd)?;
+    /// assert_eq!(same.uuid(), pool.uuid());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`PoolOptions::join`].

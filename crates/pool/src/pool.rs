@@ -60,6 +60,18 @@ impl Drop for Handle {
 impl Pool {
     /// Joins whatever pool is in the file, whatever its name and block size: for tools.
     ///
+    /// ```
+    /// use mainstay_pool::{Pool, PoolOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("calls.pool");
+    /// let pool = PoolOptions::new("calls", 64).create(&path)?;
+    /// let same = Pool::join_any(&path)?;
+    /// assert_eq!((same.name(), same.block_size(), same.uuid()), ("calls", 64, pool.uuid()));
+    /// assert_eq!(same.path(), Some(path.as_path()));
+    /// assert_ne!(same.slot(), pool.slot());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::PoolOptions::join`], but for the two mismatches.
     pub fn join_any(path: impl AsRef<Path>) -> Result<Self> {
@@ -67,6 +79,14 @@ impl Pool {
     }
 
     /// Joins whatever pool is behind the descriptor.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Pool, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let fd = pool.as_fd().try_clone_to_owned()?;
+    /// assert_eq!(Pool::join_any_fd(fd)?.uuid(), pool.uuid());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`crate::PoolOptions::join_fd`], but for the two mismatches.
@@ -82,48 +102,67 @@ impl Pool {
         Ok(Self { handle: Arc::new(Handle { inner }) })
     }
 
+    /// How many handles there are in this process besides this one.
+    pub(crate) fn other_handles(&self) -> usize {
+        Arc::strong_count(&self.handle) - 1
+    }
+
     #[inline(always)]
     pub(crate) fn inner(&self) -> &Inner {
         &self.handle.inner
     }
 
     /// The pool's name.
+    ///
+    /// Example: see [`Pool::join_any`].
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner().name.as_str()
     }
 
     /// The pool's UUID, made at its creation.
+    ///
+    /// Example: see [`Pool::join_any`].
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.inner().uuid
     }
 
     /// Bytes of data in a block.
+    ///
+    /// Example: see [`Pool::join_any`].
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.inner().extents.geometry.block_size as usize
     }
 
     /// Which of the 32 process slots this process has.
+    ///
+    /// Example: see [`Pool::join_any`].
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.inner().slot
     }
 
     /// The path it was opened by, if it was.
+    ///
+    /// Example: see [`Pool::join_any`].
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.inner().extents.backing.path()
     }
 
     /// The descriptor to pass on: it carries no lease.
+    ///
+    /// Example: see [`Pool::join_any_fd`].
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner().extents.backing.as_fd()
     }
 
     /// Allocates a block of zeros. It appears to other processes complete or not at all.
+    ///
+    /// Example: see [`Pool`].
     ///
     /// # Errors
     /// `Full` when no block is free and the pool cannot grow; `NoSpace` when the machine has no
@@ -143,6 +182,16 @@ impl Pool {
     /// As [`Pool::allocate`], but never grows the pool nor looks for dead processes: at most a few
     /// microseconds; none when no block is at hand.
     ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = match pool.try_allocate(Kind::Transient)? {
+    ///     Some(block) => block,
+    ///     None => pool.allocate(Kind::Transient)?, // may take longer
+    /// };
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::allocate`], but not `Full`.
     pub fn try_allocate(&self, kind: Kind) -> Result<Option<Block>> {
@@ -151,6 +200,8 @@ impl Pool {
     }
 
     /// Allocates a block for a `T`, all zeros.
+    ///
+    /// Example: see [`Record`].
     ///
     /// # Errors
     /// `TypeDoesNotFit`, and as [`Pool::allocate`].
@@ -166,6 +217,14 @@ impl Pool {
     /// Makes a block that nobody holds, recoverable, under a UUID of the caller's choice: a place
     /// for something that arrives later.
     ///
+    /// ```
+    /// # use mainstay_pool::{PoolOptions, Uuid};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let id = pool.reserve(Uuid::from_u128(7))?;
+    /// assert_eq!(pool.attach_uuid(Uuid::from_u128(7))?.id(), id);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::allocate`].
     pub fn reserve(&self, uuid: Uuid) -> Result<BlockId> {
@@ -174,6 +233,8 @@ impl Pool {
 
     /// Attaches exactly the block that `id` names: number and tag are compared in the step that
     /// takes the reference, the whole generation while holding it.
+    ///
+    /// Example: see [`Pool`].
     ///
     /// # Errors
     /// `NoSuchBlock` when that block is gone (or a holder has asked to free it); `Exclusive` when
@@ -186,6 +247,14 @@ impl Pool {
 
     /// Attaches whatever block has this number now.
     ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// assert_eq!(pool.attach_number(block.number())?.id(), block.id());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Pool::attach`].
     #[inline(always)]
@@ -197,6 +266,8 @@ impl Pool {
     /// Attaches the block of this UUID. One that was given by [`Pool::allocate`] is found at once;
     /// one that was given by [`Pool::reserve`] or [`Pool::restore`] by looking at all blocks, which
     /// takes milliseconds in a large pool: an [`crate::Index`] finds that in nanoseconds too.
+    ///
+    /// Example: see [`Pool::reserve`].
     ///
     /// # Errors
     /// As [`Pool::attach`].
@@ -215,6 +286,20 @@ impl Pool {
     }
 
     /// Attaches a block as a `T`.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions, Record};
+    /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// # #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+    /// # #[repr(C)] struct Call { seconds: u64 }
+    /// # impl Record for Call { const NAME: &'static str = "example.call/1"; }
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let id = pool.allocate_typed::<Call>(Kind::Recoverable)?.id();
+    /// assert_eq!(pool.attach_typed::<Call>(id)?.get(), Call { seconds: 0 });
+    /// let call: mainstay_pool::Block<Call> = pool.attach(id)?.typed()?; // the same
+    /// assert_eq!(call.into_bytes().used_len(), 8);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `WrongType` when it holds another, and as [`Pool::attach`].
@@ -250,6 +335,17 @@ impl Pool {
     /// As [`Pool::recover`], with a callback that decides. Whatever it does meanwhile (attach,
     /// free, allocate) cannot harm the pool.
     ///
+    /// ```
+    /// # use mainstay_pool::{Decision, Kind, Offer, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(pool.allocate(Kind::Recoverable)?);
+    /// let report = pool.recover_with(Offer::Unheld, |offered| {
+    ///     if offered.is_orphan() { Decision::Keep } else { Decision::Free }
+    /// })?;
+    /// assert_eq!((report.offered, report.freed), (1, 1));
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What the system refuses.
     pub fn recover_with(
@@ -269,6 +365,14 @@ impl Pool {
 
     /// Takes back what dead processes held, and offers nothing.
     ///
+    /// ```
+    /// # use mainstay_pool::PoolOptions;
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let report = pool.reap()?;
+    /// assert_eq!((report.slots, report.orphaned), (0, 0), "nobody died");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What the system refuses.
     pub fn reap(&self) -> Result<ReapReport> {
@@ -278,6 +382,8 @@ impl Pool {
 
     /// Adds a monitor at the end of the chain; it is told `PoolCreate` first.
     ///
+    /// Example: see [`Monitor`].
+    ///
     /// # Errors
     /// `InsideMonitor` when called by one.
     pub fn add_monitor(&self, monitor: Arc<dyn Monitor>) -> Result<MonitorId> {
@@ -286,6 +392,8 @@ impl Pool {
     }
 
     /// Takes a monitor out of the chain. A call that runs in another thread may still end after.
+    ///
+    /// Example: see [`Monitor`].
     ///
     /// # Errors
     /// `NoSuchMonitor`, `InsideMonitor`.
@@ -299,6 +407,16 @@ impl Pool {
 
     /// Gives the free blocks that this process's threads keep at hand back to everybody. Done by
     /// itself when a pool is full, a thread ends or the pool is closed.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(pool.allocate(Kind::Transient)?);
+    /// assert_ne!(pool.info()?.counts.cached, 0);
+    /// pool.flush();
+    /// assert_eq!(pool.info()?.counts.cached, 0);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     pub fn flush(&self) {
         if !self.inner().is_forked() {
             self.inner().collect_idle();
@@ -308,14 +426,24 @@ impl Pool {
     /// Closes the pool in this process: what is held ends being held, the slot is free at once.
     /// Dropping the last handle does the same but tells nobody.
     ///
+    /// ```
+    /// # use mainstay_pool::{Error, Kind, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// assert!(matches!(pool.clone().close(), Err(Error::StillShared { .. })));
+    /// drop(block);
+    /// pool.close()?;
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `StillShared` when there are other handles (nothing is closed); `StillHeld` when guards
     /// exist (the pool ends when the last is dropped).
     pub fn close(self) -> Result<()> {
         let pool = self.inner().display();
-        let others = Arc::strong_count(&self.handle) - 1;
-        if others > 0 {
-            return Err(Error::StillShared { pool, handles: others });
+        let handles = self.other_handles();
+        if handles > 0 {
+            return Err(Error::StillShared { pool, handles });
         }
         let guards = if self.inner().is_forked() { 0 } else { self.inner().guards() };
         drop(self);

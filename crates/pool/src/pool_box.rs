@@ -4,6 +4,7 @@ use crate::{Block, BlockId, Kind, Pool, Record, Result, allocate::Life, hold::Wa
 use mainstay_shm::hook;
 use std::{
     fmt,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
 };
 use uuid::Uuid;
@@ -35,10 +36,14 @@ use uuid::Uuid;
 /// ```
 pub struct PoolBox<T: Record> {
     block: Block<T>,
+    // It gives references to a `T`: so it goes to other threads only if those may.
+    of: PhantomData<T>,
 }
 
 impl<T: Record> PoolBox<T> {
     /// Puts `value` into a new block.
+    ///
+    /// Example: see [`PoolBox`].
     ///
     /// # Errors
     /// `TypeDoesNotFit`, and as [`Pool::allocate`].
@@ -50,10 +55,12 @@ impl<T: Record> PoolBox<T> {
         let acquired = inner.allocate(Life { kind, exclusive: true, fingerprint, length })?;
         let block = Block::<T>::new(inner, acquired);
         block.set(value);
-        Ok(Self { block })
+        Ok(Self { block, of: PhantomData })
     }
 
     /// Takes hold of a parked or orphaned box.
+    ///
+    /// Example: see [`PoolBox`].
     ///
     /// # Errors
     /// `Exclusive` when somebody holds it or it is no box; `WrongType`; `NoSuchBlock`.
@@ -66,16 +73,31 @@ impl<T: Record> PoolBox<T> {
     /// `block` is an exclusive one, and the only guard of it.
     pub(crate) fn from_block(block: Block<T>) -> Result<Self> {
         typed::check_type::<T>(block.inner(), block.number())?;
-        Ok(Self { block })
+        Ok(Self { block, of: PhantomData })
     }
 
     /// Names this block for ever.
+    ///
+    /// Example: see [`PoolBox`].
     #[must_use]
     pub fn id(&self) -> BlockId {
         self.block.id()
     }
 
     /// The block's UUID, given at allocation.
+    ///
+    /// ```
+    /// # use mainstay_pool::{PoolBox, PoolOptions, Record};
+    /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// # #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+    /// # #[repr(C)] struct Call { seconds: u64 }
+    /// # impl Record for Call { const NAME: &'static str = "example.call/1"; }
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let call = PoolBox::new(&pool, &Call { seconds: 7 })?;
+    /// assert_eq!(pool.block_info(call.id().number)?.uuid, call.uuid());
+    /// call.free()?;
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.block.uuid()
@@ -83,15 +105,32 @@ impl<T: Record> PoolBox<T> {
 
     /// Frees the block; returns what stood in it.
     ///
+    /// ```
+    /// # use mainstay_pool::{PoolBox, PoolOptions, Record};
+    /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// # #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+    /// # #[repr(C)] struct Call { seconds: u64 }
+    /// # impl Record for Call { const NAME: &'static str = "example.call/1"; }
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let mut call = PoolBox::new(&pool, &Call { seconds: 7 })?;
+    /// call.seconds += 1;
+    /// assert_eq!(call.into_inner()?, Call { seconds: 8 });
+    /// assert_eq!(pool.info()?.counts.held, 0);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the block is parked.
     pub fn into_inner(self) -> Result<T> {
+        self.block.inner().check_fork()?;
         let value = self.block.get();
         self.block.free()?;
         Ok(value)
     }
 
     /// Frees the block.
+    ///
+    /// Example: see [`PoolBox::uuid`].
     ///
     /// # Errors
     /// `Forked`, `InsideMonitor`: then the block is parked.

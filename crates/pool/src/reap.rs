@@ -19,6 +19,8 @@ use mainstay_shm::{
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What a sweep has done, in blocks unless said otherwise.
+///
+/// Example: see [`crate::Pool::reap`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct ReapReport {

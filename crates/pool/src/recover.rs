@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use uuid::Uuid;
 
 /// Which blocks are offered.
+///
+/// Example: see [`Pool::recover`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offer {
     /// Those whose last holder died.
@@ -25,6 +27,8 @@ pub enum Offer {
 }
 
 /// What to do with an offered block.
+///
+/// Example: see [`Pool::recover_with`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
     /// Hold it: it is among `kept` of the report. A [`PoolBox`] is left as it is: keep it by
@@ -39,6 +43,8 @@ pub enum Decision {
 }
 
 /// The blocks on offer, one after the other.
+///
+/// Example: see [`Pool::recover`].
 #[derive(Debug)]
 pub struct Recovery<'p> {
     pool: &'p Pool,
@@ -49,6 +55,18 @@ pub struct Recovery<'p> {
 }
 
 /// One block on offer.
+///
+/// ```
+/// # use mainstay_pool::{Kind, Offer, PoolOptions};
+/// # let pool = PoolOptions::new("calls", 64).create_memfd()?;
+/// let id = pool.allocate(Kind::Recoverable)?.id(); // parked at once
+/// let offered = pool.recover(Offer::Unheld)?.next().expect("one is parked");
+/// assert_eq!((offered.id(), offered.number()), (id, id.number));
+/// assert!(!offered.is_orphan() && !offered.is_box());
+/// assert_eq!(offered.to_vec(), [0; 64]);
+/// offered.free()?; // or `keep`, or `park`
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Offered<'p> {
     // Borrowed: a counted handle for each of a million offers would double their cost.
@@ -58,6 +76,8 @@ pub struct Offered<'p> {
 }
 
 /// What [`Pool::recover_with`] has done.
+///
+/// Example: see [`Pool::recover_with`].
 #[derive(Default, Debug)]
 #[non_exhaustive]
 pub struct RecoveryReport {
@@ -81,6 +101,13 @@ impl<'p> Recovery<'p> {
     }
 
     /// What was taken back from the dead before the first offer.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Offer, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// assert_eq!(pool.recover(Offer::Orphans)?.reaped().slots, 0, "nobody died");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn reaped(&self) -> ReapReport {
         self.reaped
@@ -120,36 +147,48 @@ impl<'p> Iterator for Recovery<'p> {
 
 impl Offered<'_> {
     /// Which block it is.
+    ///
+    /// Example: see [`Offered`].
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
     /// Names it for ever.
+    ///
+    /// Example: see [`Offered`].
     #[must_use]
     pub fn id(&self) -> BlockId {
         self.pool.inner().id_of(self.number)
     }
 
     /// Its UUID.
+    ///
+    /// Example: see [`Offered::keep`].
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.pool.inner().uuid_of(self.number)
     }
 
     /// Whether its last holder died, rather than parked it.
+    ///
+    /// Example: see [`Offered`].
     #[must_use]
     pub fn is_orphan(&self) -> bool {
         self.seen.is_orphan()
     }
 
     /// Whether it belongs to a [`PoolBox`].
+    ///
+    /// Example: see [`Offered`].
     #[must_use]
     pub fn is_box(&self) -> bool {
         self.seen.is_exclusive()
     }
 
     /// A copy of its data. Nobody holds it, so it is whole unless somebody takes it meanwhile.
+    ///
+    /// Example: see [`Offered`].
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let extents = &self.pool.inner().extents;
@@ -159,6 +198,17 @@ impl Offered<'_> {
     }
 
     /// Holds it, as bytes.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, Offer, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(pool.allocate(Kind::Recoverable)?);
+    /// for offered in pool.recover(Offer::Unheld)? {
+    ///     let uuid = offered.uuid();
+    ///     assert_eq!(offered.keep()?.uuid(), uuid);
+    /// }
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `NoSuchBlock` when somebody was faster; `Exclusive` when it is a box; `Forked`.
@@ -174,6 +224,20 @@ impl Offered<'_> {
 
     /// Holds it, as a box.
     ///
+    /// ```
+    /// # use mainstay_pool::{Offer, PoolBox, PoolOptions, Record};
+    /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// # #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+    /// # #[repr(C)] struct Call { seconds: u64 }
+    /// # impl Record for Call { const NAME: &'static str = "example.call/1"; }
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(PoolBox::new(&pool, &Call { seconds: 7 })?);
+    /// for offered in pool.recover(Offer::Unheld)?.filter(|offered| offered.is_box()) {
+    ///     assert_eq!(offered.keep_box::<Call>()?.seconds, 7);
+    /// }
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `WrongType`, `Exclusive` when it is no box; otherwise as [`Offered::keep`].
     pub fn keep_box<T: Record>(self) -> Result<PoolBox<T>> {
@@ -187,6 +251,8 @@ impl Offered<'_> {
 
     /// Deletes it.
     ///
+    /// Example: see [`Offered`].
+    ///
     /// # Errors
     /// As [`Offered::keep`].
     pub fn free(self) -> Result<()> {
@@ -194,6 +260,17 @@ impl Offered<'_> {
     }
 
     /// Keeps it for later, no longer as an orphan.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, Offer, PoolOptions};
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// drop(pool.allocate(Kind::Recoverable)?);
+    /// for offered in pool.recover(Offer::Unheld)? {
+    ///     offered.park()?;
+    /// }
+    /// assert_eq!(pool.info()?.counts.parked, 1);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Offered::keep`].

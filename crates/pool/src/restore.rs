@@ -7,6 +7,8 @@ use uuid::Uuid;
 const FINGERPRINT_MAX: u64 = u64::MAX >> 1;
 
 /// A block as it was in another pool.
+///
+/// Example: see [`Pool::restore`].
 #[derive(Clone, Copy, Debug)]
 pub struct Restored<'a> {
     /// Its UUID. Whether another block has the same is for the caller to know.

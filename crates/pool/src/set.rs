@@ -24,6 +24,8 @@ pub struct PoolSet {
 }
 
 /// Names a block of a set for ever: its size class, and the block in it.
+///
+/// Example: see [`PoolSet`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SetBlockId {
     /// Block size of the class, in bytes.
@@ -41,6 +43,14 @@ impl fmt::Display for SetBlockId {
 impl PoolSet {
     /// Joins or creates one file for each class in `folder`, called `NAME.SIZE.pool`.
     ///
+    /// ```
+    /// let dir = tempfile::tempdir()?;
+    /// let set = mainstay_pool::PoolSet::open(dir.path(), "mixed", &[64, 1024])?;
+    /// assert!(dir.path().join("mixed.64.pool").exists());
+    /// assert_eq!(set.classes()[1].name(), "mixed.1024");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NoClasses`, and as [`PoolOptions::open`].
     pub fn open(folder: impl AsRef<Path>, name: &str, block_sizes: &[usize]) -> Result<Self> {
@@ -50,6 +60,8 @@ impl PoolSet {
     }
 
     /// Creates all classes in memory.
+    ///
+    /// Example: see [`PoolSet`].
     ///
     /// # Errors
     /// `NoClasses`, and as [`PoolOptions::create_memfd`].
@@ -76,12 +88,16 @@ impl PoolSet {
     }
 
     /// The pools, by block size.
+    ///
+    /// Example: see [`PoolSet::open`].
     #[must_use]
     pub fn classes(&self) -> &[Pool] {
         &self.classes
     }
 
     /// Allocates a zeroed block for `len` bytes and notes `len` as its used length.
+    ///
+    /// Example: see [`PoolSet`].
     ///
     /// # Errors
     /// `NoSizeClass`, and as [`Pool::allocate`].
@@ -97,12 +113,16 @@ impl PoolSet {
     }
 
     /// Names a block of this set.
+    ///
+    /// Example: see [`PoolSet`].
     #[must_use]
     pub fn id_of(&self, block: &Block) -> SetBlockId {
         SetBlockId { block_size: block.len(), block: block.id() }
     }
 
     /// As [`Pool::attach`], in the class that `id` names.
+    ///
+    /// Example: see [`PoolSet`].
     ///
     /// # Errors
     /// `NoSizeClass` when the set has no such class, and as [`Pool::attach`].
@@ -117,6 +137,16 @@ impl PoolSet {
     }
 
     /// As [`Pool::recover`], over all classes: calls `each` with every block that could be kept.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, Offer, PoolSet};
+    /// let set = PoolSet::create_memfd("mixed", &[64, 1024])?;
+    /// drop((set.allocate(10, Kind::Recoverable)?, set.allocate(65, Kind::Recoverable)?));
+    /// let mut used = Vec::new();
+    /// set.recover(Offer::Unheld, |block| Ok(used.push(block.used_len())))?;
+    /// assert_eq!(used, [10, 65]);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Pool::recover`]; the first error of `each` ends it.

@@ -33,6 +33,8 @@ pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + 'static {
 impl<T: Record> Block<T> {
     /// A copy of the value. If somebody writes at the same time, it is a mix.
     ///
+    /// Example: see [`Record`].
+    ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
     #[must_use]
@@ -48,6 +50,8 @@ impl<T: Record> Block<T> {
 
     /// Writes the value.
     ///
+    /// Example: see [`Record`].
+    ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
     pub fn set(&self, value: &T) {
@@ -59,6 +63,8 @@ impl<T: Record> Block<T> {
     }
 
     /// The same block as bytes.
+    ///
+    /// Example: see [`crate::Pool::attach_typed`].
     #[must_use]
     pub fn into_bytes(self) -> Block {
         self.cast()

@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 const FINDINGS_MAX: usize = 1_000;
 
 /// What a check has found.
+///
+/// Example: see [`Pool::verify`].
 #[derive(Clone, Default, Debug)]
 #[non_exhaustive]
 pub struct VerifyReport {
@@ -40,6 +42,8 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     /// Whether nothing is wrong that a reap would not put right.
+    ///
+    /// Example: see [`Pool::verify`].
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.corrupt_count == 0 && self.strangers == 0 && self.overlong == 0
@@ -47,6 +51,8 @@ impl VerifyReport {
 }
 
 /// What a repair has done.
+///
+/// Example: see [`Pool::repair`].
 #[derive(Clone, Default, Debug)]
 #[non_exhaustive]
 pub struct RepairReport {
@@ -145,11 +151,25 @@ impl Pool {
     /// Mends what [`Pool::verify`] finds. An impossible word becomes an orphan, so that its data
     /// is offered for recovery, or a free block where it named none.
     ///
+    /// ```
+    /// let mut pool = mainstay_pool::PoolOptions::new("sound", 64).create_memfd()?;
+    /// let report = pool.repair()?;
+    /// assert_eq!((report.orphaned, report.freed), (0, 0), "nothing was wrong");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// `NotAlone` when another process has the pool open; `StillHeld` when this one holds blocks.
-    pub fn repair(&self) -> Result<RepairReport> {
+    /// `NotAlone` when another process has the pool open; `StillShared` when there are other
+    /// handles in this one, `StillHeld` when it holds blocks.
+    pub fn repair(&mut self) -> Result<RepairReport> {
+        // The only handle, borrowed mutably, and no guard: so no other thread of this process can
+        // take a block while the words that name us are treated as garbage.
+        let handles = self.other_handles();
         let inner = self.inner();
         inner.check()?;
+        if handles > 0 {
+            return Err(Error::StillShared { pool: inner.display(), handles });
+        }
         // The pins keep others out until the end.
         let _alone = pin_all_others(inner)?;
         let guards = inner.guards();

@@ -27,6 +27,16 @@ pub(crate) const TAG_BITS: u32 = 64 - TAG_SHIFT;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
 /// What becomes of a block when its last holder is gone.
+///
+/// ```
+/// use mainstay_pool::{Kind, PoolOptions};
+/// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+/// let kept = pool.allocate(Kind::Recoverable)?.id();
+/// let lost = pool.allocate(Kind::Transient)?.id();
+/// assert!(pool.attach(kept).is_ok());
+/// assert!(pool.attach(lost).is_err());
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// It stays, until somebody frees it: found again by number, UUID or recovery.
@@ -69,6 +79,8 @@ pub(crate) enum Reaped {
 }
 
 /// The states of a block, as read from its word.
+///
+/// Example: see [`crate::Pool::blocks`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum State {

@@ -71,7 +71,7 @@ fn a_child_is_told_that_it_has_no_pool_by_every_call() {
             && forked(pool.recover_with(Offer::Orphans, |_| unreachable!()))
             && forked(pool.reap())
             && forked(pool.verify())
-            && forked(pool.repair())
+            && forked(pool.clone().repair())
             && forked(pool.info())
             && forked(pool.holders())
             && forked(pool.blocks().map(drop))

@@ -256,7 +256,7 @@ fn look(pool: &Pool, held: &mut Vec<Block>, rng: &mut Rng) {
 }
 
 /// Nobody scribbles any more: repairs, and sees that everything is as new.
-fn put_right(pool: Pool) {
+fn put_right(mut pool: Pool) {
     told(pool.repair()).expect("alone, with nothing held, a pool can be repaired");
     assert!(pool.verify().unwrap().is_sound());
     // Growth takes in what lies behind the counted extents, and that was scribbled on as well.
@@ -371,7 +371,7 @@ fn p6_a_count_of_extents_that_went_back_is_an_error_and_not_a_loop() {
         (0..2 * STEP).map(|_| pool.allocate(Kind::Recoverable).unwrap()).collect();
     let scribbler = Scribbler::on(&pool, 1);
     scribbler.store(LIVE, 1);
-    let (pool, error) = within(Duration::from_secs(10), "growth", move || {
+    let (mut pool, error) = within(Duration::from_secs(10), "growth", move || {
         let error = pool.allocate(Kind::Recoverable).unwrap_err();
         held.clear();
         (pool, error)
@@ -388,7 +388,7 @@ fn p6_a_count_of_extents_that_went_back_is_an_error_and_not_a_loop() {
 
 #[test]
 fn p6_a_count_of_extents_past_all_limits_is_an_error_that_repair_mends() {
-    let pool = new_pool(1);
+    let mut pool = new_pool(1);
     let number = pool.allocate(Kind::Recoverable).unwrap().number();
     for count in [2, 5, 1 << 40, u64::MAX] {
         Scribbler::on(&pool, 1).store(LIVE, count);

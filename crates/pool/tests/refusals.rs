@@ -120,7 +120,7 @@ fn state_of(path: &Path) -> Option<(u64, u32, u64, i64, i64)> {
 /// Behind the first colon, semicolon or comma some part of the message begins with what to do.
 #[track_caller]
 fn helpful(error: &Error) {
-    const VERBS: [&str; 13] = [
+    const VERBS: [&str; 14] = [
         "ask for",
         "check",
         "choose",
@@ -132,6 +132,7 @@ fn helpful(error: &Error) {
         "open",
         "pass",
         "remove",
+        "restore",
         "run",
         "use",
     ];

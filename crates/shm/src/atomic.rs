@@ -9,6 +9,16 @@ use crate::hook;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A 64-bit atomic: a word in shared memory, or its double in a model checker.
+///
+/// ```
+/// use mainstay_shm::{Atomic64, Shared64};
+/// # use std::sync::atomic::Ordering::Relaxed;
+/// fn take(word: &impl Atomic64) -> bool {
+///     word.compare_exchange(0, 1, Relaxed, Relaxed).is_ok()
+/// }
+/// let word = Shared64::new(0);
+/// assert!(take(&word) && !take(&word));
+/// ```
 pub trait Atomic64 {
     /// Reads the word.
     fn load(&self, order: Ordering) -> u64;
@@ -46,12 +56,22 @@ pub struct Shared64(AtomicU64);
 
 impl Shared64 {
     /// A word outside of any mapping, for tests and models.
+    ///
+    /// Example: see [`Shared64`].
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(AtomicU64::new(value))
     }
 
     /// Adds one; returns the word as it was.
+    ///
+    /// ```
+    /// use mainstay_shm::{Atomic64, Shared64};
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// let count = Shared64::new(1);
+    /// assert_eq!(count.increment(Relaxed), 1);
+    /// assert_eq!(count.load(Relaxed), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn increment(&self, order: Ordering) -> u64 {
@@ -116,18 +136,24 @@ pub struct Shared32(AtomicU32);
 
 impl Shared32 {
     /// A word outside of any mapping, for tests.
+    ///
+    /// Example: see [`Shared32`].
     #[must_use]
     pub const fn new(value: u32) -> Self {
         Self(AtomicU32::new(value))
     }
 
     /// Reads the word.
+    ///
+    /// Example: see [`Shared32`].
     #[inline(always)]
     pub fn load(&self, order: Ordering) -> u32 {
         self.0.load(order)
     }
 
     /// Writes the word.
+    ///
+    /// Example: see [`Shared32`].
     #[inline(always)]
     #[track_caller]
     pub fn store(&self, value: u32, order: Ordering) {
@@ -136,6 +162,14 @@ impl Shared32 {
     }
 
     /// Adds one, round the end; returns the word as it was.
+    ///
+    /// ```
+    /// use mainstay_shm::Shared32;
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// let count = Shared32::new(u32::MAX);
+    /// assert_eq!(count.increment(Relaxed), u32::MAX);
+    /// assert_eq!(count.load(Relaxed), 0);
+    /// ```
     #[inline(always)]
     #[track_caller]
     pub fn increment(&self, order: Ordering) -> u32 {
@@ -149,18 +183,28 @@ impl Shared32 {
 }
 
 /// A byte in shared memory that is only displayed, never decided on: its stores pass no hook.
+///
+/// ```
+/// let byte = mainstay_shm::Shared8::default();
+/// byte.store(b'm');
+/// assert_eq!(byte.load(), b'm');
+/// ```
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Shared8(AtomicU8);
 
 impl Shared8 {
     /// Reads the byte.
+    ///
+    /// Example: see [`Shared8`].
     #[inline(always)]
     pub fn load(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Writes the byte.
+    ///
+    /// Example: see [`Shared8`].
     #[inline(always)]
     pub fn store(&self, value: u8) {
         self.0.store(value, Ordering::Relaxed);
@@ -168,6 +212,20 @@ impl Shared8 {
 }
 
 /// A type that may be laid over shared memory.
+///
+/// ```
+/// use mainstay_shm::{Access, Backing, Mapping, Shared32, SharedLayout};
+/// #[repr(C)]
+/// struct Pair { first: Shared32, second: Shared32 }
+/// // SAFETY: two shared words, no gap between them, no `Drop`.
+/// unsafe impl SharedLayout for Pair {}
+/// # let backing = Backing::memfd("example")?;
+/// # backing.allocate(0, 4096)?;
+/// # let mapping = Mapping::new(&backing, 4096, Access::ReadWrite)?;
+/// # mapping.refresh(&backing)?;
+/// let pair = &mapping.view::<Pair>(0, 1)?[0];
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
 ///
 /// # Safety
 /// Every byte of the type belongs to one of the `Shared*` words of this module, so that any bit

@@ -14,6 +14,8 @@ use std::{
 };
 
 /// How a backing is opened.
+///
+/// Example: see [`Backing::open`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// Loads only; needs no right to write, takes no lease.
@@ -23,6 +25,8 @@ pub enum Access {
 }
 
 /// Which file it is, whatever its name: device and inode.
+///
+/// Example: see [`Backing::reopen`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileId {
     dev: u64,
@@ -49,6 +53,15 @@ pub struct Backing {
 impl Backing {
     /// Opens an existing file.
     ///
+    /// ```
+    /// use mainstay_shm::{Access, Backing};
+    /// let file = tempfile::NamedTempFile::new()?;
+    /// let backing = Backing::open(file.path(), Access::ReadOnly)?;
+    /// assert_eq!((backing.path(), backing.access()), (Some(file.path()), Access::ReadOnly));
+    /// assert!(backing.is_empty()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`, `NotAFile`, `System`. The file is not changed.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
@@ -67,6 +80,8 @@ impl Backing {
 
     /// Takes a descriptor that was inherited, received or taken from a descriptor store.
     ///
+    /// Example: see [`Backing::reopen`].
+    ///
     /// # Errors
     /// `NotAFile` when it is not a file, `PermissionDenied` when it is not open for `access`.
     pub fn from_fd(fd: OwnedFd, access: Access) -> Result<Self> {
@@ -78,6 +93,8 @@ impl Backing {
     }
 
     /// Makes a memfd, sealed against shrinking. `name` is for display in `/proc`.
+    ///
+    /// Example: see [`Backing`].
     ///
     /// # Errors
     /// `System` when the kernel has no memfd or no descriptor is left.
@@ -112,10 +129,14 @@ impl Backing {
     /// Commits `len` bytes from `offset` on: extends the file when needed, never shrinks it,
     /// changes nothing that is there already.
     ///
+    /// Example: see [`Backing`].
+    ///
     /// # Errors
     /// `NoSpace` when disk, memory or quota do not suffice; `System` when the file system has no
-    /// `fallocate`.
+    /// `fallocate`; `DescriptorLost` when the descriptor is no longer this file.
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        // The number may stand for another file by now, and that one must not grow.
+        self.len()?;
         hook::step();
         loop {
             return match fs::fallocate(&self.fd, FallocateFlags::empty(), offset, len) {
@@ -136,6 +157,8 @@ impl Backing {
 
     /// How many bytes the file has now.
     ///
+    /// Example: see [`Backing`].
+    ///
     /// # Errors
     /// `DescriptorLost` when the descriptor is no longer this file.
     pub fn len(&self) -> Result<u64> {
@@ -149,6 +172,8 @@ impl Backing {
 
     /// Whether the file has no bytes.
     ///
+    /// Example: see [`Backing::open`].
+    ///
     /// # Errors
     /// As [`Backing::len`].
     pub fn is_empty(&self) -> Result<bool> {
@@ -157,6 +182,15 @@ impl Backing {
 
     /// A new description of the same file: locks taken through it are its own, also when the kept
     /// descriptor was inherited from another process.
+    ///
+    /// ```
+    /// use mainstay_shm::{Access, Backing};
+    /// let backing = Backing::memfd("example")?;
+    /// let same = Backing::from_fd(backing.reopen()?, Access::ReadWrite)?;
+    /// assert_eq!(same.id(), backing.id());
+    /// assert!(same.describe().starts_with("descriptor "));
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `DescriptorLost` when neither the descriptor nor the path leads to the file any more;
@@ -192,24 +226,32 @@ impl Backing {
     }
 
     /// How the backing was opened.
+    ///
+    /// Example: see [`Backing::open`].
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
     /// Which file it is.
+    ///
+    /// Example: see [`Backing::reopen`].
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id
     }
 
     /// The path it was opened by, if it was.
+    ///
+    /// Example: see [`Backing::open`].
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
     /// The path, or which descriptor it is: for messages.
+    ///
+    /// Example: see [`Backing::reopen`].
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.path {
@@ -229,6 +271,17 @@ impl AsFd for Backing {
 ///
 /// Dropping it leaves nothing behind (except, on a file system without nameless files, when the
 /// process is killed: then a file of the name `.NAME.new-PID-N` stays, which nobody opens).
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("calls");
+/// let new = mainstay_shm::Unpublished::create(&path, 0o600)?;
+/// new.backing().allocate(0, 4096)?;
+/// assert!(!path.exists());
+/// new.publish()?;
+/// assert!(path.exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Unpublished {
     backing: Backing,
@@ -238,6 +291,8 @@ pub struct Unpublished {
 
 impl Unpublished {
     /// Makes a nameless file in the folder that `path` is in, with mode `mode`.
+    ///
+    /// Example: see [`Unpublished`].
     ///
     /// # Errors
     /// `AlreadyExists`, `NotFound` (the folder), `PermissionDenied`, `System`.
@@ -267,12 +322,16 @@ impl Unpublished {
     }
 
     /// The file, to be filled.
+    ///
+    /// Example: see [`Unpublished`].
     #[must_use]
     pub fn backing(&self) -> &Backing {
         &self.backing
     }
 
     /// Gives the file its name, in one step, unless another has it.
+    ///
+    /// Example: see [`Unpublished`].
     ///
     /// # Errors
     /// `AlreadyExists` when somebody was faster; the file is then gone.

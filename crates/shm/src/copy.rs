@@ -5,11 +5,20 @@
 //! machine performs as single-copy-atomic pieces; elsewhere (and under Miri) by relaxed atomics.
 //! What arrives may still be a mix of old and new bytes: telling that is the caller's business
 //! (a version word before and after, a checksum).
+//!
+//! Example: see [`load`].
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Copies `len` bytes out of shared memory.
+///
+/// ```
+/// let (from, mut to) = ([1_u8, 2, 3], [0_u8; 3]);
+/// // SAFETY: two arrays of three bytes, both ours.
+/// unsafe { mainstay_shm::copy::load(from.as_ptr(), to.as_mut_ptr(), 3) };
+/// assert_eq!(to, from);
+/// ```
 ///
 /// # Safety
 /// `src..src + len` is mapped and readable, `dst..dst + len` is writable and the caller's own, and
@@ -40,6 +49,13 @@ pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
 
 /// Copies `len` bytes into shared memory.
 ///
+/// ```
+/// let (from, mut to) = ([1_u8, 2, 3], [0_u8; 3]);
+/// // SAFETY: two arrays of three bytes, both ours.
+/// unsafe { mainstay_shm::copy::store(from.as_ptr(), to.as_mut_ptr(), 3) };
+/// assert_eq!(to, from);
+/// ```
+///
 /// # Safety
 /// `dst..dst + len` is mapped and writable, `src..src + len` is readable and the caller's own, and
 /// the two do not overlap.
@@ -68,6 +84,15 @@ pub unsafe fn store(src: *const u8, dst: *mut u8, len: usize) {
 }
 
 /// Clears `len` bytes of shared memory, in pieces of 64 bytes.
+///
+/// ```
+/// #[repr(align(64))]
+/// struct Line([u8; 64]);
+/// let mut line = Line([7; 64]);
+/// // SAFETY: 64 bytes of ours, aligned to 64.
+/// unsafe { mainstay_shm::copy::zero(line.0.as_mut_ptr(), 64) };
+/// assert_eq!(line.0, [0; 64]);
+/// ```
 ///
 /// # Safety
 /// `dst..dst + len` is mapped and writable, `dst` is a multiple of 64, `len` is a multiple of 64 and not
@@ -154,14 +179,14 @@ unsafe fn wide_copy(src: *const u8, dst: *mut u8, len: usize) {
     unsafe {
         core::arch::asm!(
             "2:",
-            "vmovdqu {a}, ymmword ptr [{src} + {at}]",
-            "vmovdqu {b}, ymmword ptr [{src} + {at} + 32]",
-            "vmovdqu {c}, ymmword ptr [{src} + {at} + 64]",
-            "vmovdqu {d}, ymmword ptr [{src} + {at} + 96]",
-            "vmovdqu ymmword ptr [{dst} + {at}], {a}",
-            "vmovdqu ymmword ptr [{dst} + {at} + 32], {b}",
-            "vmovdqu ymmword ptr [{dst} + {at} + 64], {c}",
-            "vmovdqu ymmword ptr [{dst} + {at} + 96], {d}",
+            "vmovdqu ymm0, ymmword ptr [{src} + {at}]",
+            "vmovdqu ymm1, ymmword ptr [{src} + {at} + 32]",
+            "vmovdqu ymm2, ymmword ptr [{src} + {at} + 64]",
+            "vmovdqu ymm3, ymmword ptr [{src} + {at} + 96]",
+            "vmovdqu ymmword ptr [{dst} + {at}], ymm0",
+            "vmovdqu ymmword ptr [{dst} + {at} + 32], ymm1",
+            "vmovdqu ymmword ptr [{dst} + {at} + 64], ymm2",
+            "vmovdqu ymmword ptr [{dst} + {at} + 96], ymm3",
             "add {at}, 128",
             "cmp {at}, {whole}",
             "jb 2b",
@@ -170,10 +195,23 @@ unsafe fn wide_copy(src: *const u8, dst: *mut u8, len: usize) {
             dst = in(reg) dst,
             at = inout(reg) 0_usize => _,
             whole = in(reg) whole,
-            a = out(ymm_reg) _,
-            b = out(ymm_reg) _,
-            c = out(ymm_reg) _,
-            d = out(ymm_reg) _,
+            // All sixteen: `vzeroupper` clears the upper half of each.
+            out("ymm0") _,
+            out("ymm1") _,
+            out("ymm2") _,
+            out("ymm3") _,
+            out("ymm4") _,
+            out("ymm5") _,
+            out("ymm6") _,
+            out("ymm7") _,
+            out("ymm8") _,
+            out("ymm9") _,
+            out("ymm10") _,
+            out("ymm11") _,
+            out("ymm12") _,
+            out("ymm13") _,
+            out("ymm14") _,
+            out("ymm15") _,
             options(nostack),
         );
         narrow_copy(src.add(whole), dst.add(whole), len - whole);

@@ -3,9 +3,17 @@
 use std::{io, path::PathBuf};
 
 /// The result of everything in this crate.
+///
+/// Example: see [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Each variant says what was wrong, where, and what to do.
+///
+/// ```
+/// use mainstay_shm::{Access, Backing, Error};
+/// let missing = Backing::open("/nowhere/calls".as_ref(), Access::ReadOnly);
+/// assert!(matches!(missing, Err(Error::NotFound { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -4,6 +4,8 @@
 //!     call: one word on a page that the kernel wipes in the child.
 //! I2. While a [`Hold`] lives, no thread of this process can fork: so a description that carries a
 //!     lease for a moment cannot leak into a child, which would keep the lease alive after us.
+//!
+//! Example: see [`Epoch`].
 
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
@@ -51,6 +53,8 @@ pub struct Epoch {
 
 impl Epoch {
     /// The epoch of this process.
+    ///
+    /// Example: see [`Epoch`].
     #[must_use]
     pub fn now() -> Self {
         let value = epoch();
@@ -60,6 +64,8 @@ impl Epoch {
     }
 
     /// False in a child made by fork after [`Epoch::now`].
+    ///
+    /// Example: see [`Epoch`].
     #[inline(always)]
     #[must_use]
     pub fn is_current(self) -> bool {
@@ -117,6 +123,14 @@ extern "C" fn renew() {
 
 /// A type of which all zero bytes are a value.
 ///
+/// ```
+/// use mainstay_shm::fork::{Wiped, ZeroValid};
+/// struct Count(std::cell::Cell<u64>);
+/// // SAFETY: zero bytes are a count of 0, and there is no `Drop`.
+/// unsafe impl ZeroValid for Count {}
+/// assert_eq!(Wiped::<Count>::new().0.get(), 0);
+/// ```
+///
 /// # Safety
 /// That is so, and it has no `Drop`.
 pub unsafe trait ZeroValid {}
@@ -146,6 +160,8 @@ unsafe impl<T: ZeroValid + Sync> Sync for Wiped<T> {}
 
 impl<T: ZeroValid> Wiped<T> {
     /// A value of zeros.
+    ///
+    /// Example: see [`Wiped`].
     #[must_use]
     pub fn new() -> Self {
         let len = size_of::<T>().next_multiple_of(rustix::param::page_size());
@@ -201,6 +217,8 @@ pub struct Hold {
 
 impl Hold {
     /// Waits for running forks and keeps new ones out.
+    ///
+    /// Example: see [`Hold`].
     #[must_use]
     pub fn new() -> Self {
         // Makes sure that the handlers are registered.

@@ -1,6 +1,8 @@
 //! Sleeping until a word in shared memory changes.
 //!
 //! Source: futex(2), without `FUTEX_PRIVATE_FLAG`, so that it works over processes.
+//!
+//! Example: see [`wait`].
 
 use crate::Shared32;
 use rustix::{

@@ -3,11 +3,15 @@
 //! With the feature `hook` off, which is the default, both functions are empty and compile to
 //! nothing. With it on, a test process sets a handler that counts the steps and kills or stops its
 //! own process at a chosen one; and named faults can be planted, to see that the tests find them.
+//!
+//! Example: see [`step`].
 
 #[cfg(feature = "hook")]
 use std::{panic::Location, sync::OnceLock};
 
 /// What a handler is told: the place in the source that is about to store.
+///
+/// Example: see [`install`].
 #[cfg(feature = "hook")]
 pub type Handler = fn(&'static Location<'static>);
 
@@ -18,6 +22,11 @@ static PLANTED: OnceLock<&'static str> = OnceLock::new();
 
 /// Called directly before each store to shared memory and each system call that changes what other
 /// processes see.
+///
+/// ```
+/// mainstay_shm::hook::step(); // a crash test may stop the process here
+/// // ... the store ...
+/// ```
 #[inline(always)]
 #[track_caller]
 pub fn step() {
@@ -28,6 +37,10 @@ pub fn step() {
 }
 
 /// Whether the fault of this name is planted in this process: a constant `false` in a normal build.
+///
+/// ```
+/// assert!(!mainstay_shm::hook::planted("reap-waits"), "nobody planted it");
+/// ```
 #[inline(always)]
 #[must_use]
 pub fn planted(fault: &str) -> bool {
@@ -42,6 +55,11 @@ pub fn planted(fault: &str) -> bool {
 
 /// Installs the handler of this process; children made by fork inherit it.
 ///
+/// ```
+/// mainstay_shm::hook::install(|place| eprintln!("about to store: {place}"));
+/// mainstay_shm::hook::step();
+/// ```
+///
 /// # Panics
 /// When one is installed already.
 #[cfg(feature = "hook")]
@@ -50,6 +68,11 @@ pub fn install(handler: Handler) {
 }
 
 /// Plants one fault in this process; children made by fork inherit it.
+///
+/// ```
+/// mainstay_shm::hook::plant("reap-waits");
+/// assert!(mainstay_shm::hook::planted("reap-waits"));
+/// ```
 ///
 /// # Panics
 /// When one is planted already.

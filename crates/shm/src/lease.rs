@@ -10,6 +10,8 @@
 //! I4. No pid takes part in any decision; those in [`SlotEntry`] are for display.
 //!
 //! Source: fcntl_locking(2), "Open file description locks".
+//!
+//! Example: see [`acquire`].
 
 use crate::{
     Access, Atomic64, Backing, Error, Mapping, Result, Shared8, Shared32, Shared64, SharedLayout,
@@ -22,17 +24,47 @@ use std::{
 };
 
 /// How many processes can have a pool open for writing at once.
+///
+/// ```
+/// use mainstay_shm::{Backing, lease};
+/// let backing = Backing::memfd("example")?;
+/// let slots: Vec<u32> = (0..lease::LEASE_SLOTS as u32).collect();
+/// let (_mapping, slot) = lease::acquire(&backing, 4096, &slots)?;
+/// assert_eq!(slot, 0);
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
 pub const LEASE_SLOTS: usize = 32;
 
 /// The byte of slot 0: far behind any data.
 const LEASE_BASE: i64 = 1 << 60;
 
 /// State word of a slot: orderly closed, or never used.
+///
+/// Example: see [`SlotEntry`].
 pub const CLEAN: u32 = 0;
 /// State word of a slot: may hold something.
+///
+/// Example: see [`SlotEntry`].
 pub const IN_USE: u32 = 1;
 
 /// What a slot says about itself in shared memory. All but `state` is for display.
+///
+/// ```
+/// # use mainstay_shm::{Access, Backing, Mapping};
+/// # use mainstay_shm::lease;
+/// # use std::sync::atomic::Ordering::Relaxed;
+/// # let backing = Backing::memfd("example")?;
+/// # backing.allocate(0, 4096)?;
+/// # let mapping = Mapping::new(&backing, 4096, Access::ReadWrite)?;
+/// # mapping.refresh(&backing)?;
+/// let slot = &mapping.view::<lease::SlotEntry>(0, 1)?[0];
+/// assert_eq!(slot.state.load(Relaxed), lease::CLEAN);
+/// slot.state.store(lease::IN_USE, Relaxed);
+/// slot.introduce();
+/// assert_eq!(slot.pid.load(Relaxed), std::process::id());
+/// assert!(!slot.display_name().is_empty());
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
 #[repr(C)]
 #[derive(Debug)]
 pub struct SlotEntry {
@@ -56,6 +88,8 @@ unsafe impl SharedLayout for SlotEntry {}
 
 impl SlotEntry {
     /// Writes down who has the slot now, for display.
+    ///
+    /// Example: see [`SlotEntry`].
     pub fn introduce(&self) {
         self.pid.store(std::process::id(), Ordering::Relaxed);
         self.start_time.store(start_time(), Ordering::Relaxed);
@@ -67,6 +101,8 @@ impl SlotEntry {
     }
 
     /// The program's name as printable text; whatever else stands there becomes `?`.
+    ///
+    /// Example: see [`SlotEntry`].
     #[must_use]
     pub fn display_name(&self) -> String {
         let bytes = self.name.iter().map(Shared8::load).take_while(|b| *b != 0);
@@ -76,6 +112,16 @@ impl SlotEntry {
 
 /// Takes the first free slot of those in `order` and maps `len` bytes of `backing` through the
 /// description that holds it. The slot is ours until the mapping is dropped.
+///
+/// ```
+/// use mainstay_shm::{Backing, lease};
+/// let backing = Backing::memfd("example")?;
+/// let (mapping, slot) = lease::acquire(&backing, 4096, &[3, 4])?;
+/// assert!(lease::acquire(&backing, 4096, &[slot]).is_err(), "taken");
+/// drop(mapping);
+/// assert!(lease::acquire(&backing, 4096, &[slot]).is_ok());
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
 ///
 /// # Errors
 /// `SlotsTaken`, and whatever opening and mapping can refuse.
@@ -100,6 +146,17 @@ pub fn acquire(backing: &Backing, len: u64, order: &[u32]) -> Result<(Mapping, u
 }
 
 /// Asks who is alive, and pins the dead, through a description of its own.
+///
+/// ```
+/// # use mainstay_shm::{Backing, lease};
+/// let backing = Backing::memfd("example")?;
+/// let mut prober = lease::Prober::new(&backing)?;
+/// assert!(!prober.is_alive(5)? && prober.pin_dead(5)?);
+/// assert!(lease::acquire(&backing, 4096, &[5]).is_err(), "pinned");
+/// prober.unpin(5);
+/// assert!(lease::acquire(&backing, 4096, &[5]).is_ok());
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Prober {
     description: OwnedFd,
@@ -111,6 +168,8 @@ pub struct Prober {
 impl Prober {
     /// Opens a description of its own.
     ///
+    /// Example: see [`Prober`].
+    ///
     /// # Errors
     /// As [`Backing::reopen`]; never one that could be mistaken for "dead".
     pub fn new(backing: &Backing) -> Result<Self> {
@@ -119,6 +178,8 @@ impl Prober {
     }
 
     /// Whether a living process holds `slot`; a reaper's pin does not count.
+    ///
+    /// Example: see [`Prober`].
     ///
     /// # Errors
     /// `System` when the file system has no such locks.
@@ -136,6 +197,8 @@ impl Prober {
     /// Proves that `slot` is dead and keeps it so until [`Prober::unpin`] or drop; false when it
     /// is alive. Never waits.
     ///
+    /// Example: see [`Prober`].
+    ///
     /// # Errors
     /// `System` when the file system has no such locks.
     pub fn pin_dead(&mut self, slot: u32) -> Result<bool> {
@@ -144,6 +207,8 @@ impl Prober {
     }
 
     /// Lets `slot` be leased again.
+    ///
+    /// Example: see [`Prober`].
     pub fn unpin(&mut self, slot: u32) {
         hook::step();
         // Dropping the description unlocks it as well, so a refusal is not a leak.

@@ -9,7 +9,7 @@
 //!     afterwards raises SIGBUS, as for any mapped file.
 //! I3. A child made by fork has no such mapping (`MADV_DONTFORK`).
 
-use crate::{Access, Backing, Error, Result, SharedLayout, copy};
+use crate::{Access, Backing, Error, Result, SharedLayout, copy, fork::Epoch};
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
     os::fd::AsFd,
@@ -36,6 +36,8 @@ pub struct Mapping {
     len: usize,
     backed: AtomicUsize,
     access: Access,
+    /// Of the process that made it; a child made by fork has another.
+    epoch: Epoch,
 }
 
 // SAFETY: the range is valid for the whole life of the value and its contents are only reached
@@ -47,6 +49,8 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Reserves `len` bytes of addresses over the file of `fd`, from its first byte on. The
     /// mapping keeps the description of `fd`, and any lock held through it, alive.
+    ///
+    /// Example: see [`Mapping`].
     ///
     /// # Errors
     /// `AddressSpace` when there is no such range.
@@ -62,7 +66,8 @@ impl Mapping {
         let base = unsafe { mm::mmap(ptr::null_mut(), bytes, prot, flags, fd, 0) }
             .map_err(|e| refused(e.into()))?;
         let base = NonNull::new(base.cast()).expect("mmap without MAP_FIXED never returns null");
-        let mapping = Self { base, len: bytes, backed: AtomicUsize::new(0), access };
+        let (backed, epoch) = (AtomicUsize::new(0), Epoch::now());
+        let mapping = Self { base, len: bytes, backed, access, epoch };
         // SAFETY: the range was just mapped and is ours; the advice changes nothing in this process.
         unsafe { mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
             .map_err(|e| refused(e.into()))?;
@@ -70,6 +75,8 @@ impl Mapping {
     }
 
     /// Looks how far the file reaches now; returns that many bytes, at most the mapping's length.
+    ///
+    /// Example: see [`Mapping`].
     ///
     /// # Errors
     /// `DescriptorLost`.
@@ -80,6 +87,8 @@ impl Mapping {
     }
 
     /// `count` values of `T` from byte `offset` on.
+    ///
+    /// Example: see [`Mapping`].
     ///
     /// # Errors
     /// `OutOfBounds` when they are not all inside of what the file covers, `Misaligned`.
@@ -96,6 +105,19 @@ impl Mapping {
 
     /// Copies bytes from `offset` on to `target`; they may be a mix if somebody is writing.
     ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 4096)?;
+    /// let mapping = Mapping::new(&backing, 4096, Access::ReadWrite)?;
+    /// mapping.refresh(&backing)?;
+    /// mapping.write(100, b"ringing")?;
+    /// let mut state = [0; 7];
+    /// mapping.read(100, &mut state)?;
+    /// assert_eq!(&state, b"ringing");
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `OutOfBounds`.
     pub fn read(&self, offset: usize, target: &mut [u8]) -> Result<()> {
@@ -106,6 +128,8 @@ impl Mapping {
     }
 
     /// Copies `source` to `offset`.
+    ///
+    /// Example: see [`Mapping::read`].
     ///
     /// # Errors
     /// `OutOfBounds`.
@@ -134,6 +158,15 @@ impl Mapping {
     }
 
     /// The first byte of the range.
+    ///
+    /// ```
+    /// use mainstay_shm::{Access, Backing, Mapping};
+    /// let backing = Backing::memfd("example")?;
+    /// let mapping = Mapping::new(&backing, 1 << 20, Access::ReadOnly)?;
+    /// assert!(mapping.base().addr().get().is_multiple_of(4096));
+    /// assert_eq!((mapping.reserved(), mapping.access()), (1 << 20, Access::ReadOnly));
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
     #[inline(always)]
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
@@ -141,12 +174,16 @@ impl Mapping {
     }
 
     /// How many bytes of addresses are reserved.
+    ///
+    /// Example: see [`Mapping::base`].
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.len
     }
 
     /// Whether the mapping may be written.
+    ///
+    /// Example: see [`Mapping::base`].
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
@@ -155,9 +192,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and no view outlives `self`.
         // In a child made by fork there is nothing at these addresses, or what the child itself
-        // mapped there later: it must not be touched. Rooms above check `fork::epoch` first.
+        // mapped there later: it must not be touched.
+        if !self.epoch.is_current() {
+            return;
+        }
+        // SAFETY: the range was mapped by `new` in this process, and no view outlives `self`.
         let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

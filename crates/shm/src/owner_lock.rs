@@ -48,9 +48,13 @@ pub struct OwnerLock {
 
 impl OwnerLock {
     /// The mark with which [`OwnerLock::enter`] lets the owner in.
+    ///
+    /// Example: see [`OwnerLock::set_mark`].
     pub const PLAIN: u8 = 1;
 
     /// An open lock with the plain mark.
+    ///
+    /// Example: see [`OwnerLock`].
     #[must_use]
     pub fn new() -> Self {
         let lock = Self { inside: AtomicBool::new(false), apart: [0; 63], gate: AtomicU8::new(0) };
@@ -60,6 +64,14 @@ impl OwnerLock {
 
     /// Makes a lock out of zeroed memory as good as a new one. Zeroed memory is a lock with the
     /// mark 0, whose owner goes in by `wait`. Nobody else may know of the lock yet.
+    ///
+    /// ```
+    /// use mainstay_shm::{OwnerLock, fork::Wiped};
+    /// let lock = Wiped::<OwnerLock>::new();
+    /// assert_eq!(lock.mark(), 0);
+    /// lock.renew(OwnerLock::PLAIN);
+    /// assert_eq!(lock.mark(), OwnerLock::PLAIN);
+    /// ```
     pub fn renew(&self, mark: u8) {
         let fenced = if membarrier_is_registered() { 0 } else { FENCED };
         self.gate.store(mark & MARKS | fenced, Ordering::Release);
@@ -68,6 +80,8 @@ impl OwnerLock {
     /// The owner goes in, if no seizer is at work and the mark is plain; otherwise it may [`wait`].
     ///
     /// [`wait`]: OwnerLock::wait
+    ///
+    /// Example: see [`OwnerLock`].
     #[inline(always)]
     #[must_use]
     pub fn enter(&self) -> bool {
@@ -76,6 +90,8 @@ impl OwnerLock {
     }
 
     /// The owner goes in, whatever the mark; waits for seizers to leave.
+    ///
+    /// Example: see [`OwnerLock::set_mark`].
     #[cold]
     pub fn wait(&self) {
         let wanted = Gate { gate: &self.gate, is_shut: |gate| gate & WANTED != 0 };
@@ -85,12 +101,16 @@ impl OwnerLock {
     }
 
     /// The owner goes out.
+    ///
+    /// Example: see [`OwnerLock`].
     #[inline(always)]
     pub fn leave(&self) {
         self.inside.put(false, Ordering::Release);
     }
 
     /// What may be done inside. Stable only there.
+    ///
+    /// Example: see [`OwnerLock::set_mark`].
     #[inline(always)]
     #[must_use]
     pub fn mark(&self) -> u8 {
@@ -99,6 +119,16 @@ impl OwnerLock {
 
     /// Changes the mark, 0 to 63. To be called inside of [`OwnerLock::seize`], so that whoever
     /// enters later goes by the new one.
+    ///
+    /// ```
+    /// # use mainstay_shm::OwnerLock;
+    /// let lock = OwnerLock::new();
+    /// assert_eq!(lock.mark(), OwnerLock::PLAIN);
+    /// lock.seize(|| lock.set_mark(2));
+    /// lock.wait(); // whatever the mark
+    /// assert_eq!(lock.mark(), 2);
+    /// lock.leave();
+    /// ```
     pub fn set_mark(&self, mark: u8) {
         // Only seizers change the gate, and they come one after the other.
         let rest = self.gate.load(Ordering::Relaxed) & !MARKS;
@@ -107,6 +137,8 @@ impl OwnerLock {
 
     /// Runs `work` while the owner is kept out; waits for it to leave first, which takes as long as
     /// its short stay inside. Seizers come one after the other.
+    ///
+    /// Example: see [`OwnerLock`].
     pub fn seize<R>(&self, work: impl FnOnce() -> R) -> R {
         let wanted = Gate { gate: &self.gate, is_shut: |gate| gate & WANTED != 0 };
         while !want(&wanted) {

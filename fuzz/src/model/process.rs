@@ -91,13 +91,13 @@ impl Twin {
 
     pub(super) fn repair(&mut self, side: usize, alone: bool) {
         if !alone {
-            let result = self.pool(side).repair();
+            let result = self.pool_mut(side).repair();
             assert!(matches!(result, Err(Error::NotAlone { .. })), "{result:?}");
             return;
         }
         self.close(1 - side);
         let guards = self.held.len();
-        match self.pool(side).repair() {
+        match self.pool_mut(side).repair() {
             Ok(report) => {
                 let done = (report.orphaned, report.freed, report.shortened, report.hints);
                 assert_eq!((guards, done), (0, (0, 0, 0, 0)), "O4: {report:?}");

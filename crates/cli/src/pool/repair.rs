@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if needs_repair(&before) {
         confirm(args.yes, format!("changes {} ({})", path.display(), summary(&before)))?;
     }
-    let pool = Pool::join_any(&path)?;
+    let mut pool = Pool::join_any(&path)?;
     let progress = Progress::spinner("repairing");
     let report = pool.repair()?;
     let after = pool.verify()?;

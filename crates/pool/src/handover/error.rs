@@ -3,6 +3,12 @@
 use std::{ffi::OsString, io, time::Duration};
 
 /// Why a descriptor was not handed over. No descriptor is lost or leaked by an error.
+///
+/// ```
+/// use mainstay_pool::handover::{HandoverError, fdstore_take};
+/// let refused = fdstore_take("calls:live");
+/// assert!(matches!(refused, Err(HandoverError::FdName { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandoverError {

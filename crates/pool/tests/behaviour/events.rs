@@ -126,7 +126,7 @@ fn refusals(pool: &Pool, parked: BlockId, boxed: BlockId) -> Vec<(&'static str, 
         ("recover", offered.map(drop).err()),
         ("recover_with", pool.recover_with(Offer::Unheld, |_| unreachable!()).err()),
         ("reap", pool.reap().err()),
-        ("repair", pool.repair().err()),
+        ("repair", pool.clone().repair().err()),
         ("add_monitor", pool.add_monitor(Arc::new(Log::default())).err()),
     ]
 }
