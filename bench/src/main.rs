@@ -1,7 +1,7 @@
 //! Mainstay beside its peers, measured in the same run.
 //!
 //! Method: [`method`] for what one thread does, [`windows`] for what several do at once. Each group
-//! of figures is a file of [`pool`].
+//! of figures is a file of its part; [`part`] lists them all.
 
 mod child;
 mod clock;
@@ -9,6 +9,8 @@ mod control;
 mod lmdb;
 mod machine;
 mod method;
+mod part;
+#[cfg(feature = "pool")]
 mod pool;
 mod raw;
 mod report;
@@ -22,7 +24,6 @@ use clap::Parser;
 use crate::machine::Machine;
 use crate::method::Plan;
 use crate::report::Report;
-use crate::role::Role;
 
 /// What every fallible step here returns.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -44,13 +45,16 @@ struct Arguments {
     json: bool,
     /// The part a child process plays; its arguments stand in place of the names.
     #[arg(long, hide = true)]
-    role: Option<Role>,
+    role: Option<String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.role {
-        Some(role) => role.play(&arguments.names),
+    let done = match &arguments.role {
+        Some(name) => match part::role(name) {
+            Some(role) => role.play(&arguments.names),
+            None => Err(format!("no child plays {name}").into()),
+        },
         None => measure(&arguments),
     };
     match done {
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Outcome<()> {
-    let groups = pool::groups_named(&arguments.names)?;
+    let groups = part::groups_named(&arguments.names)?;
     let scratch = machine::scratch()?;
     let machine = Machine::look(scratch.path());
     let plan = if arguments.quick { Plan::quick() } else { Plan::full() };
@@ -77,7 +81,7 @@ fn measure(arguments: &Arguments) -> Outcome<()> {
         }
         (group.measure)(&plan, scratch.path(), &mut report)?;
     }
-    report.keep(|name| pool::is_named(&arguments.names, name));
+    report.keep(|name| part::is_named(&arguments.names, name));
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
