@@ -3,6 +3,7 @@
 //! One crate to depend on; each part is a module:
 //!
 //! * [`pool`]: blocks of memory at stable addresses, shared by processes, recovered after a crash.
+//! * [`state`]: named values on top of that: transactions, consistent reads, notification.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -16,6 +17,8 @@
 
 #[doc(inline)]
 pub use mainstay_pool as pool;
+#[doc(inline)]
+pub use mainstay_state as state;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

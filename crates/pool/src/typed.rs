@@ -1,39 +1,28 @@
 //! Blocks that hold one value of a plain type.
 
 use crate::{Block, Error, Result, inner::Inner};
-use mainstay_base::Fingerprint;
 use mainstay_shm::{Atomic64, copy, hook};
+pub(crate) use mainstay_shm::{Record, fingerprint};
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::Relaxed;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-/// A type that may live in a block: plain data, any bytes are a value, no padding, no pointers.
-///
-/// ```
-/// use mainstay_pool::{Kind, PoolOptions, Record};
-/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-///
-/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
-/// #[repr(C)]
-/// struct Call { caller: u64, seconds: u64 }
-/// impl Record for Call { const NAME: &'static str = "example.call/1"; }
-///
-/// let pool = PoolOptions::new("calls", 64).create_memfd()?;
-/// let call = pool.allocate_typed::<Call>(Kind::Recoverable)?;
-/// call.set(&Call { caller: 7, seconds: 0 });
-/// assert_eq!(call.get(), Call { caller: 7, seconds: 0 });
-/// # Ok::<(), mainstay_pool::Error>(())
-/// ```
-pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + 'static {
-    /// Identifies the type and its version, the same in every program that shares it. Stored as a
-    /// fingerprint with size and alignment, and compared at attach.
-    const NAME: &'static str;
-}
 
 impl<T: Record> Block<T> {
     /// A copy of the value. If somebody writes at the same time, it is a mix.
     ///
-    /// Example: see [`Record`].
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions, Record};
+    ///     ///
+    /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+    /// #[repr(C)]
+    /// struct Call { caller: u64, seconds: u64 }
+    /// impl Record for Call { const NAME: &'static str = "example.call/1"; }
+    ///
+    /// let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let call = pool.allocate_typed::<Call>(Kind::Recoverable)?;
+    /// call.set(&Call { caller: 7, seconds: 0 });
+    /// assert_eq!(call.get(), Call { caller: 7, seconds: 0 });
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
     ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
@@ -50,7 +39,7 @@ impl<T: Record> Block<T> {
 
     /// Writes the value.
     ///
-    /// Example: see [`Record`].
+    /// Example: see [`Block::get`].
     ///
     /// # Panics
     /// In a child made by fork, where the block is not mapped.
@@ -69,11 +58,6 @@ impl<T: Record> Block<T> {
     pub fn into_bytes(self) -> Block {
         self.cast()
     }
-}
-
-pub(crate) fn fingerprint<T: Record>() -> Fingerprint {
-    const { assert!(size_of::<T>() > 0, "a record has at least one byte") };
-    const { Fingerprint::of(T::NAME, size_of::<T>(), align_of::<T>()) }
 }
 
 /// Blocks are aligned to 64 bytes.

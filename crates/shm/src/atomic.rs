@@ -1,7 +1,7 @@
 //! Words in shared memory.
 //!
-//! I1. Every store to a shared word passes [`hook::step`] first, so a test can stop a process
-//!     between any two of them.
+//! I1. Every store to a shared word passes [`hook::step`] first, and every load [`hook::look`], so
+//!     a test can stop a process between any two of them.
 //! I2. Algorithms are written against [`Atomic64`], so that the very same code runs on shared
 //!     memory and inside a model checker.
 
@@ -82,7 +82,9 @@ impl Shared64 {
 
 impl Atomic64 for Shared64 {
     #[inline(always)]
+    #[track_caller]
     fn load(&self, order: Ordering) -> u64 {
+        hook::look();
         self.0.load(order)
     }
 
@@ -147,7 +149,9 @@ impl Shared32 {
     ///
     /// Example: see [`Shared32`].
     #[inline(always)]
+    #[track_caller]
     pub fn load(&self, order: Ordering) -> u32 {
+        hook::look();
         self.0.load(order)
     }
 
@@ -175,6 +179,43 @@ impl Shared32 {
     pub fn increment(&self, order: Ordering) -> u32 {
         hook::step();
         self.0.fetch_add(1, order)
+    }
+
+    /// Writes `new` if the word is `current`; otherwise returns what it is.
+    ///
+    /// ```
+    /// use mainstay_shm::Shared32;
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// let word = Shared32::new(1);
+    /// assert_eq!(word.compare_exchange(1, 2, Relaxed, Relaxed), Ok(1));
+    /// assert_eq!(word.compare_exchange(1, 3, Relaxed, Relaxed), Err(2));
+    /// ```
+    ///
+    /// # Errors
+    /// The value found, when it was not `current`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn compare_exchange(
+        &self,
+        current: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32> {
+        hook::step();
+        self.0.compare_exchange(current, new, success, failure)
+    }
+
+    /// Where the word is, for system calls that wait for it to change.
+    ///
+    /// ```
+    /// let word = mainstay_shm::Shared32::new(1);
+    /// assert!(word.as_ptr().is_aligned());
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u32 {
+        self.0.as_ptr()
     }
 
     pub(crate) fn raw(&self) -> &AtomicU32 {

@@ -95,7 +95,7 @@ pub enum Error {
         /// The alignment it must have.
         align: usize,
     },
-    /// All 32 process slots are leased to living processes.
+    /// All process slots are leased to living processes.
     #[error(
         "all {slots} process slots are taken by living processes; close one of them, or open \
          read-only, which needs no slot"

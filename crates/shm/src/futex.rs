@@ -7,7 +7,10 @@
 use crate::Shared32;
 use rustix::{
     io::Errno,
-    thread::futex::{self, Flags, Timespec},
+    thread::{
+        ClockId,
+        futex::{self, Flags, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags},
+    },
 };
 use std::time::Duration;
 
@@ -27,6 +30,48 @@ pub fn wait(word: &Shared32, seen: u32, timeout: Duration) -> bool {
         tv_nsec: timeout.subsec_nanos().into(),
     };
     !matches!(futex::wait(word.raw(), Flags::empty(), seen, Some(&timeout)), Err(Errno::TIMEDOUT))
+}
+
+/// How many words [`wait_any`] takes at once.
+///
+/// Example: see [`wait_any`].
+pub const WORDS_MAX: usize = 128;
+
+/// Sleeps while each word is what was seen of it, at most `timeout`; false when the time was over.
+/// As with [`wait`], look at the words again.
+///
+/// ```
+/// use mainstay_shm::{futex, Shared32};
+/// use std::time::Duration;
+/// let words = [Shared32::new(1), Shared32::new(2)];
+/// assert!(futex::wait_any(&[(&words[0], 1), (&words[1], 1)], Duration::from_secs(1)));
+/// assert!(!futex::wait_any(&[(&words[0], 1), (&words[1], 2)], Duration::from_millis(1)));
+/// ```
+///
+/// # Panics
+/// When there are more than [`WORDS_MAX`] words, or none.
+pub fn wait_any(words: &[(&Shared32, u32)], timeout: Duration) -> bool {
+    assert!((1..=WORDS_MAX).contains(&words.len()), "1 to {WORDS_MAX} words");
+    let waits: Vec<Wait> = words
+        .iter()
+        .map(|(word, seen)| {
+            let mut wait = Wait::new();
+            wait.val = u64::from(*seen);
+            wait.uaddr = WaitPtr::new(word.as_ptr().cast_mut().cast());
+            wait.flags = WaitFlags::SIZE_U32;
+            wait
+        })
+        .collect();
+    // The kernel takes a point in time here, not a span.
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0) + u64::from(timeout.subsec_nanos());
+    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+    let until = Timespec {
+        tv_sec: now.tv_sec.saturating_add(seconds).saturating_add((nanos / 1_000_000_000) as i64),
+        tv_nsec: (nanos % 1_000_000_000) as i64,
+    };
+    let woken = futex::waitv(&waits, WaitvFlags::empty(), Some(&until), ClockId::Monotonic);
+    !matches!(woken, Err(Errno::TIMEDOUT))
 }
 
 /// Wakes everybody who sleeps on `word`.

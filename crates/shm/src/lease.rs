@@ -1,4 +1,5 @@
-//! Process slots: which processes have a pool open, and which of them are alive.
+//! Process slots: which processes have a pool (or a folder of states) open, and which of them are
+//! alive. How many slots there are is the caller's choice: a slot is a byte behind all data.
 //!
 //! I1. Slot `s` is alive exactly as long as an open-file-description write lock is held on byte
 //!     2^60 + s of the file. The kernel drops it at any death, and never before.
@@ -19,6 +20,7 @@ use crate::{
 };
 use std::{
     io,
+    ops::Range,
     os::fd::{AsRawFd, OwnedFd},
     sync::atomic::Ordering,
 };
@@ -142,7 +144,7 @@ pub fn acquire(backing: &Backing, len: u64, order: &[u32]) -> Result<(Mapping, u
             return Ok((mapping, slot));
         }
     }
-    Err(Error::SlotsTaken { slots: LEASE_SLOTS })
+    Err(Error::SlotsTaken { slots: order.len() })
 }
 
 /// Asks who is alive, and pins the dead, through a description of its own.
@@ -194,6 +196,40 @@ impl Prober {
         Ok(query.l_type != libc::F_UNLCK as libc::c_short)
     }
 
+    /// The first slot in `slots` that a living process holds: one question for the whole range.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Backing, lease};
+    /// let backing = Backing::memfd("example")?;
+    /// let (_mapping, slot) = lease::acquire(&backing, 4096, &[5])?;
+    /// let prober = lease::Prober::new(&backing)?;
+    /// assert_eq!(prober.first_alive(0..256)?, Some(slot));
+    /// assert_eq!(prober.first_alive(6..256)?, None);
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Prober::is_alive`].
+    pub fn first_alive(&self, slots: Range<u32>) -> Result<Option<u32>> {
+        if slots.is_empty() {
+            return Ok(None);
+        }
+        let mut query = lock_at(slots.start, libc::F_RDLCK as _);
+        query.l_len = i64::from(slots.end - slots.start);
+        // SAFETY: the descriptor is open and the structure is valid.
+        let done =
+            unsafe { libc::fcntl(self.description.as_raw_fd(), libc::F_OFD_GETLK, &mut query) };
+        if done == -1 {
+            return Err(self.refused());
+        }
+        if query.l_type == libc::F_UNLCK as libc::c_short {
+            return Ok(None);
+        }
+        // The lock found may begin before the range.
+        let found = u32::try_from(query.l_start - LEASE_BASE).unwrap_or(0);
+        Ok(Some(found.max(slots.start)))
+    }
+
     /// Proves that `slot` is dead and keeps it so until [`Prober::unpin`] or drop; false when it
     /// is alive. Never waits.
     ///
@@ -222,6 +258,46 @@ impl Prober {
             source: io::Error::last_os_error(),
             hint: "use a local file system with open-file-description locks",
         }
+    }
+}
+
+/// The right of one process at a time to do something rare with a file: a write lock on a byte,
+/// dropped with the value and by any death. Never on a data path.
+///
+/// ```
+/// # use mainstay_shm::{Backing, lease};
+/// let backing = Backing::memfd("example")?;
+/// let gate = lease::Gate::try_close(&backing, 0)?.expect("nobody has it");
+/// assert!(lease::Gate::try_close(&backing, 0)?.is_none(), "it is closed");
+/// assert!(lease::Gate::try_close(&backing, 1)?.is_some(), "another one");
+/// drop(gate);
+/// assert!(lease::Gate::try_close(&backing, 0)?.is_some());
+/// # Ok::<(), mainstay_shm::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Gate {
+    _description: OwnedFd,
+    // Keeps the description, and with it the lock, out of children.
+    _hold: fork::Hold,
+}
+
+/// How far behind the slots the gates begin.
+const GATES: u32 = 1 << 16;
+
+impl Gate {
+    /// Closes gate `number` unless another has closed it. Never waits.
+    ///
+    /// Example: see [`Gate`].
+    ///
+    /// # Errors
+    /// As [`Backing::reopen`], and `System` when the file system has no such locks.
+    pub fn try_close(backing: &Backing, number: u32) -> Result<Option<Self>> {
+        let hold = fork::Hold::new();
+        let description = backing.reopen()?;
+        hook::step();
+        let closed = set_lock(&description, libc::F_WRLCK as _, GATES + number)
+            .map_err(|source| lock_refused(backing, source))?;
+        Ok(closed.then_some(Self { _description: description, _hold: hold }))
     }
 }
 

@@ -6,9 +6,10 @@
 //! * [`Backing`]: a file or memfd, created complete or not at all, sealed against shrinking.
 //! * [`Mapping`]: a reserved address range over a backing, past its end; views into it are checked
 //!   against what the file really covers.
-//! * [`lease`]: 32 process slots; a slot is alive exactly as long as its process.
-//! * [`Shared64`], [`Shared32`]: words in shared memory. Every store passes [`hook`].
+//! * [`lease`]: process slots; a slot is alive exactly as long as its process.
+//! * [`Shared64`], [`Shared32`]: words in shared memory. Every store and load passes [`hook`].
 //! * [`copy`]: copies to and from memory that others may be writing.
+//! * [`Record`]: plain data with a name, for typed blocks and states.
 //! * [`fork`], [`OwnerLock`], [`futex`]: a fork detector, an asymmetric lock, a wake-up word.
 //!
 //! What it relies on: Linux 5.14 or newer, `/proc` mounted, a 64-bit little-endian machine.
@@ -27,9 +28,11 @@ mod backing;
 mod error;
 mod mapping;
 mod owner_lock;
+mod record;
 
 pub use atomic::{Atomic64, Shared8, Shared32, Shared64, SharedLayout};
 pub use backing::{Access, Backing, FileId, Unpublished};
 pub use error::{Error, Result};
 pub use mapping::Mapping;
 pub use owner_lock::OwnerLock;
+pub use record::{Record, fingerprint};

@@ -1,0 +1,87 @@
+//! Reading: which version is current, and keeping its slot from being reused.
+
+use super::{Words, World};
+use crate::{
+    limits::ROUNDS_MAX,
+    word::{Meaning, NOTHING, Phase, Plain, Reference, Status, Word},
+};
+use mainstay_shm::{Atomic64, hook};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+
+/// Why there is nothing to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// The state was deleted.
+    Deleted,
+    /// The word names a slot that cannot exist.
+    Garbage(u64),
+    /// The word changed [`ROUNDS_MAX`] times during one read.
+    Restless,
+}
+
+/// Announces the current version in a line of the caller's own, which pins its slot: until the
+/// line says [`NOTHING`] again, nobody writes there (S1).
+///
+/// Repeats only when a commit came between two looks.
+#[inline(always)]
+pub(crate) fn pin<W: World>(world: &W, state: &W::State, line: &W::Word) -> Result<Plain, Fault> {
+    let mut seen = Word(state.current().load(Acquire));
+    for _ in 0..ROUNDS_MAX {
+        let plain = match logical(world, state, seen) {
+            Ok(plain) => plain,
+            Err(fault) => {
+                line.store(NOTHING, Release);
+                return Err(fault);
+            }
+        };
+        // SeqCst, as the look after it: see S1. A writer that has not seen this line has published
+        // another slot before we look, or had not yet owned this one.
+        line.store(plain.bits(), SeqCst);
+        if hook::planted("pin-without-recheck") {
+            return Ok(plain);
+        }
+        if hook::planted("derive-without-recheck")
+            && matches!(seen.meaning(), Meaning::Reference(_))
+        {
+            return Ok(plain);
+        }
+        let again = Word(state.current().load(SeqCst));
+        if again == seen {
+            return Ok(plain);
+        }
+        seen = again;
+    }
+    line.store(NOTHING, Release);
+    Err(Fault::Restless)
+}
+
+/// Which version and slot a word stands for. Of use only if the word is still the same afterwards.
+#[inline(always)]
+pub(crate) fn logical<W: World>(world: &W, state: &W::State, word: Word) -> Result<Plain, Fault> {
+    match word.meaning() {
+        Meaning::Plain(plain) => Ok(plain),
+        Meaning::Reference(reference) => Ok(behind(world, state, reference)),
+        Meaning::Deleted => Err(Fault::Deleted),
+        Meaning::Garbage => Err(Fault::Garbage(word.0)),
+    }
+}
+
+/// Which version and slot a reference stands for at this moment.
+#[inline]
+pub(crate) fn behind<W: World>(world: &W, state: &W::State, reference: Reference) -> Plain {
+    // SeqCst: the read is as of this look, which must be in one order with those at other states.
+    let status = Status(world.status(reference.record()).load(SeqCst));
+    let slot = if means_new(status, reference) { reference.new_slot() } else { reference.base() };
+    // Acquire: the version was written before the word that named the slot was published.
+    Plain::new(state.version(slot).load(Acquire), slot)
+}
+
+/// Whether a record of this status makes the new slot the current one.
+#[inline(always)]
+pub(super) fn means_new(status: Status, reference: Reference) -> bool {
+    if status.sequence() != reference.sequence() {
+        // S6: the record has moved on.
+        return hook::planted("stale-means-new");
+    }
+    status.phase() == Phase::Committed
+}
