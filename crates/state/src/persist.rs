@@ -179,6 +179,13 @@ impl Durable {
         self.sync_folder()
     }
 
+    /// Whether a file can be made there at all.
+    fn probe(&self) -> Result<()> {
+        let next = self.next();
+        let made = File::create(&next).and_then(|_| fs::remove_file(&next));
+        made.map_err(self.failed("make a file"))
+    }
+
     /// Makes the next file the file.
     fn adopt(&self) -> Result<()> {
         fs::rename(self.next(), &self.path).map_err(self.failed("rename the next file"))
@@ -291,6 +298,7 @@ pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Resu
         {
             return durable.newest(Fingerprint::NONE).map(drop);
         }
+        durable.probe()?;
         memory.words().grade.store(grade as u64, Release);
     }
     sync_graded(&memory.tenant, Grade::Process)?;

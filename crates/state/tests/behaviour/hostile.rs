@@ -1,0 +1,149 @@
+//! Another process has scribbled over the files: typed errors, no panic, no wild access.
+
+use crate::Scratch;
+use mainstay_base::Rng;
+use mainstay_state::{Domain, Error, MultiTransaction, State, StateOptions};
+use std::{fs, os::unix::fs::FileExt, path::PathBuf};
+
+fn file(scratch: &Scratch, ending: &str) -> PathBuf {
+    let entries = fs::read_dir(scratch.domain.folder()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.to_str().unwrap().contains(ending);
+    paths.into_iter().find(is_it).unwrap()
+}
+
+fn scribble(path: &PathBuf, offset: u64, word: u64) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&word.to_le_bytes(), offset).unwrap();
+}
+
+/// Does everything there is; errors are fine, and so are wrong values.
+fn use_all(state: &State<[u8]>) {
+    let _ = state.read().map(|snapshot| snapshot.iter().map(|b| u64::from(*b)).sum::<u64>());
+    let _ = state.copy_to(&mut [0; 100]);
+    let _ = state.replace(b"next");
+    let _ = state.set_size(9_000);
+    let _ = state.info();
+    let _ = state.scavenge();
+    let _ = state.persistence();
+    if let Ok(mut transaction) = state.begin() {
+        let _ = transaction.bytes_mut().map(|bytes| bytes.fill(1));
+        let _ = transaction.commit();
+    }
+    let mut multi = MultiTransaction::new();
+    let _ = multi.bytes_mut(state).map(|bytes| bytes.fill(2));
+    let _ = multi.commit();
+}
+
+#[test]
+fn a_word_that_names_no_slot_is_an_error_that_says_so() {
+    for word in [64, 0xFF, 50, 1 << 8 | 40] {
+        let scratch = Scratch::new();
+        let options = StateOptions::new().slots(3).slots_max(4);
+        let state: State<[u8]> = options.writer(&scratch.domain, "speed").unwrap();
+        scribble(&file(&scratch, ".state"), 4_096, word);
+        let error = state.read().unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{word:#x}: {error}");
+        use_all(&state);
+    }
+}
+
+#[test]
+fn a_length_beyond_the_slot_is_an_error_that_says_so() {
+    for len in [u64::MAX, 1 << 40, 64 << 20 | 4_096] {
+        let scratch = Scratch::new();
+        let state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+        state.replace(b"80").unwrap();
+        let slot = (0..8).find(|slot| {
+            let mut version = [0; 8];
+            let file = fs::File::open(file(&scratch, ".state")).unwrap();
+            file.read_exact_at(&mut version, 8_448 + slot * 64 + 8).unwrap();
+            u64::from_le_bytes(version) == 1
+        });
+        scribble(&file(&scratch, ".state"), 8_448 + slot.unwrap() * 64 + 16, len);
+        let error = state.read().unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{len:#x}: {error}");
+        use_all(&state);
+    }
+}
+
+#[test]
+fn scribbling_over_the_words_lines_and_records_ends_in_typed_errors() {
+    let mut rng = Rng::seeded(11);
+    for round in 0..300 {
+        let scratch = Scratch::new();
+        let options = StateOptions::new().size(64).slots(4).slots_max(6).size_limit(20_000);
+        let state: State<[u8]> = options.writer(&scratch.domain, "speed").unwrap();
+        let other: State<[u8]> = scratch.domain.writer("other").unwrap();
+        state.replace(b"80").unwrap();
+        let mut both = MultiTransaction::new();
+        both.bytes_mut(&state).unwrap()[0] = 1;
+        both.bytes_mut(&other).unwrap()[0] = 1;
+        both.commit().unwrap();
+        for _ in 0..1 + rng.below(6) {
+            let (path, from, len) = match rng.below(4) {
+                0 => (file(&scratch, "speed.state"), 4_096, 256),
+                1 => (file(&scratch, "speed.state"), 8_448, 6 * 64),
+                2 => (file(&scratch, ".pins-"), 64, 1_024),
+                _ => (file(&scratch, ".records"), 64, 4_096),
+            };
+            let offset = from + rng.below(len / 8) * 8;
+            let word = match rng.below(4) {
+                0 => u64::MAX,
+                1 => rng.below(300),
+                2 => 1 << 63 | rng.next_u64(),
+                _ => rng.next_u64(),
+            };
+            scribble(&path, offset, word);
+        }
+        use_all(&state);
+        use_all(&other);
+        let _ = scratch.domain.list();
+        assert!(round < 300);
+    }
+}
+
+#[test]
+fn a_damaged_header_is_refused_by_field_and_changes_nothing() {
+    let scratch = Scratch::new();
+    // The file is as long as its slots can come to be.
+    let options = StateOptions::new().slots(3).slots_max(3).size_limit(4_096);
+    let state: State<[u8]> = options.writer(&scratch.domain, "speed").unwrap();
+    let path = file(&scratch, ".state");
+    let whole = fs::read(&path).unwrap();
+    // Keep the state alive while its file is looked at by name.
+    let copy = Domain::open(scratch.path().join("copy")).unwrap();
+    drop(copy.writer::<[u8]>("other").unwrap());
+    for at in (0..4_096).step_by(37).chain([0, 8, 16, 24, 4_088]) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x40;
+        if damaged == whole {
+            continue;
+        }
+        let place = copy.folder().join("speed.state");
+        fs::write(&place, &damaged).unwrap();
+        let refused = copy.writer::<[u8]>("speed");
+        let is_named = matches!(&refused, Err(Error::Corrupt { .. } | Error::Version { .. }));
+        // The last bytes of the header are reserved and outside of the checksum.
+        assert!(is_named || at > 4_091, "byte {at}: {refused:?}");
+        assert_eq!(fs::read(&place).unwrap(), damaged);
+    }
+    drop(state);
+}
+
+#[test]
+fn files_cut_short_emptied_or_replaced_by_noise_are_refused() {
+    let scratch = Scratch::new();
+    let place = scratch.domain.folder().join("speed.state");
+    let mut rng = Rng::seeded(3);
+    let noise: Vec<u8> = (0..40_000).map(|_| rng.next_u64() as u8).collect();
+    for bytes in [&[][..], &[0; 100], &[0; 100_000], &noise] {
+        fs::write(&place, bytes).unwrap();
+        let refused = scratch.domain.reader::<[u8]>("speed");
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+        assert_eq!(fs::read(&place).unwrap(), bytes);
+    }
+    fs::remove_file(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    assert!(matches!(scratch.domain.reader::<[u8]>("speed"), Err(Error::Memory(_))));
+}
