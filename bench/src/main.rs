@@ -3,6 +3,9 @@
 //! Method: [`method`] for what one thread does, [`windows`] for what several do at once. Each group
 //! of figures is a file of its part; [`part`] lists them all.
 
+// What the parts share is used by some of them only, and one can be built alone.
+#![cfg_attr(not(all(feature = "pool", feature = "state")), allow(dead_code))]
+
 mod child;
 mod clock;
 mod control;
@@ -15,6 +18,8 @@ mod pool;
 mod raw;
 mod report;
 mod role;
+#[cfg(feature = "state")]
+mod state;
 mod windows;
 
 use std::process::ExitCode;

@@ -104,6 +104,64 @@ pub(crate) fn open_lmdb(directory: &Path, map_bytes: usize) -> Outcome<Env> {
     Ok(unsafe { options.open(directory)? })
 }
 
+/// The same, with commits that are not synced to any disk.
+#[cfg(feature = "state")]
+pub(crate) fn open_lmdb_unsynced(directory: &Path, map_bytes: usize) -> Outcome<Env> {
+    let mut options = EnvOpenOptions::new();
+    options.map_size(map_bytes);
+    // SAFETY: as above, for the processes of this run; without syncs a power cut could damage the
+    // file, and after one nobody reads it.
+    Ok(unsafe { options.flags(heed::EnvFlags::NO_SYNC).open(directory)? })
+}
+
+/// Publishes a value in iceoryx2's blackboard by its way with a single copy.
+#[cfg(feature = "state")]
+pub(crate) fn iceoryx_update<const N: usize>(
+    mut place: IceoryxPlace<N>,
+    value: &[u64; N],
+) -> iceoryx2::port::writer::EntryHandleMut<iceoryx2::prelude::ipc::Service, u64, [u64; N]> {
+    // Not `write(*value)`, which would make a copy on the stack first.
+    // SAFETY: source and target are arrays of one length, and the target is ours to write.
+    unsafe { std::ptr::copy_nonoverlapping(value, place.value_mut().as_mut_ptr(), 1) };
+    // SAFETY: all of it was written just now.
+    unsafe { place.assume_init_and_update() }
+}
+
+/// Where the next value of a blackboard goes.
+#[cfg(feature = "state")]
+type IceoryxPlace<const N: usize> =
+    iceoryx2::port::writer::EntryValueUninit<iceoryx2::prelude::ipc::Service, u64, [u64; N]>;
+
+/// Copies the current value out of an mmap-sync file.
+#[cfg(feature = "state")]
+pub(crate) fn mmap_sync_copy<const SLEEP_NS: u64, const N: usize>(
+    sync: &mut MmapSync<SLEEP_NS>,
+    copy: &mut [u64; N],
+) -> Outcome<()> {
+    // SAFETY: the file was written by this program as an array of this length, and any bytes are
+    // a value of it.
+    let value = unsafe { sync.read::<[u64; N]>(false)? };
+    copy.copy_from_slice(&*value);
+    Ok(())
+}
+
+/// The first and the last word of the current value, where they lie.
+#[cfg(feature = "state")]
+pub(crate) fn mmap_sync_ends<const N: usize>(sync: &mut MmapSync<1_000>) -> Outcome<[u64; 2]> {
+    // SAFETY: as in `mmap_sync_copy`.
+    let value = unsafe { sync.read::<[u64; N]>(false)? };
+    Ok([value[0], value[N - 1]])
+}
+
+/// With the crate's own hash, and no lock among writers: there is one.
+#[cfg(feature = "state")]
+pub(crate) type MmapSync<const SLEEP_NS: u64> = mmap_sync::synchronizer::Synchronizer<
+    wyhash::WyHash,
+    mmap_sync::locks::LockDisabled,
+    1_024,
+    SLEEP_NS,
+>;
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
