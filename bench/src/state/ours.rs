@@ -1,8 +1,11 @@
-//! Mainstay: read by a pin, written by one copy into a slot of its own.
+//! Mainstay: a value of up to 1 KiB is copied out, which needs no store to shared memory while
+//! nobody writes; a larger one is pinned. Written by one copy into a slot of its own.
 
+use std::hint::black_box;
 use std::path::Path;
 
 use mainstay_state::{Domain, State, StateOptions};
+use zerocopy::IntoBytes;
 
 use super::value::{Keeper, Reader, Size, Writer, bytes, stamp_of, words};
 use crate::Outcome;
@@ -10,11 +13,27 @@ use crate::Outcome;
 pub(super) const KEEPER: Keeper = Keeper {
     name: "mainstay",
     writer: |folder, size| Ok(Box::new(Ours(writer(folder, "value", size)?))),
-    reader: |folder, _| Ok(Box::new(Ours(domain(folder)?.reader("value")?))),
+    reader: |folder, size| {
+        let state = domain(folder)?.reader("value")?;
+        Ok(if size.words <= COPIED_WORDS_MAX {
+            Box::new(Copying { state, copy: vec![0; size.words] })
+        } else {
+            Box::new(Ours(state))
+        })
+    },
 };
+
+/// Larger values are not copied.
+const COPIED_WORDS_MAX: usize = 128;
 
 /// A subscription.
 struct Ours(State<[u8]>);
+
+/// A subscription, and what was copied out of it.
+struct Copying {
+    state: State<[u8]>,
+    copy: Vec<u64>,
+}
 
 /// The folder of states in a folder of the run.
 pub(super) fn domain(folder: &Path) -> Outcome<Domain> {
@@ -32,6 +51,17 @@ impl Writer for Ours {
     fn commit(&mut self, value: &[u64]) -> Outcome<()> {
         self.0.replace(bytes(value))?;
         Ok(())
+    }
+}
+
+impl Reader for Copying {
+    #[inline]
+    fn read(&mut self) -> Outcome<u64> {
+        let (_, len) = self.state.copy_to(self.copy.as_mut_bytes())?;
+        if len != size_of_val(&*self.copy) {
+            return Err("a value came back in another size".into());
+        }
+        Ok(stamp_of(black_box(&self.copy)))
     }
 }
 
