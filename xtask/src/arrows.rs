@@ -36,7 +36,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-state", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-store", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-channel", &["mainstay-base"]),
-    ("mainstay-sds", &["mainstay-base"]),
+    ("mainstay-sds", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     (
         "mainstay-replica",
         &[
@@ -93,7 +93,8 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 4] = ["mainstay", "mainstay-base", "mainstay-cli", "xtask"];
+const NO_UNSAFE: [&str; 5] =
+    ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-sds", "xtask"];
 
 /// The line the compiler must see at the head of such a crate.
 const FORBIDDEN: &str = "#![forbid(unsafe_code)]";
