@@ -1,5 +1,7 @@
 //! Every machine-made vector of both implementations in the field.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 mod filters;
 mod hashes;
 mod messages;
