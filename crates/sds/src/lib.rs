@@ -36,6 +36,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bloom;
+#[cfg(feature = "tokio")]
+pub mod driver;
 pub mod hash;
 pub mod limits;
 pub mod persist;

@@ -1,0 +1,1 @@
+//! libp2p gossipsub: a broadcast over any network, among nodes that know some of the others.

@@ -1,0 +1,9 @@
+//! The core on tokio, with real tasks, real time-outs and real sockets.
+//!
+//! Time is tokio's and paused wherever no socket takes part, so that minutes of the protocol pass
+//! at once; every wait has a limit.
+
+mod bus;
+mod group;
+mod multicast;
+mod node;
