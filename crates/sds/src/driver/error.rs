@@ -40,6 +40,14 @@ pub enum Error {
         /// The address.
         group: Ipv4Addr,
     },
+    /// Text that is no address of libp2p.
+    #[error("{address:?} is no libp2p address: {why}; write it like /ip4/127.0.0.1/tcp/7731")]
+    Address {
+        /// The text.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The operating system refused something.
     #[error("cannot {action}: {source}; check the addresses and the network")]
     Io {
