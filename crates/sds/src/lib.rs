@@ -47,13 +47,19 @@ pub mod wire;
 mod channel;
 mod config;
 mod error;
+mod nim_snapshot;
 mod output;
 mod participant;
+mod store_node;
 mod time;
 
 pub use channel::{Channel, Counts, Hibernated, LogEntry, Sent};
 pub use config::{Config, FilterPolicy, Keep, Start};
 pub use error::{Error, Result, shown};
+pub use nim_snapshot::NimSnapshot;
 pub use output::{Broadcast, Delivery, Missing, Output, Place, Reason, Received};
 pub use participant::Participant;
+#[cfg(feature = "pool")]
+pub use store_node::PoolArchive;
+pub use store_node::{Archive, MemoryArchive, StoreNode};
 pub use time::Now;

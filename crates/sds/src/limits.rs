@@ -126,4 +126,4 @@ pub const LAMPORT_MAX: u64 = 1 << 62;
 /// The most channels of a participant.
 ///
 /// Example: see the [module](self).
-pub const CHANNELS_MAX: usize = 1 << 20;
+pub const CHANNELS_MAX: usize = 1 << 17;

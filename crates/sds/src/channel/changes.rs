@@ -70,8 +70,9 @@ impl Changes {
         self.number + 1
     }
 
-    pub(super) fn kept(&self) -> u64 {
-        self.kept
+    /// Outputs may go that wait for changes up to this one: if nothing is to be kept, all.
+    pub(super) fn released(&self) -> u64 {
+        if self.is_busy() { self.kept } else { self.next() }
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -115,6 +116,12 @@ impl Changes {
 impl Channel {
     fn keeps(&self) -> bool {
         self.config.keep != Keep::Nothing
+    }
+
+    /// All of the channel came from elsewhere: the next change is a base that has it.
+    pub(crate) fn mark_imported(&mut self) {
+        self.note_scalars();
+        self.changes.force_base = true;
     }
 
     /// The message is in the log, or waits.

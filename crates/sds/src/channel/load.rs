@@ -51,8 +51,9 @@ impl Channel {
         Ok(channel)
     }
 
-    pub(super) fn restore(&mut self, now: Now, loaded: Loaded) -> Result<(), &'static str> {
-        self.set_after();
+    pub(crate) fn restore(&mut self, now: Now, loaded: Loaded) -> Result<(), &'static str> {
+        // All of it is kept already: what comes again waits for nothing.
+        self.outputs.after = 0;
         let keep = std::mem::replace(&mut self.config.keep, Keep::Nothing);
         self.scalars = loaded.scalars;
         let mut items: Vec<(Vec<u8>, Item)> = loaded.items.into_iter().collect();

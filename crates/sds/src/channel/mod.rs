@@ -243,7 +243,7 @@ impl Channel {
     }
 
     fn has_queued(&self) -> bool {
-        self.outputs.is_ready(self.changes.kept())
+        self.outputs.is_ready(self.changes.released())
     }
 
     /// The log, in the order that all participants share.

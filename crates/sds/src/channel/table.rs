@@ -39,7 +39,7 @@ pub(super) enum State {
 /// Bits of [`Record::flags`].
 pub(super) mod flag {
     /// Its content was given to the application, or is the application's own.
-    pub(crate) const DELIVERED: u8 = 1;
+    pub(crate) const DELIVERED: u8 = crate::persist::codec::Loaded::DELIVERED;
     /// Given up by time; delivered all the same if it comes.
     pub(crate) const LOST: u8 = 1 << 1;
     /// From before this participant joined; the same.

@@ -263,6 +263,16 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// The bit of an item's flags that says it was delivered.
+    pub(crate) const DELIVERED: u8 = 1;
+
+    /// Adds an item behind all others; one of the same id keeps its place.
+    pub(crate) fn put(&mut self, id: &[u8], item: Item) {
+        self.clock += 1;
+        let since = self.items.get(id).map_or(self.clock, |item| item.since);
+        self.items.insert(id.to_vec(), Item { since, ..item });
+    }
+
     /// Applies changes, which must be of `profile`, in their order (C2).
     pub(crate) fn read<'a>(
         profile: Profile,
@@ -343,5 +353,81 @@ impl Loaded {
             item.lamport = entry.lamport;
             item.body = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CRC_LEN, head, item};
+
+    /// The rows of the table below a heading of the format document: where, how long, what.
+    fn table(heading: &str) -> Vec<(usize, usize, String)> {
+        let text = include_str!("../../../../docs/format/sds.md");
+        let (_, section) = text.split_once(&format!("## {heading}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+        rows.map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0].parse().unwrap(), cells[1].parse().unwrap(), cells[2].to_owned())
+        })
+        .collect()
+    }
+
+    fn compare(heading: &str, code: &[(usize, &str)], end: usize) {
+        let ends = code[1..].iter().map(|(at, _)| *at).chain([end]);
+        let code: Vec<(usize, usize, String)> = code
+            .iter()
+            .zip(ends)
+            .map(|((at, name), end)| (*at, end - at, (*name).to_owned()))
+            .collect();
+        assert_eq!(table(heading), code, "{heading}");
+    }
+
+    #[test]
+    fn the_tables_of_saved_changes_are_those_of_the_code() {
+        let header = [
+            (head::MAGIC, "magic"),
+            (head::VERSION, "version"),
+            (head::PROFILE, "profile"),
+            (head::FLAGS, "flags"),
+            (head::RESERVED, "reserved"),
+            (head::NUMBER, "number"),
+            (head::LAMPORT, "lamport"),
+            (head::HORIZON, "horizon"),
+            (head::DELIVERED, "delivered"),
+            (head::CONFIRMED, "confirmed"),
+        ];
+        compare("Changes: header", &header, head::LEN);
+        let entry = [
+            (item::TAG, "tag"),
+            (item::FLAGS, "flags"),
+            (item::ATTEMPTS, "attempts"),
+            (item::RESERVED, "reserved"),
+            (item::LAMPORT, "lamport"),
+            (item::NUMBER, "number"),
+            (item::ID_LEN, "id length"),
+            (item::HINT_LEN, "hint length"),
+            (item::BODY_LEN, "body length"),
+        ];
+        compare("Changes: entries", &entry, item::LEN);
+        assert_eq!(CRC_LEN, 4);
+    }
+
+    #[cfg(feature = "pool")]
+    #[test]
+    fn the_table_of_blocks_is_that_of_the_code() {
+        use crate::persist::blocks::at;
+        let block = [
+            (at::MAGIC, "magic"),
+            (at::VERSION, "version"),
+            (at::KIND, "kind"),
+            (at::NAME_LEN, "name length"),
+            (at::NUMBER, "number"),
+            (at::PART, "part"),
+            (at::PARTS, "parts"),
+            (at::LEN, "length"),
+            (at::CRC, "checksum"),
+        ];
+        compare("Blocks of a pool", &block, at::END);
     }
 }

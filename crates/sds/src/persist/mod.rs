@@ -16,10 +16,16 @@
 //!
 //! [`Channel::load`]: crate::Channel::load
 
+#[cfg(feature = "pool")]
+pub(crate) mod blocks;
 pub(crate) mod codec;
 mod memory;
+#[cfg(feature = "pool")]
+mod pool;
 
 pub use memory::Memory;
+#[cfg(feature = "pool")]
+pub use pool::PoolPersistence;
 
 use crate::error::Result;
 
