@@ -7,6 +7,7 @@ use mainstay_sds::{
     wire::{Message, Profile},
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// When all clocks start: some day in 2025.
 pub(crate) const START_MS: u64 = 1_750_000_000_000;
@@ -44,6 +45,7 @@ pub(crate) struct Group {
     /// Ids of what we sent again for others.
     pub(crate) repairs: Vec<String>,
     pub(crate) wire_of_theirs: Vec<Vec<u8>>,
+    said_by_them: BTreeSet<Vec<u8>>,
 }
 
 impl Group {
@@ -63,6 +65,7 @@ impl Group {
             hints: Vec::new(),
             repairs: Vec::new(),
             wire_of_theirs: Vec::new(),
+            said_by_them: BTreeSet::new(),
         }
     }
 
@@ -153,10 +156,12 @@ impl Group {
     fn from_them(&mut self, from: usize, messages: &[Vec<u8>]) {
         for message in messages {
             self.wire_of_theirs.push(message.clone());
-            // Their library asks for a message only once: with the request it would be lost for
-            // them for ever.
+            // Their library asks for a message once, and not at all if somebody else does: with the
+            // request, or the answer to it, the message would be lost for them for ever.
             let read = Message::decode(Profile::Lip, message).unwrap();
-            let loss = if read.requests.is_empty() { None } else { self.loss.take() };
+            let is_repair = !self.said_by_them.insert(read.id);
+            let counts = is_repair || !read.requests.is_empty();
+            let loss = if counts { self.loss.take() } else { None };
             if self.arrives() {
                 let received = self.ours.receive(self.now, message);
                 self.received.push(received);
@@ -189,7 +194,7 @@ impl Group {
                     if broadcast.reason == Reason::Repair {
                         self.repairs.push(text(broadcast.id));
                     }
-                    out.push(broadcast.bytes.to_vec());
+                    out.push((broadcast.reason, broadcast.bytes.to_vec()));
                 }
                 Output::Deliver(delivery) => self.delivered.push(Told {
                     id: text(delivery.id),
@@ -207,10 +212,12 @@ impl Group {
             }
         }
         if arrives {
-            for message in out {
+            for (reason, message) in out {
+                let loss = if reason == Reason::Repair { self.loss.take() } else { None };
                 for peer in 0..self.theirs.len() {
                     self.to_them(peer, &message);
                 }
+                self.loss = loss.or(self.loss.take());
             }
         }
     }
@@ -232,13 +239,19 @@ impl Group {
         let end = self.now.mono_ms + limit_ms;
         let mut step = 0;
         while !is_so(self) {
-            assert!(self.now.mono_ms < end, "still not so after {limit_ms} ms");
+            assert!(self.now.mono_ms < end, "still not so after {limit_ms} ms: {}", self.lengths());
             self.pass(500);
             step += 1;
             if step % 10 == 0 {
                 self.they_sync(step / 10 % self.theirs.len());
             }
         }
+    }
+
+    /// How long all logs are, ours first.
+    fn lengths(&mut self) -> String {
+        let theirs: Vec<usize> = self.theirs.iter_mut().map(|peer| peer.log().len()).collect();
+        format!("ours {} and {:?}, theirs {theirs:?}", self.our_log().len(), self.ours.counts())
     }
 
     pub(crate) fn our_log(&self) -> Vec<Said> {
