@@ -1,6 +1,9 @@
 //! What can go wrong between the core and the world.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 /// The result of everything in this module.
 ///
@@ -47,6 +50,14 @@ pub enum Error {
         address: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// A store node does not serve a channel.
+    #[error("the store node at {address} does not serve channel {channel:?}: ask another one")]
+    Refused {
+        /// Which store node.
+        address: SocketAddr,
+        /// Which channel.
+        channel: String,
     },
     /// The operating system refused something.
     #[error("cannot {action}: {source}; check the addresses and the network")]

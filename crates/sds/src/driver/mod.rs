@@ -8,6 +8,8 @@
 //! | [`Gossip`](gossip::Gossip) | libp2p gossipsub, over any network; feature `gossipsub` |
 //! | [`Lossy`] | any of these, with loss, duplicates and delay on purpose |
 //!
+//! A [`Store`] hears everything, keeps it, and answers those who miss something.
+//!
 //! A transport may lose, repeat, delay and reorder: that is what SDS is for. It must not alter.
 //!
 //! Guarantees:
@@ -48,6 +50,7 @@ mod handle;
 mod lossy;
 mod multicast;
 mod node;
+mod store;
 mod transport;
 
 pub use bus::{Bus, BusEnd};
@@ -58,4 +61,5 @@ pub use handle::{Handle, MessageId, Posted};
 pub use lossy::{Faults, Lossy};
 pub use multicast::{Multicast, MulticastOptions};
 pub use node::{Node, Statistics};
+pub use store::{Store, StoreClient};
 pub use transport::Transport;

@@ -7,3 +7,4 @@ mod bus;
 mod group;
 mod multicast;
 mod node;
+mod store;
