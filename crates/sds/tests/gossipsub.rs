@@ -1,5 +1,7 @@
 //! Real libp2p nodes on the loopback interface.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 #[path = "driver/group.rs"]
 #[allow(dead_code, reason = "the other tests of the driver use the rest")]
 mod group;

@@ -54,7 +54,8 @@ impl Bus {
     /// let mut alice = bus.join();
     /// let mut deaf = bus.join_lossy(Faults { loss: 1.0, ..Faults::none(7) });
     /// alice.broadcast(b"hello").await?;
-    /// let heard = deaf.receive(&mut Vec::new());
+    /// let mut message = Vec::new();
+    /// let heard = deaf.receive(&mut message);
     /// let heard = tokio::time::timeout(std::time::Duration::from_millis(20), heard).await;
     /// assert!(heard.is_err(), "nothing came");
     /// # Ok::<(), mainstay_sds::driver::Error>(())

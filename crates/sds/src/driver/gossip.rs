@@ -86,7 +86,7 @@ impl Gossip {
         let dial = parsed(&options.dial)?;
         let topic = IdentTopic::new(options.topic);
         let mut swarm = swarm(&topic)?;
-        for address in listen.iter().cloned() {
+        for address in &listen {
             let failed = |source: libp2p::TransportError<std::io::Error>| {
                 let action = format!("listen at {address}");
                 Error::io(action)(std::io::Error::other(source.to_string()))

@@ -135,25 +135,25 @@ impl Group {
         let [message] = &out[..] else { panic!("{} messages for one", out.len()) };
         let read = Message::decode(Profile::Lip, message).unwrap();
         if arrives {
-            self.from_them(peer, &out);
+            self.they_sent(peer, &out);
         }
         String::from_utf8(read.id).unwrap()
     }
 
     pub(crate) fn they_sync(&mut self, peer: usize) {
         let out = self.theirs[peer].ask(json!({ "do": "sync" }));
-        self.from_them(peer, &out);
+        self.they_sent(peer, &out);
         self.settle();
     }
 
     pub(crate) fn they_send_again(&mut self, peer: usize) {
         let out = self.theirs[peer].ask(json!({ "do": "resend" }));
-        self.from_them(peer, &out);
+        self.they_sent(peer, &out);
         self.settle();
     }
 
     /// Carries what one of theirs sent to everybody else.
-    fn from_them(&mut self, from: usize, messages: &[Vec<u8>]) {
+    fn they_sent(&mut self, from: usize, messages: &[Vec<u8>]) {
         for message in messages {
             self.wire_of_theirs.push(message.clone());
             // Their library asks for a message once, and not at all if somebody else does: with the
@@ -167,13 +167,13 @@ impl Group {
                 self.received.push(received);
             }
             for peer in (0..self.theirs.len()).filter(|&peer| peer != from) {
-                self.to_them(peer, message);
+                self.arrives_at(peer, message);
             }
             self.loss = loss.or(self.loss.take());
         }
     }
 
-    fn to_them(&mut self, peer: usize, message: &[u8]) {
+    fn arrives_at(&mut self, peer: usize, message: &[u8]) {
         if self.arrives() {
             let command = json!({ "do": "receive", "message": to_hex(message) });
             let out = self.theirs[peer].ask(command);
@@ -215,7 +215,7 @@ impl Group {
             for (reason, message) in out {
                 let loss = if reason == Reason::Repair { self.loss.take() } else { None };
                 for peer in 0..self.theirs.len() {
-                    self.to_them(peer, &message);
+                    self.arrives_at(peer, &message);
                 }
                 self.loss = loss.or(self.loss.take());
             }
@@ -228,7 +228,7 @@ impl Group {
         for peer in 0..self.theirs.len() {
             self.theirs[peer].ask(json!({ "do": "clock", "ms": self.now.wall_ms }));
             let out = self.theirs[peer].ask(json!({ "do": "sweep" }));
-            self.from_them(peer, &out);
+            self.they_sent(peer, &out);
         }
         self.ours.handle_timeout(self.now);
         self.settle();

@@ -4,6 +4,8 @@
 //! `MAINSTAY_WAKU`; `cargo xtask test` does the same. Without the variable nothing is installed, and
 //! each test says that it was skipped. Time is virtual on both sides.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod group;
 mod peer;
 
