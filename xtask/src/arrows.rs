@@ -63,6 +63,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "mainstay-replica",
         ],
     ),
+    ("mainstay-c", &["mainstay-sds"]),
     ("mainstay-cli", &["mainstay-base", "mainstay"]),
     ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("xtask", &[]),

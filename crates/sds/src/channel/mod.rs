@@ -290,6 +290,22 @@ impl Channel {
         Some(out)
     }
 
+    /// Whether nobody has to wait for the message: it is in the log, was there, or was given up.
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// channel.send(Now::zero(), b"m1", b"hello")?;
+    /// channel.mark_known(Now::zero(), b"m2")?;
+    /// assert!(channel.is_known(b"m1") && channel.is_known(b"m2") && !channel.is_known(b"m3"));
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_known(&self, id: &[u8]) -> bool {
+        let state = self.table.find(id).map(|slot| self.table.get(slot).state);
+        matches!(state, Some(State::Logged | State::Tombstone))
+    }
+
     /// How much there is of everything that has a limit.
     ///
     /// ```
