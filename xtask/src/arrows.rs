@@ -93,8 +93,7 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 5] =
-    ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-sds", "xtask"];
+const NO_UNSAFE: [&str; 5] = ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-sds", "xtask"];
 
 /// The line the compiler must see at the head of such a crate.
 const FORBIDDEN: &str = "#![forbid(unsafe_code)]";
