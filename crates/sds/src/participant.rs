@@ -360,6 +360,26 @@ impl Participant {
         count
     }
 
+    /// The bytes of memory that all channels take, about.
+    ///
+    /// ```
+    /// use mainstay_sds::{Config, Participant};
+    /// let mut alice = Participant::new(b"alice")?;
+    /// assert_eq!(alice.memory_bytes(), 0);
+    /// alice.join("room", Config::lip())?;
+    /// assert!(alice.memory_bytes() > 0);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = |slot: &Slot| match &slot.state {
+            State::Awake(channel) => channel.counts().memory_bytes,
+            State::Asleep(asleep) => asleep.memory_bytes(),
+            State::Moving => 0,
+        };
+        self.channels.iter().flatten().map(bytes).sum()
+    }
+
     /// After an input: takes over the channel's outputs and its timer.
     fn settle(&mut self, at: u32) {
         let Some(slot) = self.channels[at as usize].as_mut() else { return };

@@ -47,10 +47,12 @@ impl Dependency {
 }
 
 impl Channel {
-    /// Looks up all that a message cites, one entry for each entry of its causal history.
+    /// Looks up all that a message cites, one entry for each entry of its causal history, and notes
+    /// which of these are unacknowledged messages of one's own.
     pub(super) fn look_up(&mut self, now: Now, message: &MessageView<'_>, pre_join: bool) {
         let mut found = std::mem::take(&mut self.scratch);
         found.clear();
+        self.own_cited.clear();
         // The entries up to here are from before this participant joined, if they are new.
         let mut pre_join_until = 0;
         for (index, entry) in message.causal.iter().enumerate() {
@@ -65,6 +67,9 @@ impl Channel {
             };
             self.cited(slot);
             let record = self.table.get(slot);
+            if record.own != NONE {
+                self.own_cited.push(slot);
+            }
             if record.has(flag::PRE_JOIN) {
                 pre_join_until = index;
             }
@@ -117,6 +122,9 @@ impl Channel {
     /// missing ones asked for. Without a waiter it is a sync message that cites them: they are
     /// asked for all the same.
     pub(super) fn depend(&mut self, now: Now, message: &MessageView<'_>, waiter: Option<u32>) {
+        if self.scratch.iter().all(|dependency| *dependency == Dependency::Met) {
+            return;
+        }
         let found = std::mem::take(&mut self.scratch);
         for (entry, dependency) in message.causal.iter().zip(&found) {
             let slot = match *dependency {

@@ -123,6 +123,7 @@ pub struct Channel {
     changes: Changes,
     outputs: Outputs,
     scratch: Vec<Dependency>,
+    own_cited: Vec<u32>,
     verdicts: Vec<(u32, Verdict)>,
 }
 
@@ -177,6 +178,7 @@ impl Channel {
             changes: Changes::new(),
             outputs: Outputs::default(),
             scratch: Vec::new(),
+            own_cited: Vec::new(),
             verdicts: Vec::new(),
             config,
         })

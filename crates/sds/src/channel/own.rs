@@ -198,8 +198,10 @@ fn reduce(hashes: FilterHashes, bits: u64) -> (u32, u32) {
 }
 
 impl Own {
+    /// The sender has been counted, or enough others have.
     fn knows(&self, sender: u64) -> bool {
-        self.senders[..self.sender_count as usize].contains(&sender)
+        let senders = &self.senders[..self.sender_count as usize];
+        senders.len() == WITNESSES_MAX || senders.contains(&sender)
     }
 
     /// One more filter has the message. `None` if that is no news (A1).

@@ -60,9 +60,9 @@ impl Channel {
             return Ok(Received::Own);
         }
         self.check_lamport(now, message)?;
+        self.look_up(now, message, false);
         self.review(now, message);
         self.heed_requests(now, message);
-        self.look_up(now, message, false);
         let unmet = self.scratch.iter().any(|dependency| dependency.is_unmet());
         self.depend(now, message, None);
         self.limit_heard_of(now);
@@ -115,12 +115,13 @@ impl Channel {
             return Err(Error::Unconfirmed { count: self.unconfirmed.len() });
         }
         self.heard(now);
+        let pre_join = known.is_some_and(|slot| self.table.get(slot).has(flag::PRE_JOIN));
+        self.look_up(now, message, pre_join);
         if !is_own {
             // A duplicate brings news too: the filter may be of today.
             self.review(now, message);
             self.heed_requests(now, message);
         }
-        let pre_join = known.is_some_and(|slot| self.table.get(slot).has(flag::PRE_JOIN));
         if let Some(slot) = known {
             let record = self.table.get(slot);
             let given_up = record.has(flag::LOST | flag::PRE_JOIN) && !record.has(flag::DELIVERED);
@@ -154,7 +155,7 @@ impl Channel {
         Received::TooOld
     }
 
-    /// A message of content that was not here before.
+    /// A message of content that was not here before. What it cites was looked up.
     pub(super) fn accept(
         &mut self,
         now: Now,
@@ -164,7 +165,6 @@ impl Channel {
     ) -> Received {
         let mut body = self.table.fresh_body();
         let parts = Body::of(&mut body, message);
-        self.look_up(now, message, pre_join);
         let is_met = !self.scratch.iter().any(|dependency| dependency.is_unmet());
         if !is_met {
             let sender = self.table.hash(message.sender);
@@ -301,13 +301,14 @@ impl Channel {
             return;
         }
         // "MUST mark all messages in the received causal_history as acknowledged".
-        for entry in message.causal.iter() {
-            if let Some(slot) = self.table.find(entry.id)
-                && self.table.get(slot).own != NONE
-            {
+        let cited = std::mem::take(&mut self.own_cited);
+        for &slot in &cited {
+            // It may be cited twice.
+            if self.table.get(slot).own != NONE {
                 self.acknowledge(slot);
             }
         }
+        self.own_cited = cited;
         let Some(bytes) = message.filter.filter(|_| self.outgoing.len() > 0) else { return };
         let filter = PeerFilter::parse(self.config.profile, bytes, self.filter_params);
         let Some(filter) = filter else { return };

@@ -29,7 +29,12 @@ pub fn murmur32(id: &[u8]) -> i32 {
 pub fn murmur32_pair(id: &[u8]) -> (i32, i32) {
     let mut state = State::default();
     if id.is_ascii() {
-        for &byte in id {
+        let (blocks, rest) = id.as_chunks::<4>();
+        for block in blocks {
+            state.mix(u32::from_le_bytes(*block));
+        }
+        state.len = 4 * blocks.len() as u32;
+        for &byte in rest {
             state.push(u32::from(byte));
         }
     } else {
@@ -60,10 +65,15 @@ impl State {
         self.block |= unit << shift;
         self.len = self.len.wrapping_add(1);
         if shift == 24 {
-            self.hash ^= scramble(self.block);
-            self.hash = self.hash.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
+            self.mix(self.block);
             self.block = 0;
         }
+    }
+
+    #[inline]
+    fn mix(&mut self, block: u32) {
+        self.hash ^= scramble(block);
+        self.hash = self.hash.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
     }
 
     fn finish(self) -> i32 {

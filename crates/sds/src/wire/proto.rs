@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's number and value; `None` at the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn field(&mut self) -> Result<Option<(u64, Value<'a>)>> {
         if self.at >= self.bytes.len() {
             return Ok(None);
@@ -78,8 +78,20 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
-    #[inline]
+    /// Nearly all numbers in a message are tags and short lengths of one byte.
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64> {
         let start = self.at;
         let mut value = 0_u64;
         for index in 0..10 {

@@ -293,6 +293,7 @@ pub struct EntryView<'a> {
 }
 
 impl<'a> EntryView<'a> {
+    #[inline]
     pub(crate) fn parse(bytes: &'a [u8], varints: Varints) -> Result<Self> {
         let mut id = None;
         let mut entry = Self { id: &[], hint: &[], sender: &[] };
