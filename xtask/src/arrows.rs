@@ -65,6 +65,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "mainstay-replica",
         ],
     ),
+    ("mainstay-c", &["mainstay-sds"]),
     ("mainstay-cli", &["mainstay-base", "mainstay-sim", "mainstay"]),
     ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     (
