@@ -48,7 +48,10 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Driver(#[from] mainstay::sds::driver::Error),
     #[cfg(feature = "sds")]
-    #[error("{count} messages were never acknowledged: nobody was there, or too much is lost")]
+    #[error(
+        "{} never acknowledged: nobody was there, or too much is lost",
+        crate::size::counted(*count as u64, "message was", "messages were")
+    )]
     Unacknowledged { count: usize },
     #[cfg(feature = "sds")]
     #[error("{what}: {why}")]

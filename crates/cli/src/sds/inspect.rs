@@ -232,7 +232,8 @@ impl MessageRow {
 
     fn show(&self, out: &mut Output) -> Result<()> {
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-        let filter = self.filter.as_ref().map(|filter| match filter.error_rate {
+        let filter = self.filter.as_ref().filter(|filter| filter.bytes > 0);
+        let filter = filter.map(|filter| match filter.error_rate {
             Some(rate) => {
                 format!("{}, wrong once in {:.0}", human(filter.bytes as u64), 1.0 / rate)
             }

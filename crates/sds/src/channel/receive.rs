@@ -114,7 +114,11 @@ impl Channel {
         if self.unconfirmed.len() >= UNCONFIRMED_MAX {
             return Err(Error::Unconfirmed { count: self.unconfirmed.len() });
         }
-        self.heard(now);
+        // A message that comes again does not count: who sends it again waits to hear that it has
+        // arrived, and must not silence with it those whose sync messages would say so.
+        if known.is_none_or(|slot| self.table.get(slot).state == State::Unknown) {
+            self.heard(now);
+        }
         let pre_join = known.is_some_and(|slot| self.table.get(slot).has(flag::PRE_JOIN));
         self.look_up(now, message, pre_join);
         if !is_own {

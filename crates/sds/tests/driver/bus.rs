@@ -77,6 +77,20 @@ async fn one_who_only_listens_gets_the_last_message_although_nobody_cites_it() {
     until("alice knows", LIMIT, || alice.look(|told| told.acknowledged.len() == 1)).await;
 }
 
+/// Resending must not silence the one who would acknowledge.
+#[tokio::test(start_paused = true)]
+async fn one_who_only_listens_acknowledges_although_the_sender_sends_again_and_again() {
+    let bus = Bus::new();
+    let mut config = quick();
+    (config.resend_ms, config.sync_interval_ms) = (100, 2000);
+    config.resend_attempts = 200;
+    let alice = Member::in_room("alice", bus.join(), config.clone()).await;
+    let _bob = Member::in_room("bob", bus.join(), config).await;
+    alice.say("do you hear me?").await;
+    let soon = Duration::from_secs(10);
+    until("alice knows", soon, || alice.look(|told| told.acknowledged.len() == 1)).await;
+}
+
 fn loses_first(seed: u64) -> bool {
     (mainstay_base::Rng::seeded(seed).next_u64() >> 63) == 0
 }

@@ -122,7 +122,7 @@ fn config(args: &Args) -> Config {
     config.start =
         if args.joining { mainstay::sds::Start::Joining } else { mainstay::sds::Start::Beginning };
     (config.t_min_ms, config.t_max_ms) = (300, 2_000);
-    (config.resend_ms, config.resend_possibly_ms) = (1_500, 6_000);
+    (config.resend_ms, config.resend_possibly_ms) = (2_500, 10_000);
     config.resend_attempts = 40;
     config.sync_interval_ms = 1_500;
     config.lost_after_ms = Some(60_000);
