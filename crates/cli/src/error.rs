@@ -57,6 +57,9 @@ pub(crate) enum CliError {
     #[error("{what}: {why}")]
     NotSds { what: String, why: String },
     #[cfg(feature = "sds")]
+    #[error("the simulation: {what}")]
+    Simulation { what: String },
+    #[cfg(feature = "sds")]
     #[error("cannot read standard input: {0}; check where it comes from")]
     Input(io::Error),
 

@@ -2,6 +2,7 @@
 
 mod chat;
 mod inspect;
+mod sim;
 
 use crate::{
     error::{Outcome, Result},
@@ -9,7 +10,7 @@ use crate::{
 };
 use clap::Subcommand;
 
-/// Messages to a group over a network that loses them: talk, look inside
+/// Messages to a group over a network that loses them: talk, look inside, simulate
 ///
 /// SDS gives all members of a group the same messages in the same order, over multicast, gossip or
 /// anything else that loses, repeats and delays, without a server.
@@ -20,7 +21,8 @@ Exit status: 0 all is well, 1 failed, 2 wrong command line, 3 damage found, 130 
 Examples:
   mainstay sds chat --name alice --loss 30
   mainstay sds inspect message.bin
-  mainstay sds inspect --hex 0a026d311001220163 --json")]
+  mainstay sds inspect --hex 0a046d736731100122036368312a01013200 --json
+  mainstay sds sim --participants 100 --loss 20 --plot group.svg")]
 pub(crate) struct SdsArgs {
     /// Print JSON: one document, or a line for each thing that happens for `chat`
     #[arg(long, global = true)]
@@ -33,6 +35,7 @@ pub(crate) struct SdsArgs {
 enum SdsCommand {
     Chat(chat::Args),
     Inspect(inspect::Args),
+    Sim(sim::Args),
 }
 
 pub(crate) fn run(args: SdsArgs) -> Result<Outcome> {
@@ -40,6 +43,7 @@ pub(crate) fn run(args: SdsArgs) -> Result<Outcome> {
     let outcome = match args.command {
         SdsCommand::Chat(args) => chat::run(&args, &mut output),
         SdsCommand::Inspect(args) => inspect::run(&args, &mut output),
+        SdsCommand::Sim(args) => sim::run(&args, &mut output),
     }?;
     output.flush()?;
     Ok(outcome)

@@ -5,3 +5,4 @@
 
 mod chat;
 mod inspect;
+mod sim;
