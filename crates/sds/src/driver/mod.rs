@@ -6,6 +6,7 @@
 //! | [`Bus`] | participants of one process: tests, demonstrations |
 //! | [`Multicast`] | UDP on one host or one local network, without any server |
 //! | [`Gossip`](gossip::Gossip) | libp2p gossipsub, over any network; feature `gossipsub` |
+//! | [`Mesh`] | connections from each member to each other one |
 //! | [`Lossy`] | any of these, with loss, duplicates and delay on purpose |
 //!
 //! A [`Store`] hears everything, keeps it, and answers those who miss something.
@@ -48,6 +49,7 @@ mod event;
 pub mod gossip;
 mod handle;
 mod lossy;
+mod mesh;
 mod multicast;
 mod node;
 mod store;
@@ -59,6 +61,7 @@ pub use error::{Error, Result};
 pub use event::{Delivered, Event, Events, Lacking, Placed};
 pub use handle::{Handle, MessageId, Posted};
 pub use lossy::{Faults, Lossy};
+pub use mesh::{Link, Mesh};
 pub use multicast::{Multicast, MulticastOptions};
 pub use node::{Node, Statistics};
 pub use store::{Store, StoreClient};

@@ -7,6 +7,7 @@
 
 mod bus;
 mod group;
+mod mesh;
 mod multicast;
 mod node;
 mod store;
