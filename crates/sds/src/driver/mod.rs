@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Bus`] | participants of one process: tests, demonstrations |
 //! | [`Multicast`] | UDP on one host or one local network, without any server |
-//! | [`Gossip`](gossip::Gossip) | libp2p gossipsub, over any network; feature `gossipsub` |
+//! | `gossip::Gossip` | libp2p gossipsub, over any network; feature `gossipsub` |
 //! | [`Mesh`] | connections from each member to each other one |
 //! | [`Lossy`] | any of these, with loss, duplicates and delay on purpose |
 //!
