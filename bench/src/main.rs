@@ -4,22 +4,26 @@
 //! of figures is a file of its part; [`part`] lists them all.
 
 // What the parts share is used by some of them only, and one can be built alone.
-#![cfg_attr(not(all(feature = "pool", feature = "state")), allow(dead_code))]
+#![cfg_attr(not(all(feature = "pool", feature = "state", feature = "sds")), allow(dead_code))]
 
 mod child;
 mod clock;
 mod control;
+#[cfg(feature = "pool")]
 mod lmdb;
 mod machine;
 mod method;
 mod part;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(any(feature = "pool", feature = "state"))]
 mod raw;
 mod report;
 mod role;
 #[cfg(feature = "state")]
 mod state;
+#[cfg(feature = "sds")]
+mod sds;
 mod windows;
 
 use std::process::ExitCode;

@@ -29,6 +29,8 @@ const PARTS: &[Part] = &[
     crate::pool::PART,
     #[cfg(feature = "state")]
     crate::state::PART,
+    #[cfg(feature = "sds")]
+    crate::sds::PART,
 ];
 
 /// The groups with a figure that `names` ask for; an error when a name asks for nothing there is.

@@ -48,6 +48,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
             "warnings",
         ]),
     );
+    let gossipsub = ["clippy", "-p", "mainstay-sds", "--features", "gossipsub", "--all-targets"];
+    let mut command = project.cargo(&gossipsub);
+    command.args(["--", "-D", "warnings"]);
+    step(&mut report, "clippy, gossipsub", command);
     report.step("arrows", || {
         arrows::check(project.root())?;
         Ok(Outcome::Passed)

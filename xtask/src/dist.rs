@@ -12,7 +12,7 @@ use crate::{
     project::{self, Project},
 };
 
-/// Build a release and lay it out in dist/: program, completions, man pages, licences
+/// Build a release and lay it out in dist/: program, C library, completions, man pages, licences
 ///
 /// The layout is that of a prefix such as /usr: copy dist/ over one, or package it. An older
 /// dist/ is replaced. Prints every file written.
@@ -33,8 +33,19 @@ const MAN: &str = "share/man/man1";
 const DOC: &str = "share/doc/mainstay";
 const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
+/// The C library and what programs are built against it with: where each file is, and where it goes.
+const C_LIBRARY: [(&str, &str); 5] = [
+    ("target/release/libsds.so", "lib/libsds.so"),
+    ("target/release/libsds.a", "lib/libsds.a"),
+    ("bindings/c/include/libsds.h", "include/libsds.h"),
+    ("bindings/c/include/mainstay_sds.h", "include/mainstay_sds.h"),
+    ("bindings/c/libsds.pc", "lib/pkgconfig/libsds.pc"),
+];
+
 pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
-    project::run(&mut project.cargo(&["build", "--release", "--locked", "-p", "mainstay-cli"]))?;
+    let packages = ["-p", "mainstay-cli", "-p", "mainstay-c"];
+    let mut build = project.cargo(&["build", "--release", "--locked"]);
+    project::run(build.args(packages))?;
     let built = project.target().join("release/mainstay");
     let dist = Dist::empty(project.root().join("dist"))?;
 
@@ -49,6 +60,14 @@ pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
     if !man.join("mainstay.1").is_file() {
         let complaint = "wrote no mainstay.1".to_owned();
         return Err(Error::Output { command: "mainstay man".to_owned(), complaint });
+    }
+    for (from, place) in C_LIBRARY {
+        // Builds go where cargo was told to put them.
+        let from = match from.strip_prefix("target/") {
+            Some(built) => project.target().join(built),
+            None => project.root().join(from),
+        };
+        copy(&from, &dist.place(place)?)?;
     }
     for document in DOCUMENTS {
         copy(&project.root().join(document), &dist.folder(DOC)?.join(document))?;

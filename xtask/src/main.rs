@@ -13,6 +13,7 @@ mod crash;
 mod dist;
 mod error;
 mod fuzz;
+mod interop;
 mod metadata;
 mod project;
 mod report;
@@ -42,6 +43,7 @@ enum Command {
     Bench(bench::Args),
     Crash(crash::Args),
     Fuzz(fuzz::Args),
+    Interop(interop::Args),
     Systemd(systemd::Args),
     Dist(dist::Args),
 }
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&project, &args),
         Command::Crash(args) => crash::run(&project, &args),
         Command::Fuzz(args) => fuzz::run(&project, &args),
+        Command::Interop(args) => interop::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),
         Command::Dist(args) => dist::run(&project, &args),
     }

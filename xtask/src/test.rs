@@ -4,12 +4,13 @@ use std::process::Command;
 
 use crate::{
     error::{Error, Result},
+    interop,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     systemd,
 };
 
-/// Run all tests: unit and doc tests, the crash suite, the systemd rig
+/// Run all tests: unit and doc tests, interoperability, the crash suite, the systemd rig
 ///
 /// Needs a Rust toolchain only; what this machine cannot do is skipped, and the table at the end
 /// says why. Every step runs even if one before it failed.
@@ -37,6 +38,13 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
         project::run(&mut project.cargo(&["test", "--workspace"]))?;
         Ok(Outcome::Passed)
     });
+    // Apart, so that libp2p is built for this step alone.
+    report.step("cargo test, gossipsub", || {
+        let args = ["test", "-p", "mainstay-sds", "--features", "gossipsub", "--test", "gossipsub"];
+        project::run(&mut project.cargo(&args))?;
+        Ok(Outcome::Passed)
+    });
+    report.step("interop with @waku/sds", || interop::test(project));
     let kills = args.crash_kills.to_string();
     crash(project, report, &["pool", "--kills", &kills], args.crash_kills);
     // Some hundred stop points, each killed and frozen.

@@ -21,7 +21,8 @@ Examples:
   mainstay demo
   mainstay pool create calls --block-size 256
   mainstay pool ls
-  mainstay pool info calls --json";
+  mainstay pool info calls --json
+  mainstay sds chat --name alice --loss 30";
 
 /// What a command came to, when nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,28 @@ pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 pub(crate) enum CliError {
     #[error(transparent)]
     Pool(#[from] pool::Error),
+    #[cfg(feature = "sds")]
+    #[error(transparent)]
+    Sds(#[from] mainstay::sds::Error),
+    #[cfg(feature = "sds")]
+    #[error(transparent)]
+    Driver(#[from] mainstay::sds::driver::Error),
+    #[cfg(feature = "sds")]
+    #[error(
+        "{} never acknowledged: nobody was there, or too much is lost",
+        crate::size::counted(*count as u64, "message was", "messages were")
+    )]
+    Unacknowledged { count: usize },
+    #[cfg(feature = "sds")]
+    #[error("{what}: {why}")]
+    NotSds { what: String, why: String },
+    #[cfg(feature = "sds")]
+    #[error("the simulation: {what}")]
+    Simulation { what: String },
+    #[cfg(feature = "sds")]
+    #[error("cannot read standard input: {0}; check where it comes from")]
+    Input(io::Error),
+
     /// The text after `: ` of the inner error says what to do.
     #[error("{file}: {source}")]
     Import { file: String, source: FormatError },
@@ -114,6 +137,8 @@ impl CliError {
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
             Self::Import { source, .. } if source.is_damage() => 3,
+            #[cfg(feature = "sds")]
+            Self::NotSds { .. } => 3,
             Self::Interrupted { .. } => 130,
             _ => 1,
         }

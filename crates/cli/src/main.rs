@@ -11,6 +11,8 @@ mod output;
 mod place;
 mod pool;
 mod progress;
+#[cfg(feature = "sds")]
+mod sds;
 mod size;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Pool(pool::PoolArgs),
+    #[cfg(feature = "sds")]
+    Sds(sds::SdsArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoRole(demo::RoleArgs),
@@ -40,6 +44,8 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Pool(args) => error::exit(pool::run(args)),
+        #[cfg(feature = "sds")]
+        Command::Sds(args) => error::exit(sds::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),

@@ -4,6 +4,7 @@
 //!
 //! * [`pool`]: blocks of memory at stable addresses, shared by processes, recovered after a crash.
 //! * [`state`]: named values on top of that: transactions, consistent reads, notification.
+//! * [`sds`]: causal, end-to-end reliable messages to a group over a lossy broadcast.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -19,6 +20,7 @@
 pub use mainstay_pool as pool;
 #[doc(inline)]
 pub use mainstay_state as state;
+pub use mainstay_sds as sds;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

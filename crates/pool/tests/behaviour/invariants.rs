@@ -42,6 +42,7 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 fn every_test_and_file_named_in_the_table_of_invariants_exists() {
     let mut files = Vec::new();
     rust_files(&crates(), &mut files);
+    rust_files(&crates().join("../bindings"), &mut files);
     let sources: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let defined: BTreeSet<&str> = sources
         .split("fn ")

@@ -1,0 +1,253 @@
+//! `mainstay sds chat`: a conversation over UDP multicast, on a network as bad as one likes.
+
+mod input;
+mod room;
+mod told;
+
+use self::room::{Room, name_with_tag};
+use super::ProfileArg;
+use crate::{
+    error::{CliError, Outcome, Result},
+    interrupt::Interrupt,
+    output::Output,
+    size::parse_duration,
+};
+use mainstay::sds::{
+    Config,
+    driver::{Error as DriverError, Faults, Handle, Lossy, Multicast, MulticastOptions, Node},
+};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+/// How often to look whether the user wants an end, or everything is settled.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Talk to a group over UDP multicast, with loss dialled in
+///
+/// Each line of standard input is a message to everybody in the same group and channel; start it in
+/// a second terminal to have somebody to talk to. By default the group stays on this host. Whatever
+/// is lost is noticed, asked for and repaired, so that all members end with the same lines in the
+/// same order: `/log`, or `--log` at the end, prints them.
+///
+/// At the end of the input it stays until its own messages are acknowledged and nothing is missing.
+#[derive(clap::Args)]
+#[command(after_help = "\
+What stands before a line:
+  #7   a message, in the order of arrival here
+  ^    a late one, with the message that it stands before in the order that all share
+  ok   a message of one's own was acknowledged, ?? probably
+  ..   one is missing, is asked for, or is sent again
+
+On a terminal: /log prints all messages in their order, /count what is kept and what waits.
+
+Examples:
+  mainstay sds chat --name alice --loss 30
+  seq 100 | mainstay sds chat --name counter --loss 30 --log
+  mainstay sds chat --group 239.77.3.2:7732 --interface 192.168.1.5 --hops 1
+  mainstay sds chat --json | jq 'select(.event == \"delivered\")'")]
+pub(crate) struct Args {
+    /// What the others call you
+    #[arg(long, env = "USER", default_value = "somebody", value_parser = a_name)]
+    name: String,
+    /// The group's address and port: 239.0.0.0 to 239.255.255.255 are free for everybody
+    #[arg(long, default_value = "239.77.3.1:7731")]
+    group: SocketAddrV4,
+    /// The address of the network interface; 127.0.0.1 stays on this host
+    #[arg(long, default_value = "127.0.0.1")]
+    interface: Ipv4Addr,
+    /// How many routers a message may pass
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=255))]
+    hops: u32,
+    /// The conversation within the group
+    #[arg(long, default_value = "chat")]
+    channel: String,
+    /// The dialect; all members speak the same one
+    #[arg(long, value_enum, default_value = "lip")]
+    profile: ProfileArg,
+    /// Of a hundred messages so many are lost on their way in here
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=90))]
+    loss: u8,
+    /// Decides which ones are lost; without it, chance does
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Do not ask for what was said before
+    #[arg(long)]
+    joining: bool,
+    /// Print all messages in the order that all share, at the end
+    #[arg(long)]
+    log: bool,
+    /// At the end of the input stay at least so long, to hear the others and to help them
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "3s")]
+    stay: Duration,
+    /// At the end of the input give up after so long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
+    patience: Duration,
+}
+
+/// A name is shown before each line, so it is short and steers nothing.
+fn a_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().count() > 24 {
+        return Err("a name has 1 to 24 characters".to_owned());
+    }
+    if text.chars().any(|c| c.is_control() || c == '#') {
+        return Err("a name has no '#' and no control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    // One thread: whatever happens here waits for the network or for a person.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| {
+        CliError::Driver(DriverError::Io { action: "start the runtime".to_owned(), source })
+    })?;
+    let outcome = runtime.block_on(talk(args, out));
+    // The thread that reads the input may wait for a line that never comes.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Times that suit people who look at their screens.
+fn config(args: &Args) -> Config {
+    let mut config = match args.profile {
+        ProfileArg::Lip => Config::lip(),
+        ProfileArg::Nim => Config::nim_own(),
+    };
+    config.only_own_peers = true;
+    // Two kilobytes instead of nineteen: a datagram of a packet or two.
+    config.filter_capacity = 1000;
+    config.participants = 8;
+    config.start =
+        if args.joining { mainstay::sds::Start::Joining } else { mainstay::sds::Start::Beginning };
+    (config.t_min_ms, config.t_max_ms) = (300, 2_000);
+    (config.resend_ms, config.resend_possibly_ms) = (2_500, 10_000);
+    config.resend_attempts = 40;
+    config.sync_interval_ms = 1_500;
+    config.lost_after_ms = Some(60_000);
+    config
+}
+
+/// How the end is reached.
+#[derive(Clone, Copy)]
+enum Phase {
+    Talking,
+    /// The input has ended, and this is when.
+    Leaving(Instant),
+}
+
+async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let interrupt = Interrupt::watch();
+    let own_id = name_with_tag(&args.name, random());
+    let options =
+        MulticastOptions { group: args.group, interface: args.interface, hops: args.hops };
+    let faults = Faults {
+        loss: f64::from(args.loss) / 100.0,
+        ..Faults::none(args.seed.unwrap_or_else(random))
+    };
+    let transport = Lossy::new(Multicast::join(options)?, faults);
+    let (handle, mut events) = Node::new(own_id.as_bytes(), transport)?.tell_sent().spawn();
+    handle.join(&args.channel, config(args)).await?;
+    // Whoever is there already tells then what there is.
+    handle.with(&args.channel, |channel, now| channel.announce(now)).await?;
+
+    let mut room = Room::new(out, own_id);
+    room.opened(args.group, &args.channel, args.loss)?;
+    let mut lines = input::lines();
+    let mut phase = Phase::Talking;
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            line = lines.recv(), if matches!(phase, Phase::Talking) => match line {
+                Some(line) => say(&line?, args, &handle, &mut room).await?,
+                None => phase = Phase::Leaving(Instant::now()),
+            },
+            event = events.next() => match event {
+                Some(event) => room.happened(event)?,
+                None => return Err(DriverError::Ended.into()),
+            },
+            _ = look.tick() => {
+                if interrupt.is_asked() {
+                    phase = Phase::Leaving(Instant::now());
+                    break;
+                }
+                if let Phase::Leaving(since) = phase
+                    && is_settled(args, since, &handle, &room).await?
+                {
+                    break;
+                }
+            }
+        }
+    }
+    finish(args, &handle, room, matches!(phase, Phase::Leaving(_)) && interrupt.is_asked()).await
+}
+
+async fn say(line: &str, args: &Args, handle: &Handle, room: &mut Room<'_>) -> Result<()> {
+    match line.trim_end() {
+        "" => Ok(()),
+        "/log" => room.log(),
+        "/count" => {
+            let counts = handle.counts(&args.channel).await?;
+            room.counts(&counts, &handle.statistics().await?)
+        }
+        text => match handle.send(&args.channel, text.as_bytes()).await {
+            Ok(posted) => room.said(posted.id.as_bytes(), posted.lamport, text),
+            // One line too many, or too long, does not end the conversation.
+            Err(error @ (DriverError::TooLong { .. } | DriverError::Sds(_))) => {
+                crate::error::warn(&error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// Whether there is nothing left to wait for.
+async fn is_settled(args: &Args, since: Instant, handle: &Handle, room: &Room<'_>) -> Result<bool> {
+    if since.elapsed() >= args.patience {
+        return Ok(true);
+    }
+    if since.elapsed() < args.stay || room.quiet_for() < args.stay {
+        return Ok(false);
+    }
+    let counts = handle.counts(&args.channel).await?;
+    Ok(counts.outgoing == 0 && counts.buffered == 0 && counts.missing == 0)
+}
+
+async fn finish(
+    args: &Args,
+    handle: &Handle,
+    mut room: Room<'_>,
+    interrupted: bool,
+) -> Result<Outcome> {
+    if args.log {
+        room.log()?;
+    }
+    let unacknowledged = room.failed() + handle.counts(&args.channel).await?.outgoing;
+    room.closed(&handle.statistics().await?)?;
+    handle.end().await?;
+    if unacknowledged > 0 && !interrupted {
+        return Err(CliError::Unacknowledged { count: unacknowledged });
+    }
+    Ok(Outcome::Fine)
+}
+
+/// 64 bits from the system's source, by way of the standard library's hash keys.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_steer_a_terminal_or_pass_for_others_are_refused() {
+        assert_eq!(a_name("Ada Lovelace").as_deref(), Ok("Ada Lovelace"));
+        for name in ["", "a#1", "a\x1b[2J", "a\nb", &"x".repeat(25)] {
+            assert!(a_name(name).is_err(), "{name:?}");
+        }
+    }
+}

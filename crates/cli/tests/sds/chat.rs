@@ -1,0 +1,198 @@
+//! Conversations between processes that lose a third of what they are sent.
+
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A group of this test's own: tests of a machine run beside each other.
+fn group(last: u8) -> String {
+    let pid = std::process::id();
+    format!("239.78.{}.{last}:{}", pid >> 16 & 0xff, 20_000 + pid % 20_000)
+}
+
+fn chat(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    command.args(["sds", "chat"]).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that talks, and what it has told so far.
+struct Talker {
+    child: Child,
+    to: Option<ChildStdin>,
+    told: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Talker {
+    fn start(name: &str, group: &str, more: &[&str]) -> Self {
+        let fixed = ["--json", "--log", "--stay", "500ms", "--name", name, "--group", group];
+        let mut child = chat(&[&fixed, more].concat()).spawn().unwrap();
+        let to = child.stdin.take();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let told = Arc::<Mutex<Vec<Value>>>::default();
+        let teller = Arc::clone(&told);
+        std::thread::spawn(move || {
+            for line in out.lines() {
+                let value = serde_json::from_str(&line.unwrap()).unwrap();
+                teller.lock().unwrap().push(value);
+            }
+        });
+        let talker = Self { child, to, told };
+        talker.wait("it has joined", |talker| talker.count("opened") == 1);
+        talker
+    }
+
+    fn say(&mut self, text: &str) {
+        let to = self.to.as_mut().unwrap();
+        writeln!(to, "{text}").and_then(|()| to.flush()).unwrap();
+    }
+
+    fn all(&self, event: &str) -> Vec<Value> {
+        let told = self.told.lock().unwrap();
+        told.iter().filter(|value| value["event"] == event).cloned().collect()
+    }
+
+    fn count(&self, event: &str) -> usize {
+        self.all(event).len()
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
+        while !is_so(self) {
+            let told = self.told.lock().unwrap();
+            assert!(started.elapsed() < LIMIT, "still not so: {what}; told was {told:#?}");
+            drop(told);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the input, and waits for the process; returns the log that it prints then.
+    fn end(mut self) -> Vec<(String, String)> {
+        drop(self.to.take());
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < LIMIT, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{status}");
+        self.wait("its output was read", |talker| talker.count("closed") == 1);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let log = self.all("log").pop().unwrap();
+        let messages = log["messages"].as_array().unwrap();
+        messages.iter().map(|row| (text(&row["name"]), text(&row["content"]))).collect()
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn talk(profile: &str, last: u8, each: usize) {
+    let group = group(last);
+    let arguments = |seed| ["--loss", "30", "--profile", profile, "--seed", seed];
+    let mut alice = Talker::start("alice", &group, &arguments("1"));
+    let mut bob = Talker::start("bob", &group, &arguments("2"));
+    for round in 0..each {
+        alice.say(&format!("alice {round}"));
+        std::thread::sleep(Duration::from_millis(15));
+        bob.say(&format!("bob {round}"));
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    for talker in [&alice, &bob] {
+        talker.wait("every line arrived, and is known to have", |talker| {
+            talker.count("delivered") == each && talker.count("acknowledged") == each
+        });
+    }
+    // Of a hundred messages thirty were lost: something had to be put right.
+    let repaired = |talker: &Talker| {
+        talker.count("missing") + talker.count("resent") + talker.count("repaired")
+    };
+    assert!(repaired(&alice) + repaired(&bob) > 0);
+
+    let log = alice.end();
+    assert_eq!(log, bob.end());
+    assert_eq!(log.len(), 2 * each);
+    for name in ["alice", "bob"] {
+        let said: Vec<&str> =
+            log.iter().filter(|(who, _)| who == name).map(|(_, text)| &**text).collect();
+        let expected: Vec<String> = (0..each).map(|round| format!("{name} {round}")).collect();
+        assert_eq!(said, expected, "what one says stays in the order in which it was said");
+    }
+}
+
+#[test]
+fn every_line_arrives_on_both_sides_in_the_same_order_although_30_percent_are_lost() {
+    talk("lip", 1, 25);
+}
+
+#[test]
+fn the_same_holds_in_the_other_dialect() {
+    talk("nim", 2, 10);
+}
+
+#[test]
+fn one_who_comes_late_gets_what_was_said_before() {
+    let group = group(3);
+    let mut alice = Talker::start("alice", &group, &[]);
+    for round in 0..5 {
+        alice.say(&format!("early {round}"));
+    }
+    alice.wait("it was said", |alice| alice.count("said") == 5);
+    let bob = Talker::start("bob", &group, &["--loss", "30", "--seed", "3"]);
+    bob.wait("all of it arrived", |bob| bob.count("delivered") == 5);
+    alice.wait("and is acknowledged", |alice| alice.count("acknowledged") == 5);
+    let log = alice.end();
+    assert_eq!(log, bob.end());
+}
+
+fn run(input: &str, arguments: &[&str]) -> Output {
+    let mut child = chat(arguments).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn one_who_talks_to_nobody_is_told_so_and_ends_in_time() {
+    let group = group(4);
+    let arguments = ["--name", "alice", "--group", &group, "--stay", "0s", "--patience", "1s"];
+    let started = Instant::now();
+    let output = run("hello?\n", &arguments);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        stderr,
+        "error: 1 message was never acknowledged: nobody was there, or too much is lost\n"
+    );
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.contains("   #1  alice     hello?\n"), "{stdout}");
+}
+
+#[test]
+fn an_address_that_is_no_group_is_refused() {
+    let output = run("", &["--group", "10.0.0.1:80"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: 10.0.0.1 is no multicast group"), "{stderr}");
+}
+
+#[test]
+fn a_line_that_could_steer_a_terminal_is_shown_harmless() {
+    let group = group(5);
+    let arguments = ["--name", "alice", "--group", &group, "--stay", "0s", "--patience", "0s"];
+    let stdout = String::from_utf8(run("\x1b[2Jboo\n", &arguments).stdout).unwrap();
+    assert!(stdout.contains("\\u{1b}[2Jboo") && !stdout.contains('\x1b'), "{stdout}");
+}

@@ -1,0 +1,181 @@
+//! SDS-R: asking for what is missing, and sending again what others miss.
+//!
+//! Source: LIP-109, SDS Repair (SDS-R).
+//!
+//! Guarantees:
+//!
+//! * R1. What one message makes others send is bounded: requests are for messages that are here, of
+//!   the sender that is in our own log, once at a time, once in T_min for each message, ten a second
+//!   in all.
+//! * R2. The first T_resp stays: who asks again and again does not put the answer off.
+//! * R3. A request is repeated until the message is here or given up. The specification removes it
+//!   when it was sent, or when another's was heard, and so strands the one who loses the answer;
+//!   here it starts anew.
+//! * R4. A response group that has died out is widened, by the requests that nobody answers.
+
+use super::{
+    Channel,
+    agenda::Plan,
+    table::{NEVER, State, flag},
+};
+use crate::{
+    limits::{ANSWER_INTERVAL_MS, ANSWERS_MAX, REQUESTS_MAX},
+    output::Reason,
+    repair,
+    time::Now,
+    wire::MessageView,
+};
+
+/// The messages that go into the requests of one that is sent.
+pub(super) struct Requests {
+    slots: [u32; REQUESTS_MAX],
+    count: usize,
+}
+
+impl Requests {
+    pub(super) fn as_slice(&self) -> &[u32] {
+        &self.slots[..self.count]
+    }
+}
+
+impl Channel {
+    /// LIP-109, SDS-R send message: up to `max` requests whose time has come, the earliest first.
+    pub(super) fn take_requests(&mut self, now: Now, max: usize) -> Requests {
+        let mut requests = Requests { slots: [0; REQUESTS_MAX], count: 0 };
+        while requests.count < max.min(REQUESTS_MAX)
+            && let Some((slot, generation)) = self.due.pop_front()
+        {
+            let record = self.table.get(slot);
+            if record.generation == generation && record.has(flag::DUE) {
+                requests.slots[requests.count] = slot;
+                requests.count += 1;
+                self.ask_again_later(now, slot);
+            }
+        }
+        requests
+    }
+
+    /// Whether a request waits for a message to go with.
+    pub(super) fn has_due(&mut self) -> bool {
+        while let Some(&(slot, generation)) = self.due.front() {
+            if self.is_current(slot, generation) && self.table.get(slot).has(flag::DUE) {
+                return true;
+            }
+            self.due.pop_front();
+        }
+        false
+    }
+
+    /// The time to ask for a message has come (LIP-109, SDS-R send message: "eligible").
+    pub(super) fn request_due(&mut self, now_ms: u64, slot: u32) {
+        let record = self.table.get_mut(slot);
+        record.request_at = NEVER;
+        record.flags |= flag::DUE;
+        let generation = record.generation;
+        self.due.push_back((slot, generation));
+        self.sync_soon(now_ms);
+    }
+
+    /// R3: the request starts anew.
+    fn ask_again_later(&mut self, now: Now, slot: u32) {
+        let record = self.table.get_mut(slot);
+        record.flags &= !flag::DUE;
+        record.tries = record.tries.saturating_add(1);
+        let tries = record.tries;
+        let Self { config, own_id, table, .. } = self;
+        let delay = repair::request_again_delay_ms(
+            config.profile,
+            own_id,
+            table.get(slot).id(),
+            tries,
+            config.t_min_ms,
+            config.t_max_ms,
+        );
+        let at = now.mono_ms + delay;
+        self.table.get_mut(slot).request_at = at;
+        self.plan(Plan::Request, slot, at);
+    }
+
+    /// LIP-109, SDS-R receive message: what another one asks for.
+    pub(super) fn heed_requests(&mut self, now: Now, message: &MessageView<'_>) {
+        if !self.config.repair || self.own_id.is_empty() || message.requests.is_empty() {
+            return;
+        }
+        for entry in message.requests.iter() {
+            let Some(slot) = self.table.find(entry.id) else { continue };
+            let record = self.table.get(slot);
+            if record.state == State::Unknown {
+                // Another one asks already: "MUST remove entries matching the repair message ID
+                // from its own outgoing repair request buffer"; and R3.
+                if record.has(flag::WANTED) {
+                    self.ask_again_later(now, slot);
+                }
+                continue;
+            }
+            // The sender decides who answers and when: not by the word of who asks (R1).
+            let sender_is_wrong = !entry.sender.is_empty() && entry.sender != record.sender();
+            let has_it = !record.body.is_empty() && record.state != State::Tombstone;
+            if has_it && !sender_is_wrong && !record.sender().is_empty() {
+                self.plan_answer(now, slot);
+            }
+        }
+    }
+
+    fn plan_answer(&mut self, now: Now, slot: u32) {
+        let record = self.table.get_mut(slot);
+        record.heard = record.heard.saturating_add(1);
+        // R1 and R2.
+        if record.answer_at != NEVER
+            || now.mono_ms < record.answered_until
+            || self.answers >= ANSWERS_MAX
+        {
+            return;
+        }
+        let record = self.table.get(slot);
+        let (profile, own, id) = (self.config.profile, &*self.own_id, record.id());
+        let groups = repair::widened(self.config.groups(), record.heard);
+        if !repair::in_response_group(profile, own, record.sender(), id, groups) {
+            return;
+        }
+        let delay =
+            repair::response_delay_ms(profile, own, record.sender(), id, self.config.t_max_ms);
+        let at = now.mono_ms + delay;
+        self.table.get_mut(slot).answer_at = at;
+        self.answers += 1;
+        self.plan(Plan::Answer, slot, at);
+    }
+
+    /// LIP-109, SDS-R incoming repair request buffer sweep: the time to answer has come.
+    pub(super) fn answer(&mut self, now: Now, slot: u32) {
+        if now.mono_ms < self.next_answer_at {
+            let at = self.next_answer_at;
+            self.table.get_mut(slot).answer_at = at;
+            self.plan(Plan::Answer, slot, at);
+            return;
+        }
+        self.cancel_answer(slot);
+        self.next_answer_at = now.mono_ms + ANSWER_INTERVAL_MS;
+        let record = self.table.get_mut(slot);
+        record.answered_until = now.mono_ms + self.config.t_min_ms;
+        record.heard = 0;
+        let Self { outputs, table, config, .. } = self;
+        let record = table.get(slot);
+        outputs.broadcast(Reason::Repair, record.id(), |out| {
+            record.parts.copy(out, config.profile, &record.body);
+        });
+    }
+
+    /// LIP-109, SDS-R receive message: somebody sent it again, so we need not.
+    pub(super) fn heard_copy(&mut self, slot: u32) {
+        self.cancel_answer(slot);
+        self.table.get_mut(slot).heard = 0;
+    }
+
+    pub(super) fn cancel_answer(&mut self, slot: u32) {
+        let record = self.table.get_mut(slot);
+        if record.answer_at != NEVER {
+            record.answer_at = NEVER;
+            self.answers -= 1;
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Sending: LIP-109, Send Message; Ephemeral Messages; SDS-R send message.
+
+use super::{
+    Channel,
+    agenda::Plan,
+    order::compare,
+    sync::UNCITED_MAX,
+    table::{NONE, State, flag},
+};
+use crate::{
+    config::FilterPolicy,
+    error::{Error, Result, shown, within},
+    limits::{CONTENT_LEN_MAX, ID_LEN_MAX, LAMPORT_MAX},
+    output::Reason,
+    time::Now,
+    wire::{Body, EntryView, Message, Profile, put_entry, write_head},
+};
+
+/// Messages that may be cited by nobody, cited by one of content in addition to the log's tail.
+const UNCITED_ON_CONTENT_MAX: usize = 4;
+
+/// A sparse filter goes with every so many messages, and after so much time.
+const FILTER_EVERY: u32 = 16;
+const FILTER_EVERY_MS: u64 = 10_000;
+
+/// A message that was sent.
+///
+/// ```
+/// use mainstay_sds::{Channel, Config, Now};
+/// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+/// let now = Now { mono_ms: 0, wall_ms: 1_760_000_000_000 };
+/// assert_eq!(channel.send(now, b"m1", b"hello")?.lamport, 1_760_000_000_000);
+/// # Ok::<(), mainstay_sds::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// Its Lamport time, in units of the profile.
+    pub lamport: u64,
+}
+
+impl Channel {
+    /// Sends `content` to everybody in the channel, as the message `id`, which no other message
+    /// may have.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateId`], [`Error::OutgoingFull`], [`Error::Limit`], [`Error::Undrained`].
+    ///
+    /// Example: see [`Channel`].
+    pub fn send(&mut self, now: Now, id: &[u8], content: &[u8]) -> Result<Sent> {
+        within("length of the message's id", id.len() as u64, 1, ID_LEN_MAX as u64)?;
+        let max = CONTENT_LEN_MAX as u64;
+        within("length of the content", content.len() as u64, 1, max)?;
+        let (count, limit) = (self.outgoing.len(), self.config.outgoing_max);
+        if count >= limit {
+            return Err(Error::OutgoingFull { count, limit });
+        }
+        if self.table.find(id).is_some() {
+            return Err(Error::DuplicateId { id: shown(id) });
+        }
+        let Some(lamport) = self.next_lamport(now) else {
+            let (min, max) = (0, LAMPORT_MAX - 1);
+            return Err(Error::Limit { what: "Lamport time", value: LAMPORT_MAX, min, max });
+        };
+        self.begin()?;
+        // What is due by now may go along.
+        self.run_agenda(now);
+
+        let slot = self.write(id, content, lamport);
+        self.scalars.lamport = lamport;
+        // The filter of a message does not have the message itself.
+        self.broadcast(now, slot, Reason::Content, true);
+        let geometry = (u64::from(self.filter.params().bits), self.filter.params().hashes);
+        let adds = self.filter.adds();
+        let (hashes, fresh) = self.add_to_filter(slot);
+        let resend_at = now.mono_ms + self.config.resend_ms;
+        let own = self.outgoing.add(slot, hashes, fresh, geometry, adds, resend_at);
+        let record = self.table.get_mut(slot);
+        record.own = own;
+        record.pins = 1;
+        self.plan(Plan::Resend, slot, resend_at);
+
+        self.log.insert(&self.table, slot);
+        self.note_put(slot);
+        self.limit_log();
+        self.note_uncited(slot);
+        self.news(now);
+        self.heard(now);
+        self.prune();
+        Ok(Sent { lamport })
+    }
+
+    /// Sends `content` to whoever listens right now: it is not kept, not repeated and has no place
+    /// in the order (LIP-109, Ephemeral Messages).
+    ///
+    /// # Errors
+    /// [`Error::NotInProfile`] in the nim profile; [`Error::Limit`], [`Error::Undrained`].
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now, Output, Received};
+    /// let mut alice = Channel::new("room", b"alice", Config::lip())?;
+    /// let mut bob = Channel::new("room", b"bob", Config::lip())?;
+    /// alice.send_ephemeral(Now::zero(), b"t1", b"alice is typing")?;
+    /// let Some(Output::Broadcast(broadcast)) = alice.poll_output() else { panic!() };
+    /// assert_eq!(bob.receive(Now::zero(), broadcast.bytes)?, Received::Ephemeral);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn send_ephemeral(&mut self, now: Now, id: &[u8], content: &[u8]) -> Result<()> {
+        if self.config.profile == Profile::Nim {
+            let profile = self.config.profile;
+            return Err(Error::NotInProfile { profile, what: "ephemeral messages" });
+        }
+        within("length of the message's id", id.len() as u64, 1, ID_LEN_MAX as u64)?;
+        let max = CONTENT_LEN_MAX as u64;
+        within("length of the content", content.len() as u64, 1, max)?;
+        self.begin()?;
+        let message = Message {
+            id: id.to_vec(),
+            sender: self.own_id.to_vec(),
+            channel: self.name.as_bytes().to_vec(),
+            content: Some(content.to_vec()),
+            ..Message::default()
+        };
+        let bytes = message.encode(Profile::Lip);
+        self.outputs.broadcast(Reason::Ephemeral, id, |out| out.extend_from_slice(&bytes));
+        self.heard(now);
+        self.prune();
+        Ok(())
+    }
+
+    /// The Lamport time of the next message; `None` at the end of all times.
+    pub(super) fn next_lamport(&self, now: Now) -> Option<u64> {
+        let wall = now.wall_ms / self.config.profile.unit_ms();
+        let lamport = match self.config.profile {
+            // LIP-109, Send Message: "max(timeNowInMs, current_lamport_timestamp + 1)".
+            Profile::Lip => wall.max(self.scalars.lamport + 1),
+            // In seconds, and one more, as all nim peers do.
+            Profile::Nim => wall.max(self.scalars.lamport) + 1,
+        };
+        (lamport < LAMPORT_MAX).then_some(lamport)
+    }
+
+    /// Makes the record of an own message, with its body.
+    fn write(&mut self, id: &[u8], content: &[u8], lamport: u64) -> u32 {
+        let profile = self.config.profile;
+        let number = profile.fields().causal;
+        let mut body = self.table.fresh_body();
+        write_head(&mut body, profile, &self.own_id, id, self.name.as_bytes(), lamport);
+        // LIP-109, Send Message: "the preceding few message IDs in the local history", in order.
+        let tail = self.config.causal;
+        for slot in self.log.tail(tail) {
+            self.table.get_mut(slot).flags |= flag::CITED;
+        }
+        let mut extra = [0; UNCITED_MAX];
+        let count = self.uncited_before(tail, &mut extra[..UNCITED_ON_CONTENT_MAX], true);
+        for slot in extra[..count].iter().copied().chain(self.log.tail(tail)) {
+            put_entry(&mut body, number, &self.table.get(slot).entry());
+        }
+        let name = self.name.as_bytes();
+        let parts = Body::finish(&mut body, profile, &self.own_id, name, content);
+        let slot = self.table.insert(&EntryView { id, hint: &[], sender: &self.own_id });
+        let record = self.table.get_mut(slot);
+        record.state = State::Logged;
+        record.flags = flag::DELIVERED;
+        record.lamport = lamport;
+        record.body = body;
+        record.parts = parts;
+        slot
+    }
+
+    /// Sends an own message, with what is to be said at the moment: the filter, and requests.
+    pub(super) fn broadcast(&mut self, now: Now, slot: u32, reason: Reason, may_skip: bool) {
+        let requests = self.take_requests(now, self.config.requests);
+        let with_filter = !may_skip || self.filter_is_due(now);
+        let profile = self.config.profile;
+        let fields = profile.fields();
+        let Self { outputs, table, filter, .. } = self;
+        let record = table.get(slot);
+        outputs.broadcast(reason, record.id(), |out| {
+            record.parts.assemble(
+                out,
+                profile,
+                &record.body,
+                |out| {
+                    if with_filter {
+                        filter.write_field(out, fields.filter);
+                    } else if profile == Profile::Nim {
+                        crate::wire::proto::put_bytes_field(out, fields.filter, &[]);
+                    }
+                },
+                |out| {
+                    for &slot in requests.as_slice() {
+                        put_entry(out, fields.requests, &table.get(slot).entry());
+                    }
+                },
+            );
+        });
+    }
+
+    fn filter_is_due(&mut self, now: Now) -> bool {
+        let due = match self.config.filter_policy {
+            FilterPolicy::Always => true,
+            FilterPolicy::Sparse => {
+                self.filter_skipped >= FILTER_EVERY - 1
+                    || now.mono_ms >= self.filter_sent_at + FILTER_EVERY_MS
+            }
+        };
+        if due {
+            self.filter_sent_at = now.mono_ms;
+            self.filter_skipped = 0;
+        } else {
+            self.filter_skipped += 1;
+        }
+        due
+    }
+
+    /// A message that is in the log now may never be cited: it came late and stands before the tail
+    /// that its holders cite, or too many come at once. It is watched until it is.
+    pub(super) fn note_uncited(&mut self, slot: u32) {
+        while let Some(&(first, generation)) = self.uncited.front()
+            && !self.is_uncited(first, generation)
+        {
+            self.uncited.pop_front();
+        }
+        let record = self.table.get(slot);
+        if record.state == State::Logged && !record.has(flag::CITED) {
+            self.uncited.push_back((slot, record.generation));
+        }
+        // One that is never cited and in nobody's way stays in front; the others pass it here.
+        if self.uncited.len() > self.config.history {
+            let mut uncited = std::mem::take(&mut self.uncited);
+            uncited.retain(|&(slot, generation)| self.is_uncited(slot, generation));
+            self.uncited = uncited;
+        }
+    }
+
+    fn is_uncited(&self, slot: u32, generation: u32) -> bool {
+        let record = self.table.get(slot);
+        record.generation == generation && record.state == State::Logged && !record.has(flag::CITED)
+    }
+
+    /// The oldest messages that are cited by nobody and stand before the last `tail` of the log, in
+    /// the log's order. With `cite` they count as cited from now on.
+    pub(super) fn uncited_before(&mut self, tail: usize, extra: &mut [u32], cite: bool) -> usize {
+        let first_of_tail = self.log.before_last(tail.saturating_sub(1));
+        let Some(first_of_tail) = first_of_tail else { return 0 };
+        let first_of_tail = (self.table.get(first_of_tail).lamport, first_of_tail);
+        let mut count = 0;
+        // A few more are looked at than fit, as some may be in the tail.
+        for index in 0..self.uncited.len().min(2 * extra.len() + tail) {
+            if count == extra.len() {
+                break;
+            }
+            let (slot, generation) = self.uncited[index];
+            if !self.is_uncited(slot, generation) {
+                continue;
+            }
+            let key = (self.table.get(slot).lamport, slot);
+            if compare(&self.table, key, first_of_tail).is_lt() {
+                extra[count] = slot;
+                count += 1;
+            }
+        }
+        let table = &self.table;
+        let key = |slot: u32| (table.get(slot).lamport, slot);
+        extra[..count].sort_unstable_by(|&a, &b| compare(table, key(a), key(b)));
+        if cite {
+            for &slot in &extra[..count] {
+                self.cited(slot);
+            }
+        }
+        count
+    }
+
+    /// An own message needs no acknowledgement any more.
+    pub(super) fn settle(&mut self, slot: u32) {
+        let own = self.table.get(slot).own;
+        if own == NONE {
+            return;
+        }
+        if let Some(moved) = self.outgoing.remove(own) {
+            self.table.get_mut(moved).own = own;
+        }
+        self.table.get_mut(slot).own = NONE;
+        self.note_settled(slot);
+        self.unpin(slot);
+    }
+}

@@ -1,0 +1,177 @@
+//! Sync messages: what tells everybody of the last message when nobody says anything any more.
+//!
+//! Source: LIP-109, Periodic Sync Message; SDS-R Periodic Sync Message.
+//!
+//! Each participant waits a random time; who speaks first silences the others for a while. After
+//! some sync messages without news everybody has heard one, and the channel is silent until there
+//! is news: it has no timer then (D5).
+
+use super::{Channel, table::NEVER};
+use crate::{
+    output::Reason,
+    time::Now,
+    wire::{Body, MessageView, put_entry, write_head},
+};
+
+/// How long a due request waits for a message to go with before a sync message is sent for it.
+const PROMPT_MS: u64 = 2000;
+
+/// Messages that may be cited by nobody, cited by a sync message in addition to the log's tail.
+pub(super) const UNCITED_MAX: usize = 16;
+
+/// See the head of the module.
+#[derive(Debug)]
+pub(super) struct Sync {
+    /// When to send one; `NEVER` in a channel without news.
+    pub(super) at: u64,
+    /// Sent even if somebody else was heard: requests are due.
+    prompt: bool,
+    /// When something was heard or sent.
+    heard_at: Option<u64>,
+    without_news: u32,
+}
+
+impl Sync {
+    pub(super) fn new() -> Self {
+        Self { at: NEVER, prompt: false, heard_at: None, without_news: 0 }
+    }
+}
+
+impl Channel {
+    /// Somebody said something.
+    pub(super) fn heard(&mut self, now: Now) {
+        self.sync.heard_at = Some(now.mono_ms);
+    }
+
+    /// There is something that others may not have.
+    pub(super) fn news(&mut self, now: Now) {
+        self.sync.without_news = 0;
+        if self.config.sync && self.sync.at == NEVER {
+            self.sync.at = now.mono_ms + self.sync_delay();
+        }
+    }
+
+    /// A sync message was heard or sent. After enough of them without news there are no more.
+    fn count_sync(&mut self, now: Now) {
+        self.sync.without_news += 1;
+        self.sync.at = if self.sync.without_news >= self.config.syncs_without_news_max() {
+            NEVER
+        } else {
+            now.mono_ms + self.sync_delay()
+        };
+    }
+
+    /// From half to one and a half times the window.
+    fn sync_delay(&mut self) -> u64 {
+        let window = self.config.sync_window_ms();
+        window / 2 + self.rng.below(window + 1)
+    }
+
+    /// A request is due: if no message goes out soon, a sync message carries it.
+    pub(super) fn sync_soon(&mut self, now_ms: u64) {
+        if self.config.sync && !self.sync.prompt {
+            self.sync.prompt = true;
+            let jitter = self.rng.below(PROMPT_MS + 1);
+            self.sync.at = self.sync.at.min(now_ms + jitter);
+        }
+    }
+
+    /// Whether a sync message of another one brings news, or shows that it lacks some.
+    pub(super) fn heard_sync(&mut self, now: Now, message: &MessageView<'_>, unmet: bool) {
+        let last = self.log.before_last(0).map(|slot| self.table.get(slot).id());
+        let is_behind =
+            last.is_some_and(|last| message.causal.iter().all(|entry| entry.id != last));
+        if unmet || is_behind {
+            self.news(now);
+        } else if self.sync.at != NEVER && !self.sync.prompt {
+            self.count_sync(now);
+        } else {
+            self.sync.without_news = self.sync.without_news.saturating_add(1);
+        }
+    }
+
+    /// The time for a sync message has come, if it has.
+    pub(super) fn run_sync(&mut self, now: Now) {
+        if self.sync.at > now.mono_ms {
+            return;
+        }
+        let prompt = std::mem::take(&mut self.sync.prompt) && self.has_due();
+        let quiet_since = self.sync.heard_at.map_or(u64::MAX, |at| now.mono_ms.saturating_sub(at));
+        if !prompt && quiet_since < self.config.sync_window_ms() {
+            // LIP-109: "MAY choose to only send periodic sync messages if no other messages have
+            // been broadcast in the channel after a random backoff period".
+            self.sync.at = now.mono_ms + self.sync_delay();
+            return;
+        }
+        self.send_sync(now);
+        self.count_sync(now);
+    }
+
+    /// Tells the others soon what this participant has: for one that just came, or came back, and
+    /// so may have missed what nobody will say again.
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now, Output, Reason};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// assert_eq!(channel.poll_timeout(), None, "a channel without news has no timer");
+    /// channel.announce(Now::zero());
+    /// let at = channel.poll_timeout().unwrap();
+    /// channel.handle_timeout(Now::zero().after(at));
+    /// let Some(Output::Broadcast(broadcast)) = channel.poll_output() else { panic!() };
+    /// assert_eq!(broadcast.reason, Reason::Sync);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn announce(&mut self, now: Now) {
+        if !self.config.sync {
+            return;
+        }
+        self.sync.without_news = 0;
+        self.sync.heard_at = None;
+        let jitter = self.rng.below(PROMPT_MS + 1);
+        self.sync.at = self.sync.at.min(now.mono_ms + jitter);
+    }
+
+    /// LIP-109, Periodic Sync Message: empty content; Lamport time, causal history and filter as in
+    /// any message; in no buffer, log or filter, and never cited (D3).
+    fn send_sync(&mut self, now: Now) {
+        let Some(lamport) = self.next_lamport(now) else { return };
+        self.scalars.lamport = lamport;
+        self.note_scalars();
+        let id = format!("sync-{:016x}", self.rng.next_u64());
+        let requests = self.take_requests(now, self.config.sync_requests);
+        let mut extra = [0; UNCITED_MAX];
+        let tail = self.config.sync_causal;
+        let count = self.uncited_before(tail, &mut extra, false);
+        let mut scratch = self.table.fresh_body();
+        let profile = self.config.profile;
+        let fields = profile.fields();
+        write_head(
+            &mut scratch,
+            profile,
+            &self.own_id,
+            id.as_bytes(),
+            self.name.as_bytes(),
+            lamport,
+        );
+        for slot in extra[..count].iter().copied().chain(self.log.tail(tail)) {
+            put_entry(&mut scratch, fields.causal, &self.table.get(slot).entry());
+        }
+        let parts = Body::finish(&mut scratch, profile, &self.own_id, self.name.as_bytes(), &[]);
+        let Self { outputs, table, filter, .. } = self;
+        outputs.broadcast(Reason::Sync, id.as_bytes(), |out| {
+            parts.assemble(
+                out,
+                profile,
+                &scratch,
+                |out| filter.write_field(out, fields.filter),
+                |out| {
+                    for &slot in requests.as_slice() {
+                        put_entry(out, fields.requests, &table.get(slot).entry());
+                    }
+                },
+            );
+        });
+        self.remember_sync(id.as_bytes());
+        self.heard(now);
+    }
+}

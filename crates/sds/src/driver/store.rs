@@ -1,0 +1,468 @@
+//! A store node as a task: hears everything that is said in its channels, keeps it, and answers
+//! those who miss something, in this process or over TCP.
+//!
+//! Over TCP a question is one frame and an answer another, all numbers little-endian:
+//!
+//! | frame | parts |
+//! |---|---|
+//! | question | length of the rest (u32), kind (u8), length of the channel's name (u16), name, key |
+//! | key of kind 1, by id | the id |
+//! | key of kind 2, by hint | the hint |
+//! | key of kind 3, what comes after | Lamport time (u64), most messages (u16), id |
+//! | answer | count (u32; 0xffff_ffff: refused), then for each message its length (u32) and its bytes |
+//!
+//! Neither side believes the other: lengths are checked before anything is allocated, a question
+//! out of form ends its connection, and what a store node answers is a message like any other, of
+//! which the core believes nothing that it would not believe from the network.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    error::{Error, Result},
+    event::Lacking,
+    transport::Transport,
+};
+use crate::{
+    limits::{HINT_LEN_MAX, ID_LEN_MAX, MESSAGE_LEN_MAX},
+    store_node::{Archive, StoreNode},
+};
+
+/// Questions that may wait.
+const WAITING_MAX: usize = 64;
+
+/// Connections that are served at a time; more wait.
+const CONNECTIONS_MAX: usize = 64;
+
+/// A connection without a question for so long is closed; a client waits as long for an answer.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Messages in an answer.
+const ANSWER_MAX: usize = 256;
+
+/// Bytes after which an answer has no further message.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// The longest question: head, name, numbers, and the longest key.
+const QUESTION_LEN_MAX: usize = 3 + ID_LEN_MAX + 10 + HINT_LEN_MAX;
+
+const REFUSED: u32 = u32::MAX;
+const BY_ID: u8 = 1;
+const BY_HINT: u8 = 2;
+const AFTER: u8 = 3;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    Id(Vec<u8>),
+    Hint(Vec<u8>),
+    After { lamport: u64, id: Vec<u8>, max: u16 },
+}
+
+struct Question {
+    channel: String,
+    key: Key,
+    answer: oneshot::Sender<crate::Result<Vec<Vec<u8>>>>,
+}
+
+/// A running store node, from inside of its process. Clones are the same one; it ends when all are
+/// gone and nobody is connected.
+///
+/// ```
+/// use mainstay_sds::{Config, MemoryArchive, StoreNode, wire::Profile};
+/// use mainstay_sds::driver::{Bus, Event, Node, Store};
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let bus = Bus::new();
+/// let mut kept = StoreNode::new(MemoryArchive::new())?;
+/// kept.serve("room", Profile::Lip, 1_000_000)?;
+/// let store = Store::spawn(kept, bus.join());
+/// let (alice, _) = Node::new(b"alice", bus.join())?.spawn();
+/// alice.join("room", Config::lip()).await?;
+/// alice.send("room", b"said before bob came").await?;
+///
+/// let (bob, mut events) = Node::new(b"bob", bus.join())?.spawn();
+/// let mut config = Config::lip();
+/// config.fetch = true;
+/// bob.join("room", config).await?;
+/// alice.send("room", b"said when he was there").await?;
+/// let mut delivered = Vec::new();
+/// while delivered.len() < 2 {
+///     match events.next().await {
+///         Some(Event::Fetch(lacking)) => {
+///             if let Some(message) = store.find(&lacking).await? {
+///                 bob.receive(&message).await?;
+///             }
+///         }
+///         Some(Event::Delivered(message)) => delivered.push(message.content),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(delivered, [&b"said before bob came"[..], b"said when he was there"]);
+/// # Ok::<(), mainstay_sds::driver::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Store {
+    /// Starts a store node, which hears what the transport brings.
+    ///
+    /// # Panics
+    /// Without a tokio runtime.
+    ///
+    /// Example: see [`Store`].
+    #[must_use]
+    pub fn spawn<A: Archive + Send + Sync + 'static>(
+        node: StoreNode<A>,
+        transport: impl Transport + 'static,
+    ) -> Self {
+        let (questions, asked) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(run(node, transport, asked));
+        Self { questions }
+    }
+
+    /// The message that somebody lacks: by its hint if there is one and it is known, else by its id.
+    ///
+    /// # Errors
+    /// [`Error::Ended`], and those of [`StoreNode::by_id`].
+    ///
+    /// Example: see [`Store`].
+    pub async fn find(&self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
+        for key in keys_of(lacking) {
+            if let Some(found) = self.ask(&lacking.channel, key).await?.pop() {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Messages in the order of the log, after the one of that Lamport time and id: as many as were
+    /// asked for, or as fit into an answer.
+    ///
+    /// # Errors
+    /// [`Error::Ended`], and those of [`StoreNode::after`].
+    ///
+    /// ```
+    /// use mainstay_sds::{MemoryArchive, StoreNode, wire::Profile, driver::{Bus, Store}};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let mut kept = StoreNode::new(MemoryArchive::new())?;
+    /// kept.serve("room", Profile::Lip, 1_000_000)?;
+    /// let store = Store::spawn(kept, Bus::new().join());
+    /// assert!(store.after("room", (0, b""), 100).await?.is_empty());
+    /// # Ok::<(), mainstay_sds::driver::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn after(&self, channel: &str, last: (u64, &[u8]), max: u16) -> Result<Vec<Vec<u8>>> {
+        self.ask(channel, Key::After { lamport: last.0, id: last.1.to_vec(), max }).await
+    }
+
+    async fn ask(&self, channel: &str, key: Key) -> Result<Vec<Vec<u8>>> {
+        let (answer, answered) = oneshot::channel();
+        let question = Question { channel: channel.to_owned(), key, answer };
+        self.questions.send(question).await.map_err(|_| Error::Ended)?;
+        Ok(answered.await.map_err(|_| Error::Ended)??)
+    }
+
+    /// Answers everybody who connects to the listener, until that fails. Whoever can connect can
+    /// read all that is kept: put it where only the group can.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if nobody can connect any more.
+    ///
+    /// Example: see [`StoreClient`].
+    pub async fn listen(&self, listener: TcpListener) -> Result<()> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await.map_err(|_| Error::Ended)?;
+            let (stream, _) =
+                listener.accept().await.map_err(Error::io("accept a connection to the store"))?;
+            let store = self.clone();
+            tokio::spawn(async move {
+                // Whatever ends it is the client's business, who sees the connection end.
+                let _ended = store.answer(stream).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Answers one client until it leaves, is silent for too long, or asks out of form.
+    async fn answer(&self, stream: TcpStream) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let mut question = Vec::new();
+        loop {
+            let len = timeout(IDLE_MAX, stream.read_u32_le()).await?? as usize;
+            if len > QUESTION_LEN_MAX {
+                return Ok(());
+            }
+            question.resize(len, 0);
+            timeout(IDLE_MAX, stream.read_exact(&mut question)).await??;
+            let Some((channel, key)) = read_question(&question) else { return Ok(()) };
+            let frame = match self.ask(channel, key).await {
+                Ok(messages) => answer_frame(&messages),
+                Err(Error::Sds(_)) => REFUSED.to_le_bytes().to_vec(),
+                Err(_) => return Ok(()),
+            };
+            timeout(IDLE_MAX, stream.write_all(&frame)).await??;
+        }
+    }
+}
+
+async fn run<A: Archive + Send>(
+    mut node: StoreNode<A>,
+    mut transport: impl Transport,
+    mut asked: mpsc::Receiver<Question>,
+) {
+    let mut message = Vec::new();
+    let mut hears = true;
+    loop {
+        tokio::select! {
+            received = transport.receive(&mut message), if hears => match received {
+                // What is not kept (noise, channels of others, sync messages) is not its business.
+                Ok(()) => drop(node.observe(&message)),
+                // It can still answer.
+                Err(Error::Ended) => hears = false,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            question = asked.recv() => match question {
+                Some(Question { channel, key, answer }) => {
+                    // Who does not wait any more does not miss the answer.
+                    let _dropped = answer.send(find(&node, &channel, &key));
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+fn find<A: Archive>(node: &StoreNode<A>, channel: &str, key: &Key) -> crate::Result<Vec<Vec<u8>>> {
+    match key {
+        Key::Id(id) => node.by_id(channel, id).map(|found| found.into_iter().collect()),
+        Key::Hint(hint) => node.by_hint(channel, hint).map(|found| found.into_iter().collect()),
+        Key::After { lamport, id, max } => {
+            let mut bytes = 0;
+            let mut messages =
+                node.after(channel, (*lamport, id), ANSWER_MAX.min(*max as usize))?;
+            let fits = |message: &Vec<u8>| {
+                bytes += message.len();
+                bytes <= ANSWER_BYTES_MAX
+            };
+            let count = messages.iter().map(fits).take_while(|fits| *fits).count();
+            messages.truncate(count);
+            Ok(messages)
+        }
+    }
+}
+
+fn keys_of(lacking: &Lacking) -> impl Iterator<Item = Key> {
+    let hint = (!lacking.hint.is_empty()).then(|| Key::Hint(lacking.hint.clone()));
+    hint.into_iter().chain([Key::Id(lacking.id.clone())])
+}
+
+fn question_frame(channel: &str, key: &Key) -> Vec<u8> {
+    let (kind, key) = match key {
+        Key::Id(id) => (BY_ID, id.clone()),
+        Key::Hint(hint) => (BY_HINT, hint.clone()),
+        Key::After { lamport, id, max } => {
+            (AFTER, [&lamport.to_le_bytes()[..], &max.to_le_bytes(), id].concat())
+        }
+    };
+    let len = 3 + channel.len() + key.len();
+    let mut frame = Vec::with_capacity(4 + len);
+    frame.extend((len as u32).to_le_bytes());
+    frame.push(kind);
+    frame.extend((channel.len() as u16).to_le_bytes());
+    frame.extend(channel.as_bytes());
+    frame.extend(key);
+    frame
+}
+
+fn read_question(bytes: &[u8]) -> Option<(&str, Key)> {
+    let (&kind, rest) = bytes.split_first()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (channel, rest) = rest.split_at_checked(u16::from_le_bytes(*len).into())?;
+    let key = match kind {
+        BY_ID => Key::Id(rest.to_vec()),
+        BY_HINT => Key::Hint(rest.to_vec()),
+        AFTER => {
+            let (lamport, rest) = rest.split_first_chunk()?;
+            let (max, id) = rest.split_first_chunk()?;
+            Key::After {
+                lamport: u64::from_le_bytes(*lamport),
+                max: u16::from_le_bytes(*max),
+                id: id.to_vec(),
+            }
+        }
+        _ => return None,
+    };
+    Some((std::str::from_utf8(channel).ok()?, key))
+}
+
+fn answer_frame(messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend((messages.len() as u32).to_le_bytes());
+    for message in messages {
+        frame.extend((message.len() as u32).to_le_bytes());
+        frame.extend(message);
+    }
+    frame
+}
+
+/// A store node elsewhere, reached over TCP.
+///
+/// ```
+/// use mainstay_sds::{Channel, Config, MemoryArchive, Now, StoreNode, wire::Profile};
+/// use mainstay_sds::driver::{Bus, Store, StoreClient};
+/// use tokio::net::TcpListener;
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let mut alice = Channel::new("room", b"alice", Config::lip())?;
+/// alice.send(Now::zero(), b"m1", b"hello")?;
+/// let mut kept = StoreNode::new(MemoryArchive::new())?;
+/// kept.serve("room", Profile::Lip, 1_000_000)?;
+/// kept.observe(&alice.copy_of(b"m1").unwrap())?;
+///
+/// let store = Store::spawn(kept, Bus::new().join());
+/// let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// let address = listener.local_addr().unwrap();
+/// tokio::spawn(async move { store.listen(listener).await });
+///
+/// let mut client = StoreClient::connect(address).await?;
+/// assert_eq!(client.by_id("room", b"m1").await?, alice.copy_of(b"m1"));
+/// assert_eq!(client.by_id("room", b"m2").await?, None);
+/// # Ok::<(), mainstay_sds::driver::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct StoreClient {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+}
+
+impl StoreClient {
+    /// Connects to a store node.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// Example: see [`StoreClient`].
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let failed = Error::io(format!("connect to the store node at {address}"));
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        Ok(Self { stream: BufReader::new(stream), address })
+    }
+
+    /// The message of that id, if the store node has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Refused`] if the store node does not serve the channel. After any
+    /// other error than the latter, connect again.
+    ///
+    /// Example: see [`StoreClient`].
+    pub async fn by_id(&mut self, channel: &str, id: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.ask(channel, &Key::Id(id.to_vec())).await?.pop())
+    }
+
+    /// The message that somebody lacks: by its hint if there is one and it is known, else by its id.
+    ///
+    /// # Errors
+    /// Those of [`by_id`](Self::by_id).
+    ///
+    /// Example: see [`Store`], whose `find` is the same.
+    pub async fn find(&mut self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
+        for key in keys_of(lacking) {
+            if let Some(found) = self.ask(&lacking.channel, &key).await?.pop() {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Messages in the order of the log, after the one of that Lamport time and id.
+    ///
+    /// # Errors
+    /// Those of [`by_id`](Self::by_id).
+    ///
+    /// Example: see [`Store::after`].
+    pub async fn after(
+        &mut self,
+        channel: &str,
+        last: (u64, &[u8]),
+        max: u16,
+    ) -> Result<Vec<Vec<u8>>> {
+        self.ask(channel, &Key::After { lamport: last.0, id: last.1.to_vec(), max }).await
+    }
+
+    async fn ask(&mut self, channel: &str, key: &Key) -> Result<Vec<Vec<u8>>> {
+        let address = self.address;
+        let answered = timeout(IDLE_MAX, exchange(&mut self.stream, channel, key)).await;
+        let answered = answered.unwrap_or_else(|late| Err(late.into()));
+        let failed = Error::io(format!("ask the store node at {address}"));
+        let refused = || Error::Refused { address, channel: channel.to_owned() };
+        answered.map_err(failed)?.ok_or_else(refused)
+    }
+}
+
+/// One question and its answer; none if it was refused.
+async fn exchange(
+    stream: &mut BufReader<TcpStream>,
+    channel: &str,
+    key: &Key,
+) -> std::io::Result<Option<Vec<Vec<u8>>>> {
+    let too_much = || std::io::Error::other("the answer is longer than any answer can be");
+    stream.write_all(&question_frame(channel, key)).await?;
+    let count = stream.read_u32_le().await?;
+    if count == REFUSED {
+        return Ok(None);
+    }
+    if count as usize > ANSWER_MAX {
+        return Err(too_much());
+    }
+    let mut messages = Vec::new();
+    for _ in 0..count {
+        let len = stream.read_u32_le().await? as usize;
+        if len > MESSAGE_LEN_MAX {
+            return Err(too_much());
+        }
+        let mut message = vec![0; len];
+        stream.read_exact(&mut message).await?;
+        messages.push(message);
+    }
+    Ok(Some(messages))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_read_as_they_were_written() {
+        for key in [
+            Key::Id(b"m1".to_vec()),
+            Key::Hint(vec![0; HINT_LEN_MAX]),
+            Key::After { lamport: u64::MAX, id: vec![1; ID_LEN_MAX], max: 7 },
+        ] {
+            let channel = "r".repeat(ID_LEN_MAX);
+            let frame = question_frame(&channel, &key);
+            assert!(frame.len() - 4 <= QUESTION_LEN_MAX);
+            assert_eq!(read_question(&frame[4..]), Some((&*channel, key)));
+        }
+    }
+
+    #[test]
+    fn no_question_that_is_cut_short_or_noise_is_read_past_its_end() {
+        let key = Key::After { lamport: 5, id: Vec::new(), max: 7 };
+        let frame = question_frame("room", &key);
+        for len in 0..frame.len() - 4 {
+            assert_eq!(read_question(&frame[4..4 + len]), None, "{len}");
+        }
+        assert_eq!(read_question(&[9, 0, 0]), None);
+        assert_eq!(read_question(&[1, 2, 0, 0xff, 0xff]), None);
+    }
+}

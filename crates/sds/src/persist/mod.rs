@@ -1,0 +1,108 @@
+//! Keeping channels beyond the process.
+//!
+//! A channel hands out *changes* ([`Output::Persist`](crate::Output::Persist)): what happened since
+//! the one before, as bytes that carry their own checksum. State and history change in one step, so
+//! there is no moment at which a message has left the one and not yet reached the other. A
+//! [`Persistence`] keeps them; loading gives them back in order, and [`Channel::load`] makes the
+//! channel of them.
+//!
+//! Guarantees:
+//!
+//! * S1. A change is kept whole or not at all, and only behind those before it.
+//! * S2. A failed change is not lost: it is part of the next one, which is tried by itself after a
+//!   while, even if nothing else happens.
+//! * S3. What is kept does not grow without bound: from time to time a change is a *base*, which
+//!   has everything and replaces all before it.
+//!
+//! [`Channel::load`]: crate::Channel::load
+
+#[cfg(feature = "pool")]
+pub(crate) mod blocks;
+pub(crate) mod codec;
+mod memory;
+#[cfg(feature = "pool")]
+mod pool;
+
+pub use memory::Memory;
+#[cfg(feature = "pool")]
+pub use pool::PoolPersistence;
+
+use crate::error::Result;
+
+/// What happened to a channel since the change before.
+///
+/// Example: see [`Output::Persist`](crate::Output::Persist).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change<'a> {
+    /// Numbers grow, not always by one.
+    pub number: u64,
+    /// It has everything, and replaces all changes before it.
+    pub base: bool,
+    /// What to keep.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Change<'a> {
+    /// Reads the number and the kind of a change from its bytes, for those who keep only these.
+    ///
+    /// # Errors
+    /// [`Error::Saved`](crate::Error::Saved) if the bytes are no change, or damaged.
+    ///
+    /// ```
+    /// use mainstay_sds::persist::Change;
+    /// assert!(Change::parse("room", b"noise").is_err());
+    /// ```
+    pub fn parse(channel: &str, bytes: &'a [u8]) -> Result<Self> {
+        match codec::ReadChange::read(bytes) {
+            Ok(read) => Ok(Self { number: read.number, base: read.base, bytes }),
+            Err(what) => Err(crate::Error::Saved { channel: channel.to_owned(), what }),
+        }
+    }
+}
+
+/// A place that keeps the changes of channels. One suite of tests runs over every one of them.
+///
+/// ```
+/// use mainstay_sds::{Channel, Config, Keep, Now, Output, persist::{Memory, Persistence}};
+/// let mut config = Config::lip();
+/// config.keep = Keep::Durable;
+/// let mut memory = Memory::new();
+///
+/// let mut channel = Channel::new("room", b"alice", config.clone())?;
+/// channel.send(Now::zero(), b"m1", b"hello")?;
+/// let Some(Output::Persist(change)) = channel.poll_output() else { panic!() };
+/// memory.save("room", &change)?;
+/// drop(channel);
+///
+/// let saved = memory.load("room")?;
+/// let again = Channel::load("room", b"alice", config, Now::zero(), &saved)?;
+/// assert!(again.log().map(|entry| entry.id).eq([b"m1"]));
+/// # Ok::<(), mainstay_sds::Error>(())
+/// ```
+pub trait Persistence {
+    /// Keeps a change, whole or not at all, behind those it has of the channel; a base replaces
+    /// them (S1).
+    ///
+    /// # Errors
+    /// [`Error::Persistence`](crate::Error::Persistence); what was kept before is still kept.
+    fn save(&mut self, channel: &str, change: &Change<'_>) -> Result<()>;
+
+    /// The changes of a channel in order, from its last base on; none if it is not known.
+    ///
+    /// # Errors
+    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be read.
+    fn load(&mut self, channel: &str) -> Result<Vec<Vec<u8>>>;
+
+    /// Drops all of a channel.
+    ///
+    /// # Errors
+    /// [`Error::Persistence`](crate::Error::Persistence) if that failed; it is still there then.
+    fn forget(&mut self, channel: &str) -> Result<()>;
+
+    /// The channels it has something of, in any order.
+    ///
+    /// # Errors
+    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be read.
+    fn channels(&mut self) -> Result<Vec<String>>;
+}

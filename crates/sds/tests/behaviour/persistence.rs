@@ -1,0 +1,496 @@
+//! S1 to S3 and C1, C2: changes, their places, and what comes back.
+
+use mainstay_sds::{
+    Archive, Channel, Config, Error, Keep, MemoryArchive, NimSnapshot, Now, Start, StoreNode,
+    persist::{Change, Memory, Persistence},
+    wire::{Message, Profile},
+};
+use serde_json::Value;
+
+use crate::group::{L, START, Said, channel, delivered, drain, log, message, receive, send};
+
+fn durable() -> Config {
+    let mut config = Config::lip();
+    (config.keep, config.confirm, config.sync) = (Keep::Durable, true, false);
+    config
+}
+
+/// Polls everything, keeps every change, returns the rest.
+fn keep(channel: &mut Channel, place: &mut impl Persistence) -> Vec<Said> {
+    let name = channel.name().to_owned();
+    let mut said = Vec::new();
+    while let Some(output) = channel.poll_output() {
+        match Said::from(output) {
+            Said::Persist { number, bytes, .. } => {
+                place.save(&name, &Change::parse(&name, &bytes).unwrap()).unwrap();
+                channel.persisted(number);
+            }
+            other => said.push(other),
+        }
+    }
+    said
+}
+
+fn again(config: Config, place: &mut impl Persistence) -> Channel {
+    Channel::load("room", b"bob", config, START, &place.load("room").unwrap()).unwrap()
+}
+
+/// The one suite that every place has to pass.
+fn conformance(mut open: impl FnMut() -> Box<dyn Persistence>) {
+    let changes = {
+        let mut bob = channel("bob", durable());
+        let mut changes = Vec::new();
+        for number in 0..3_u64 {
+            receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+            for said in drain(&mut bob) {
+                if let Said::Persist { number, bytes, .. } = said {
+                    bob.persisted(number);
+                    changes.push(bytes);
+                }
+            }
+        }
+        changes
+    };
+    assert_eq!(changes.len(), 3);
+    let change = |number: usize| Change::parse("room", &changes[number]).unwrap();
+    assert!(change(0).base && !change(1).base);
+
+    // What is saved comes back, in order, also after the place was closed.
+    let mut place = open();
+    assert!(place.channels().unwrap().is_empty() && place.load("room").unwrap().is_empty());
+    for number in 0..3 {
+        place.save("room", &change(number)).unwrap();
+    }
+    assert_eq!(place.load("room").unwrap(), changes);
+    // Channels are apart.
+    place.save("other", &change(0)).unwrap();
+    assert_eq!(place.load("other").unwrap(), changes[..1]);
+    let mut names = place.channels().unwrap();
+    names.sort();
+    assert_eq!(names, ["other", "room"]);
+    // A base replaces what was before.
+    place.save("other", &Change::parse("other", &changes[0]).unwrap()).unwrap();
+    assert_eq!(place.load("other").unwrap(), changes[..1]);
+    // One that is forgotten is gone.
+    place.forget("other").unwrap();
+    place.forget("other").unwrap();
+    assert!(place.load("other").unwrap().is_empty());
+    assert_eq!(place.channels().unwrap(), ["room"]);
+    assert_eq!(place.load("room").unwrap(), changes);
+    // Large changes are like small ones.
+    let mut bob = channel("bob", durable());
+    let content = Some(vec![7; 1 << 20]);
+    receive(&mut bob, START, &Message { content, ..message("alice", "big", L, &[]) });
+    let said = drain(&mut bob);
+    let Said::Persist { bytes, .. } = &said[0] else { panic!() };
+    place.save("room", &Change::parse("room", bytes).unwrap()).unwrap();
+    assert_eq!(place.load("room").unwrap(), std::slice::from_ref(bytes));
+}
+
+#[test]
+fn memory_conforms() {
+    conformance(|| Box::new(Memory::new()));
+}
+
+#[cfg(feature = "pool")]
+mod in_a_pool {
+    use mainstay_sds::{PoolArchive, persist::PoolPersistence};
+
+    use super::*;
+
+    #[test]
+    fn a_pool_in_memory_conforms() {
+        conformance(|| Box::new(PoolPersistence::in_memory("sds").unwrap()));
+    }
+
+    #[test]
+    fn a_pool_in_files_conforms() {
+        let folder = tempfile::tempdir().unwrap();
+        conformance(|| Box::new(PoolPersistence::open(folder.path(), "sds").unwrap()));
+    }
+
+    #[test]
+    fn what_is_in_files_is_there_when_they_are_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || PoolPersistence::open(folder.path(), "sds").unwrap();
+        let mut config = durable();
+        config.history = 50;
+        let mut expected = Vec::new();
+        for round in 0..5_u64 {
+            let mut place = open();
+            let mut bob = again(config.clone(), &mut place);
+            assert_eq!(log(&bob), expected, "round {round}");
+            for number in 0..40 {
+                let lamport = round * 100 + number;
+                receive(
+                    &mut bob,
+                    START,
+                    &message("alice", &format!("m{lamport}"), L + lamport, &[]),
+                );
+                keep(&mut bob, &mut place);
+            }
+            bob.confirm((round + 1) * 40).unwrap();
+            keep(&mut bob, &mut place);
+            expected = log(&bob);
+            assert_eq!(expected.len(), 50.min(40 * (round as usize + 1)));
+        }
+    }
+
+    #[test]
+    fn an_archive_in_a_pool_is_there_when_it_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || PoolArchive::open(folder.path(), "history").unwrap();
+        store_node_answers(StoreNode::new(open()).unwrap());
+        let mut node = StoreNode::new(open()).unwrap();
+        node.serve("room", Profile::Lip, 1000).unwrap();
+        assert_eq!(node.count("room").unwrap(), 3);
+        assert!(node.by_hint("room", b"envelope of m1").unwrap().is_some());
+    }
+}
+
+#[test]
+fn nothing_is_sent_or_delivered_before_it_is_kept() {
+    let mut bob = channel("bob", durable());
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    let said = drain(&mut bob);
+    let [Said::Persist { number, .. }] = said[..] else { panic!("{said:?}") };
+    assert!(drain(&mut bob).is_empty(), "nothing until it is kept");
+    receive(&mut bob, START, &message("alice", "m2", L + 1, &[]));
+    assert!(drain(&mut bob).is_empty());
+    bob.persisted(number);
+    let said = drain(&mut bob);
+    assert!(matches!(&said[0], Said::Persist { .. }));
+    assert_eq!(delivered(&said), ["m1"], "the second one waits for its own change");
+}
+
+#[test]
+fn what_is_not_to_be_kept_strictly_waits_for_nothing() {
+    let mut config = durable();
+    (config.keep, config.confirm) = (Keep::Relaxed, false);
+    let mut bob = channel("bob", config);
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    let said = drain(&mut bob);
+    assert!(matches!(said[0], Said::Persist { .. }));
+    assert_eq!(delivered(&said), ["m1"]);
+}
+
+#[test]
+fn a_failed_change_is_part_of_the_next_one_and_tried_again_without_any_other_event() {
+    let mut bob = channel("bob", durable());
+    let mut place = Memory::new();
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    keep(&mut bob, &mut place);
+    bob.confirm(1).unwrap();
+    keep(&mut bob, &mut place);
+    receive(&mut bob, START, &message("alice", "m2", L + 1, &[]));
+    let said = drain(&mut bob);
+    let Said::Persist { number, .. } = said[0] else { panic!() };
+    bob.persist_failed(START, number);
+    receive(&mut bob, START, &message("alice", "m3", L + 2, &[]));
+    assert!(drain(&mut bob).is_empty(), "not at once");
+    let at = bob.poll_timeout().expect("it is tried again by itself");
+    bob.handle_timeout(Now { mono_ms: at, ..START });
+    assert_eq!(delivered(&keep(&mut bob, &mut place)), ["m2", "m3"]);
+    assert_eq!(log(&again(durable(), &mut place)), ["m1", "m2", "m3"]);
+}
+
+#[test]
+fn changes_do_not_grow_without_bound_nor_carry_filters() {
+    let mut config = durable();
+    config.history = 20;
+    let mut bob = channel("bob", config.clone());
+    let mut place = Memory::new();
+    let (mut bases, mut largest) = (0, 0);
+    for number in 0..3000_u64 {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+        while let Some(output) = bob.poll_output() {
+            if let Said::Persist { number, base, bytes } = Said::from(output) {
+                bases += usize::from(base);
+                largest = largest.max(if base { 0 } else { bytes.len() });
+                place.save("room", &Change::parse("room", &bytes).unwrap()).unwrap();
+                bob.persisted(number);
+            }
+        }
+        bob.confirm(number + 1).unwrap();
+    }
+    let kept: usize = place.load("room").unwrap().iter().map(Vec::len).sum();
+    assert!(kept < 400 << 10, "{kept} bytes");
+    assert!((2..100).contains(&bases), "{bases} bases");
+    assert!(largest < 1024, "{largest} bytes for one message");
+    assert_eq!(log(&again(config, &mut place)), log(&bob));
+}
+
+#[test]
+fn a_change_that_nobody_takes_does_not_pile_up() {
+    let mut config = durable();
+    (config.keep, config.confirm, config.history) = (Keep::Relaxed, false, 10);
+    let mut bob = channel("bob", config.clone());
+    for number in 0..20_000_u64 {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+        // The first change is taken, and never answered.
+        drain(&mut bob);
+    }
+    assert!(bob.counts().memory_bytes < 4 << 20, "{:?}", bob.counts());
+    bob.persisted(1);
+    let mut place = Memory::new();
+    keep(&mut bob, &mut place);
+    assert_eq!(log(&again(config, &mut place)), log(&bob));
+}
+
+#[test]
+fn what_was_delivered_and_not_confirmed_comes_again_and_what_was_confirmed_does_not() {
+    let mut place = Memory::new();
+    let mut config = durable();
+    config.history = 2;
+    let mut bob = channel("bob", config.clone());
+    for number in 1..=5_u64 {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+    }
+    assert_eq!(delivered(&keep(&mut bob, &mut place)).len(), 5);
+    bob.confirm(2).unwrap();
+    keep(&mut bob, &mut place);
+    let mut bob = again(config.clone(), &mut place);
+    let said = keep(&mut bob, &mut place);
+    assert_eq!(delivered(&said), ["m3", "m4", "m5"], "also m3, which has left the log");
+    assert!(said.iter().all(|said| matches!(said, Said::Delivered { again: true, .. })));
+    bob.confirm(5).unwrap();
+    keep(&mut bob, &mut place);
+    let mut bob = again(config, &mut place);
+    assert!(keep(&mut bob, &mut place).is_empty());
+    receive(&mut bob, START, &message("alice", "m1", L + 1, &[]));
+    assert!(keep(&mut bob, &mut place).is_empty(), "remembered, though it left the log");
+}
+
+#[test]
+fn what_waited_goes_on_waiting_and_what_was_not_acknowledged_is_sent_again() {
+    let mut place = Memory::new();
+    let mut bob = channel("bob", durable());
+    bob.send(START, b"b1", b"hello").unwrap();
+    receive(&mut bob, START, &message("alice", "m2", L + 2, &["m1"]));
+    keep(&mut bob, &mut place);
+    let mut bob = again(durable(), &mut place);
+    assert_eq!((bob.counts().outgoing, bob.counts().buffered, bob.counts().missing), (1, 1, 1));
+    let said = keep(&mut bob, &mut place);
+    assert!(said.iter().any(|said| matches!(said, Said::Missing { id, .. } if id == "m1")));
+    bob.handle_timeout(START.after(60_000));
+    let said = keep(&mut bob, &mut place);
+    assert!(said.iter().any(|said| matches!(said, Said::Broadcast { id, .. } if id == "b1")));
+    receive(&mut bob, START, &message("alice", "m1", L + 1, &["b1"]));
+    let said = keep(&mut bob, &mut place);
+    assert!(said.contains(&Said::Acknowledged("b1".into())));
+    assert_eq!(delivered(&said), ["m1", "m2"]);
+    assert_eq!(again(durable(), &mut place).counts().outgoing, 0);
+}
+
+#[test]
+fn the_order_of_the_log_and_the_lamport_time_outlive_a_restart() {
+    let mut place = Memory::new();
+    let mut bob = channel("bob", durable());
+    for (id, lamport) in [("c", 5), ("b", 5), ("z", 1), ("a", 9)] {
+        receive(&mut bob, START, &message("alice", id, L + lamport, &[]));
+    }
+    keep(&mut bob, &mut place);
+    let restarted = again(durable(), &mut place);
+    assert_eq!(log(&restarted), ["z", "b", "c", "a"]);
+    assert_eq!(restarted.counts().lamport, bob.counts().lamport);
+    assert_eq!(restarted.filter().len(), 4);
+}
+
+#[test]
+fn damaged_incomplete_or_foreign_changes_are_refused() {
+    let mut place = Memory::new();
+    let mut bob = channel("bob", durable());
+    for number in 0..3 {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+        keep(&mut bob, &mut place);
+    }
+    let saved = place.load("room").unwrap();
+    let load = |changes: &[Vec<u8>]| Channel::load("room", b"bob", durable(), START, changes);
+    assert!(load(&saved).is_ok());
+    for change in 0..saved.len() {
+        for at in 0..saved[change].len() {
+            let mut damaged = saved.clone();
+            damaged[change][at] ^= 4;
+            assert!(matches!(load(&damaged), Err(Error::Saved { .. })), "byte {at} of {change}");
+        }
+        let mut cut = saved.clone();
+        cut[change].pop();
+        assert!(load(&cut).is_err());
+    }
+    assert!(load(&saved[1..]).is_err(), "without the base");
+    let swapped = [saved[0].clone(), saved[2].clone(), saved[1].clone()];
+    assert!(load(&swapped).is_err());
+    let mut nim = Config::nim();
+    nim.keep = Keep::Durable;
+    assert!(Channel::load("room", b"bob", nim, START, &saved).is_err());
+}
+
+#[test]
+fn confirming_needs_that_deliveries_are_kept() {
+    let mut config = durable();
+    config.keep = Keep::Relaxed;
+    assert!(matches!(Channel::new("room", b"bob", config), Err(Error::Config { .. })));
+}
+
+#[test]
+fn a_channel_that_slept_is_as_it_was() {
+    let mut config = Config::lip();
+    (config.history, config.start) = (30, Start::Joining);
+    let mut bob = channel("bob", config);
+    for number in 0..50_u64 {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, &[]));
+    }
+    let bob = bob.hibernate().unwrap_err();
+    let mut bob = bob;
+    drain(&mut bob);
+    assert!(bob.poll_timeout().is_some(), "there is news");
+    let mut bob = bob.hibernate().unwrap_err();
+    let mut now = START;
+    while let Some(at) = bob.poll_timeout() {
+        now = now.after(at - now.mono_ms);
+        bob.handle_timeout(now);
+        drain(&mut bob);
+    }
+    let (before, awake_bytes) = (log(&bob), bob.counts().memory_bytes);
+    let asleep = bob.hibernate().unwrap();
+    assert!(asleep.memory_bytes() < awake_bytes / 2);
+    let mut bob = asleep.wake(now).unwrap();
+    assert_eq!((log(&bob), bob.poll_timeout()), (before, None));
+    drain(&mut bob);
+    receive(&mut bob, now, &message("alice", "m3", L + 3, &[]));
+    assert!(delivered(&drain(&mut bob)).is_empty(), "remembered");
+    send(&mut bob, now, "b1");
+}
+
+#[test]
+fn a_channel_that_is_kept_elsewhere_goes_on_behind_its_changes_when_it_wakes_up() {
+    let mut place = Memory::new();
+    let mut config = durable();
+    config.confirm = false;
+    let mut bob = channel("bob", config.clone());
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    keep(&mut bob, &mut place);
+    let mut bob = bob.hibernate().unwrap().wake(START).unwrap();
+    receive(&mut bob, START, &message("alice", "m2", L + 1, &[]));
+    keep(&mut bob, &mut place);
+    assert_eq!(log(&again(config, &mut place)), ["m1", "m2"]);
+}
+
+fn nim_snapshots() -> Vec<(String, Vec<u8>, Value)> {
+    let all: Value = serde_json::from_str(include_str!("../vectors/sds-vectors.json")).unwrap();
+    let unhex = |hex: &str| {
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    let snapshot = |case: &Value| {
+        (
+            case["name"].as_str().unwrap().to_owned(),
+            unhex(case["hex"].as_str().unwrap()),
+            case.clone(),
+        )
+    };
+    all["nim"]["snapshots"].as_array().unwrap().iter().map(snapshot).collect()
+}
+
+#[test]
+fn every_snapshot_of_the_nim_peers_is_read_or_refused_as_by_them() {
+    let mut seen = 0;
+    for (name, bytes, case) in nim_snapshots() {
+        seen += 1;
+        if name.starts_with("ChannelMeta") {
+            let read = NimSnapshot::parse_meta(&bytes);
+            let refused = case.get("decode_ok") == Some(&Value::Bool(false));
+            assert_eq!(read.is_err(), refused, "{name}: {read:?}");
+            let Ok(read) = read else { continue };
+            let fields = &case["fields"];
+            assert_eq!(read.lamport, fields["lamport"].as_u64().unwrap());
+            let count =
+                |key: &str| fields.get(key).map_or(0, |list| list.as_array().unwrap().len());
+            let counts =
+                [count("outgoing"), count("incoming"), count("out_repair"), count("in_repair")];
+            let read =
+                [read.outgoing.len(), read.incoming.len(), read.requests.len(), read.answers.len()];
+            assert_eq!(read, counts, "{name}");
+        } else if name.starts_with("ChannelData") {
+            assert!(NimSnapshot::parse(&bytes).is_ok(), "{name}");
+        } else if name == "HistoryUpdate" {
+            let mut snapshot = NimSnapshot::default();
+            for id in ["old1", "kept", "old2"] {
+                snapshot.history.push(message("alice", id, 1, &[]));
+            }
+            snapshot.apply_history_update(&bytes).unwrap();
+            let ids: Vec<&[u8]> =
+                snapshot.history.iter().map(|message| message.id.as_slice()).collect();
+            assert_eq!(ids, [&b"kept"[..], b"new"]);
+        }
+    }
+    assert!(seen >= 6);
+}
+
+#[test]
+fn a_channel_of_the_nim_peers_goes_on_here() {
+    let mut snapshot = NimSnapshot::default();
+    let lamport = L / 1000;
+    snapshot.lamport = lamport + 5;
+    let own = Message { sender: b"bob".to_vec(), ..message("bob", "b1", lamport + 2, &["m1"]) };
+    snapshot.history = vec![message("alice", "m1", lamport + 1, &[]), own.clone()];
+    snapshot.outgoing = vec![(own, 1_760_000_000_000, 2)];
+    let waits = message("alice", "m4", lamport + 4, &["m3"]);
+    snapshot.incoming = vec![(waits, vec![b"m3".to_vec()])];
+    let mut config = Config::nim();
+    (config.keep, config.confirm) = (Keep::Durable, true);
+    let mut bob = Channel::import_nim("room", b"bob", config.clone(), START, &snapshot).unwrap();
+    assert_eq!(log(&bob), ["m1", "b1"]);
+    let counts = bob.counts();
+    assert_eq!((counts.outgoing, counts.buffered, counts.missing), (1, 1, 1));
+    let mut place = Memory::new();
+    assert!(delivered(&keep(&mut bob, &mut place)).is_empty(), "all was delivered there");
+    let m3 = message("alice", "m3", lamport + 3, &["b1"]).encode(Profile::Nim);
+    bob.receive(START, &m3).unwrap();
+    let said = keep(&mut bob, &mut place);
+    assert!(said.contains(&Said::Acknowledged("b1".into())));
+    assert_eq!(delivered(&said), ["m3", "m4"]);
+    assert_eq!(log(&again(config, &mut place)), ["m1", "b1", "m3", "m4"]);
+    assert!(Channel::import_nim("room", b"bob", Config::lip(), START, &snapshot).is_err());
+}
+
+fn store_node_answers(mut node: StoreNode<impl Archive>) {
+    node.serve("room", Profile::Lip, 3).unwrap();
+    let mut alice = channel("alice", Config::lip());
+    for id in ["m1", "m2", "m3"] {
+        let bytes = send(&mut alice, START, id);
+        assert!(node.observe(&bytes).unwrap());
+        assert!(!node.observe(&bytes).unwrap(), "kept once");
+        alice.set_retrieval_hint(id.as_bytes(), format!("envelope of {id}").as_bytes()).unwrap();
+    }
+    let past = send(&mut alice, START, "m4");
+    assert!(matches!(node.observe(&past), Err(Error::Limit { .. })), "the limit is three");
+    let elsewhere = Message { channel: b"other".to_vec(), ..message("alice", "m9", L, &[]) };
+    let refused = node.observe(&elsewhere.encode(Profile::Lip));
+    assert!(matches!(refused, Err(Error::UnknownChannel { .. })));
+
+    // What it gives out can be received.
+    let mut bob = channel("bob", Config::lip());
+    for found in [
+        node.by_id("room", b"m1").unwrap().unwrap(),
+        node.by_hint("room", b"envelope of m2").unwrap().unwrap(),
+    ] {
+        bob.receive(START, &found).unwrap();
+    }
+    assert_eq!(log(&bob), ["m1", "m2"]);
+    let rest = node.after("room", (L, b"m1"), 10).unwrap();
+    let ids: Vec<Vec<u8>> =
+        rest.iter().map(|bytes| Message::decode(Profile::Lip, bytes).unwrap().id).collect();
+    assert_eq!(ids, [b"m2", b"m3"]);
+    assert_eq!(node.by_id("room", b"m9").unwrap(), None);
+    assert_eq!(node.by_hint("room", b"no such").unwrap(), None);
+    node.set_hint("room", b"m3", b"by hand").unwrap();
+    assert!(node.by_hint("room", b"by hand").unwrap().is_some());
+}
+
+#[test]
+fn a_store_node_keeps_each_message_once_and_finds_it_by_id_hint_and_order() {
+    store_node_answers(StoreNode::new(MemoryArchive::new()).unwrap());
+}

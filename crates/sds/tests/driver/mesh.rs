@@ -1,0 +1,95 @@
+//! A group over connections from each member to each other one.
+
+use crate::group::{Member, Told, quick, until};
+use mainstay_sds::driver::{Error, Link, Mesh, Transport};
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// One end of a connection in memory.
+struct Queues {
+    to: mpsc::Sender<Vec<u8>>,
+    from: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Link for Queues {
+    fn try_send(&mut self, message: &[u8]) -> io::Result<bool> {
+        match self.to.try_send(message.to_vec()) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.from.poll_recv(cx).map(|message| message.ok_or_else(closed))
+    }
+}
+
+fn pair(room: usize) -> (Queues, Queues) {
+    let ((to_b, from_a), (to_a, from_b)) = (mpsc::channel(room), mpsc::channel(room));
+    (Queues { to: to_b, from: from_b }, Queues { to: to_a, from: from_a })
+}
+
+/// A message or two fit into each connection, so that most are lost when all talk at once.
+#[tokio::test(start_paused = true)]
+async fn members_of_a_mesh_that_is_too_narrow_end_with_the_same_log() {
+    let ((ab, ba), (ac, ca), (bc, cb)) = (pair(2), pair(2), pair(2));
+    let mut members = Vec::new();
+    for (name, links) in [("alice", [ab, ac]), ("bob", [ba, bc]), ("carol", [ca, cb])] {
+        members.push(Member::in_room(name, Mesh::new(links), quick()).await);
+    }
+    for round in 0..20 {
+        for (number, member) in members.iter().enumerate() {
+            member.say(&format!("{number}: {round}")).await;
+        }
+    }
+    until("all have all", LIMIT, || {
+        members.iter().all(|member| member.look(|told| told.delivered.len() == 40))
+    })
+    .await;
+    let first = members[0].log().await;
+    for member in &members {
+        assert_eq!(member.log().await, first);
+        assert_eq!(member.look(Told::contents), first);
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_gone_is_left_out_and_the_last_one_gone_is_the_end() {
+    let ((ab, mut b), (ac, c)) = (pair(8), pair(8));
+    let mut alice = Mesh::new([ab, ac]);
+    drop(c);
+    alice.broadcast(b"hello").await.unwrap();
+    assert_eq!(alice.links(), 1);
+    assert_eq!(b.from.recv().await.unwrap(), b"hello");
+    assert!(b.try_send(b"bye").unwrap());
+    drop(b);
+    let mut message = Vec::new();
+    alice.receive(&mut message).await.unwrap();
+    assert_eq!(message, b"bye");
+    assert!(matches!(alice.receive(&mut message).await, Err(Error::Ended)));
+}
+
+#[tokio::test]
+async fn a_member_that_talks_a_lot_does_not_drown_the_others() {
+    let ((ab, mut b), (ac, mut c)) = (pair(64), pair(64));
+    let mut alice = Mesh::new([ab, ac]);
+    for _ in 0..50 {
+        assert!(b.try_send(b"loud").unwrap());
+    }
+    assert!(c.try_send(b"soft").unwrap());
+    let mut heard = Vec::new();
+    let mut message = Vec::new();
+    for _ in 0..2 {
+        alice.receive(&mut message).await.unwrap();
+        heard.push(message.clone());
+    }
+    assert!(heard.contains(&b"soft".to_vec()));
+}
