@@ -1,6 +1,8 @@
 //! The checker against two that know nothing of it: every order tried by hand, and the tester of
 //! the crate `stateright`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 use mainstay_base::Rng;
 use mainstay_sim::{
     Chance,
@@ -124,7 +126,10 @@ fn by_hand<M: Model>(model: &M, history: &History<M::Call, M::Reply>) -> bool {
 
 /// The object of the other tester.
 #[derive(Clone)]
-struct Other<M: Model>(M::State, fn(&M::State, &M::Call) -> (M::State, M::Reply));
+struct Other<M: Model>(M::State, Steps<M>);
+
+type Steps<M> =
+    fn(&<M as Model>::State, &<M as Model>::Call) -> (<M as Model>::State, <M as Model>::Reply);
 
 impl<M> SequentialSpec for Other<M>
 where
@@ -190,7 +195,7 @@ fn compare<M>(
     seeds: u64,
     operations: usize,
     call: impl Fn(&mut Rng) -> M::Call,
-    step: fn(&M::State, &M::Call) -> (M::State, M::Reply),
+    step: Steps<M>,
 ) -> u64
 where
     M: Model + Clone,

@@ -1,5 +1,7 @@
 //! The checker of transactions against every order tried by hand.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 use mainstay_base::Rng;
 use mainstay_sim::{
     Chance,
