@@ -30,17 +30,19 @@ pub(crate) struct Args {}
 /// from a crate only to crates above its own line here, so there can be no cycle.
 const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-base", &[]),
+    ("mainstay-sim", &["mainstay-base"]),
     ("mainstay-shm", &["mainstay-base"]),
     ("mainstay-pool", &["mainstay-base", "mainstay-shm"]),
     ("mainstay-track", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-state", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-store", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-channel", &["mainstay-base"]),
-    ("mainstay-sds", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-state", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-store", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-channel", &["mainstay-base", "mainstay-sim"]),
+    ("mainstay-sds", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
     (
         "mainstay-replica",
         &[
             "mainstay-base",
+            "mainstay-sim",
             "mainstay-shm",
             "mainstay-pool",
             "mainstay-track",
@@ -63,8 +65,23 @@ const PLACES: &[(&str, &[&str])] = &[
             "mainstay-replica",
         ],
     ),
-    ("mainstay-cli", &["mainstay-base", "mainstay"]),
+    ("mainstay-cli", &["mainstay-base", "mainstay-sim", "mainstay"]),
     ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
+    (
+        "mainstay-scenarios",
+        &[
+            "mainstay-base",
+            "mainstay-sim",
+            "mainstay-shm",
+            "mainstay-pool",
+            "mainstay-track",
+            "mainstay-state",
+            "mainstay-store",
+            "mainstay-channel",
+            "mainstay-sds",
+            "mainstay-replica",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -93,7 +110,15 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 5] = ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-sds", "xtask"];
+const NO_UNSAFE: [&str; 7] = [
+    "mainstay",
+    "mainstay-base",
+    "mainstay-cli",
+    "mainstay-scenarios",
+    "mainstay-sds",
+    "mainstay-sim",
+    "xtask",
+];
 
 /// The line the compiler must see at the head of such a crate.
 const FORBIDDEN: &str = "#![forbid(unsafe_code)]";

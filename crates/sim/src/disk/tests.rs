@@ -1,0 +1,237 @@
+use super::*;
+use std::collections::BTreeSet;
+
+const A: [u8; SECTOR_BYTES] = [b'a'; SECTOR_BYTES];
+const B: [u8; SECTOR_BYTES] = [b'b'; SECTOR_BYTES];
+
+fn all_of(file: &impl Storage) -> Vec<u8> {
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+/// First bytes of all sectors, for each image a power cut may leave.
+fn images(disk: &Disk, max: usize) -> BTreeSet<Vec<u8>> {
+    let first_bytes = |disk: Disk| {
+        let bytes = all_of(&disk.file("f"));
+        bytes.chunks(SECTOR_BYTES).map(|sector| sector[0]).collect::<Vec<_>>()
+    };
+    disk.crash_images(max).map(first_bytes).collect()
+}
+
+/// Two sectors, synced, of zeros.
+fn two_sectors() -> (Disk, DiskFile) {
+    let disk = Disk::new(1);
+    let file = disk.file("f");
+    file.write_at(0, &[0; 2 * SECTOR_BYTES]).unwrap();
+    file.sync().unwrap();
+    (disk, file)
+}
+
+#[test]
+fn d1_a_read_sees_the_newest_write_synced_or_not() {
+    let (_, file) = two_sectors();
+    file.write_at(500, &[7; 100]).unwrap();
+    file.write_at(510, &[8; 10]).unwrap();
+    let mut found = [0; 102];
+    file.read_at(499, &mut found).unwrap();
+    assert_eq!(found[..3], [0, 7, 7]);
+    assert_eq!(found[11..21], [8; 10]);
+    assert_eq!(found[101], 0);
+}
+
+#[test]
+fn d2_all_images_of_two_writes_are_shown_each_sector_on_its_own() {
+    let (disk, file) = two_sectors();
+    file.write_at(0, &[A, A].concat()).unwrap();
+    file.write_at(0, &B).unwrap();
+    assert!(disk.crash_images(6).is_all());
+    let expected = [[0, 0], [b'a', 0], [b'b', 0], [0, b'a'], [b'a', b'a'], [b'b', b'a']];
+    assert_eq!(images(&disk, 6), expected.map(Vec::from).into());
+    assert!(!disk.crash_images(5).is_all());
+    assert_eq!(disk.crash_images(5).count(), 5);
+}
+
+#[test]
+fn d2_images_that_are_drawn_are_among_all_and_come_to_all_in_the_end() {
+    let (disk, file) = two_sectors();
+    file.write_at(0, &[A, A].concat()).unwrap();
+    file.write_at(0, &B).unwrap();
+    let all = images(&disk, 6);
+    let seen: BTreeSet<_> = (0..200).flat_map(|_| images(&disk, 1)).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn d2_what_was_synced_is_in_every_image() {
+    let (disk, file) = two_sectors();
+    file.write_at(0, &A).unwrap();
+    file.sync().unwrap();
+    file.write_at(SECTOR_BYTES as u64, &B).unwrap();
+    assert_eq!(images(&disk, 9), [[b'a', 0], [b'a', b'b']].map(Vec::from).into());
+}
+
+#[test]
+fn d2_a_power_cut_leaves_one_of_the_images_and_ends_the_process() {
+    for seed in 0..50 {
+        let disk = Disk::new(seed);
+        let file = disk.file("f");
+        file.write_at(0, &[A, A].concat()).unwrap();
+        let possible = images(&disk, 100);
+        disk.power_cut();
+        assert!(file.len().is_err());
+        let left = images(&disk, 1);
+        assert!(left.is_subset(&possible), "{left:?} of {possible:?}");
+    }
+}
+
+#[test]
+fn d2_a_file_cut_short_and_made_longer_again_may_have_its_old_bytes_only_if_it_is_not_synced() {
+    let disk = Disk::new(1);
+    let file = disk.file("f");
+    file.write_at(0, &[A, A].concat()).unwrap();
+    file.sync().unwrap();
+    file.set_len(100).unwrap();
+    file.set_len(2 * SECTOR_BYTES as u64).unwrap();
+    assert_eq!(all_of(&file)[99..101], [b'a', 0]);
+    assert!(images(&disk, 100).contains(&vec![b'a', b'a']));
+    file.sync().unwrap();
+    assert_eq!(images(&disk, 100), [vec![b'a', 0]].into());
+    disk.power_cut();
+    assert_eq!(all_of(&disk.file("f"))[99..101], [b'a', 0]);
+}
+
+#[test]
+fn d3_a_failed_sync_saves_nothing_and_the_next_one_only_says_that_it_does() {
+    let (disk, file) = two_sectors();
+    file.write_at(0, &A).unwrap();
+    disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
+    assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(EIO));
+    disk.set_faults(DiskFaults::NONE);
+    file.sync().unwrap();
+    assert_eq!(images(&disk, 9), [[0, 0], [b'a', 0]].map(Vec::from).into());
+    file.write_at(0, &A).unwrap();
+    file.sync().unwrap();
+    assert_eq!(images(&disk, 9), [vec![b'a', 0]].into());
+}
+
+#[test]
+fn d4_a_process_that_dies_loses_nothing() {
+    let (disk, file) = two_sectors();
+    file.write_at(0, &A).unwrap();
+    disk.kill();
+    assert!(file.sync().is_err());
+    assert_eq!(all_of(&disk.file("f"))[0], b'a');
+}
+
+#[test]
+fn d5_a_misdirected_sector_lands_where_nobody_wrote() {
+    let found = (0..100).any(|seed| {
+        let disk = Disk::new(seed);
+        let file = disk.file("f");
+        file.write_at(0, &[0; 8 * SECTOR_BYTES]).unwrap();
+        file.sync().unwrap();
+        disk.set_faults(DiskFaults { misdirect_ppm: 1_000_000, ..DiskFaults::NONE });
+        file.write_at(0, &A).unwrap();
+        disk.power_cut();
+        all_of(&disk.file("f")).chunks(SECTOR_BYTES).skip(1).any(|sector| sector == A)
+    });
+    assert!(found);
+}
+
+#[test]
+fn d5_a_shredded_sector_is_torn_at_eight_bytes() {
+    let mut torn = false;
+    for seed in 0..100 {
+        let (disk, file) = two_sectors();
+        disk.lock().rng = Rng::seeded(seed);
+        disk.set_faults(DiskFaults { shred_ppm: 1_000_000, ..DiskFaults::NONE });
+        file.write_at(0, &A).unwrap();
+        disk.power_cut();
+        let bytes = all_of(&disk.file("f"));
+        let changed = bytes[..SECTOR_BYTES].iter().filter(|byte| **byte == b'a').count();
+        assert_eq!(changed % 8, 0);
+        torn |= changed > 0 && changed < SECTOR_BYTES;
+    }
+    assert!(torn);
+}
+
+#[test]
+fn a_full_disk_says_so_and_may_have_written_part_of_it() {
+    let disk = Disk::new(1);
+    disk.set_faults(DiskFaults { bytes_max: 1_024, ..DiskFaults::NONE });
+    let (file, other) = (disk.file("f"), disk.file("g"));
+    other.write_at(0, &[1; 500]).unwrap();
+    file.write_at(0, &[1; 524]).unwrap();
+    assert_eq!(file.write_at(524, &[1]).unwrap_err().raw_os_error(), Some(ENOSPC));
+    assert_eq!(file.set_len(525).unwrap_err().raw_os_error(), Some(ENOSPC));
+    // Writing over what is there needs no room.
+    file.write_at(0, &[2; 524]).unwrap();
+    assert!(disk.remove("g"));
+    file.write_at(524, &[1; 500]).unwrap();
+}
+
+#[test]
+fn a_file_may_have_its_limit_of_bytes_and_not_one_more() {
+    let file = Disk::new(1).file("f");
+    file.set_len(FILE_BYTES_MAX).unwrap();
+    assert_eq!(file.set_len(FILE_BYTES_MAX + 1).unwrap_err().raw_os_error(), Some(ENOSPC));
+    assert!(file.write_at(u64::MAX, &[1]).is_err());
+    assert_eq!(file.len().unwrap(), FILE_BYTES_MAX);
+}
+
+#[test]
+fn reads_and_writes_fail_as_often_as_they_are_told_to() {
+    let (disk, file) = two_sectors();
+    let half = 500_000;
+    disk.set_faults(DiskFaults { read_error_ppm: half, write_error_ppm: half, ..DiskFaults::NONE });
+    let failed = (0..1_000).filter(|_| file.read_at(0, &mut [0]).is_err()).count();
+    assert!((400..600).contains(&failed), "{failed}");
+    let failed = (0..1_000).filter(|_| file.write_at(0, &[1]).is_err()).count();
+    assert!((400..600).contains(&failed), "{failed}");
+}
+
+#[test]
+fn reading_past_the_end_is_an_error() {
+    let (_, file) = two_sectors();
+    let end = file.len().unwrap();
+    let kind = |offset, len| file.read_at(offset, &mut vec![0; len]).map_err(|e| e.kind());
+    assert_eq!(kind(end - 4, 4), Ok(()));
+    assert_eq!(kind(end - 4, 5), Err(io::ErrorKind::UnexpectedEof));
+    assert_eq!(kind(u64::MAX, 1), Err(io::ErrorKind::UnexpectedEof));
+}
+
+#[test]
+fn a_real_file_and_a_simulated_one_answer_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = std::fs::OpenOptions::new().read(true).write(true).create_new(true).clone();
+    let real = options.open(folder.path().join("f")).unwrap();
+    let simulated = Disk::new(1).file("f");
+    let mut rng = Rng::seeded(5);
+    for _ in 0..500 {
+        let (offset, len) = (rng.below(3_000), rng.below(600) as usize);
+        match rng.below(4) {
+            0 => {
+                let bytes = vec![rng.below(256) as u8; len];
+                Storage::write_at(&real, offset, &bytes).unwrap();
+                Storage::write_at(&simulated, offset, &bytes).unwrap();
+            }
+            1 => {
+                Storage::set_len(&real, offset).unwrap();
+                simulated.set_len(offset).unwrap();
+            }
+            2 => {
+                Storage::sync(&real).unwrap();
+                simulated.sync().unwrap();
+            }
+            _ => {
+                let (mut a, mut b) = (vec![0; len], vec![0; len]);
+                let real = Storage::read_at(&real, offset, &mut a).map_err(|e| e.kind());
+                let simulated = simulated.read_at(offset, &mut b).map_err(|e| e.kind());
+                // What a failed read leaves in the buffer is nobody's business.
+                assert_eq!(real.map(|()| a), simulated.map(|()| b));
+            }
+        }
+        assert_eq!(Storage::len(&real).unwrap(), simulated.len().unwrap());
+    }
+}
