@@ -35,7 +35,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-track", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-state", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-store", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-channel", &["mainstay-base"]),
+    ("mainstay-channel", &["mainstay-base", "mainstay-shm", "mainstay-channel"]),
     ("mainstay-sds", &["mainstay-base"]),
     (
         "mainstay-replica",
