@@ -294,6 +294,30 @@ impl Decoder {
         &mut self.buffer
     }
 
+    /// How many bytes it makes sense to read now: the rest of a frame that is arriving, or else up
+    /// to `ahead`.
+    #[cfg(feature = "shm")]
+    pub(crate) fn wanted(&self, ahead: usize) -> usize {
+        match &self.header {
+            Some(header) => header.len.saturating_sub(self.buffer.len()).min(AHEAD),
+            None => ahead,
+        }
+    }
+
+    /// Adds `len` bytes that `read` puts where they belong.
+    #[cfg(feature = "shm")]
+    pub(crate) fn fill<E>(
+        &mut self,
+        len: usize,
+        read: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let old = self.buffer.len();
+        // Read beyond what was there; a failed read leaves nothing.
+        self.space();
+        self.buffer.resize(old + len, 0);
+        read(&mut self.buffer[old..]).inspect_err(|_| self.buffer.truncate(old))
+    }
+
     /// How many bytes have arrived of a frame that is not complete.
     ///
     /// ```

@@ -26,6 +26,10 @@ pub mod frame;
 pub mod handshake;
 pub mod limits;
 pub mod memory;
+#[cfg(feature = "tcp")]
+pub mod net;
+#[cfg(feature = "shm")]
+pub mod shm;
 
 mod channel;
 mod endpoint;
@@ -33,6 +37,7 @@ mod error;
 mod identity;
 mod park;
 mod queue;
+mod waiters;
 
 pub use bytes::Bytes;
 pub use channel::{Bounds, Channel, ChannelExt, Payload, Receiving, Sending, Statistics};

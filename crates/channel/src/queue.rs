@@ -9,9 +9,8 @@
 //!     reader, or aborted: nothing passes any more, and what was in it is dropped.
 
 mod ring;
-mod waiters;
 
-use crate::{Bounds, Error, Payload, Result, Why};
+use crate::{Bounds, Error, Payload, Result, Why, waiters::Waiters};
 use ring::{Consumer, Producer, ring};
 use std::{
     sync::{
@@ -20,7 +19,6 @@ use std::{
     },
     task::{Context, Poll, Waker},
 };
-use waiters::Waiters;
 
 /// One direction of a channel.
 pub(crate) struct Queue {
@@ -29,6 +27,9 @@ pub(crate) struct Queue {
     /// Why, as each side of the queue is told; set before `fate`.
     reader_told: OnceLock<Why>,
     writer_told: OnceLock<Why>,
+    /// Those who wait for the end only.
+    #[cfg(feature = "tcp")]
+    ending: Mutex<Waiters>,
     input: Line<Input>,
     output: Line<Output>,
 }
@@ -98,6 +99,8 @@ impl Queue {
             fate: AtomicU8::new(OPEN),
             reader_told: OnceLock::new(),
             writer_told: OnceLock::new(),
+            #[cfg(feature = "tcp")]
+            ending: Mutex::default(),
             input: Line(Input {
                 locked: Mutex::new(input),
                 messages: AtomicU64::new(0),
@@ -110,10 +113,6 @@ impl Queue {
                 bytes: AtomicU64::new(0),
             }),
         }
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.bounds
     }
 
     /// Takes the message if there is room; says whether it did.
@@ -271,9 +270,27 @@ impl Queue {
             self.output.0.bytes.store(output.bytes, Ordering::Release);
         }
         drop(output);
-        for waiters in [readers, writers].into_iter().flatten() {
+        #[cfg(feature = "tcp")]
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        #[cfg(not(feature = "tcp"))]
+        let ending = None;
+        for waiters in [readers, writers, ending].into_iter().flatten() {
             waiters.wake();
         }
+    }
+
+    /// Ready as soon as the queue is not open any more.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_open() {
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever ends the queue takes this lock after it: one of the two sees the other.
+            if self.is_open() {
+                ending.add(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -93,6 +93,12 @@ impl Reason {
         payload
     }
 
+    /// Of a refusal that came after this end had taken the handshake for done.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn of_peer(payload: &[u8]) -> Self {
+        Self::decode(payload, &super::VERSIONS)
+    }
+
     pub(super) fn decode(payload: &[u8], versions: &RangeInclusive<u16>) -> Self {
         let [c0, c1, a0, a1, b0, b1, _, _] = *payload else { return Self::Malformed };
         match u16::from_le_bytes([c0, c1]) {

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 /// A list of wakers, each at most once. Nearly always there is none or one.
 #[derive(Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     first: Option<Waker>,
     more: Vec<Waker>,
 }
@@ -13,7 +13,7 @@ pub(super) struct Waiters {
 impl Waiters {
     /// Remembers one more. When there are too many (tasks that gave up leave theirs behind), all
     /// are woken to look again; those who still wait come back.
-    pub(super) fn add(&mut self, waker: &Waker) {
+    pub(crate) fn add(&mut self, waker: &Waker) {
         let known = self.first.iter().chain(&self.more).any(|known| known.will_wake(waker));
         if known {
             return;
@@ -28,16 +28,21 @@ impl Waiters {
         self.more.push(waker.clone());
     }
 
+    #[cfg(feature = "shm")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+
     /// Takes all out, to be woken once the lock is released.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<Self> {
+    pub(crate) fn take(&mut self) -> Option<Self> {
         if self.first.is_none() && self.more.is_empty() {
             return None;
         }
         Some(std::mem::take(self))
     }
 
-    pub(super) fn wake(self) {
+    pub(crate) fn wake(self) {
         self.first.into_iter().chain(self.more).for_each(Waker::wake);
     }
 }
