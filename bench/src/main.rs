@@ -3,15 +3,22 @@
 //! Method: [`method`] for what one thread does, [`windows`] for what several do at once. Each group
 //! of figures is a file of its part; [`part`] lists them all.
 
+// Tools of parts that this program was not built with have no user.
+#![cfg_attr(not(feature = "pool"), allow(dead_code))]
+
+#[cfg(feature = "channel")]
+mod channel;
 mod child;
 mod clock;
 mod control;
+#[cfg(feature = "pool")]
 mod lmdb;
 mod machine;
 mod method;
 mod part;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "pool")]
 mod raw;
 mod report;
 mod role;

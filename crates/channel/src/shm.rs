@@ -33,6 +33,8 @@ const SPINS: u32 = 400;
 #[derive(Debug)]
 pub struct Offer {
     end: Arc<End>,
+    /// Our end was given out.
+    given: bool,
 }
 
 /// One end of a channel in shared memory. A clone is the same end; the last one dropped closes it.
@@ -75,7 +77,7 @@ pub fn create_memfd(node: NodeId, bounds: Bounds) -> Result<Offer> {
     let header = Header::new(bounds.check()?, node);
     let backing = Backing::memfd("mainstay-channel")?;
     let mapping = prepare(&backing, header)?;
-    Ok(Offer { end: Arc::new(End::new(mapping, backing, header, Side::Creator)) })
+    Ok(Offer { end: Arc::new(End::new(mapping, backing, header, Side::Creator)), given: false })
 }
 
 /// Makes memory with a name, which appears in one step and complete. Whoever may open the file can
@@ -103,7 +105,7 @@ pub fn create(path: &Path, node: NodeId, bounds: Bounds) -> Result<Offer> {
     let unpublished = Unpublished::create(path, 0o600)?;
     let mapping = prepare(unpublished.backing(), header)?;
     let backing = unpublished.publish()?;
-    Ok(Offer { end: Arc::new(End::new(mapping, backing, header, Side::Creator)) })
+    Ok(Offer { end: Arc::new(End::new(mapping, backing, header, Side::Creator)), given: false })
 }
 
 /// Joins the memory of this name.
@@ -182,7 +184,7 @@ impl Offer {
     /// # Errors
     /// `EndTaken` when this end was given out already, `Memory`.
     pub fn accept(&mut self, timeout: Duration) -> Result<Option<ShmChannel>> {
-        if Arc::strong_count(&self.end) > 1 || !self.end.is_open() {
+        if self.given {
             return Err(Error::EndTaken { path: self.end.backing.describe() });
         }
         let deadline = Instant::now().checked_add(timeout);
@@ -190,6 +192,7 @@ impl Offer {
             let seen = self.end.about_to_sleep()?;
             let node = layout::joined(&self.end.mapping)?.load(Ordering::Acquire);
             if node != 0 {
+                self.given = true;
                 let end = Arc::clone(&self.end);
                 let peer = Peer::new(NodeId(node), Proof::SharedMemory, Transport::SharedMemory);
                 return Ok(Some(ShmChannel { handle: Arc::new(Handle { end, peer }) }));

@@ -76,6 +76,8 @@ impl Dialler {
     }
 
     /// The channel, if it is open; or else a new one as soon as one can be had, within `timeout`.
+    /// An attempt that is under way when the time is over is brought to its end, which the settings
+    /// bound.
     ///
     /// Example: see [`Dialler`].
     ///

@@ -148,17 +148,18 @@ impl Queues {
         Self { outgoing: Arc::clone(outgoing), incoming: Arc::clone(incoming) }
     }
 
+    /// Whoever is told by a receive must not be able to send after it: so sending ends first.
     fn end(&self, ended: Ended) {
         match ended {
             Ended::ByPeer => {
-                self.incoming.close_writer(Why::ClosedByPeer, Why::ClosedByPeer);
                 self.outgoing.close_reader(Why::ClosedByPeer, Why::ClosedByPeer);
+                self.incoming.close_writer(Why::ClosedByPeer, Why::ClosedByPeer);
             }
             Ended::Here => {}
             Ended::Lost(why) => {
                 tracing::debug!(%why, "a channel was lost");
-                self.incoming.abort(why.clone(), why.clone());
-                self.outgoing.abort(why.clone(), why);
+                self.outgoing.abort(why.clone(), why.clone());
+                self.incoming.abort(why.clone(), why);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -85,6 +85,8 @@ struct Inside {
     state: Mutex<State>,
     accepted: AtomicU64,
     refused: AtomicU64,
+    /// The listener was dropped.
+    gone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -214,6 +216,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.door.inside.gone.store(true, Ordering::Relaxed);
         self.task.abort();
         self.door.strangers.dismiss();
     }
@@ -237,6 +240,13 @@ impl Door {
         &self.settings
     }
 
+    /// Whether nobody waits at it any more.
+    #[cfg(feature = "quic")]
+    pub(super) fn is_gone(&self) -> bool {
+        self.inside.gone.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "quic")]
     pub(super) fn strangers(&self) -> &Strangers {
         &self.strangers
     }

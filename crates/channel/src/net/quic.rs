@@ -205,7 +205,12 @@ async fn connected(incoming: Incoming, from: SocketAddr, door: Door) {
 /// Runs as long as the connection: it is what keeps it.
 async fn streams(connection: Connection, from: SocketAddr, door: Door) {
     let runtime = tokio::runtime::Handle::current();
-    while let Ok((writer, reader)) = connection.accept_bi().await {
+    while let Ok((mut writer, mut reader)) = connection.accept_bi().await {
+        if door.is_gone() {
+            // The connection stays for the channels it has, and gets no more of them.
+            let _ = (writer.reset(VarInt::from_u32(1)), reader.stop(VarInt::from_u32(1)));
+            continue;
+        }
         let (inside, vouch) = (door.clone(), vouch_for(&connection, door.settings()));
         door.strangers().admit(&runtime, from.ip(), async move {
             let outcome = welcome(writer, reader, from, vouch, inside.settings()).await;

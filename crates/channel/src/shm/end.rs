@@ -168,10 +168,9 @@ impl End {
     }
 
     fn fits(&self, writer: &Writer, theirs: &Words<'_>, len: usize) -> Result<Fit> {
-        let in_ring = writer.sent.wrapping_sub(theirs.taken.load(Acquire));
-        if in_ring > writer.sent {
+        let Some(in_ring) = writer.sent.checked_sub(theirs.taken.load(Acquire)) else {
             return Err(self.damaged("more messages taken than were sent"));
-        }
+        };
         let free = self.free(writer, theirs)?;
         let frame = (len + HEADER_LEN) as u64;
         Ok(if in_ring >= self.header.messages {
@@ -188,8 +187,8 @@ impl End {
 
     /// L1. How many bytes of our ring the peer has emptied.
     fn free(&self, writer: &Writer, theirs: &Words<'_>) -> Result<u64> {
-        let held = writer.tail.wrapping_sub(theirs.head.load(Acquire));
-        match self.header.capacity.checked_sub(held) {
+        let held = writer.tail.checked_sub(theirs.head.load(Acquire));
+        match held.and_then(|held| self.header.capacity.checked_sub(held)) {
             Some(free) => Ok(free),
             None => Err(self.damaged("more bytes read than were written")),
         }
@@ -205,7 +204,7 @@ impl End {
         if !second.is_empty() {
             self.mapping.write(self.side.ring_at(self.header.capacity), second)?;
         }
-        writer.tail = writer.tail.wrapping_add(fitting.len() as u64);
+        writer.tail += fitting.len() as u64;
         Ok(fitting.len())
     }
 
@@ -280,10 +279,10 @@ impl End {
     /// Moves bytes from the peer's ring to the decoder; false when there are none.
     fn copy_out(&self, reader: &mut Reader, ours: &Words<'_>, theirs: &Words<'_>) -> Result<bool> {
         // L1.
-        let waiting = theirs.tail.load(Acquire).wrapping_sub(reader.head);
-        if waiting > self.header.capacity {
+        let waiting = theirs.tail.load(Acquire).checked_sub(reader.head);
+        let Some(waiting) = waiting.filter(|waiting| *waiting <= self.header.capacity) else {
             return Err(self.damaged("more bytes written than the ring holds"));
-        }
+        };
         let len = usize::try_from(waiting).unwrap_or(usize::MAX).min(reader.decoder.wanted(AHEAD));
         if len == 0 {
             return Ok(false);
@@ -296,7 +295,7 @@ impl End {
             self.mapping.read(at, one)?;
             if two.is_empty() { Ok(()) } else { self.mapping.read(start, two) }
         })?;
-        reader.head = reader.head.wrapping_add(len as u64);
+        reader.head += len as u64;
         ours.head.store(reader.head, SeqCst);
         ring_if_awaited(theirs);
         Ok(true)

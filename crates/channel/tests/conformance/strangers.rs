@@ -11,9 +11,10 @@ use mainstay_channel::{
     handshake::{Handshake, Local, Purpose, Reason, Step},
     net::{self, Credentials, Dialler, Listener, QuicEndpoint, Settings, Wire},
 };
+use socket2::{Domain, Socket, Type};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -372,7 +373,11 @@ fn ten_thousand_strangers_do_not_keep_members_out() {
         let flood = scope.spawn(|| {
             let mut held = std::collections::VecDeque::new();
             for _ in 0..10_000 {
-                if let Ok(stream) = TcpStream::connect(address) {
+                // From another address than the members': a flood displaces itself.
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+                if socket.connect(&address.into()).is_ok() {
+                    let stream = TcpStream::from(socket);
                     held.push_back(stream);
                 }
                 if held.len() > 400 {
