@@ -23,14 +23,14 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts a child that takes orders from its standard input.
-    pub(crate) fn start(role: Role, arguments: &[&str]) -> Outcome<Child> {
+    pub(crate) fn start(role: &Role, arguments: &[&str]) -> Outcome<Child> {
         Child::start_with(role, arguments, Stdio::piped())
     }
 
     /// Starts a child that finds something of ours (a memfd) as its standard input.
-    pub(crate) fn start_with(role: Role, arguments: &[&str], input: Stdio) -> Outcome<Child> {
+    pub(crate) fn start_with(role: &Role, arguments: &[&str], input: Stdio) -> Outcome<Child> {
         let mut process = Command::new(std::env::current_exe()?)
-            .arg(format!("--role={}", role.name()))
+            .arg(format!("--role={}", role.name))
             .args(arguments)
             .stdin(input)
             .stdout(Stdio::piped())

@@ -1,15 +1,24 @@
 //! Mainstay beside its peers, measured in the same run.
 //!
 //! Method: [`method`] for what one thread does, [`windows`] for what several do at once. Each group
-//! of figures is a file of [`pool`].
+//! of figures is a file of its part; [`part`] lists them all.
 
+// Tools of parts that this program was not built with have no user.
+#![cfg_attr(not(feature = "pool"), allow(dead_code))]
+
+#[cfg(feature = "channel")]
+mod channel;
 mod child;
 mod clock;
 mod control;
+#[cfg(feature = "pool")]
 mod lmdb;
 mod machine;
 mod method;
+mod part;
+#[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "pool")]
 mod raw;
 mod report;
 mod role;
@@ -22,7 +31,6 @@ use clap::Parser;
 use crate::machine::Machine;
 use crate::method::Plan;
 use crate::report::Report;
-use crate::role::Role;
 
 /// What every fallible step here returns.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -44,13 +52,16 @@ struct Arguments {
     json: bool,
     /// The part a child process plays; its arguments stand in place of the names.
     #[arg(long, hide = true)]
-    role: Option<Role>,
+    role: Option<String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.role {
-        Some(role) => role.play(&arguments.names),
+    let done = match &arguments.role {
+        Some(name) => match part::role(name) {
+            Some(role) => role.play(&arguments.names),
+            None => Err(format!("no child plays {name}").into()),
+        },
         None => measure(&arguments),
     };
     match done {
@@ -63,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Outcome<()> {
-    let groups = pool::groups_named(&arguments.names)?;
+    let groups = part::groups_named(&arguments.names)?;
     let scratch = machine::scratch()?;
     let machine = Machine::look(scratch.path());
     let plan = if arguments.quick { Plan::quick() } else { Plan::full() };
@@ -77,7 +88,7 @@ fn measure(arguments: &Arguments) -> Outcome<()> {
         }
         (group.measure)(&plan, scratch.path(), &mut report)?;
     }
-    report.keep(|name| pool::is_named(&arguments.names, name));
+    report.keep(|name| part::is_named(&arguments.names, name));
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -1,49 +1,19 @@
 //! The parts that child processes play.
 
-use clap::ValueEnum;
-
-use crate::pool::{holder, scaling};
 use crate::{Outcome, child};
 
 /// What a child was started for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
-    /// Runs one side of a scaling figure and prints its windows.
-    Scale,
-    /// Allocates and fills blocks, and holds them until it is killed.
-    Fill,
-    /// Takes every block nobody holds, and holds them until it is killed.
-    Take,
+pub(crate) struct Role {
+    /// `part:role`, as it stands on the child's command line.
+    pub(crate) name: &'static str,
+    /// Runs in the child, with the arguments it was started with.
+    pub(crate) run: fn(&[String]) -> Outcome<()>,
 }
 
 impl Role {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Role::Scale => "scale",
-            Role::Fill => "fill",
-            Role::Take => "take",
-        }
-    }
-
     /// Runs in the child.
-    pub(crate) fn play(self, arguments: &[String]) -> Outcome<()> {
+    pub(crate) fn play(&self, arguments: &[String]) -> Outcome<()> {
         child::die_with_parent()?;
-        match self {
-            Role::Scale => scaling::play(arguments),
-            Role::Fill => holder::play_fill(arguments),
-            Role::Take => holder::play_take(arguments),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_role_is_started_by_the_name_it_is_parsed_from() {
-        for role in Role::value_variants() {
-            assert_eq!(Role::from_str(role.name(), false), Ok(*role));
-        }
+        (self.run)(arguments)
     }
 }

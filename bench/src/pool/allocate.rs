@@ -9,9 +9,10 @@ use std::path::Path;
 
 use mainstay_pool::{Block, Kind, Pool};
 
-use super::{Group, options};
+use super::options;
 use crate::Outcome;
 use crate::method::{Plan, Side, Timing, interleave};
+use crate::part::Group;
 use crate::raw::Calloc;
 use crate::report::{Aim, Ratio, Report, Unit};
 

@@ -9,9 +9,10 @@ use std::path::Path;
 use mainstay_pool::{BlockId, Kind, Pool};
 use sharded_slab::Slab;
 
-use super::{Group, Walk, options, shuffled};
+use super::{Walk, options, shuffled};
 use crate::Outcome;
 use crate::method::{Plan, Side, Timing, interleave};
+use crate::part::Group;
 use crate::report::{Aim, Ratio, Report, Unit};
 
 const HOT: &str = "pool.attach_hot";

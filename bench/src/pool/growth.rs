@@ -4,11 +4,12 @@ use std::path::Path;
 
 use mainstay_pool::{Block, Kind, Pool};
 
-use super::{Group, MILLION, options};
+use super::{MILLION, options};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::machine::Usage;
 use crate::method::{Plan, Round, rounds};
+use crate::part::Group;
 use crate::report::{Aim, Report, Unit};
 
 const STEP_MEAN: &str = "pool.growth_step_mean";

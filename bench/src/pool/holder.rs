@@ -14,6 +14,10 @@ use crate::role::Role;
 
 /// Bytes of a block, as of a peer's record.
 pub(super) const BYTES: usize = 256;
+/// Allocates and fills blocks, and holds them until it is killed.
+pub(super) const FILL: Role = Role { name: "pool:fill", run: play_fill };
+/// Takes every block nobody holds, and holds them until it is killed.
+pub(super) const TAKE: Role = Role { name: "pool:take", run: play_take };
 /// The argument that stands for "the pool is my standard input".
 const INHERITED: &str = "-";
 
@@ -48,7 +52,7 @@ impl Place {
 
     /// Lets a process hold `count` blocks of the pool (new ones, filled; or all that nobody holds)
     /// and kills it.
-    pub(super) fn leave_to_the_dead(&self, role: Role, count: u32) -> Outcome<()> {
+    pub(super) fn leave_to_the_dead(&self, role: &Role, count: u32) -> Outcome<()> {
         let count = count.to_string();
         let mut child = match self {
             Place::File(path) => {
@@ -96,7 +100,7 @@ pub(super) fn keep_all(pool: &Pool, offer: Offer, count: u32) -> Outcome<Vec<Blo
 }
 
 /// The process that allocates, fills and holds.
-pub(crate) fn play_fill(arguments: &[String]) -> Outcome<()> {
+fn play_fill(arguments: &[String]) -> Outcome<()> {
     let (pool, count) = joined(arguments)?;
     let mut value = [0; BYTES];
     let mut held = Vec::with_capacity(count as usize);
@@ -111,7 +115,7 @@ pub(crate) fn play_fill(arguments: &[String]) -> Outcome<()> {
 }
 
 /// The process that takes what is there and holds it.
-pub(crate) fn play_take(arguments: &[String]) -> Outcome<()> {
+fn play_take(arguments: &[String]) -> Outcome<()> {
     let (pool, count) = joined(arguments)?;
     let held = keep_all(&pool, Offer::Unheld, count)?;
     if held.len() != count as usize {

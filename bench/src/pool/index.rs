@@ -8,10 +8,11 @@ use std::path::Path;
 use mainstay_pool::{Block, BlockId, Index, Kind, PoolIndex};
 use uuid::Uuid;
 
-use super::{Group, MILLION, Walk, options, shuffled};
+use super::{MILLION, Walk, options, shuffled};
 use crate::Outcome;
 use crate::machine::Usage;
 use crate::method::{Plan, Side, interleave};
+use crate::part::Group;
 use crate::report::{Aim, Ratio, Report, Unit};
 
 const FIND: &str = "pool.index_find_1e6";

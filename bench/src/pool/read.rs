@@ -5,9 +5,10 @@ use std::path::Path;
 
 use mainstay_pool::Kind;
 
-use super::{Group, options};
+use super::options;
 use crate::Outcome;
 use crate::method::{Plan, Side, interleave};
+use crate::part::Group;
 use crate::report::{Ratio, Report, Unit};
 
 const READ: &str = "pool.read_4k";

@@ -10,12 +10,12 @@ use std::path::Path;
 
 use mainstay_pool::{Block, Index, Offer, Pool};
 
+use super::MILLION;
 use super::holder::{self, BYTES, Place, keep_all};
-use super::{Group, MILLION};
 use crate::clock::Span;
 use crate::method::{Plan, Round, Timing, rounds};
+use crate::part::Group;
 use crate::report::{Aim, Ratio, Report, Unit};
-use crate::role::Role;
 use crate::{Outcome, lmdb};
 
 const RECOVER: &str = "pool.recover_1e6";
@@ -31,7 +31,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     let file = Place::create_file(&scratch.join("recover.pool"))?;
     let memfd = Place::create_memfd()?;
     for place in [&file, &memfd] {
-        place.leave_to_the_dead(Role::Fill, MILLION)?;
+        place.leave_to_the_dead(&holder::FILL, MILLION)?;
     }
     let records = scratch.join("recover.lmdb");
     std::fs::create_dir(&records)?;
@@ -64,7 +64,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
 /// Lets a process take all blocks and die, then times `open` from before the pool is joined; what
 /// `open` returns is let go outside the figure.
 fn after_a_death<T>(place: &Place, open: impl FnOnce(Pool) -> Outcome<T>) -> Outcome<Span> {
-    place.leave_to_the_dead(Role::Take, MILLION)?;
+    place.leave_to_the_dead(&holder::TAKE, MILLION)?;
     let (span, opened) = Span::of(|| open(place.join()?));
     drop(opened?);
     Ok(span)

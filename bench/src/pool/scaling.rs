@@ -5,12 +5,13 @@ use std::path::Path;
 
 use mainstay_pool::{Kind, Pool};
 
-use super::{Group, options};
+use super::options;
 use crate::Outcome;
 use crate::child::{self, Child};
 use crate::clock::wall_ns;
 use crate::control::{self, Stack};
 use crate::method::{Plan, REPETITIONS_MIN};
+use crate::part::Group;
 use crate::raw::SharedWords;
 use crate::report::{Ratio, Report};
 use crate::role::Role;
@@ -26,6 +27,9 @@ const TWO_PROCESSES: [&str; 3] = [
 
 pub(super) const THREADS: Group = Group { figures: &TWO_THREADS, measure: measure_threads };
 pub(super) const PROCESSES: Group = Group { figures: &TWO_PROCESSES, measure: measure_processes };
+
+/// Runs one side of a scaling figure and prints its windows.
+pub(super) const SCALE: Role = Role { name: "pool:scale", run: play };
 
 const BYTES: usize = 64;
 /// Operations between two looks at the clock: a few microseconds of them.
@@ -168,7 +172,7 @@ fn run_processes(what: What, path: &Path, workers: usize, count: usize) -> Outco
     let count = count.to_string();
     let mut children = Vec::with_capacity(workers);
     for _ in 0..workers {
-        children.push(Child::start(Role::Scale, &[what.name(), path, &count])?);
+        children.push(Child::start(&SCALE, &[what.name(), path, &count])?);
     }
     for child in &mut children {
         child.wait_ready()?;
@@ -181,7 +185,7 @@ fn run_processes(what: What, path: &Path, workers: usize, count: usize) -> Outco
 }
 
 /// The worker process: prepares, says so, is told when to start, prints what it did.
-pub(crate) fn play(arguments: &[String]) -> Outcome<()> {
+fn play(arguments: &[String]) -> Outcome<()> {
     let [what, path, count] = arguments else {
         return Err("the scale role takes what, path and windows".into());
     };

@@ -71,10 +71,10 @@ impl Verdict {
     }
 
     /// The last line of a run.
-    pub(crate) fn summary(&self, kills: u64) -> String {
+    pub(crate) fn summary(&self, suite: &str, kills: u64) -> String {
         let counts: Vec<String> =
             HARMS.iter().map(|harm| format!("{harm}={}", self.count(*harm))).collect();
-        format!("CRASH pool kills={kills} {}", counts.join(" "))
+        format!("CRASH {suite} kills={kills} {}", counts.join(" "))
     }
 }
 

@@ -5,9 +5,9 @@ use super::{
     victim::options,
 };
 use crate::{
-    audit,
     child::{self, Child, News},
     finding::{Check, Finding, ensure},
+    pool::audit,
     stepper::{self, Act},
     verdict::Harm::{Leaked, Stuck, Torn},
 };

@@ -2,7 +2,7 @@
 //! whatever happens, and which may.
 
 use crate::{
-    contents::Contents,
+    pool::contents::Contents,
     shared::{Sharable, Text},
 };
 use mainstay_pool::BlockId;

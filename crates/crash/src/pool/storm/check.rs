@@ -6,9 +6,11 @@ use super::{
     worker::options,
 };
 use crate::{
-    audit,
-    contents::{BLOCK_SIZE, Contents},
     finding::{Check, Finding, ensure},
+    pool::{
+        audit,
+        contents::{BLOCK_SIZE, Contents},
+    },
     verdict::{
         Harm::{Leaked, Lost, Torn},
         Verdict,

@@ -2,7 +2,7 @@
 
 use crate::{
     child,
-    systematic::options,
+    pool::systematic::options,
     verdict::{Harm, Verdict},
 };
 use mainstay_pool::{Error, Kind};

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     child::{self, Child, News},
-    contents::{BLOCK_SIZE, Contents},
+    pool::contents::{BLOCK_SIZE, Contents},
     stepper::{self, Act},
 };
 use mainstay_pool::{Block, Error, Kind, Pool, PoolBox, PoolOptions};

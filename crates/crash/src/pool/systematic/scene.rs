@@ -6,10 +6,12 @@ use super::{
     victim::options,
 };
 use crate::{
-    audit,
     child::{self, Child, News},
-    contents::{BLOCK_SIZE, Contents},
     finding::{Check, Finding, ensure},
+    pool::{
+        audit,
+        contents::{BLOCK_SIZE, Contents},
+    },
     verdict::Harm::{Leaked, Lost, Stuck, Torn},
 };
 use mainstay_pool::{Block, Error, Kind, LEASE_SLOTS, Pool, PoolBox, State};

@@ -1,8 +1,8 @@
 //! Checks of a whole pool, the same in every suite.
 
 use crate::{
-    contents::{BLOCK_SIZE, Contents},
     finding::{Check, ensure},
+    pool::contents::{BLOCK_SIZE, Contents},
     verdict::Harm::{Leaked, Lost, Torn},
 };
 use mainstay_pool::{BlockId, Error, Kind, Pool, State, VerifyReport};

@@ -2,8 +2,8 @@
 
 use super::ledger::{Deed, Ledger, Phase, Seen, Sort, VISITS};
 use crate::{
-    contents::{BLOCK_SIZE, Contents},
     finding::{Check, Finding, ensure},
+    pool::contents::{BLOCK_SIZE, Contents},
     verdict::Harm::{Lost, Torn},
 };
 use mainstay_base::Rng;

@@ -7,8 +7,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    contents::BLOCK_SIZE,
     finding::{Check, Finding},
+    pool::contents::BLOCK_SIZE,
     stepper::{self, Act},
     verdict::{Harm, Verdict},
 };

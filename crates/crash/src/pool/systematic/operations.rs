@@ -8,7 +8,7 @@ use super::{
     board::{Claim, Rest, role},
     victim::{SEED_NEW, Victim},
 };
-use crate::contents::Contents;
+use crate::pool::contents::Contents;
 use mainstay_pool::{BlockId, Decision, Error, Kind, Offer, PoolBox, Restored, Uuid, handover};
 use std::os::{fd::AsFd, unix::net::UnixStream};
 
