@@ -4,8 +4,13 @@
 //! of figures is a file of its part; [`part`] lists them all.
 
 // What the parts share is used by some of them only, and one can be built alone.
-#![cfg_attr(not(all(feature = "pool", feature = "state", feature = "sds")), allow(dead_code))]
+#![cfg_attr(
+    not(all(feature = "channel", feature = "pool", feature = "sds", feature = "state")),
+    allow(dead_code)
+)]
 
+#[cfg(feature = "channel")]
+mod channel;
 mod child;
 mod clock;
 mod control;

@@ -25,6 +25,8 @@ pub(crate) struct Part {
 
 /// The parts this program was built with.
 const PARTS: &[Part] = &[
+    #[cfg(feature = "channel")]
+    crate::channel::PART,
     #[cfg(feature = "pool")]
     crate::pool::PART,
     #[cfg(feature = "state")]

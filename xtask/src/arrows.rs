@@ -36,7 +36,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-track", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-state", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-store", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-channel", &["mainstay-base", "mainstay-sim"]),
+    ("mainstay-channel", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-channel"]),
     ("mainstay-sds", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
     (
         "mainstay-replica",

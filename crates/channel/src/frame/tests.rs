@@ -1,0 +1,142 @@
+use super::*;
+use proptest::prelude::*;
+
+fn all_frames(decoder: &mut Decoder) -> Result<Vec<Frame>, FrameError> {
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next_frame()? {
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+proptest! {
+    #[test]
+    fn f2_any_cut_of_a_stream_gives_the_same_frames(
+        payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3_000), 1..8),
+        cuts in proptest::collection::vec(1_usize..700, 1..60),
+    ) {
+        let stream: Vec<u8> =
+            payloads.iter().flat_map(|payload| encode(Kind::Message, payload)).collect();
+        let mut decoder = Decoder::new(3_000);
+        let (mut rest, mut cut, mut got) = (&stream[..], 0, Vec::new());
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(cuts[cut % cuts.len()].min(rest.len()));
+            if cut % 2 == 0 {
+                decoder.feed(piece);
+            } else {
+                decoder.space().put_slice(piece);
+            }
+            got.extend(all_frames(&mut decoder).unwrap());
+            (rest, cut) = (behind, cut + 1);
+        }
+        let got: Vec<_> = got.iter().map(|frame| frame.payload.to_vec()).collect();
+        prop_assert_eq!(got, payloads);
+        prop_assert_eq!(decoder.pending(), 0);
+    }
+
+    #[test]
+    fn f1_a_stream_with_any_bit_turned_over_gives_an_error_or_waits_for_more(
+        payload in proptest::collection::vec(any::<u8>(), 0..200),
+        at in any::<prop::sample::Index>(),
+        bit in 0_u8..8,
+    ) {
+        let mut stream = encode(Kind::Message, &payload).to_vec();
+        let at = at.index(stream.len());
+        stream[at] ^= 1 << bit;
+        let mut decoder = Decoder::new(1 << 30);
+        decoder.feed(&stream);
+        let outcome = decoder.next_frame();
+        // A greater length makes the decoder wait for bytes that do not come.
+        prop_assert!(outcome.is_err() || (outcome == Ok(None) && (8..12).contains(&at)));
+    }
+}
+
+#[test]
+fn a_payload_may_have_the_limit_and_not_one_byte_more() {
+    let mut decoder = Decoder::new(10);
+    decoder.feed(&encode(Kind::Message, &[7; 10]));
+    assert_eq!(decoder.next_frame().unwrap().unwrap().payload, [7; 10][..]);
+    decoder.feed(&encode(Kind::Message, &[7; 11]));
+    let too_long = FrameError::TooLong { len: 11, limit: 10 };
+    assert_eq!(decoder.next_frame(), Err(too_long.clone()));
+    decoder.feed(&encode(Kind::Message, b"fine"));
+    assert_eq!(decoder.next_frame(), Err(too_long), "nothing is handed out after an error");
+}
+
+#[test]
+fn f3_a_length_that_was_only_announced_allocates_little() {
+    let mut decoder = Decoder::new(64 << 20);
+    let mut frame = header(Kind::Message, &[]).to_vec();
+    frame[8..12].copy_from_slice(&(64_u32 << 20).to_le_bytes());
+    decoder.feed(&frame);
+    assert_eq!(decoder.next_frame(), Ok(None));
+    assert!(decoder.space().capacity() <= 2 * AHEAD, "{}", decoder.space().capacity());
+}
+
+#[test]
+fn what_is_no_frame_is_told_from_its_first_byte() {
+    let mut decoder = Decoder::new(100);
+    decoder.feed(b"G");
+    assert_eq!(decoder.next_frame(), Err(FrameError::Magic { found: [b'G', 0, 0, 0] }));
+}
+
+#[test]
+fn unknown_kinds_and_reserved_bytes_are_refused() {
+    let good = encode(Kind::Message, b"x").to_vec();
+    let mut kind = good.clone();
+    kind[4] = 99;
+    let mut reserved = good;
+    reserved[6] = 1;
+    for (bytes, error) in [
+        (kind, FrameError::Kind { found: 99 }),
+        (reserved, FrameError::Reserved { found: [0, 1, 0] }),
+    ] {
+        let mut decoder = Decoder::new(100);
+        decoder.feed(&bytes);
+        assert_eq!(decoder.next_frame(), Err(error));
+    }
+}
+
+#[test]
+fn a_small_payload_does_not_keep_the_buffer_it_came_in_and_a_long_one_is_not_copied() {
+    let mut decoder = Decoder::new(1 << 20);
+    decoder.space().put_slice(&encode(Kind::Message, &[1; COPIED_LEN_MAX]));
+    decoder.space().put_slice(&encode(Kind::Message, &[2; COPIED_LEN_MAX + 1]));
+    let start = decoder.buffer.as_ptr().addr();
+    let range = start..start + decoder.buffer.len();
+    let frames = all_frames(&mut decoder).unwrap();
+    assert!(!range.contains(&frames[0].payload.as_ptr().addr()));
+    assert!(range.contains(&frames[1].payload.as_ptr().addr()));
+}
+
+#[test]
+fn the_header_has_the_bytes_of_the_format_document() {
+    let header = header(Kind::Message, &[Bytes::from_static(b"ringing")]);
+    let document = include_str!("../../../../docs/format/wire.md");
+    let rows: Vec<(usize, usize)> = table(document, "### Frame header");
+    assert_eq!(rows, [(0, 4), (4, 1), (5, 3), (8, 4), (12, 4)]);
+    assert_eq!(header[..12], *b"MSF1\x01\0\0\0\x07\0\0\0");
+    let covered = [&header[..12], b"ringing"].concat();
+    assert_eq!(header[12..], crc32c(&covered).to_le_bytes());
+}
+
+#[test]
+fn the_kinds_have_the_numbers_of_the_format_document() {
+    let document = include_str!("../../../../docs/format/wire.md");
+    let known: Vec<u8> = (0..=255).filter(|code| Kind::of(*code).is_some()).collect();
+    let section = document.split("### Kinds").nth(1).unwrap().split("###").next().unwrap();
+    let listed: Vec<u8> =
+        section.lines().filter_map(|line| line.split('|').nth(1)?.trim().parse().ok()).collect();
+    assert_eq!(listed, known);
+    assert!(known.iter().all(|code| Kind::of(*code).unwrap().code() == *code));
+}
+
+/// Offset and size of each row of the table under `heading`.
+pub(crate) fn table(document: &str, heading: &str) -> Vec<(usize, usize)> {
+    let section = document.split(heading).nth(1).unwrap().split("\n#").next().unwrap();
+    let rows = section.lines().filter_map(|line| {
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        Some((cells.next()?.parse().ok()?, cells.next()?.parse().ok()?))
+    });
+    rows.collect()
+}

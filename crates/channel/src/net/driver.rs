@@ -1,0 +1,348 @@
+//! Moves messages between the queues of a channel and a stream of bytes.
+//!
+//! D1. One task reads and one writes; they share nothing but the channel's fate.
+//! D2. Memory is bounded: what a direction holds beyond its queue is one batch that is being
+//!     written, or one frame that is being read and what came with it.
+//! D3. The clean end is a frame of its own: a stream that ends without it was lost.
+//! D4. A peer that says nothing for too long is lost; but only while we listen.
+
+use super::{NetChannel, NetEnd, Settings};
+use crate::{
+    Bounds, Bytes, Payload, Peer, Why,
+    endpoint::Endpoint,
+    frame::{Decoder, HEADER_LEN, Kind, encode, header},
+    handshake::Reason,
+    limits::LINGER,
+    queue::Queue,
+};
+use bytes::{Buf, BufMut, BytesMut};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    task::AbortHandle,
+    time::{MissedTickBehavior, interval_at, timeout},
+};
+
+/// What is written at once, at least while there is so much.
+const BATCH_BYTES: usize = 256 << 10;
+/// How many pieces one write may have.
+const SLICES_MAX: usize = 64;
+/// A payload up to this length is copied behind its header, which is cheaper than a slice more.
+const COPIED_LEN_MAX: usize = 2_048;
+/// How often one looks again before a thread that waits for the network goes to sleep.
+const SPINS: u32 = 0;
+
+/// The two tasks of a channel.
+pub(super) struct Tasks {
+    reader: AbortHandle,
+    writer: AbortHandle,
+    left: Arc<Left>,
+}
+
+/// How many tasks are left.
+struct Left {
+    count: Mutex<u32>,
+    changed: Condvar,
+}
+
+/// Counts a task as gone, however it ends.
+struct Leaving(Arc<Left>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Tasks {
+    pub(super) fn abort(&self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let count = self.left.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.left.changed.wait_timeout_while(count, time, |count| *count > 0);
+        *outcome.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+}
+
+/// Makes a channel of a stream whose handshake is through. Must be called on the runtime.
+pub(super) fn start(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    decoder: Decoder,
+    peer: Peer,
+    message_len_theirs: usize,
+    settings: &Settings,
+) -> NetChannel {
+    let bounds = settings.bounds;
+    let message_len = bounds.message_len.min(message_len_theirs);
+    let outgoing = Arc::new(Queue::new(Bounds { message_len, ..bounds }));
+    let incoming = Arc::new(Queue::new(bounds));
+    let left = Arc::new(Left { count: Mutex::new(2), changed: Condvar::new() });
+
+    let (leaving, queues) = (Leaving(Arc::clone(&left)), Queues::of(&outgoing, &incoming));
+    let (mut reader, mut decoder, silence) = (reader, decoder, settings.silence);
+    decoder.allow(bounds.message_len);
+    let reading = tokio::spawn(async move {
+        let _leaving = leaving;
+        let why = read(&mut reader, &mut decoder, &queues, silence).await;
+        queues.end(why);
+        drain(&mut reader, decoder).await;
+    });
+    let reader_handle = reading.abort_handle();
+
+    let (leaving, queues) = (Leaving(Arc::clone(&left)), Queues::of(&outgoing, &incoming));
+    let (mut writer, keep_alive) = (writer, settings.keep_alive);
+    let writing = tokio::spawn(async move {
+        let _leaving = leaving;
+        let written = tokio::select! {
+            biased;
+            written = write(&mut writer, &queues.outgoing, keep_alive) => written,
+            () = linger(&queues.outgoing) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if let Err(error) = written {
+            // The reader knows better why: it may still find a clean end. Senders learn it now.
+            let what = Why::Lost { what: error.to_string() };
+            queues.outgoing.close_reader(what.clone(), what);
+        } else if !queues.outgoing.is_aborted() {
+            let _ = timeout(LINGER, say_close(&mut writer)).await;
+        }
+        let rest = reading.abort_handle();
+        if timeout(LINGER, reading).await.is_err() {
+            rest.abort();
+        }
+    });
+    let tasks = Tasks { reader: reader_handle, writer: writing.abort_handle(), left };
+    let endpoint = Endpoint { outgoing, incoming, peer, spins: SPINS };
+    NetChannel { endpoint: Arc::new(NetEnd { endpoint, tasks }) }
+}
+
+#[derive(Clone)]
+struct Queues {
+    outgoing: Arc<Queue>,
+    incoming: Arc<Queue>,
+}
+
+/// How reading came to its end.
+enum Ended {
+    /// The peer said that it closes.
+    ByPeer,
+    /// Our user wants no more.
+    Here,
+    /// Any other way.
+    Lost(Why),
+}
+
+impl Queues {
+    fn of(outgoing: &Arc<Queue>, incoming: &Arc<Queue>) -> Self {
+        Self { outgoing: Arc::clone(outgoing), incoming: Arc::clone(incoming) }
+    }
+
+    /// Whoever is told by a receive must not be able to send after it: so sending ends first.
+    fn end(&self, ended: Ended) {
+        match ended {
+            Ended::ByPeer => {
+                self.outgoing.close_reader(Why::ClosedByPeer, Why::ClosedByPeer);
+                self.incoming.close_writer(Why::ClosedByPeer, Why::ClosedByPeer);
+            }
+            Ended::Here => {}
+            Ended::Lost(why) => {
+                tracing::debug!(%why, "a channel was lost");
+                self.outgoing.abort(why.clone(), why.clone());
+                self.incoming.abort(why.clone(), why);
+            }
+        }
+    }
+}
+
+async fn read(
+    reader: &mut (impl AsyncRead + Unpin),
+    decoder: &mut Decoder,
+    queues: &Queues,
+    silence: Duration,
+) -> Ended {
+    // Looked at twice in the time of silence, so that it is noticed at most half of it late.
+    let half = (silence / 2).max(Duration::from_millis(1));
+    let mut ticks = interval_at(tokio::time::Instant::now() + half, half);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    loop {
+        match decoder.next_frame() {
+            Err(error) => return Ended::Lost(Why::Protocol(error)),
+            Ok(Some(frame)) => match frame.kind {
+                Kind::Message => {
+                    let mut message = Some(Payload::One(frame.payload));
+                    match queues.incoming.push(&mut message) {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(_) => return Ended::Here,
+                    }
+                    let pushed = poll_fn(|cx| queues.incoming.poll_push(cx, &mut message)).await;
+                    if pushed.is_err() {
+                        return Ended::Here;
+                    }
+                    // D4: meanwhile nobody listened.
+                    heard = Instant::now();
+                    ticks.reset();
+                }
+                Kind::Close => return Ended::ByPeer,
+                Kind::KeepAlive => {}
+                Kind::Refusal => return lost(&Reason::of_peer(&frame.payload).to_string()),
+                kind => {
+                    let error = crate::frame::FrameError::Unexpected { kind };
+                    return Ended::Lost(Why::Protocol(error));
+                }
+            },
+            Ok(None) => loop {
+                tokio::select! {
+                    biased;
+                    read = reader.read_buf(decoder.space()) => match read {
+                        Ok(0) => return lost("the peer hung up"),
+                        Ok(_) => { heard = Instant::now(); break }
+                        Err(error) => return lost(&error.to_string()),
+                    },
+                    _ = ticks.tick() => {
+                        if heard.elapsed() >= silence {
+                            return Ended::Lost(Why::Silent { silence });
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn lost(what: &str) -> Ended {
+    Ended::Lost(Why::Lost { what: what.to_owned() })
+}
+
+/// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take away
+/// from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
+async fn drain(reader: &mut (impl AsyncRead + Unpin), decoder: Decoder) {
+    drop(decoder);
+    let mut waste = vec![0; 16 << 10];
+    while matches!(reader.read(&mut waste).await, Ok(1..)) {}
+}
+
+/// Ends when what was sent before a close has had its time.
+async fn linger(outgoing: &Queue) {
+    poll_fn(|cx| outgoing.poll_ended(cx)).await;
+    tokio::time::sleep(LINGER).await;
+}
+
+/// Returns when the user closes or aborts, or the peer does.
+async fn write(
+    writer: &mut (impl AsyncWrite + Unpin),
+    outgoing: &Queue,
+    keep_alive: Duration,
+) -> io::Result<()> {
+    let mut ticks = interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Batch::default();
+    let mut idle = true;
+    loop {
+        tokio::select! {
+            biased;
+            popped = poll_fn(|cx| outgoing.poll_pop(cx)) => match popped {
+                Ok(message) => batch.add(&message),
+                Err(_) => return Ok(()),
+            },
+            _ = ticks.tick() => {
+                if std::mem::replace(&mut idle, true) {
+                    batch.sign_of_life();
+                } else {
+                    continue;
+                }
+            }
+        }
+        while batch.bytes < BATCH_BYTES {
+            match outgoing.pop() {
+                Ok(Some(message)) => batch.add(&message),
+                // An end is seen by the next wait.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        batch.write(writer).await?;
+        idle = false;
+    }
+}
+
+async fn say_close(writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    writer.write_all(&encode(Kind::Close, b"")).await?;
+    writer.flush().await?;
+    writer.shutdown().await
+}
+
+/// Frames that are written together, in one vectored call where they fit.
+#[derive(Default)]
+struct Batch {
+    pieces: VecDeque<Bytes>,
+    /// Headers and short payloads since the last long one.
+    short: BytesMut,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, message: &Payload) {
+        let parts = message.parts();
+        self.short.put_slice(&header(Kind::Message, parts));
+        self.bytes += HEADER_LEN + message.len();
+        for part in parts {
+            if part.len() <= COPIED_LEN_MAX {
+                self.short.put_slice(part);
+            } else {
+                self.pieces.push_back(self.short.split().freeze());
+                self.pieces.push_back(part.clone());
+            }
+        }
+    }
+
+    fn sign_of_life(&mut self) {
+        self.short.put_slice(&header(Kind::KeepAlive, &[]));
+    }
+
+    async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        if !self.short.is_empty() {
+            self.pieces.push_back(self.short.split().freeze());
+        }
+        self.bytes = 0;
+        while let Some(first) = self.pieces.front() {
+            if first.is_empty() {
+                self.pieces.pop_front();
+                continue;
+            }
+            let mut written = poll_fn(|cx| {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = self.pieces.len().min(SLICES_MAX);
+                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                    *slice = IoSlice::new(piece);
+                }
+                Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
+            })
+            .await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            while let Some(piece) = self.pieces.front_mut() {
+                let done = written.min(piece.len());
+                written -= done;
+                piece.advance(done);
+                if !piece.is_empty() {
+                    break;
+                }
+                self.pieces.pop_front();
+            }
+        }
+        writer.flush().await
+    }
+}

@@ -1,0 +1,363 @@
+//! One direction of a channel: a bounded queue with a blocking and an asynchronous face.
+//!
+//! Q1. It holds at most `messages` messages and `bytes` bytes, or one message that is longer.
+//! Q2. Those who push and those who pop share no lock on the way that succeeds: each side has its
+//!     own, and the ring between them is handed over slot by slot.
+//! Q3. No wake-up is lost: whoever finds nothing to do registers under the lock of the *other* side
+//!     and looks again there; whoever changes something holds that lock, and wakes after it.
+//! Q4. Its fate is decided once. Closed by the writer: what is in it is still read. Closed by the
+//!     reader, or aborted: nothing passes any more, and what was in it is dropped.
+
+mod ring;
+
+use crate::{Bounds, Error, Payload, Result, Why, waiters::Waiters};
+use ring::{Consumer, Producer, ring};
+use std::{
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// One direction of a channel.
+pub(crate) struct Queue {
+    bounds: Bounds,
+    fate: AtomicU8,
+    /// Why, as each side of the queue is told; set before `fate`.
+    reader_told: OnceLock<Why>,
+    writer_told: OnceLock<Why>,
+    /// Those who wait for the end only.
+    #[cfg(feature = "tcp")]
+    ending: Mutex<Waiters>,
+    input: Line<Input>,
+    output: Line<Output>,
+}
+
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// What those who push share.
+struct Input {
+    locked: Mutex<InputState>,
+    /// As in the state; for the other side to read.
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    waits: AtomicU64,
+}
+
+struct InputState {
+    ring: Producer<Payload>,
+    messages: u64,
+    bytes: u64,
+    /// What the other side was last seen to have taken.
+    taken_messages: u64,
+    taken_bytes: u64,
+    /// Those who wait for a message.
+    readers: Waiters,
+}
+
+/// What those who pop share.
+struct Output {
+    locked: Mutex<OutputState>,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+struct OutputState {
+    ring: Consumer<Payload>,
+    messages: u64,
+    bytes: u64,
+    /// Those who wait for room.
+    writers: Waiters,
+}
+
+const OPEN: u8 = 0;
+/// Nothing more comes; what is there may be read.
+const WRITER_CLOSED: u8 = 1;
+/// Nobody reads any more.
+const READER_CLOSED: u8 = 2;
+/// It is over for both.
+const ABORTED: u8 = 3;
+
+impl Queue {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let (producer, consumer) = ring();
+        let input = InputState {
+            ring: producer,
+            messages: 0,
+            bytes: 0,
+            taken_messages: 0,
+            taken_bytes: 0,
+            readers: Waiters::default(),
+        };
+        let output =
+            OutputState { ring: consumer, messages: 0, bytes: 0, writers: Waiters::default() };
+        Self {
+            bounds,
+            fate: AtomicU8::new(OPEN),
+            reader_told: OnceLock::new(),
+            writer_told: OnceLock::new(),
+            #[cfg(feature = "tcp")]
+            ending: Mutex::default(),
+            input: Line(Input {
+                locked: Mutex::new(input),
+                messages: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                waits: AtomicU64::new(0),
+            }),
+            output: Line(Output {
+                locked: Mutex::new(output),
+                messages: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Takes the message if there is room; says whether it did.
+    #[inline]
+    pub(crate) fn push(&self, message: &mut Option<Payload>) -> Result<bool> {
+        let len = message.as_ref().map_or(0, Payload::len);
+        if len > self.bounds.message_len {
+            return Err(Error::TooLong { len, limit: self.bounds.message_len });
+        }
+        let mut input = self.input();
+        if self.fate.load(Ordering::Acquire) != OPEN {
+            drop(input);
+            return Err(self.told_to_writer());
+        }
+        if !input.has_room(self.bounds, len) {
+            // Acquire: the slots that were emptied before may be filled again.
+            input.taken_messages = self.output.0.messages.load(Ordering::Acquire);
+            input.taken_bytes = self.output.0.bytes.load(Ordering::Acquire);
+            if !input.has_room(self.bounds, len) {
+                return Ok(false);
+            }
+        }
+        let Some(message) = message.take() else { return Ok(true) };
+        input.ring.push(message);
+        input.messages += 1;
+        input.bytes += len as u64;
+        self.input.0.messages.store(input.messages, Ordering::Release);
+        self.input.0.bytes.store(input.bytes, Ordering::Release);
+        let readers = input.readers.take();
+        drop(input);
+        if let Some(readers) = readers {
+            readers.wake();
+        }
+        Ok(true)
+    }
+
+    /// The next message, if there is one.
+    #[inline]
+    pub(crate) fn pop(&self) -> Result<Option<Payload>> {
+        let mut output = self.output();
+        let fate = self.fate.load(Ordering::Acquire);
+        if fate >= READER_CLOSED {
+            drop(output);
+            return Err(self.told_to_reader());
+        }
+        let Some(message) = output.ring.pop() else {
+            // The ring was looked at after the fate: nothing was pushed in between.
+            return if fate == OPEN { Ok(None) } else { Err(self.told_to_reader()) };
+        };
+        output.messages += 1;
+        output.bytes += message.len() as u64;
+        self.output.0.messages.store(output.messages, Ordering::Release);
+        self.output.0.bytes.store(output.bytes, Ordering::Release);
+        let writers = output.writers.take();
+        drop(output);
+        if let Some(writers) = writers {
+            writers.wake();
+        }
+        Ok(Some(message))
+    }
+
+    /// Pushes now, or has the task woken when there may be room.
+    pub(crate) fn poll_push(
+        &self,
+        cx: &mut Context<'_>,
+        message: &mut Option<Payload>,
+    ) -> Poll<Result<()>> {
+        loop {
+            match self.push(message) {
+                Ok(true) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(false) => {
+                    let len = message.as_ref().map_or(0, Payload::len);
+                    if self.wait_for_room(len, cx.waker()) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pops now, or has the task woken when there may be a message.
+    pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Result<Payload>> {
+        loop {
+            match self.pop() {
+                Ok(Some(message)) => return Poll::Ready(Ok(message)),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(None) if self.wait_for_message(cx.waker()) => return Poll::Pending,
+                Ok(None) => {}
+            }
+        }
+    }
+
+    /// Q3. Registers for room; false when it is worth looking again.
+    fn wait_for_room(&self, len: usize, waker: &Waker) -> bool {
+        let mut output = self.output();
+        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
+        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
+        // What others have just pushed may not be counted yet: then there seems to be more room
+        // than there is, and the caller looks again.
+        let room = has_room(self.bounds, held, bytes, len);
+        if room || self.fate.load(Ordering::Acquire) != OPEN {
+            return false;
+        }
+        output.writers.add(waker);
+        self.input.0.waits.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Q3. Registers for a message; false when it is worth looking again.
+    fn wait_for_message(&self, waker: &Waker) -> bool {
+        let mut input = self.input();
+        // What others have just popped may not be counted yet: then there seems to be a message
+        // where there is none, and the caller looks again.
+        let taken = self.output.0.messages.load(Ordering::Acquire);
+        if input.messages != taken || self.fate.load(Ordering::Acquire) != OPEN {
+            return false;
+        }
+        input.readers.add(waker);
+        true
+    }
+
+    /// Nothing more will be pushed; what is there is still popped.
+    pub(crate) fn close_writer(&self, writer_told: Why, reader_told: Why) {
+        self.end(WRITER_CLOSED, writer_told, reader_told);
+    }
+
+    /// Nothing more will be popped.
+    pub(crate) fn close_reader(&self, writer_told: Why, reader_told: Why) {
+        self.end(READER_CLOSED, writer_told, reader_told);
+    }
+
+    /// Neither.
+    pub(crate) fn abort(&self, writer_told: Why, reader_told: Why) {
+        self.end(ABORTED, writer_told, reader_told);
+    }
+
+    /// Q4. A later end counts only where it is worse, and does not change what was told before.
+    fn end(&self, fate: u8, writer_told: Why, reader_told: Why) {
+        let _ = self.writer_told.set(writer_told);
+        let _ = self.reader_told.set(reader_told);
+        // Under the lock of those who push: a push that was taken came before the end.
+        let mut input = self.input();
+        self.fate.fetch_max(fate, Ordering::AcqRel);
+        let readers = input.readers.take();
+        drop(input);
+        let mut output = self.output();
+        let writers = output.writers.take();
+        if self.fate.load(Ordering::Acquire) >= READER_CLOSED {
+            while let Some(message) = output.ring.pop() {
+                output.messages += 1;
+                output.bytes += message.len() as u64;
+            }
+            self.output.0.messages.store(output.messages, Ordering::Release);
+            self.output.0.bytes.store(output.bytes, Ordering::Release);
+        }
+        drop(output);
+        #[cfg(feature = "tcp")]
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        #[cfg(not(feature = "tcp"))]
+        let ending = None;
+        for waiters in [readers, writers, ending].into_iter().flatten() {
+            waiters.wake();
+        }
+    }
+
+    /// Ready as soon as the queue is not open any more.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_open() {
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever ends the queue takes this lock after it: one of the two sees the other.
+            if self.is_open() {
+                ending.add(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.fate.load(Ordering::Acquire) == OPEN
+    }
+
+    #[cfg(feature = "tcp")]
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.fate.load(Ordering::Acquire) == ABORTED
+    }
+
+    /// Messages and bytes that were pushed, and popped.
+    pub(crate) fn counts(&self) -> Counts {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        // What was popped first: it must not seem more than what was pushed.
+        let (popped, bytes_popped) = (load(&self.output.0.messages), load(&self.output.0.bytes));
+        Counts {
+            popped,
+            bytes_popped,
+            pushed: load(&self.input.0.messages).max(popped),
+            bytes_pushed: load(&self.input.0.bytes).max(bytes_popped),
+            waits: load(&self.input.0.waits),
+        }
+    }
+
+    fn told_to_writer(&self) -> Error {
+        Error::closed(self.writer_told.get().cloned().unwrap_or(Why::ClosedByPeer))
+    }
+
+    fn told_to_reader(&self) -> Error {
+        Error::closed(self.reader_told.get().cloned().unwrap_or(Why::ClosedByPeer))
+    }
+
+    // Nothing that can panic runs under these locks but the drop of a message, after which the
+    // state is whole: a poisoned lock is as good as another.
+    fn input(&self) -> MutexGuard<'_, InputState> {
+        self.input.0.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn output(&self) -> MutexGuard<'_, OutputState> {
+        self.output.0.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has passed through a queue.
+pub(crate) struct Counts {
+    pub(crate) pushed: u64,
+    pub(crate) bytes_pushed: u64,
+    pub(crate) popped: u64,
+    pub(crate) bytes_popped: u64,
+    pub(crate) waits: u64,
+}
+
+impl InputState {
+    #[inline]
+    fn has_room(&self, bounds: Bounds, len: usize) -> bool {
+        let held = self.messages.saturating_sub(self.taken_messages);
+        has_room(bounds, held, self.bytes.saturating_sub(self.taken_bytes), len)
+    }
+}
+
+/// Q1.
+#[inline]
+fn has_room(bounds: Bounds, held: u64, bytes: u64, len: usize) -> bool {
+    let fits = bytes.saturating_add(len as u64) <= bounds.bytes as u64;
+    held < bounds.messages as u64 && (fits || held == 0)
+}
+
+#[cfg(test)]
+mod tests;
