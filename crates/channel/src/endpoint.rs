@@ -1,6 +1,8 @@
 //! One end of a channel that is made of two queues: in memory, over a network, or with faults.
 
-use crate::{Bytes, Channel, Payload, Peer, Result, Statistics, Why, park::Parker, queue::Queue};
+use crate::{
+    Bytes, Channel, Payload, Peer, Result, Statistics, Why, park::Parker, queue::Queue, spin::Spin,
+};
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -12,45 +14,53 @@ pub(crate) struct Endpoint {
     pub(crate) outgoing: Arc<Queue>,
     pub(crate) incoming: Arc<Queue>,
     pub(crate) peer: Peer,
-    /// How often a thread looks again before it sleeps: worth it where an answer may come within
-    /// the time that sleeping takes.
-    pub(crate) spins: u32,
+    /// Where an answer may come within the time that sleeping takes.
+    pub(crate) spins: Option<Spins>,
 }
 
-/// How many times one looks again where the other side is a thread of this process: some
-/// microseconds, about what sleeping and waking costs.
-pub(crate) const SPINS_MEMORY: u32 = 160;
+/// How long looking again pays, for those who send and those who receive.
+pub(crate) struct Spins {
+    sending: Spin,
+    receiving: Spin,
+}
+
+impl Spins {
+    pub(crate) fn new() -> Self {
+        Self { sending: Spin::new(), receiving: Spin::new() }
+    }
+}
+
+/// How long a sender that sleeps is left alone at most, at first and in the end, while there may be
+/// room: see [`Queue::wait_for_much_room`].
+const NAP_MIN: Duration = Duration::from_millis(1);
+const NAP_MAX: Duration = Duration::from_millis(16);
 
 impl Endpoint {
-    /// Looks again for a short while; then the caller has to sleep.
     #[inline]
-    fn spin<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-        const PAUSES: u32 = 100;
-        for turn in 0..self.spins {
-            if turn < PAUSES {
-                (0..1 + turn / 4).for_each(|_| std::hint::spin_loop());
-            } else {
-                std::thread::yield_now();
-            }
-            if let Some(found) = look()? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
     fn wait_to_send(&self, message: &mut Option<Payload>) -> Result<()> {
-        let push = |message: &mut Option<Payload>| {
-            self.outgoing.push(message).map(|done| done.then_some(()))
-        };
-        if push(message)?.is_some() || self.spin(|| push(message))?.is_some() {
+        if self.outgoing.push(message)? {
             return Ok(());
         }
+        self.wait_for_room(message)
+    }
+
+    #[cold]
+    fn wait_for_room(&self, message: &mut Option<Payload>) -> Result<()> {
+        let mut push = || self.outgoing.push(message).map(|done| done.then_some(()));
+        if let Some(spins) = &self.spins
+            && spins.sending.find(&mut push)?.is_some()
+        {
+            return Ok(());
+        }
+        let mut nap = NAP_MIN;
         Parker::with(|parker| {
             loop {
-                match self.outgoing.poll_push(&mut parker.context(), message) {
-                    Poll::Ready(sent) => return sent,
-                    Poll::Pending => parker.park(None),
+                if self.outgoing.push(message)? {
+                    return Ok(());
+                }
+                if self.outgoing.wait_for_much_room(message, parker.waker()) {
+                    parker.park(Instant::now().checked_add(nap));
+                    nap = (nap * 2).min(NAP_MAX);
                 }
             }
         })
@@ -62,7 +72,9 @@ impl Endpoint {
             return Ok(None);
         }
         let deadline = Instant::now().checked_add(timeout);
-        if let Some(message) = self.spin(|| self.incoming.pop())? {
+        if let Some(spins) = &self.spins
+            && let Some(message) = spins.receiving.find(|| self.incoming.pop())?
+        {
             return Ok(Some(message.into_bytes()));
         }
         Parker::with(|parker| {

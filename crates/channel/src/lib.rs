@@ -34,12 +34,15 @@ pub mod shm;
 mod channel;
 mod endpoint;
 mod error;
+mod faulty;
 mod identity;
 mod park;
 mod queue;
+mod spin;
 mod waiters;
 
 pub use bytes::Bytes;
 pub use channel::{Bounds, Channel, ChannelExt, Payload, Receiving, Sending, Statistics};
 pub use error::{Error, Result, Why};
+pub use faulty::{Cut, Faults, Faulty};
 pub use identity::{ClusterId, NodeId, Peer, Proof, Secret, Transport};

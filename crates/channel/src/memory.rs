@@ -10,7 +10,7 @@ pub use group::{Group, group, group_with, try_group};
 
 use crate::{
     Bounds, Bytes, Channel, NodeId, Payload, Peer, Proof, Result, Statistics, Transport,
-    endpoint::{Endpoint, SPINS_MEMORY},
+    endpoint::{Endpoint, Spins},
     queue::Queue,
 };
 use std::{
@@ -67,7 +67,7 @@ fn pair_between(bounds: Bounds, first: NodeId, second: NodeId) -> (MemoryChannel
             outgoing: Arc::clone(outgoing),
             incoming: Arc::clone(incoming),
             peer: Peer::new(node, Proof::SameProcess, Transport::Memory),
-            spins: SPINS_MEMORY,
+            spins: Some(Spins::new()),
         }),
     };
     (end(&there, &back, second), end(&back, &there, first))

@@ -47,6 +47,10 @@ impl Parker {
         }
     }
 
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     pub(crate) fn context(&self) -> Context<'_> {
         Context::from_waker(&self.waker)
     }

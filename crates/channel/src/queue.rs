@@ -71,6 +71,8 @@ struct OutputState {
     bytes: u64,
     /// Those who wait for room.
     writers: Waiters,
+    /// Those who sleep until there is much room.
+    sleepers: Waiters,
 }
 
 const OPEN: u8 = 0;
@@ -92,8 +94,13 @@ impl Queue {
             taken_bytes: 0,
             readers: Waiters::default(),
         };
-        let output =
-            OutputState { ring: consumer, messages: 0, bytes: 0, writers: Waiters::default() };
+        let output = OutputState {
+            ring: consumer,
+            messages: 0,
+            bytes: 0,
+            writers: Waiters::default(),
+            sleepers: Waiters::default(),
+        };
         Self {
             bounds,
             fate: AtomicU8::new(OPEN),
@@ -159,6 +166,11 @@ impl Queue {
             return Err(self.told_to_reader());
         }
         let Some(message) = output.ring.pop() else {
+            let sleepers = output.sleepers.take();
+            drop(output);
+            if let Some(sleepers) = sleepers {
+                sleepers.wake();
+            }
             // The ring was looked at after the fate: nothing was pushed in between.
             return if fate == OPEN { Ok(None) } else { Err(self.told_to_reader()) };
         };
@@ -167,9 +179,10 @@ impl Queue {
         self.output.0.messages.store(output.messages, Ordering::Release);
         self.output.0.bytes.store(output.bytes, Ordering::Release);
         let writers = output.writers.take();
+        let sleepers = if output.sleepers.is_empty() { None } else { self.roused(&mut output) };
         drop(output);
-        if let Some(writers) = writers {
-            writers.wake();
+        for waiters in [writers, sleepers].into_iter().flatten() {
+            waiters.wake();
         }
         Ok(Some(message))
     }
@@ -206,8 +219,31 @@ impl Queue {
         }
     }
 
+    /// Registers a thread that sleeps until there is much room: it is woken when an eighth of the
+    /// bound is free, or nothing is left, and otherwise has to look for itself now and then. Waking
+    /// it for each message would mean a system call for each, on both sides.
+    pub(crate) fn wait_for_much_room(&self, message: &Option<Payload>, waker: &Waker) -> bool {
+        self.register(message.as_ref().map_or(0, Payload::len), |output| {
+            output.sleepers.add(waker);
+        })
+    }
+
+    /// The sleepers, if there is enough room to wake them for.
+    #[cold]
+    fn roused(&self, output: &mut OutputState) -> Option<Waiters> {
+        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
+        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
+        let eighth = |bound: usize| (bound - bound / 8) as u64;
+        let much = held <= eighth(self.bounds.messages) && bytes <= eighth(self.bounds.bytes);
+        if much { output.sleepers.take() } else { None }
+    }
+
     /// Q3. Registers for room; false when it is worth looking again.
     fn wait_for_room(&self, len: usize, waker: &Waker) -> bool {
+        self.register(len, |output| output.writers.add(waker))
+    }
+
+    fn register(&self, len: usize, add: impl FnOnce(&mut OutputState)) -> bool {
         let mut output = self.output();
         let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
         let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
@@ -217,7 +253,7 @@ impl Queue {
         if room || self.fate.load(Ordering::Acquire) != OPEN {
             return false;
         }
-        output.writers.add(waker);
+        add(&mut output);
         self.input.0.waits.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -260,7 +296,7 @@ impl Queue {
         let readers = input.readers.take();
         drop(input);
         let mut output = self.output();
-        let writers = output.writers.take();
+        let (writers, sleepers) = (output.writers.take(), output.sleepers.take());
         if self.fate.load(Ordering::Acquire) >= READER_CLOSED {
             while let Some(message) = output.ring.pop() {
                 output.messages += 1;
@@ -274,7 +310,7 @@ impl Queue {
         let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
         #[cfg(not(feature = "tcp"))]
         let ending = None;
-        for waiters in [readers, writers, ending].into_iter().flatten() {
+        for waiters in [readers, writers, sleepers, ending].into_iter().flatten() {
             waiters.wake();
         }
     }
@@ -297,7 +333,6 @@ impl Queue {
         self.fate.load(Ordering::Acquire) == OPEN
     }
 
-    #[cfg(feature = "tcp")]
     pub(crate) fn is_aborted(&self) -> bool {
         self.fate.load(Ordering::Acquire) == ABORTED
     }

@@ -12,6 +12,7 @@ mod layout;
 
 use crate::{
     Bounds, Bytes, Channel, Error, NodeId, Payload, Peer, Proof, Result, Statistics, Transport,
+    spin::Spin,
 };
 use end::End;
 use layout::{Header, Side};
@@ -23,9 +24,6 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-
-/// How often one looks again before sleeping: about as long as sleeping and waking takes.
-const SPINS: u32 = 400;
 
 /// A channel's memory that nobody has joined yet.
 ///
@@ -48,6 +46,7 @@ pub struct ShmChannel {
 struct Handle {
     end: Arc<End>,
     peer: Peer,
+    spin: Spin,
 }
 
 impl Drop for Handle {
@@ -162,7 +161,7 @@ fn join_backing(backing: Backing, node: NodeId) -> Result<ShmChannel> {
     let end = Arc::new(End::new(mapping, backing, header, Side::Joiner));
     end.greet();
     let peer = Peer::new(header.creator, Proof::SharedMemory, Transport::SharedMemory);
-    Ok(ShmChannel { handle: Arc::new(Handle { end, peer }) })
+    Ok(ShmChannel { handle: Arc::new(Handle { end, peer, spin: Spin::new() }) })
 }
 
 impl Offer {
@@ -195,7 +194,9 @@ impl Offer {
                 self.given = true;
                 let end = Arc::clone(&self.end);
                 let peer = Peer::new(NodeId(node), Proof::SharedMemory, Transport::SharedMemory);
-                return Ok(Some(ShmChannel { handle: Arc::new(Handle { end, peer }) }));
+                return Ok(Some(ShmChannel {
+                    handle: Arc::new(Handle { end, peer, spin: Spin::new() }),
+                }));
             }
             let left =
                 deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
@@ -218,11 +219,8 @@ impl ShmChannel {
         deadline: Option<Instant>,
         mut look: impl FnMut() -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        for turn in 0..SPINS {
-            if let Some(found) = look()? {
-                return Ok(Some(found));
-            }
-            (0..1 + turn / 16).for_each(|_| std::hint::spin_loop());
+        if let Some(found) = self.handle.spin.find(&mut look)? {
+            return Ok(Some(found));
         }
         loop {
             let seen = self.end().about_to_sleep()?;

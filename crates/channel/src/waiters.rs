@@ -28,7 +28,7 @@ impl Waiters {
         self.more.push(waker.clone());
     }
 
-    #[cfg(feature = "shm")]
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none() && self.more.is_empty()
     }

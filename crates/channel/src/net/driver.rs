@@ -36,8 +36,6 @@ const BATCH_BYTES: usize = 256 << 10;
 const SLICES_MAX: usize = 64;
 /// A payload up to this length is copied behind its header, which is cheaper than a slice more.
 const COPIED_LEN_MAX: usize = 2_048;
-/// How often one looks again before a thread that waits for the network goes to sleep.
-const SPINS: u32 = 0;
 
 /// The two tasks of a channel.
 pub(super) struct Tasks {
@@ -123,7 +121,7 @@ pub(super) fn start(
         }
     });
     let tasks = Tasks { reader: reader_handle, writer: writing.abort_handle(), left };
-    let endpoint = Endpoint { outgoing, incoming, peer, spins: SPINS };
+    let endpoint = Endpoint { outgoing, incoming, peer, spins: None };
     NetChannel { endpoint: Arc::new(NetEnd { endpoint, tasks }) }
 }
 

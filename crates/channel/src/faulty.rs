@@ -1,0 +1,467 @@
+//! Faults on purpose: any channel, made slow, cut or lost.
+//!
+//! A channel is reliable and ordered, and so is a faulty one: nothing is reordered, lost or doubled
+//! within it, since no transport here could do that. What a network can do to it is: deliver late,
+//! deliver slowly, deliver nothing for a while in one direction or both, and break.
+//!
+//! Which message is delayed by how much, and after how many messages the connection breaks, is
+//! decided by the seed and the message's place alone: a failing run can be repeated.
+
+use crate::{
+    Bounds, Bytes, Channel, Payload, Peer, Result, Statistics, Why, endpoint::Endpoint,
+    park::Parker, queue::Queue,
+};
+use mainstay_base::Rng;
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a pump waits before it looks whether its channel still lives.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What goes wrong, and how much.
+///
+/// ```
+/// use mainstay_channel::Faults;
+/// use std::time::Duration;
+/// let faults = Faults {
+///     delay: Duration::from_millis(2),
+///     jitter: Duration::from_millis(3),
+///     ..Faults::seeded(7)
+/// };
+/// assert_eq!(faults.seed, 7);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Faults {
+    /// Decides everything that is random.
+    pub seed: u64,
+    /// How late each message is, at least.
+    pub delay: Duration,
+    /// How much later it may be; later ones wait for it.
+    pub jitter: Duration,
+    /// How many bytes a second pass in each direction, if there is a limit.
+    pub bytes_per_second: Option<u64>,
+    /// The connection breaks after a random number of messages, this many on average, counted over
+    /// both directions.
+    pub breaks_after: Option<u64>,
+}
+
+impl Faults {
+    /// None yet.
+    ///
+    /// Example: see [`Faults`].
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            bytes_per_second: None,
+            breaks_after: None,
+        }
+    }
+}
+
+/// Which way a cut goes, seen from this end.
+///
+/// Example: see [`Faulty`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Nothing passes.
+    Both,
+    /// What is sent here does not arrive.
+    Outgoing,
+    /// What the peer sends does not arrive.
+    Incoming,
+}
+
+/// A channel with faults on purpose.
+///
+/// ```
+/// use mainstay_channel::{Channel, Cut, Faults, Faulty, memory};
+/// use std::time::Duration;
+/// let (a, b) = memory::pair();
+/// let a = Faulty::new(a, Faults { delay: Duration::from_millis(5), ..Faults::seeded(1) });
+/// a.cut(Cut::Outgoing);
+/// a.send("held up".into())?;
+/// assert_eq!(b.receive(Duration::from_millis(50))?, None);
+/// b.send("the other way is free".into())?;
+/// assert!(a.receive(Duration::from_secs(5))?.is_some());
+/// a.heal();
+/// assert_eq!(b.receive(Duration::from_secs(5))?.unwrap(), "held up");
+/// # Ok::<(), mainstay_channel::Error>(())
+/// ```
+pub struct Faulty<C: Channel + 'static> {
+    endpoint: Endpoint,
+    inner: Arc<C>,
+    weather: Arc<Weather>,
+}
+
+/// What both pumps look at.
+struct Weather {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    outgoing_cut: bool,
+    incoming_cut: bool,
+    /// How many messages until the connection breaks, if it will.
+    until_break: Option<u64>,
+    over: bool,
+}
+
+impl<C: Channel + 'static> Faulty<C> {
+    /// Puts faults before `inner`. Each direction holds as much again as the default bounds.
+    ///
+    /// Example: see [`Faulty`].
+    pub fn new(inner: C, faults: Faults) -> Self {
+        let inner = Arc::new(inner);
+        let mut rng = Rng::seeded(faults.seed);
+        // Uniform from 1 to twice the average.
+        let until_break = faults.breaks_after.map(|average| 1 + rng.below(2 * average.max(1)));
+        let state = State { until_break, ..State::default() };
+        let weather = Arc::new(Weather { state: Mutex::new(state), changed: Condvar::new() });
+        let (outgoing, incoming) =
+            (Arc::new(Queue::new(Bounds::default())), Arc::new(Queue::new(Bounds::default())));
+        let link = |seed| Link {
+            inner: Arc::clone(&inner),
+            outgoing: Arc::clone(&outgoing),
+            incoming: Arc::clone(&incoming),
+            weather: Arc::clone(&weather),
+            faults,
+            rng: Rng::seeded(seed),
+            free_at: Instant::now(),
+        };
+        let mut sender = link(rng.next_u64());
+        let mut receiver = link(rng.next_u64());
+        thread::spawn(move || sender.pump_out());
+        thread::spawn(move || receiver.pump_in());
+        let peer = inner.peer().clone();
+        let endpoint = Endpoint { outgoing, incoming, peer, spins: None };
+        Self { endpoint, inner, weather }
+    }
+
+    /// Lets nothing pass, in one direction or both, until it is healed. What was sent waits.
+    ///
+    /// Example: see [`Faulty`].
+    pub fn cut(&self, cut: Cut) {
+        let mut state = self.weather.state();
+        state.outgoing_cut |= cut != Cut::Incoming;
+        state.incoming_cut |= cut != Cut::Outgoing;
+    }
+
+    /// Ends all cuts.
+    ///
+    /// Example: see [`Faulty`].
+    pub fn heal(&self) {
+        let mut state = self.weather.state();
+        (state.outgoing_cut, state.incoming_cut) = (false, false);
+        drop(state);
+        self.weather.changed.notify_all();
+    }
+
+    /// Breaks the connection: both ends lose it, and what is on its way.
+    ///
+    /// ```
+    /// use mainstay_channel::{Channel, Faults, Faulty, memory};
+    /// let (a, b) = memory::pair();
+    /// let a = Faulty::new(a, Faults::seeded(1));
+    /// a.lose();
+    /// assert!(a.send("x".into()).is_err() && b.send("x".into()).is_err());
+    /// ```
+    pub fn lose(&self) {
+        let why = Why::Lost { what: "on purpose".to_owned() };
+        self.endpoint.outgoing.abort(why.clone(), why.clone());
+        self.endpoint.incoming.abort(why.clone(), why);
+        self.inner.abort();
+        self.weather.end();
+    }
+}
+
+impl<C: Channel + 'static> Drop for Faulty<C> {
+    fn drop(&mut self) {
+        // What was sent is still delivered, as from any channel that is closed.
+        Channel::close(self);
+    }
+}
+
+impl Weather {
+    // No code that could panic runs in the middle of a change.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.state().over = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits while `cut` says so and until `due`; false when it is over.
+    fn pass(&self, due: Instant, cut: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.state();
+        loop {
+            if state.over {
+                return false;
+            }
+            let now = Instant::now();
+            let wait = if cut(&state) { LOOK } else { due.saturating_duration_since(now) };
+            if wait.is_zero() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Counts a message; true when the connection breaks with it.
+    fn breaks(&self) -> bool {
+        let mut state = self.state();
+        match &mut state.until_break {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                *left == 0
+            }
+            None => false,
+        }
+    }
+}
+
+/// One direction, moved by a thread of its own.
+struct Link<C> {
+    inner: Arc<C>,
+    outgoing: Arc<Queue>,
+    incoming: Arc<Queue>,
+    weather: Arc<Weather>,
+    faults: Faults,
+    rng: Rng,
+    /// When the slow link has passed on what came before.
+    free_at: Instant,
+}
+
+impl<C: Channel> Link<C> {
+    /// When a message that comes now has passed.
+    fn due(&mut self, len: usize) -> Instant {
+        let jitter_ns = u64::try_from(self.faults.jitter.as_nanos()).unwrap_or(u64::MAX);
+        let late = self.faults.delay + Duration::from_nanos(self.rng.below(jitter_ns));
+        let now = Instant::now();
+        let passing = self.faults.bytes_per_second.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(len as f64 / rate.max(1) as f64)
+        });
+        self.free_at = self.free_at.max(now) + passing;
+        self.free_at + late
+    }
+
+    fn pump_out(&mut self) {
+        loop {
+            match self.next_to_send() {
+                Ok(Some(message)) => {
+                    let due = self.due(message.len());
+                    if !self.weather.pass(due, |state| state.outgoing_cut) || self.lost() {
+                        return;
+                    }
+                    if let Err(error) = self.inner.send(message) {
+                        return self.ended(&error);
+                    }
+                }
+                Ok(None) if self.weather.state().over => return,
+                Ok(None) => {}
+                Err(_) => {
+                    if self.outgoing.is_aborted() {
+                        self.inner.abort();
+                    } else {
+                        self.inner.close();
+                    }
+                    return self.weather.end();
+                }
+            }
+        }
+    }
+
+    /// The next message that is to go out; none for a while means: look around.
+    fn next_to_send(&self) -> Result<Option<Bytes>> {
+        let deadline = Instant::now() + LOOK;
+        Parker::with(|parker| {
+            while Instant::now() < deadline {
+                match self.outgoing.poll_pop(&mut parker.context()) {
+                    Poll::Ready(popped) => return popped.map(|m| Some(m.into_bytes())),
+                    Poll::Pending => parker.park(Some(deadline)),
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn pump_in(&mut self) {
+        loop {
+            match self.inner.receive(LOOK) {
+                Ok(Some(message)) => {
+                    let due = self.due(message.len());
+                    if !self.weather.pass(due, |state| state.incoming_cut) || self.lost() {
+                        return;
+                    }
+                    let mut message = Some(Payload::One(message));
+                    let pushed = Parker::with(|parker| {
+                        loop {
+                            match self.incoming.poll_push(&mut parker.context(), &mut message) {
+                                Poll::Ready(pushed) => break pushed,
+                                Poll::Pending => parker.park(None),
+                            }
+                        }
+                    });
+                    if pushed.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) if self.weather.state().over => return,
+                Ok(None) => {}
+                Err(error) => return self.ended(&error),
+            }
+        }
+    }
+
+    /// Whether the connection breaks now; then it is broken.
+    fn lost(&self) -> bool {
+        if !self.weather.breaks() {
+            return false;
+        }
+        let why = Why::Lost { what: "on purpose".to_owned() };
+        self.outgoing.abort(why.clone(), why.clone());
+        self.incoming.abort(why.clone(), why);
+        self.inner.abort();
+        self.weather.end();
+        true
+    }
+
+    /// The inner channel has ended: so does this one, in the same way.
+    fn ended(&self, error: &crate::Error) {
+        let why = match error {
+            crate::Error::ChannelClosed { why } => why.clone(),
+            other => Why::Lost { what: other.to_string() },
+        };
+        if why == Why::ClosedByPeer {
+            self.outgoing.close_reader(why.clone(), why.clone());
+            self.incoming.close_writer(why.clone(), why);
+        } else {
+            self.outgoing.abort(why.clone(), why.clone());
+            self.incoming.abort(why.clone(), why);
+        }
+    }
+}
+
+impl<C: Channel + 'static> Channel for Faulty<C> {
+    fn poll_send(&self, cx: &mut Context<'_>, message: &mut Option<Payload>) -> Poll<Result<()>> {
+        self.endpoint.poll_send(cx, message)
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        self.endpoint.poll_receive(cx)
+    }
+
+    fn close(&self) {
+        self.endpoint.close();
+    }
+
+    fn abort(&self) {
+        self.endpoint.abort();
+        self.inner.abort();
+        self.weather.end();
+    }
+
+    fn is_open(&self) -> bool {
+        self.endpoint.is_open()
+    }
+
+    fn peer(&self) -> &Peer {
+        self.endpoint.peer()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.endpoint.statistics()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const MS: Duration = Duration::from_millis(1);
+
+    fn pair(faults: Faults) -> (Faulty<memory::MemoryChannel>, memory::MemoryChannel) {
+        let (a, b) = memory::pair();
+        (Faulty::new(a, faults), b)
+    }
+
+    #[test]
+    fn messages_are_late_and_in_order_and_all_of_them_come() {
+        let (a, b) = pair(Faults { delay: 2 * MS, jitter: 3 * MS, ..Faults::seeded(3) });
+        let start = Instant::now();
+        (0..20_u8).for_each(|n| a.send(vec![n].into()).unwrap());
+        for n in 0..20 {
+            assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), [n][..]);
+            assert!(start.elapsed() >= 2 * MS);
+        }
+    }
+
+    #[test]
+    fn a_slow_link_takes_its_time() {
+        let (a, b) = pair(Faults { bytes_per_second: Some(100_000), ..Faults::seeded(3) });
+        let start = Instant::now();
+        (0..10).for_each(|_| a.send(vec![0; 1_000].into()).unwrap());
+        (0..10).for_each(|_| _ = b.receive(PATIENCE).unwrap().unwrap());
+        assert!(start.elapsed() >= 95 * MS, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn the_same_seed_breaks_after_the_same_message() {
+        let passed = |seed| {
+            let (a, b) = pair(Faults { breaks_after: Some(20), ..Faults::seeded(seed) });
+            let mut sent = 0;
+            while a.send("x".into()).is_ok() && b.receive(PATIENCE).is_ok_and(|m| m.is_some()) {
+                sent += 1;
+                assert!(sent < 100, "it breaks");
+            }
+            assert!(!b.is_open());
+            sent
+        };
+        assert_eq!(passed(5), passed(5));
+        assert!((0..20).map(passed).collect::<std::collections::BTreeSet<_>>().len() > 5);
+    }
+
+    #[test]
+    fn a_cut_holds_back_its_direction_only_and_loses_nothing() {
+        let (a, b) = pair(Faults::seeded(1));
+        a.cut(Cut::Incoming);
+        b.send("held up".into()).unwrap();
+        a.send("passes".into()).unwrap();
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), "passes");
+        assert_eq!(a.receive(60 * MS).unwrap(), None);
+        a.cut(Cut::Both);
+        a.send("held up too".into()).unwrap();
+        assert_eq!(b.receive(60 * MS).unwrap(), None);
+        a.heal();
+        assert_eq!(a.receive(PATIENCE).unwrap().unwrap(), "held up");
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), "held up too");
+    }
+
+    #[test]
+    fn a_close_still_delivers_and_the_peers_close_is_passed_on() {
+        let (a, b) = pair(Faults { delay: 5 * MS, ..Faults::seeded(1) });
+        a.send("last words".into()).unwrap();
+        a.close();
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), "last words");
+        assert!(b.receive(PATIENCE).is_err());
+        let (a, b) = pair(Faults::seeded(1));
+        b.send("last words".into()).unwrap();
+        drop(b);
+        assert_eq!(a.receive(PATIENCE).unwrap().unwrap(), "last words");
+        assert!(a.receive(PATIENCE).is_err());
+    }
+}
