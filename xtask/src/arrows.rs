@@ -64,7 +64,7 @@ const PLACES: &[(&str, &[&str])] = &[
         ],
     ),
     ("mainstay-cli", &["mainstay-base", "mainstay"]),
-    ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool", "mainstay-track"]),
     ("xtask", &[]),
 ];
 
@@ -93,7 +93,8 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 4] = ["mainstay", "mainstay-base", "mainstay-cli", "xtask"];
+const NO_UNSAFE: [&str; 5] =
+    ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-track", "xtask"];
 
 /// The line the compiler must see at the head of such a crate.
 const FORBIDDEN: &str = "#![forbid(unsafe_code)]";

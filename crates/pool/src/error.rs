@@ -249,6 +249,42 @@ pub enum Error {
         /// The other's name, as it said.
         name: String,
     },
+    /// This thread is inside of a batch, and asked for what waits until no batch is open.
+    #[error("{pool}: this thread is inside of a batch; end the batch first")]
+    InsideBatch {
+        /// Which pool.
+        pool: String,
+    },
+    /// A batch has been open for too long for a cut to wait.
+    #[error(
+        "{pool}: a batch of process {pid} ({name}) was still open after {waited_ms} ms; end it, or \
+         wait longer; nothing was changed"
+    )]
+    BatchOpen {
+        /// Which pool.
+        pool: String,
+        /// The process that is inside, as it said.
+        pid: u32,
+        /// Its name, as it said.
+        name: String,
+        /// How long was waited, in ms.
+        waited_ms: u64,
+    },
+    /// A cut, or another checkpoint, has been going on for too long for this one to wait.
+    #[error(
+        "{pool}: process {pid} ({name}) was still making a cut after {waited_ms} ms; if it is \
+         stopped, continue or end it"
+    )]
+    CutOpen {
+        /// Which pool.
+        pool: String,
+        /// The process that makes the cut, as it said.
+        pid: u32,
+        /// Its name, as it said.
+        name: String,
+        /// How long was waited, in ms.
+        waited_ms: u64,
+    },
     /// A hand-over through the descriptor store or a socket failed.
     #[error("hand-over: {0}")]
     Handover(#[from] crate::handover::HandoverError),

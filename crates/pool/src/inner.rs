@@ -10,6 +10,7 @@
 
 use crate::{
     BlockId, Error, Result,
+    batch::Gate,
     extents::Extents,
     freelist::{self, GROUP},
     limits::MAGAZINE_MAX,
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) uuid: Uuid,
     pub(crate) extras: Extras,
     pub(crate) growing: Mutex<()>,
+    pub(crate) gate: Gate,
     /// Of the process that opened it; a child made by fork has another.
     epoch: Epoch,
     seed: u64,
@@ -102,6 +104,7 @@ impl Inner {
             uuid,
             extras: Extras::default(),
             growing: Mutex::new(()),
+            gate: Gate::default(),
             epoch: Epoch::now(),
             seed,
             magazines: Mutex::default(),
@@ -119,6 +122,7 @@ impl Inner {
         let entry = &self.extents.slots()?[self.slot as usize];
         if entry.state.load(Acquire) != lease::CLEAN {
             reap::sweep(self, 1 << self.slot)?;
+            self.leave_batches(1 << self.slot)?;
         }
         entry.state.store(lease::IN_USE, Release);
         entry.introduce();

@@ -29,11 +29,13 @@ pub mod handover;
 pub mod limits;
 
 mod allocate;
+mod batch;
 mod block;
 mod error;
 mod extents;
 mod freelist;
 mod geometry;
+mod ground;
 mod hold;
 mod id;
 mod index;
@@ -59,11 +61,14 @@ mod word;
 #[cfg(test)]
 mod model;
 
+pub use batch::{Batch, Cut};
 pub use block::Block;
 pub use error::{Corruption, Error, Result};
+pub use ground::{Ground, Look, Neighbour, Sums};
 pub use id::{BlockId, ParseBlockIdError};
 pub use index::{Index, PoolIndex, Use};
 pub use inspect::{BlockInfo, Counts, Holder, Info};
+pub use mainstay_base::hlc;
 pub use mainstay_shm::lease::LEASE_SLOTS;
 pub use monitor::{Event, EventKind, Monitor, MonitorId};
 pub use options::PoolOptions;

@@ -136,6 +136,22 @@ impl Pool {
         self.inner().extents.geometry.block_size as usize
     }
 
+    /// Whether the block is of this pool, as opened by this handle or a clone of it.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let one = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let two = PoolOptions::new("orders", 64).create_memfd()?;
+    /// let block = one.allocate(Kind::Transient)?;
+    /// assert!(one.owns(&block) && !two.owns(&block));
+    /// assert_eq!(block.pool_name(), "calls");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn owns<T: ?Sized>(&self, block: &Block<T>) -> bool {
+        block.inner().id == self.inner().id
+    }
+
     /// Which of the 32 process slots this process has.
     ///
     /// Example: see [`Pool::join_any`].

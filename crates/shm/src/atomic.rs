@@ -177,6 +177,54 @@ impl Shared32 {
         self.0.fetch_add(1, order)
     }
 
+    /// Exchanges `current` for `new`; otherwise returns what was there.
+    ///
+    /// ```
+    /// use mainstay_shm::Shared32;
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// let word = Shared32::new(1);
+    /// assert_eq!(word.compare_exchange(1, 2, SeqCst, SeqCst), Ok(1));
+    /// assert_eq!(word.compare_exchange(1, 3, SeqCst, SeqCst), Err(2));
+    /// ```
+    ///
+    /// # Errors
+    /// What was there, if it was not `current`.
+    #[track_caller]
+    pub fn compare_exchange(
+        &self,
+        current: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32> {
+        hook::step();
+        self.0.compare_exchange(current, new, success, failure)
+    }
+
+    /// Sets the bits of `mask`; returns what was there.
+    ///
+    /// ```
+    /// use mainstay_shm::Shared32;
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// let word = Shared32::new(1);
+    /// assert_eq!((word.fetch_or(6, SeqCst), word.fetch_and(5, SeqCst)), (1, 7));
+    /// assert_eq!(word.load(SeqCst), 5);
+    /// ```
+    #[track_caller]
+    pub fn fetch_or(&self, mask: u32, order: Ordering) -> u32 {
+        hook::step();
+        self.0.fetch_or(mask, order)
+    }
+
+    /// Clears the bits that `mask` has not; returns what was there.
+    ///
+    /// Example: see [`Shared32::fetch_or`].
+    #[track_caller]
+    pub fn fetch_and(&self, mask: u32, order: Ordering) -> u32 {
+        hook::step();
+        self.0.fetch_and(mask, order)
+    }
+
     pub(crate) fn raw(&self) -> &AtomicU32 {
         &self.0
     }

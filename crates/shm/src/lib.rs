@@ -37,4 +37,4 @@ pub use error::{Error, Result};
 pub use file_events::FileEvents;
 pub use mapping::Mapping;
 pub use owner_lock::OwnerLock;
-pub use watch::{RemoteWatch, Watch};
+pub use watch::{RemoteWatch, Watch, page_faults};
