@@ -249,6 +249,23 @@ pub enum Error {
         /// The other's name, as it said.
         name: String,
     },
+    /// A checkpoint could not be made, or a checkpoint file could not be used.
+    #[error("{file}: checkpoint: {why}")]
+    Checkpoint {
+        /// Which file.
+        file: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The machine was cut off since the pool was last open, and it is not to be made anew.
+    #[error(
+        "{pool}: was open when the machine went down, so its memory means nothing; open it by its \
+         path, and allow it to be restored from its checkpoint (PowerCut::Restore)"
+    )]
+    PowerCut {
+        /// Which pool.
+        pool: String,
+    },
     /// This thread is inside of a batch, and asked for what waits until no batch is open.
     #[error("{pool}: this thread is inside of a batch; end the batch first")]
     InsideBatch {
@@ -368,6 +385,10 @@ pub enum Corruption {
 }
 
 impl Error {
+    pub(crate) fn checkpoint(file: &str, why: &str) -> Self {
+        Self::Checkpoint { file: file.into(), why: why.into() }
+    }
+
     pub(crate) fn corrupt(pool: &str, what: Corruption) -> Self {
         Self::Corrupt { pool: pool.into(), what }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) extras: Extras,
     pub(crate) growing: Mutex<()>,
     pub(crate) gate: Gate,
+    /// The boot that this process is told it runs in.
+    pub(crate) boot: Option<Uuid>,
     /// Of the process that opened it; a child made by fork has another.
     epoch: Epoch,
     seed: u64,
@@ -94,7 +96,14 @@ impl Ending {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Inner {
-    pub(crate) fn new(extents: Extents, slot: u32, name: Name, uuid: Uuid, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        extents: Extents,
+        slot: u32,
+        name: Name,
+        uuid: Uuid,
+        seed: u64,
+        boot: Option<Uuid>,
+    ) -> Arc<Self> {
         let inner = Arc::new_cyclic(|this| Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             slot,
@@ -105,6 +114,7 @@ impl Inner {
             extras: Extras::default(),
             growing: Mutex::new(()),
             gate: Gate::default(),
+            boot,
             epoch: Epoch::now(),
             seed,
             magazines: Mutex::default(),

@@ -31,6 +31,7 @@ pub mod limits;
 mod allocate;
 mod batch;
 mod block;
+pub mod checkpoint;
 mod error;
 mod extents;
 mod freelist;
