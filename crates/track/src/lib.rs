@@ -36,6 +36,7 @@
 
 pub mod limits;
 
+mod checkpoints;
 mod edit;
 mod error;
 mod marks;
@@ -48,6 +49,7 @@ mod waiter;
 mod watched;
 mod worker;
 
+pub use checkpoints::{Background, Checkpoints};
 pub use edit::Edit;
 pub use error::{Error, Result};
 pub use options::TrackerOptions;

@@ -11,7 +11,10 @@ use mainstay_base::{
 };
 use mainstay_pool::{BlockId, Error as PoolError, Ground, Look, Uuid};
 use mainstay_shm::Watch;
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 /// What happened to a block.
 ///
@@ -84,8 +87,8 @@ pub(crate) struct State {
     found: Vec<Change>,
     pub(crate) neighbours: Neighbours,
     pub(crate) acknowledged: HashMap<NodeId, crate::ClockVector>,
-    /// Blocks that changed since the last checkpoint: numbers, with repetitions.
-    pub(crate) since_cut: Vec<u32>,
+    /// Blocks that changed since the last checkpoint, while somebody makes any.
+    pub(crate) since_cut: Option<HashSet<u32>>,
     /// Buffers to be used again.
     piece: Vec<u8>,
     lives: Vec<u32>,
@@ -113,7 +116,7 @@ impl State {
             found: Vec::new(),
             neighbours: Neighbours::default(),
             acknowledged: HashMap::new(),
-            since_cut: Vec::new(),
+            since_cut: None,
             piece: Vec::new(),
             lives: Vec::new(),
             regions: Vec::new(),
@@ -267,7 +270,9 @@ impl State {
             return;
         }
         let version = *version.get_or_insert_with(|| self.clock.tick(now_ns));
-        self.since_cut.push(number);
+        if let Some(since_cut) = &mut self.since_cut {
+            since_cut.insert(number);
+        }
         let Some(look) = look else {
             let id = BlockId { number, generation: known.generation };
             known.life = 0;
@@ -294,7 +299,9 @@ impl State {
         if let Some(look) = ground.look(number, &mut self.piece)? {
             let (extent, place) = split(ground, number);
             self.known[extent][place] = Known::of(&look, life_of(&look), version);
-            self.since_cut.push(number);
+            if let Some(since_cut) = &mut self.since_cut {
+                since_cut.insert(number);
+            }
             ground.note(look.id, look.sums.crc32c, version.stamp.bits());
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The tracker.
 
 use crate::{
-    Change, ChangeKind, ClockVector, Edit, Error, Result, TrackerOptions, Waiter, Worker,
+    Change, ChangeKind, Checkpoints, ClockVector, Edit, Error, Result, TrackerOptions, Waiter,
+    Worker,
     limits::{LATENCY_MAX, LATENCY_MIN},
     marks::Marks,
     options::Find,
@@ -11,7 +12,7 @@ use crate::{
 };
 use mainstay_base::hlc::{Clock, NodeId, Stamp, Version};
 use mainstay_pool::{
-    Batch, Block, BlockId, Event, EventKind, Ground, Monitor, MonitorId, Pool, Record, Uuid,
+    Batch, Block, BlockId, Cut, Event, EventKind, Ground, Monitor, MonitorId, Pool, Record, Uuid,
 };
 use mainstay_shm::{Watch, page_faults};
 use std::{
@@ -67,7 +68,7 @@ pub struct Flush {
 ///
 /// Example: see the [crate](crate).
 pub struct Tracker {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -222,7 +223,7 @@ impl Tracker {
     /// `Pool` with `InsideBatch`, `BatchOpen`, `CutOpen`, `Forked`, `InsideMonitor`, `Corrupt`.
     /// Nothing is lost (T4).
     pub fn flush(&self) -> Result<Flush> {
-        self.shared.flush_and(|_, _| Ok(())).map(|(flush, ())| flush)
+        self.shared.flush_and(|_, _, _| Ok(())).map(|(flush, ())| flush)
     }
 
     /// Says that a block was written. Needed only where page faults do not tell
@@ -427,6 +428,18 @@ impl Tracker {
         Waiter::new(self.shared.clone(), latency)
     }
 
+    /// Makes checkpoints of what this tracker sees change. Blocks that changed are remembered from
+    /// now on for one of these: have one at a time, which the lock of its file sees to.
+    ///
+    /// Example: see [`Checkpoints`].
+    ///
+    /// # Errors
+    /// As [`Pool::checkpointer`].
+    pub fn checkpoints(&self) -> Result<Checkpoints> {
+        let tracker = Self { shared: self.shared.clone() };
+        Checkpoints::new(tracker)
+    }
+
     /// Flushes in a thread of its own, at the latest `latency` after the first write, and hands
     /// what it found to `each`.
     ///
@@ -449,7 +462,7 @@ impl Shared {
         self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -464,7 +477,7 @@ impl Shared {
     /// Flushes; while still no batch is open, `also` may look at the same state of the pool.
     pub(crate) fn flush_and<T>(
         &self,
-        also: impl FnOnce(Ground<'_>, &mut State) -> Result<T>,
+        also: impl FnOnce(Ground<'_>, &Cut<'_>, &mut State) -> Result<T>,
     ) -> Result<(Flush, T)> {
         let ground = self.pool.ground()?;
         let _flushing = self.flushing();
@@ -489,7 +502,7 @@ impl Shared {
             compared = true;
         }
         let examined = state.examine(ground, (self.options.wall)())?;
-        let done = also(ground, &mut state)?;
+        let done = also(ground, &cut, &mut state)?;
         // Not before: had anything failed, the next flush would have to tell it (T4).
         let changes = state.found();
         drop(state);

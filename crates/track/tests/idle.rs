@@ -1,5 +1,7 @@
 //! Z2, in a process of its own: what a waiter costs while nothing is written.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 use mainstay_pool::{Kind, PoolOptions};
 use mainstay_track::{Method, Tracker};
 use std::{fs, time::Duration};

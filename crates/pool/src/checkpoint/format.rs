@@ -141,8 +141,13 @@ impl Record {
 
     /// What was never written is a free block.
     pub(crate) fn is_sound(&self, number: u32) -> bool {
-        *self == Self::default()
+        self.is_unused()
             || (self.number == number && self.checksum == self.sum() && self.flags & !7 == 0)
+    }
+
+    /// Of a block that never had a life.
+    pub(crate) fn is_unused(&self) -> bool {
+        *self == Self::default()
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -157,7 +162,7 @@ impl Record {
 
     /// Its part of the digest: nothing for what was never written.
     pub(crate) fn digest(&self) -> u64 {
-        if *self == Self::default() {
+        if self.is_unused() {
             return 0;
         }
         mix64(crc64(self.without_data().as_bytes()))

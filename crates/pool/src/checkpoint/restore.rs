@@ -238,7 +238,7 @@ fn head_of(image: &Image<File>, geometry: &Geometry, extent: u64) -> Vec<u64> {
         let cold = (geometry.cold_offset / 8 + place * 6) as usize;
         head[cold + 1] = record.generation;
         if !record.is_live() {
-            if record.generation > 0 {
+            if !record.is_unused() {
                 // Behind its last life.
                 head[place as usize] = Word::free_after(record.generation).0;
             }

@@ -6,8 +6,10 @@ use mainstay_pool::{BlockId, Event, EventKind, Kind, Monitor, Pool};
 use mainstay_track::{Error, Tracker};
 use std::sync::{Arc, Mutex};
 
+type Told = (EventKind, Option<BlockId>, Option<Version>);
+
 #[derive(Default)]
-struct Log(Mutex<Vec<(EventKind, Option<BlockId>, Option<Version>)>>);
+struct Log(Mutex<Vec<Told>>);
 
 impl Monitor for Log {
     fn event(&self, event: &Event<'_>) {

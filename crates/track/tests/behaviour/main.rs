@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
 
 mod batches;
+mod checkpoints;
 mod events;
 mod method;
 mod model;
