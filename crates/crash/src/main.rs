@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`pool`] | a suite: blocks, processes, recovery |
+//! | [`track`] | a suite: tracking, batches, checkpoints |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
 //! | [`verdict`], [`finding`], [`suite`] | what was found, and how a suite ends |
 //! | [`child`], [`shared`], [`stepper`], [`progress`] | processes, memory outside of any pool, stop points, one line that moves |
@@ -17,6 +18,7 @@ mod progress;
 mod shared;
 mod stepper;
 mod suite;
+mod track;
 mod verdict;
 
 use clap::{Parser, Subcommand};
@@ -38,24 +40,28 @@ struct Cli {
 #[derive(Subcommand)]
 enum Suite {
     Pool(pool::Arguments),
+    Track(track::Arguments),
 }
 
 impl Suite {
     fn name(&self) -> &'static str {
         match self {
             Self::Pool(_) => "pool",
+            Self::Track(_) => "track",
         }
     }
 
     fn needs_stop_points(&self) -> bool {
         match self {
             Self::Pool(arguments) => pool::needs_stop_points(arguments),
+            Self::Track(_) => false,
         }
     }
 
     fn run(&self, verdict: &'static Verdict) -> Ended {
         match self {
             Self::Pool(arguments) => pool::run(arguments, verdict),
+            Self::Track(arguments) => track::run(arguments, verdict),
         }
     }
 }
