@@ -43,6 +43,8 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["pool", "--every-store"], 500);
     // Its own verdict is whether each planted fault was found; it kills nobody by count.
     crash(project, report, &["pool", "--planted"], 0);
+    crash(project, report, &["track", "--kills", &kills], args.crash_kills);
+    crash(project, report, &["track", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
 }
 

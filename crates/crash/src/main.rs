@@ -54,7 +54,7 @@ impl Suite {
     fn needs_stop_points(&self) -> bool {
         match self {
             Self::Pool(arguments) => pool::needs_stop_points(arguments),
-            Self::Track(_) => false,
+            Self::Track(arguments) => track::needs_stop_points(arguments),
         }
     }
 

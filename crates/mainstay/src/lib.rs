@@ -3,6 +3,7 @@
 //! One crate to depend on; each part is a module:
 //!
 //! * [`pool`]: blocks of memory at stable addresses, shared by processes, recovered after a crash.
+//! * [`track`]: which blocks changed, found by the kernel; checkpoints that survive a power cut.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -16,6 +17,8 @@
 
 #[doc(inline)]
 pub use mainstay_pool as pool;
+#[doc(inline)]
+pub use mainstay_track as track;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

@@ -81,6 +81,6 @@ pub use restore::Restored;
 pub use set::{PoolSet, SetBlockId};
 pub use typed::Record;
 pub use uuid::Uuid;
-pub use verify::{RepairReport, VerifyReport};
+pub use verify::{ChecksumReport, RepairReport, VerifyReport};
 pub use view::PoolView;
 pub use word::{Kind, State};

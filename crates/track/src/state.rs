@@ -10,7 +10,7 @@ use mainstay_base::{
     mix64,
 };
 use mainstay_pool::{BlockId, Error as PoolError, Ground, Look, Uuid};
-use mainstay_shm::Watch;
+use mainstay_shm::{Watch, hook};
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
@@ -283,6 +283,9 @@ impl State {
         let new = known.life == 0 || known.generation != look.id.generation;
         let kind = if new { ChangeKind::New } else { ChangeKind::Written };
         *known = Known::of(&look, life_of(&look), version);
+        if hook::planted("header-not-noted") {
+            return;
+        }
         let overlong = look.length as usize > ground.block_size();
         self.found.push(known.change(look.id, kind, overlong));
         ground.note(look.id, look.sums.crc32c, version.stamp.bits());

@@ -12,7 +12,10 @@ use crate::{
 use mainstay_base::crc32c;
 use mainstay_pool::{Pool, checkpoint};
 use mainstay_track::Tracker;
-use std::{fs, path::Path, sync::atomic::Ordering::SeqCst};
+use std::{fs, path::Path, sync::atomic::Ordering::SeqCst, time::Duration};
+
+/// Longer than any batch of the survivor.
+const CUT_WAIT: Duration = Duration::from_secs(8);
 
 pub(crate) fn all(file: &Path, board: &Board, verdict: &Verdict) -> i32 {
     let checks = [in_memory, in_headers, in_the_checkpoint];
@@ -50,6 +53,8 @@ fn pair_of(pool: &Pool, board: &Board, who: usize, pair: usize) -> Check<[u64; 2
 fn in_memory(file: &Path, board: &Board) -> Check<()> {
     let pool = Pool::join_any(file).map_err(stuck)?;
     pool.reap().map_err(stuck)?;
+    // Neither a batch nor a cut of the dead is waited for.
+    drop(pool.cut(CUT_WAIT).map_err(stuck)?);
     for pair in 0..PAIRS {
         let (begun, ended) =
             (board.begun[VICTIM][pair].load(SeqCst), board.ended[VICTIM][pair].load(SeqCst));

@@ -5,6 +5,7 @@
 //! | [`board`] | what the living acknowledged, outside of the pool |
 //! | [`worker`] | the victim, which writes, flushes and makes checkpoints; and the survivor, which writes |
 //! | [`check`] | what each death left behind: in memory, in headers, in the checkpoint file |
+//! | [`planted`] | faults planted in the library, to see that the checks find them |
 //!
 //! A victim is killed at a random instant, or at a random store, also in the middle of a batch, of a
 //! flush, of a checkpoint, of folding. The next one goes on with what it finds. The survivor works
@@ -12,6 +13,7 @@
 
 mod board;
 mod check;
+mod planted;
 mod worker;
 
 use crate::{
@@ -47,7 +49,8 @@ const LIFE_MAX: Duration = Duration::from_millis(40);
 #[command(after_help = "Examples:\n  \
     mainstay-crash track                       some 60 random kills\n  \
     mainstay-crash track --kills 1000\n  \
-    mainstay-crash track --kills 500 --seed 7  other choices of when and what")]
+    mainstay-crash track --kills 500 --seed 7  other choices of when and what\n  \
+    mainstay-crash track --planted             plant each fault, and find it")]
 pub(crate) struct Arguments {
     /// Kill this many victims
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -55,35 +58,22 @@ pub(crate) struct Arguments {
     /// Decides what is written and at which store a victim dies; when exactly, the machine decides
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Switch on one planted fault after the other; each has to be found
+    #[arg(long, conflicts_with = "kills")]
+    planted: bool,
+}
+
+/// Whether what is asked for needs stop points.
+pub(crate) fn needs_stop_points(arguments: &Arguments) -> bool {
+    arguments.planted
 }
 
 pub(crate) fn run(arguments: &Arguments, verdict: &'static Verdict) -> Ended {
-    let folder = tempfile::tempdir().expect("a folder for temporary files can be made");
-    let file = folder.path().join("storm.pool");
-    let board: &Board = Box::leak(Box::new(Shared::<Board>::new()));
-    let place: &Text = Box::leak(Box::new(Shared::<Text>::new()));
-    stepper::tell(place);
-    worker::prepare(&file, board);
-
+    if arguments.planted {
+        return Ended { kills: 0, missed: crate::planted::run(planted::FAULTS, arguments.seed) };
+    }
     let started = Instant::now();
-    let mut progress = Progress::new();
-    let mut rng = Rng::seeded(arguments.seed);
-    let mut survivor = Child::fork(|| worker::survive(&file, board, verdict));
-    let (mut kills, mut at_steps) = (0, 0);
-    while kills < arguments.kills && verdict.total() == 0 {
-        place.set("");
-        if kill_one(&file, board, verdict, &mut rng) {
-            at_steps += 1;
-        }
-        kills += 1;
-        after_death(&file, board, verdict, place);
-        progress.show(&format!("{kills} of {} kills", arguments.kills));
-    }
-    board.quit.store(1, SeqCst);
-    if survivor.end_within(PATIENCE) != Some(News::Exited(0)) {
-        verdict.report(Harm::Stuck, "the survivor did not end its work");
-    }
-    progress.end();
+    let Stormed { kills, at_steps, board } = storm(arguments.kills, arguments.seed, verdict);
     println!(
         "{at_steps} kills at a random store and {} from outside; {} batches, {} flushes, {} \
          checkpoints; {:.1} s, seed {}",
@@ -95,6 +85,43 @@ pub(crate) fn run(arguments: &Arguments, verdict: &'static Verdict) -> Ended {
         arguments.seed
     );
     Ended { kills, missed: 0 }
+}
+
+/// What a storm has done.
+struct Stormed {
+    kills: u64,
+    at_steps: u64,
+    board: &'static Board,
+}
+
+/// Goes on until so many are killed, or something is found.
+fn storm(kills_wanted: u64, seed: u64, verdict: &'static Verdict) -> Stormed {
+    let folder = tempfile::tempdir().expect("a folder for temporary files can be made");
+    let file = folder.path().join("storm.pool");
+    let board: &Board = Box::leak(Box::new(Shared::<Board>::new()));
+    let place: &Text = Box::leak(Box::new(Shared::<Text>::new()));
+    stepper::tell(place);
+    worker::prepare(&file, board);
+
+    let mut progress = Progress::new();
+    let mut rng = Rng::seeded(seed);
+    let mut survivor = Child::fork(|| worker::survive(&file, board, verdict));
+    let (mut kills, mut at_steps) = (0, 0);
+    while kills < kills_wanted && verdict.total() == 0 {
+        place.set("");
+        if kill_one(&file, board, verdict, &mut rng) {
+            at_steps += 1;
+        }
+        kills += 1;
+        after_death(&file, board, verdict, place);
+        progress.show(&format!("{kills} of {kills_wanted} kills"));
+    }
+    board.quit.store(1, SeqCst);
+    if survivor.end_within(PATIENCE) != Some(News::Exited(0)) {
+        verdict.report(Harm::Stuck, "the survivor did not end its work");
+    }
+    progress.end();
+    Stormed { kills, at_steps, board }
 }
 
 /// Lets a victim live for a moment; whether it died at a store it was told to die at.

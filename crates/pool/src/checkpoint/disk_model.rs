@@ -447,3 +447,17 @@ fn c4_after_a_failed_sync_the_file_is_written_no_more() {
     }
     assert!(image.has_failed() && image.cut == 2);
 }
+
+#[test]
+fn a_log_is_folded_before_it_is_full_however_small_the_pool() {
+    let mut history = History::new(3);
+    let disk = Disk::new(HashMap::new(), 0);
+    let (header, geometry) = (history.header.clone(), history.geometry.clone());
+    let mut image = Image::create(disk, [9; 16], header, geometry).unwrap();
+    for _ in 0..100 {
+        let (body, extents) = history.change();
+        image.append(body, extents, 0).unwrap();
+    }
+    let image = Image::load(image.into_storage()).unwrap();
+    assert_eq!((image.cut, History::contents(&image)), (100, Some(history.now)));
+}

@@ -93,11 +93,9 @@ impl Superblock {
         let round = |bytes: u64| bytes.next_multiple_of(CUT_ALIGN);
         let records_len = round(geometry.blocks_per_extent * RECORD_LEN as u64);
         let extent_len = records_len + round(geometry.blocks_per_extent * geometry.stride);
-        // A cut that changes everything, and as much again before it is time to change logs.
         let image_len = extent_len * geometry.extents_max;
-        let entry = RECORD_LEN as u64 + geometry.stride;
-        let log_len =
-            round(2 * entry * geometry.blocks_per_extent * geometry.extents_max) + image_len;
+        // When a log has room for less than the largest cut, it is folded.
+        let log_len = 2 * Self::cut_max(geometry) + image_len;
         let log_a = IMAGE_OFFSET + image_len;
         let mut superblock = Self {
             magic: MAGIC,
@@ -115,6 +113,13 @@ impl Superblock {
         };
         superblock.checksum = superblock.sum();
         superblock
+    }
+
+    /// Bytes of a cut in which every block changes.
+    pub(crate) fn cut_max(geometry: &Geometry) -> u64 {
+        let entry = RECORD_LEN as u64 + geometry.stride;
+        let blocks = geometry.blocks_per_extent * geometry.extents_max;
+        (CUT_HEAD_LEN as u64 + entry * blocks).next_multiple_of(CUT_ALIGN)
     }
 
     pub(crate) fn sum(&self) -> u32 {

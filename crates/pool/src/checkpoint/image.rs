@@ -234,7 +234,7 @@ impl<S: Storage> Image<S> {
         }
         (self.cut, self.stamp, self.used) = (self.cut + 1, stamp, self.used + bytes);
         debug_assert_eq!(self.digest, digest, "kept record by record");
-        if self.used >= self.fold_min.max(self.extents * self.superblock.extent_len / 4) {
+        if self.used >= self.fold_at() {
             // The cut is complete, so this failure is one of the next.
             if self.fold().is_err() {
                 self.failed = true;
@@ -243,9 +243,18 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
+    /// A log as long as this is folded: long enough to be worth it, and before it is full.
+    fn fold_at(&self) -> u64 {
+        let wanted = self.fold_min.max(self.extents * self.superblock.extent_len / 4);
+        wanted.min(self.superblock.log_len - Superblock::cut_max(&self.geometry))
+    }
+
     /// Writes what the active log has into the image, and goes on in the other log.
     fn fold(&mut self) -> Result<(), Fault> {
-        let overlay = std::mem::take(&mut self.overlay);
+        let mut overlay = std::mem::take(&mut self.overlay);
+        if hook::planted("log-not-folded") {
+            overlay.clear();
+        }
         let mut records = Run::default();
         let mut data = Run::default();
         let mut block = vec![0; self.geometry.block_size as usize];

@@ -42,7 +42,7 @@ mod storage;
 #[cfg(test)]
 mod disk_model;
 
-pub use restore::{PowerCut, restore, survey};
+pub use restore::{PowerCut, Survey, restore, survey};
 
 pub(crate) use restore::{boot_id, last_boot, restore_beside};
 
