@@ -3,6 +3,8 @@
 //! Method: [`method`] for what one thread does, [`windows`] for what several do at once. Each group
 //! of figures is a file of its part; [`part`] lists them all.
 
+#![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "what only other parts use"))]
+
 mod child;
 mod clock;
 mod control;
@@ -15,6 +17,8 @@ mod pool;
 mod raw;
 mod report;
 mod role;
+#[cfg(feature = "track")]
+mod track;
 mod windows;
 
 use std::process::ExitCode;

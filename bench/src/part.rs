@@ -27,6 +27,8 @@ pub(crate) struct Part {
 const PARTS: &[Part] = &[
     #[cfg(feature = "pool")]
     crate::pool::PART,
+    #[cfg(feature = "track")]
+    crate::track::PART,
 ];
 
 /// The groups with a figure that `names` ask for; an error when a name asks for nothing there is.

@@ -72,8 +72,17 @@ const PLACES: &[(&str, &[&str])] = &[
 pub(crate) const OWN_WORKSPACES: [&str; 2] = ["bench", "fuzz"];
 
 /// What the benchmarks compare with.
-const PEERS: [&str; 8] =
-    ["fjall", "heed", "iceoryx2", "mmap-sync", "redb", "sharded-slab", "shared_memory", "slab"];
+const PEERS: [&str; 9] = [
+    "crc32c",
+    "fjall",
+    "heed",
+    "iceoryx2",
+    "mmap-sync",
+    "redb",
+    "sharded-slab",
+    "shared_memory",
+    "slab",
+];
 
 /// Crates that compile C or look for headers, libraries or cmake when they are built.
 const NEEDS_C: [&str; 13] = [

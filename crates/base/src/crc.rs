@@ -4,7 +4,7 @@
 //! Sources: RFC 3720 appendix B.4 (iSCSI); NVM Express NVM Command Set Specification 1.0d, 5.2.1.3.4
 //! (64b CRC). The work is done in hardware by the `crc-fast` crate.
 
-use crc_fast::{CrcAlgorithm, Digest, checksum};
+use crc_fast::{CrcAlgorithm, Digest, crc32_iscsi, crc64_nvme};
 
 /// CRC32C of `bytes`.
 ///
@@ -13,7 +13,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 /// ```
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    narrow(checksum(CrcAlgorithm::Crc32Iscsi, bytes))
+    crc32_iscsi(bytes)
 }
 
 /// CRC32C of bytes that arrive in pieces.
@@ -68,7 +68,7 @@ impl Default for Crc32c {
 /// ```
 #[must_use]
 pub fn crc64(bytes: &[u8]) -> u64 {
-    checksum(CrcAlgorithm::Crc64Nvme, bytes)
+    crc64_nvme(bytes)
 }
 
 /// CRC-64/NVME of bytes that arrive in pieces.

@@ -72,13 +72,13 @@ struct Known {
     version: Version,
     uuid: Uuid,
     checksum: u32,
-    /// As the owner word told it: 0 not live.
-    life: u32,
 }
 
 pub(crate) struct State {
     pub(crate) clock: Clock,
     known: Vec<Box<[Known]>>,
+    /// As the owner words told it: 0 not live. Apart from the rest, since each flush reads it all.
+    lives: Vec<Box<[u32]>>,
     /// Blocks to be examined: one bit each.
     pending: Vec<u64>,
     /// Every block has to be examined.
@@ -91,7 +91,7 @@ pub(crate) struct State {
     pub(crate) since_cut: Option<HashSet<u32>>,
     /// Buffers to be used again.
     piece: Vec<u8>,
-    lives: Vec<u32>,
+    words: Vec<u32>,
     regions: Vec<Range<u64>>,
 }
 
@@ -111,6 +111,7 @@ impl State {
         Self {
             clock,
             known: Vec::new(),
+            lives: Vec::new(),
             pending: Vec::new(),
             everything: false,
             found: Vec::new(),
@@ -118,7 +119,7 @@ impl State {
             acknowledged: HashMap::new(),
             since_cut: None,
             piece: Vec::new(),
-            lives: Vec::new(),
+            words: Vec::new(),
             regions: Vec::new(),
         }
     }
@@ -129,6 +130,7 @@ impl State {
         let per_extent = ground.blocks_per_extent() as usize;
         while (self.known.len() as u64) < extents {
             self.known.push(vec![Known::default(); per_extent].into());
+            self.lives.push(vec![0; per_extent].into());
         }
         self.pending.resize((self.known.len() * per_extent).div_ceil(64), 0);
         Ok(extents)
@@ -140,8 +142,8 @@ impl State {
         let extents = self.extend(ground)?;
         let node = self.clock.node();
         for extent in 0..extents {
-            ground.life_marks(extent, &mut self.lives);
-            for (place, life) in self.lives.iter().enumerate() {
+            ground.life_marks(extent, &mut self.words);
+            for (place, life) in self.words.iter().enumerate() {
                 let number = (extent * ground.blocks_per_extent()) as u32 + place as u32;
                 if *life == 0 {
                     continue;
@@ -155,7 +157,8 @@ impl State {
                     && self.clock.observe(now_ns, stamp).is_ok()
                 {
                     let version = Version { stamp, node };
-                    self.known[extent as usize][place] = Known::of(&look, *life, version);
+                    self.known[extent as usize][place] = Known::of(&look, version);
+                    self.lives[extent as usize][place] = *life;
                 }
             }
         }
@@ -191,11 +194,14 @@ impl State {
             }
         }
         for extent in 0..extents {
-            ground.life_marks(extent, &mut self.lives);
+            ground.life_marks(extent, &mut self.words);
             let first = (extent * ground.blocks_per_extent()) as u32;
-            let known = &self.known[extent as usize];
-            for (place, (life, known)) in self.lives.iter().zip(known).enumerate() {
-                if *life != known.life || (self.everything && *life != 0) {
+            let known = &self.lives[extent as usize];
+            if !self.everything && *self.words == **known {
+                continue;
+            }
+            for (place, (life, known)) in self.words.iter().zip(known).enumerate() {
+                if life != known || (self.everything && *life != 0) {
                     set(&mut self.pending, first + place as u32);
                 }
             }
@@ -257,11 +263,12 @@ impl State {
     ) {
         let (extent, place) = split(ground, number);
         let known = &mut self.known[extent][place];
+        let life = &mut self.lives[extent][place];
         let content = look.as_ref().map(content_of);
         let same = match &look {
-            None => known.life == 0,
+            None => *life == 0,
             Some(look) => {
-                known.life != 0
+                *life != 0
                     && known.generation == look.id.generation
                     && Some(known.content) == content
             }
@@ -275,14 +282,15 @@ impl State {
         }
         let Some(look) = look else {
             let id = BlockId { number, generation: known.generation };
-            known.life = 0;
+            *life = 0;
             (known.version, known.checksum) = (version, 0);
             self.found.push(known.change(id, ChangeKind::Freed, false));
             return;
         };
-        let new = known.life == 0 || known.generation != look.id.generation;
+        let new = *life == 0 || known.generation != look.id.generation;
         let kind = if new { ChangeKind::New } else { ChangeKind::Written };
-        *known = Known::of(&look, life_of(&look), version);
+        *known = Known::of(&look, version);
+        *life = life_of(&look);
         if hook::planted("header-not-noted") {
             return;
         }
@@ -301,7 +309,8 @@ impl State {
         self.extend(ground)?;
         if let Some(look) = ground.look(number, &mut self.piece)? {
             let (extent, place) = split(ground, number);
-            self.known[extent][place] = Known::of(&look, life_of(&look), version);
+            self.known[extent][place] = Known::of(&look, version);
+            self.lives[extent][place] = life_of(&look);
             if let Some(since_cut) = &mut self.since_cut {
                 since_cut.insert(number);
             }
@@ -320,7 +329,8 @@ impl State {
                 }
                 let number = (extent * self.known[0].len() + place) as u32;
                 let id = BlockId { number, generation: known.generation };
-                let kind = if known.life == 0 { ChangeKind::Freed } else { ChangeKind::Written };
+                let freed = self.lives[extent][place] == 0;
+                let kind = if freed { ChangeKind::Freed } else { ChangeKind::Written };
                 changes.push(known.change(id, kind, false));
             }
         }
@@ -330,9 +340,9 @@ impl State {
 }
 
 impl Known {
-    fn of(look: &Look, life: u32, version: Version) -> Self {
+    fn of(look: &Look, version: Version) -> Self {
         let (generation, uuid, checksum) = (look.id.generation, look.uuid, look.sums.crc32c);
-        Self { generation, content: content_of(look), version, uuid, checksum, life }
+        Self { generation, content: content_of(look), version, uuid, checksum }
     }
 
     fn change(&self, id: BlockId, kind: ChangeKind, overlong: bool) -> Change {
