@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::{
     error::{Error, Result},
+    powercut,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     systemd,
@@ -46,6 +47,7 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["track", "--kills", &kills], args.crash_kills);
     crash(project, report, &["track", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
+    report.step("power cuts on a real ext4", || powercut::test(project));
 }
 
 fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {
