@@ -5,7 +5,7 @@
 
 // What the parts share is used by some of them only, and one can be built alone.
 #![cfg_attr(
-    not(all(feature = "channel", feature = "pool", feature = "sds", feature = "state")),
+    not(all(feature = "channel", feature = "pool", feature = "sds", feature = "state", feature = "track")),
     allow(dead_code)
 )]
 
@@ -14,14 +14,14 @@ mod channel;
 mod child;
 mod clock;
 mod control;
-#[cfg(feature = "pool")]
+#[cfg(any(feature = "pool", feature = "track"))]
 mod lmdb;
 mod machine;
 mod method;
 mod part;
 #[cfg(feature = "pool")]
 mod pool;
-#[cfg(any(feature = "pool", feature = "state"))]
+#[cfg(any(feature = "pool", feature = "state", feature = "track"))]
 mod raw;
 mod report;
 mod role;
@@ -29,6 +29,8 @@ mod role;
 mod state;
 #[cfg(feature = "sds")]
 mod sds;
+#[cfg(feature = "track")]
+mod track;
 mod windows;
 
 use std::process::ExitCode;

@@ -33,6 +33,8 @@ const PARTS: &[Part] = &[
     crate::state::PART,
     #[cfg(feature = "sds")]
     crate::sds::PART,
+    #[cfg(feature = "track")]
+    crate::track::PART,
 ];
 
 /// The groups with a figure that `names` ask for; an error when a name asks for nothing there is.

@@ -67,7 +67,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     ("mainstay-c", &["mainstay-sds"]),
     ("mainstay-cli", &["mainstay-base", "mainstay-sim", "mainstay"]),
-    ("mainstay-crash", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-crash", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool", "mainstay-track", "mainstay-state"]),
     (
         "mainstay-scenarios",
         &[
@@ -90,8 +90,17 @@ const PLACES: &[(&str, &[&str])] = &[
 pub(crate) const OWN_WORKSPACES: [&str; 2] = ["bench", "fuzz"];
 
 /// What the benchmarks compare with.
-const PEERS: [&str; 8] =
-    ["fjall", "heed", "iceoryx2", "mmap-sync", "redb", "sharded-slab", "shared_memory", "slab"];
+const PEERS: [&str; 9] = [
+    "crc32c",
+    "fjall",
+    "heed",
+    "iceoryx2",
+    "mmap-sync",
+    "redb",
+    "sharded-slab",
+    "shared_memory",
+    "slab",
+];
 
 /// Crates that compile C or look for headers, libraries or cmake when they are built.
 const NEEDS_C: [&str; 13] = [
@@ -111,13 +120,14 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 7] = [
+const NO_UNSAFE: [&str; 8] = [
     "mainstay",
     "mainstay-base",
     "mainstay-cli",
     "mainstay-scenarios",
     "mainstay-sds",
     "mainstay-sim",
+    "mainstay-track",
     "xtask",
 ];
 

@@ -15,6 +15,7 @@ mod error;
 mod fuzz;
 mod interop;
 mod metadata;
+mod powercut;
 mod project;
 mod report;
 mod sim;
@@ -47,6 +48,7 @@ enum Command {
     Fuzz(fuzz::Args),
     Interop(interop::Args),
     Systemd(systemd::Args),
+    Powercut(powercut::Args),
     Dist(dist::Args),
 }
 
@@ -73,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz(args) => fuzz::run(&project, &args),
         Command::Interop(args) => interop::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),
+        Command::Powercut(args) => powercut::run(&project, &args),
         Command::Dist(args) => dist::run(&project, &args),
     }
 }

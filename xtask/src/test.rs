@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::{
     error::{Error, Result},
     interop,
+    powercut,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     sim, systemd,
@@ -59,7 +60,10 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     let to_last = format!("1..{seeds}");
     simulate(project, report, &["--seeds", &to_last], args.sim_seeds);
     simulate(project, report, &["--planted"], 0);
+    crash(project, report, &["track", "--kills", &kills], args.crash_kills);
+    crash(project, report, &["track", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
+    report.step("power cuts on a real ext4", || powercut::test(project));
 }
 
 fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {

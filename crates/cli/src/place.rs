@@ -103,6 +103,14 @@ impl Target {
         Err(CliError::NoPool { name: name?.to_string(), folder: folder.path })
     }
 
+    /// The file that a pool of this name has, whether it is there or not.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        if is_path(&self.pool) {
+            return Ok(PathBuf::from(&self.pool));
+        }
+        Ok(Folder::find()?.file(&name_of(&self.pool)?))
+    }
+
     /// File and name for a new pool; makes the pool folder if it is needed. The name of one given
     /// by path is that of the file, unless the user says another.
     pub(crate) fn fresh(&self, called: Option<&str>) -> Result<(PathBuf, String)> {

@@ -3,20 +3,24 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`pool`] | a suite: blocks, processes, recovery |
+//! | [`track`] | a suite: tracking, batches, checkpoints |
+//! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
 //! | [`verdict`], [`finding`], [`suite`] | what was found, and how a suite ends |
 //! | [`child`], [`shared`], [`stepper`], [`progress`] | processes, memory outside of any pool, stop points, one line that moves |
 //!
-//! It needs neither root nor anything but `/proc` and a folder for temporary files.
+//! But for [`power`], it needs neither root nor anything but `/proc` and a folder for temporary files.
 
 mod child;
 mod finding;
 mod planted;
 mod pool;
+mod power;
 mod progress;
 mod shared;
 mod stepper;
 mod suite;
+mod track;
 mod verdict;
 
 use clap::{Parser, Subcommand};
@@ -38,24 +42,32 @@ struct Cli {
 #[derive(Subcommand)]
 enum Suite {
     Pool(pool::Arguments),
+    Track(track::Arguments),
+    Power(power::Arguments),
 }
 
 impl Suite {
     fn name(&self) -> &'static str {
         match self {
             Self::Pool(_) => "pool",
+            Self::Track(_) => "track",
+            Self::Power(_) => "power",
         }
     }
 
     fn needs_stop_points(&self) -> bool {
         match self {
             Self::Pool(arguments) => pool::needs_stop_points(arguments),
+            Self::Track(arguments) => track::needs_stop_points(arguments),
+            Self::Power(_) => true,
         }
     }
 
     fn run(&self, verdict: &'static Verdict) -> Ended {
         match self {
             Self::Pool(arguments) => pool::run(arguments, verdict),
+            Self::Track(arguments) => track::run(arguments, verdict),
+            Self::Power(arguments) => power::run(arguments, verdict),
         }
     }
 }

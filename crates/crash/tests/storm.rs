@@ -17,6 +17,14 @@ fn p2_a_small_storm_loses_tears_blocks_and_leaks_nothing() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+#[test]
+fn t1_a_small_storm_over_a_tracker_and_its_checkpoints_loses_and_tears_nothing() {
+    let (code, text) = suite(&["track", "--kills", "20", "--seed", "3"]);
+    let last = text.lines().rfind(|line| line.starts_with("CRASH"));
+    assert_eq!(last, Some("CRASH track kills=20 lost=0 torn=0 stuck=0 leaked=0"), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+}
+
 #[cfg(not(feature = "hook"))]
 #[test]
 fn without_stop_points_the_other_modes_say_what_to_build() {

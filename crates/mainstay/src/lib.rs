@@ -5,6 +5,7 @@
 //! * [`pool`]: blocks of memory at stable addresses, shared by processes, recovered after a crash.
 //! * [`state`]: named values on top of that: transactions, consistent reads, notification.
 //! * [`sds`]: causal, end-to-end reliable messages to a group over a lossy broadcast.
+//! * [`track`]: which blocks changed, found by the kernel; checkpoints that survive a power cut.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -21,6 +22,7 @@ pub use mainstay_pool as pool;
 #[doc(inline)]
 pub use mainstay_state as state;
 pub use mainstay_sds as sds;
+pub use mainstay_track as track;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

@@ -4,6 +4,7 @@ use crate::{
     BlockId, Error, Kind, Record, Result,
     hold::InChild,
     inner::{Acquired, Inner},
+    monitor::EventKind,
     typed,
     word::{Ask, Left, Word},
 };
@@ -74,6 +75,14 @@ impl<T: ?Sized> Block<T> {
     #[must_use]
     pub fn number(&self) -> u32 {
         self.packed as u32
+    }
+
+    /// The name of its pool.
+    ///
+    /// Example: see [`crate::Pool::owns`].
+    #[must_use]
+    pub fn pool_name(&self) -> &str {
+        self.inner().name.as_str()
     }
 
     #[inline(always)]
@@ -252,6 +261,7 @@ impl Block<[u8]> {
     pub fn set_used_len(&self, used: usize) -> Result<()> {
         self.check(0, used)?;
         self.inner().extents.cold(self.number()).length.store(used as u32, Relaxed);
+        self.inner().emit(EventKind::BlockResize, self.number());
         Ok(())
     }
 

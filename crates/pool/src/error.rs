@@ -249,6 +249,59 @@ pub enum Error {
         /// The other's name, as it said.
         name: String,
     },
+    /// A checkpoint could not be made, or a checkpoint file could not be used.
+    #[error("{file}: checkpoint: {why}")]
+    Checkpoint {
+        /// Which file.
+        file: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The machine was cut off since the pool was last open, and it is not to be made anew.
+    #[error(
+        "{pool}: was open when the machine went down, so its memory means nothing; open it by its \
+         path, and allow it to be restored from its checkpoint (PowerCut::Restore)"
+    )]
+    PowerCut {
+        /// Which pool.
+        pool: String,
+    },
+    /// This thread is inside of a batch, and asked for what waits until no batch is open.
+    #[error("{pool}: this thread is inside of a batch; end the batch first")]
+    InsideBatch {
+        /// Which pool.
+        pool: String,
+    },
+    /// A batch has been open for too long for a cut to wait.
+    #[error(
+        "{pool}: a batch of process {pid} ({name}) was still open after {waited_ms} ms; end it, or \
+         wait longer; nothing was changed"
+    )]
+    BatchOpen {
+        /// Which pool.
+        pool: String,
+        /// The process that is inside, as it said.
+        pid: u32,
+        /// Its name, as it said.
+        name: String,
+        /// How long was waited, in ms.
+        waited_ms: u64,
+    },
+    /// A cut, or another checkpoint, has been going on for too long for this one to wait.
+    #[error(
+        "{pool}: process {pid} ({name}) was still making a cut after {waited_ms} ms; if it is \
+         stopped, continue or end it"
+    )]
+    CutOpen {
+        /// Which pool.
+        pool: String,
+        /// The process that makes the cut, as it said.
+        pid: u32,
+        /// Its name, as it said.
+        name: String,
+        /// How long was waited, in ms.
+        waited_ms: u64,
+    },
     /// A hand-over through the descriptor store or a socket failed.
     #[error("hand-over: {0}")]
     Handover(#[from] crate::handover::HandoverError),
@@ -332,6 +385,10 @@ pub enum Corruption {
 }
 
 impl Error {
+    pub(crate) fn checkpoint(file: &str, why: &str) -> Self {
+        Self::Checkpoint { file: file.into(), why: why.into() }
+    }
+
     pub(crate) fn corrupt(pool: &str, what: Corruption) -> Self {
         Self::Corrupt { pool: pool.into(), what }
     }

@@ -10,7 +10,10 @@ use crate::{
     error::Corruption,
     freelist::GROUP,
     geometry::Geometry,
-    layout::{Cold, LIVE_OFFSET, Live, SLOTS_OFFSET},
+    layout::{
+        CHECKPOINT_OFFSET, Checkpoints, Cold, LIVE_OFFSET, Live, SLOTS_OFFSET, WATCHES_OFFSET,
+        WatchEntry,
+    },
     word::Word,
 };
 use mainstay_shm::{
@@ -53,6 +56,22 @@ impl Extents {
 
     pub(crate) fn slots(&self) -> Result<&[SlotEntry]> {
         Ok(self.mapping.view(SLOTS_OFFSET, LEASE_SLOTS)?)
+    }
+
+    /// What the file says of its checkpoints; none in a pool of version 1.
+    pub(crate) fn checkpoints(&self) -> Result<Option<&Checkpoints>> {
+        if self.geometry.version < 2 {
+            return Ok(None);
+        }
+        Ok(Some(&self.mapping.view::<Checkpoints>(CHECKPOINT_OFFSET as usize, 1)?[0]))
+    }
+
+    /// Who watches whose writes, by slot; none in a pool of version 1.
+    pub(crate) fn watches(&self) -> Result<Option<&[WatchEntry]>> {
+        if self.geometry.version < 2 {
+            return Ok(None);
+        }
+        Ok(Some(self.mapping.view(WATCHES_OFFSET, LEASE_SLOTS)?))
     }
 
     /// How many extents are known to exist.

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    layout::{CHECKPOINT_LEN, CHECKPOINT_OFFSET, COLD_LEN, HEAD_LEN_MIN, Header},
+    layout::{CHECKPOINT_LEN, CHECKPOINT_OFFSET, COLD_LEN, HEAD_LEN_MIN, Header, VERSION},
     limits::{
         BLOCK_SIZE_MAX, BLOCKS_MAX, BLOCKS_PER_EXTENT_DEFAULT, BLOCKS_PER_EXTENT_MAX,
         EXTENT_DATA_AIM, RESERVE_MAX,
@@ -12,6 +12,8 @@ use crate::{
 /// Offsets and sizes of a pool, in bytes unless a name says otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Geometry {
+    /// Of the format.
+    pub(crate) version: u32,
     pub(crate) block_size: u64,
     pub(crate) stride: u64,
     pub(crate) blocks_per_extent: u64,
@@ -77,6 +79,7 @@ impl Geometry {
         let cold_offset = (bitmap_offset + blocks_per_extent.div_ceil(64) * 8).next_multiple_of(64);
         let data_offset = (cold_offset + blocks_per_extent * COLD_LEN).next_multiple_of(align);
         Self {
+            version: VERSION,
             block_size,
             stride,
             blocks_per_extent,
@@ -102,7 +105,8 @@ impl Geometry {
         ok("blocks_per_extent", per_extent, sane)?;
         let align = header.align;
         ok("align", align, align.is_power_of_two() && (4_096..=1 << 21).contains(&align))?;
-        let geometry = Self::derive(block_size, per_extent, align, header.extents_max);
+        let mut geometry = Self::derive(block_size, per_extent, align, header.extents_max);
+        geometry.version = header.version;
         ok("stride", header.stride, header.stride == geometry.stride)?;
         ok("extent_size", header.extent_size, header.extent_size == geometry.extent_size)?;
         let offset = header.extents_offset;

@@ -10,6 +10,7 @@
 
 use crate::{
     BlockId, Error, Result,
+    batch::Gate,
     extents::Extents,
     freelist::{self, GROUP},
     limits::MAGAZINE_MAX,
@@ -45,6 +46,9 @@ pub(crate) struct Inner {
     pub(crate) uuid: Uuid,
     pub(crate) extras: Extras,
     pub(crate) growing: Mutex<()>,
+    pub(crate) gate: Gate,
+    /// The boot that this process is told it runs in.
+    pub(crate) boot: Option<Uuid>,
     /// Of the process that opened it; a child made by fork has another.
     epoch: Epoch,
     seed: u64,
@@ -92,7 +96,14 @@ impl Ending {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Inner {
-    pub(crate) fn new(extents: Extents, slot: u32, name: Name, uuid: Uuid, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        extents: Extents,
+        slot: u32,
+        name: Name,
+        uuid: Uuid,
+        seed: u64,
+        boot: Option<Uuid>,
+    ) -> Arc<Self> {
         let inner = Arc::new_cyclic(|this| Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             slot,
@@ -102,6 +113,8 @@ impl Inner {
             uuid,
             extras: Extras::default(),
             growing: Mutex::new(()),
+            gate: Gate::default(),
+            boot,
             epoch: Epoch::now(),
             seed,
             magazines: Mutex::default(),
@@ -119,6 +132,7 @@ impl Inner {
         let entry = &self.extents.slots()?[self.slot as usize];
         if entry.state.load(Acquire) != lease::CLEAN {
             reap::sweep(self, 1 << self.slot)?;
+            self.leave_batches(1 << self.slot)?;
         }
         entry.state.store(lease::IN_USE, Release);
         entry.introduce();

@@ -12,17 +12,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First eight bytes of every pool.
 pub(crate) const MAGIC: [u8; 8] = *b"MAINPOOL";
-/// The one format version there is.
-pub(crate) const VERSION: u32 = 1;
+/// The format version that is written.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest version that is read: it has neither batches, nor checkpoints, nor watch entries.
+pub(crate) const VERSION_MIN: u32 = 1;
 
 /// Where the words that change with growth start.
 pub(crate) const LIVE_OFFSET: usize = 1_024;
 /// Where the 32 slot entries of 64 bytes start.
 pub(crate) const SLOTS_OFFSET: usize = 2_048;
-/// Where the place kept for checkpoints starts.
+/// Where the place of checkpoints and watches starts.
 pub(crate) const CHECKPOINT_OFFSET: u64 = 4_096;
-/// How many bytes are kept for checkpoints.
+/// How many bytes it has.
 pub(crate) const CHECKPOINT_LEN: u64 = 4_096;
+/// Where the watch entries start, one a slot.
+pub(crate) const WATCHES_OFFSET: usize = 5_120;
 /// Where extents start, at the earliest.
 pub(crate) const HEAD_LEN_MIN: u64 = CHECKPOINT_OFFSET + CHECKPOINT_LEN;
 
@@ -69,11 +73,54 @@ pub(crate) struct Live {
     /// Changes whenever the pool grows or a process joins, leaves or is reaped; a futex word.
     pub(crate) notice: Shared32,
     pub(crate) reserved_a: Shared32,
-    pub(crate) reserved_b: [Shared64; 6],
+    /// The slots that are inside of a batch, one bit each (version 2).
+    pub(crate) batches: Shared32,
+    /// Who makes a cut: slot + 1, 0 nobody; a futex word (version 2).
+    pub(crate) cutter: Shared32,
+    pub(crate) reserved_b: [Shared64; 5],
 }
 const _: () = assert!(size_of::<Live>() == 64 && offset_of!(Live, notice) == 8);
 // SAFETY: made of shared words only.
 unsafe impl SharedLayout for Live {}
+
+/// What the file says of its checkpoints (version 2).
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    /// 0: has none. 1: has; after another boot than `boot` the memory in the file means nothing.
+    pub(crate) state: Shared32,
+    pub(crate) reserved_a: Shared32,
+    /// The boot in which the pool was last open.
+    pub(crate) boot: [Shared64; 2],
+    /// Which checkpoint file belongs to it.
+    pub(crate) file: [Shared64; 2],
+    /// The last cut that was completed, for display.
+    pub(crate) cut: Shared64,
+    /// When, for display.
+    pub(crate) stamp: Shared64,
+    pub(crate) reserved_b: Shared64,
+}
+const _: () = assert!(size_of::<Checkpoints>() == 64 && offset_of!(Checkpoints, boot) == 8);
+const _: () = assert!(offset_of!(Checkpoints, cut) == 40);
+// SAFETY: made of shared words only.
+unsafe impl SharedLayout for Checkpoints {}
+
+/// What a slot says about who watches its writes (version 2).
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct WatchEntry {
+    /// The slot's epoch when the entry was written: of another epoch it means nothing.
+    pub(crate) epoch: Shared64,
+    /// Where the pool is mapped in that process; 0 when its writes are not watched.
+    pub(crate) base: Shared64,
+    /// Who takes the bits: slot + 1, 0 nobody yet.
+    pub(crate) taker: Shared32,
+    pub(crate) reserved_a: Shared32,
+    pub(crate) reserved_b: Shared64,
+}
+const _: () = assert!(size_of::<WatchEntry>() == 32 && offset_of!(WatchEntry, taker) == 16);
+// SAFETY: made of shared words only.
+unsafe impl SharedLayout for WatchEntry {}
 
 /// What is written at allocation: identity and type of a block.
 #[repr(C)]
@@ -151,7 +198,7 @@ impl Header {
                 if zero { "it starts with zeros" } else { "it does not start with the magic" };
             return Err(Error::NotAPool { pool: pool.into(), reason });
         }
-        if header.version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&header.version) {
             return Err(Error::FormatVersion {
                 pool: pool.into(),
                 found: header.version,
@@ -222,7 +269,16 @@ mod tests {
         );
         assert_eq!(
             documented("Live words"),
-            fields!(Live: extents 8, notice 4, reserved_a 4, reserved_b 48)
+            fields!(Live: extents 8, notice 4, reserved_a 4, batches 4, cutter 4, reserved_b 40)
+        );
+        assert_eq!(
+            documented("Checkpoint words"),
+            fields!(Checkpoints: state 4, reserved_a 4, boot 16, file 16, cut 8, stamp 8,
+                reserved_b 8)
+        );
+        assert_eq!(
+            documented("Watch entry"),
+            fields!(WatchEntry: epoch 8, base 8, taker 4, reserved_a 4, reserved_b 8)
         );
         use mainstay_shm::lease::SlotEntry;
         assert_eq!(

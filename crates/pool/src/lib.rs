@@ -29,11 +29,14 @@ pub mod handover;
 pub mod limits;
 
 mod allocate;
+mod batch;
 mod block;
+pub mod checkpoint;
 mod error;
 mod extents;
 mod freelist;
 mod geometry;
+mod ground;
 mod hold;
 mod id;
 mod index;
@@ -59,11 +62,14 @@ mod word;
 #[cfg(test)]
 mod model;
 
+pub use batch::{Batch, Cut};
 pub use block::Block;
 pub use error::{Corruption, Error, Result};
+pub use ground::{Ground, Look, Neighbour, Sums};
 pub use id::{BlockId, ParseBlockIdError};
 pub use index::{Index, PoolIndex, Use};
 pub use inspect::{BlockInfo, Counts, Holder, Info};
+pub use mainstay_base::hlc;
 pub use mainstay_shm::{Record, lease::LEASE_SLOTS};
 pub use monitor::{Event, EventKind, Monitor, MonitorId};
 pub use options::PoolOptions;
@@ -74,6 +80,6 @@ pub use recover::{Decision, Offer, Offered, Recovery, RecoveryReport};
 pub use restore::Restored;
 pub use set::{PoolSet, SetBlockId};
 pub use uuid::Uuid;
-pub use verify::{RepairReport, VerifyReport};
+pub use verify::{ChecksumReport, RepairReport, VerifyReport};
 pub use view::PoolView;
 pub use word::{Kind, State};

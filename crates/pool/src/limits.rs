@@ -62,3 +62,14 @@ pub const MAGAZINE_MAX: usize = 64;
 
 /// Free blocks a thread fetches, or gives back, at once.
 pub(crate) const MAGAZINE_BATCH: usize = 32;
+
+/// How long a batch waits for a cut to end, unless told otherwise.
+///
+/// ```
+/// use mainstay_pool::limits::BATCH_WAIT;
+/// let pool = mainstay_pool::PoolOptions::new("calls", 64).create_memfd()?;
+/// let batch = pool.batch_within(BATCH_WAIT)?; // as `pool.batch()` does
+/// # drop(batch);
+/// # Ok::<(), mainstay_pool::Error>(())
+/// ```
+pub const BATCH_WAIT: std::time::Duration = std::time::Duration::from_secs(10);

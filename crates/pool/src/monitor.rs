@@ -10,6 +10,7 @@
 
 use crate::{BlockId, extents::Extents, inner::Inner};
 use arc_swap::ArcSwap;
+use mainstay_base::hlc::Version;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -48,6 +49,14 @@ pub enum EventKind {
     BlockReserve,
     /// A block was recovered: somebody keeps it now.
     BlockRecover,
+    /// A holder has noted how many bytes of the block are in use.
+    BlockResize,
+    /// A tracker found writes in this extent: a wake-up.
+    ShareChange,
+    /// A tracker found that this block differs from the last flush.
+    BlockChange,
+    /// A tracker has reported all that it found: the barrier of a flush.
+    FlushCommit,
 }
 
 /// One event, as a monitor sees it.
@@ -65,6 +74,8 @@ pub struct Event<'a> {
     pub block: Option<BlockId>,
     /// The block's UUID; nil where there is none.
     pub block_uuid: Uuid,
+    /// Of a tracker's `BlockChange` and `FlushCommit`: the version it gave.
+    pub version: Option<Version>,
     pub(crate) extents: &'a Extents,
 }
 
@@ -120,6 +131,7 @@ struct Deferred {
     kind: EventKind,
     block: Option<BlockId>,
     uuid: Uuid,
+    version: Option<Version>,
 }
 
 thread_local! {
@@ -165,7 +177,7 @@ pub(crate) fn inside() -> bool {
 pub(crate) fn add(inner: &Inner, monitor: Arc<dyn Monitor>) -> MonitorId {
     // From here on operations look whether they are called from inside of a callback (N2).
     inner.monitors.any.store(true, Ordering::Release);
-    let event = event(inner, EventKind::PoolCreate, None, Uuid::nil());
+    let event = event(inner, EventKind::PoolCreate, None, Uuid::nil(), None);
     within(|| monitor.event(&event));
     deliver_deferred();
     inner.monitors.add(monitor)
@@ -174,34 +186,57 @@ pub(crate) fn add(inner: &Inner, monitor: Arc<dyn Monitor>) -> MonitorId {
 /// Tells the chain; from inside of a callback, later.
 #[cold]
 pub(crate) fn emit(inner: &Inner, kind: EventKind, block: Option<BlockId>, uuid: Uuid) {
+    emit_version(inner, kind, block, uuid, None);
+}
+
+/// As `emit`, with a version.
+pub(crate) fn emit_version(
+    inner: &Inner,
+    kind: EventKind,
+    block: Option<BlockId>,
+    uuid: Uuid,
+    version: Option<Version>,
+) {
     if inside() {
         if let Some(inner) = inner.this.upgrade() {
-            let event = Deferred { inner, kind, block, uuid };
+            let event = Deferred { inner, kind, block, uuid, version };
             // A thread that is ending and has no list any more tells nobody.
             let _ = DEFERRED.try_with(|list| list.borrow_mut().push_back(event));
         }
         return;
     }
-    deliver(inner, kind, block, uuid);
+    deliver(inner, kind, block, uuid, version);
     deliver_deferred();
 }
 
 fn deliver_deferred() {
     let next = || DEFERRED.try_with(|list| list.borrow_mut().pop_front()).ok().flatten();
-    while let Some(Deferred { inner, kind, block, uuid }) = next() {
-        deliver(&inner, kind, block, uuid);
+    while let Some(Deferred { inner, kind, block, uuid, version }) = next() {
+        deliver(&inner, kind, block, uuid, version);
     }
 }
 
-fn deliver(inner: &Inner, kind: EventKind, block: Option<BlockId>, uuid: Uuid) {
-    let event = event(inner, kind, block, uuid);
+fn deliver(
+    inner: &Inner,
+    kind: EventKind,
+    block: Option<BlockId>,
+    uuid: Uuid,
+    version: Option<Version>,
+) {
+    let event = event(inner, kind, block, uuid, version);
     let chain = inner.monitors.chain.load();
     within(|| chain.iter().for_each(|(_, monitor)| monitor.event(&event)));
 }
 
-fn event(inner: &Inner, kind: EventKind, block: Option<BlockId>, block_uuid: Uuid) -> Event<'_> {
+fn event(
+    inner: &Inner,
+    kind: EventKind,
+    block: Option<BlockId>,
+    block_uuid: Uuid,
+    version: Option<Version>,
+) -> Event<'_> {
     let (pool_name, pool_uuid) = (inner.name.as_str(), inner.uuid);
-    Event { kind, pool_name, pool_uuid, block, block_uuid, extents: &inner.extents }
+    Event { kind, pool_name, pool_uuid, block, block_uuid, version, extents: &inner.extents }
 }
 
 /// Runs `call` with the flag set, also when it panics.

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Pool, Result,
+    checkpoint::{self, PowerCut},
     extents::Extents,
     geometry::Geometry,
     inner::Inner,
@@ -40,6 +41,8 @@ pub struct PoolOptions {
     growth_step: Option<u32>,
     seed: Option<u64>,
     mode: u32,
+    boot: Option<Uuid>,
+    after_power_cut: PowerCut,
 }
 
 impl PoolOptions {
@@ -57,6 +60,8 @@ impl PoolOptions {
             growth_step: None,
             seed: None,
             mode: 0o600,
+            boot: None,
+            after_power_cut: PowerCut::default(),
         }
     }
 
@@ -134,6 +139,26 @@ impl PoolOptions {
         self
     }
 
+    /// Which boot of the machine this is, for tests of power cuts; what the kernel says unless told
+    /// otherwise.
+    ///
+    /// Example: see [`crate::checkpoint`].
+    #[must_use]
+    pub fn boot(mut self, boot: Uuid) -> Self {
+        self.boot = Some(boot);
+        self
+    }
+
+    /// What to do with a pool that has checkpoints, and was last open in another boot: made anew
+    /// from the last one, unless told otherwise.
+    ///
+    /// Example: see [`PowerCut`].
+    #[must_use]
+    pub fn after_power_cut(mut self, what: PowerCut) -> Self {
+        self.after_power_cut = what;
+        self
+    }
+
     /// Makes a new pool in a new file. The file appears complete or not at all.
     ///
     /// Example: see [`PoolOptions`].
@@ -146,10 +171,10 @@ impl PoolOptions {
         if hook::planted("name-before-header") {
             let backing = new.publish()?;
             write_head(&backing, &name, &geometry)?;
-            return Joining::of(backing)?.join(self.seed);
+            return Joining::of(backing)?.join(self.seed, self.boot);
         }
         write_head(new.backing(), &name, &geometry)?;
-        Joining::of(new.publish()?)?.join(self.seed)
+        Joining::of(new.publish()?)?.join(self.seed, self.boot)
     }
 
     /// Joins the pool in an existing file, alone or beside other processes.
@@ -160,7 +185,8 @@ impl PoolOptions {
     /// `NotFound`; `WrongName`, `WrongBlockSize`, `FormatVersion`, `NotAPool`, `Corrupt` and the
     /// like, none of which change the file.
     pub fn join(self, path: impl AsRef<Path>) -> Result<Pool> {
-        self.join_backing(Backing::open(path.as_ref(), Access::ReadWrite)?)
+        let joining = Joining::at(path.as_ref(), self.boot, self.after_power_cut)?;
+        self.join_checked(joining)
     }
 
     /// Joins the pool if the file exists, creates it if not.
@@ -201,7 +227,7 @@ impl PoolOptions {
         let (name, geometry) = self.planned()?;
         let backing = Backing::memfd(name.as_str())?;
         write_head(&backing, &name, &geometry)?;
-        Joining::of(backing)?.join(self.seed)
+        Joining::of(backing)?.join(self.seed, self.boot)
     }
 
     /// Joins the pool behind a descriptor that was inherited, received, or taken from a store.
@@ -218,11 +244,12 @@ impl PoolOptions {
     /// # Errors
     /// As [`PoolOptions::join`].
     pub fn join_fd(self, fd: OwnedFd) -> Result<Pool> {
-        self.join_backing(Backing::from_fd(fd, Access::ReadWrite)?)
+        let joining = Joining::of(Backing::from_fd(fd, Access::ReadWrite)?)?;
+        let joining = joining.of_this_boot(self.boot)?;
+        self.join_checked(joining)
     }
 
-    fn join_backing(self, backing: Backing) -> Result<Pool> {
-        let joining = Joining::of(backing)?;
+    fn join_checked(self, joining: Joining) -> Result<Pool> {
         let pool = joining.backing.describe();
         if joining.name.as_str() != self.name {
             let found = joining.name.to_string();
@@ -232,7 +259,7 @@ impl PoolOptions {
             let (found, wanted) = (joining.geometry.block_size, self.block_size as u64);
             return Err(Error::WrongBlockSize { pool, found, wanted });
         }
-        joining.join(self.seed)
+        joining.join(self.seed, self.boot)
     }
 
     fn planned(&self) -> Result<(Name, Geometry)> {
@@ -245,6 +272,9 @@ impl PoolOptions {
     }
 }
 
+/// How often a pool that is made anew under our hands is opened again.
+const RESTORES_MAX: u32 = 100;
+
 /// A backing whose header was read and found good.
 pub(crate) struct Joining {
     pub(crate) backing: Backing,
@@ -255,22 +285,57 @@ pub(crate) struct Joining {
 }
 
 impl Joining {
-    pub(crate) fn of(backing: Backing) -> Result<Self> {
+    /// The pool in the file at `path`; one whose machine was cut off is made anew first.
+    pub(crate) fn at(path: &Path, boot: Option<Uuid>, after: PowerCut) -> Result<Self> {
+        // Somebody else may make it anew at the same time: then there is another file to be opened.
+        for _ in 0..RESTORES_MAX {
+            let joining = Self::of(Backing::open(path, Access::ReadWrite)?)?;
+            let Some(boot) = joining.other_boot(boot)? else { return Ok(joining) };
+            match after {
+                PowerCut::Restore => checkpoint::restore_beside(path, &joining.backing, boot)?,
+                PowerCut::Refuse => break,
+            }
+        }
+        Err(Error::PowerCut { pool: path.display().to_string() })
+    }
+
+    /// Refuses a pool whose machine was cut off: behind a descriptor it cannot be replaced.
+    pub(crate) fn of_this_boot(self, boot: Option<Uuid>) -> Result<Self> {
+        match self.other_boot(boot)? {
+            None => Ok(self),
+            Some(_) => Err(Error::PowerCut { pool: self.backing.describe() }),
+        }
+    }
+
+    /// This boot, if the pool has checkpoints and was last open in another.
+    fn other_boot(&self, boot: Option<Uuid>) -> Result<Option<Uuid>> {
+        let Some(last) = checkpoint::last_boot(&self.backing, self.geometry.version)? else {
+            return Ok(None);
+        };
+        let boot = boot.map_or_else(checkpoint::boot_id, Ok)?;
+        Ok((boot != last).then_some(boot))
+    }
+
+    /// Reads the header, and checks it.
+    pub(crate) fn header(backing: &Backing) -> Result<(Header, Name, Geometry)> {
         let mut head = [0; HEADER_LEN];
-        let filled = read_at(&backing, &mut head, 0)?;
-        let len = backing.len()?;
-        let (header, name, geometry) = Header::parse(&backing.describe(), &head[..filled], len)?;
+        let filled = read_at(backing, &mut head, 0)?;
+        Header::parse(&backing.describe(), &head[..filled], backing.len()?)
+    }
+
+    pub(crate) fn of(backing: Backing) -> Result<Self> {
+        let (header, name, geometry) = Self::header(&backing)?;
         let uuid = Uuid::from_bytes(header.uuid);
         Ok(Self { backing, name, uuid, created: header.created, geometry })
     }
 
-    pub(crate) fn join(self, seed: Option<u64>) -> Result<Pool> {
+    pub(crate) fn join(self, seed: Option<u64>, boot: Option<Uuid>) -> Result<Pool> {
         let Self { backing, name, uuid, geometry, .. } = self;
         let order = slots_clean_first(&backing)?;
         let (mapping, slot) = lease::acquire(&backing, geometry.reservation(), &order)?;
         let extents = Extents::new(mapping, backing, geometry, name.as_str())?;
         let seed = seed.unwrap_or_else(random_seed);
-        let inner = Inner::new(extents, slot, name, uuid, seed);
+        let inner = Inner::new(extents, slot, name, uuid, seed, boot);
         Pool::started(inner)
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Block, BlockId, Error, Kind, MonitorId, Offer, ReapReport, Record, Result,
     allocate::Life,
+    checkpoint::PowerCut,
     hold::Wanted,
     inner::Inner,
     monitor::{self, Monitor},
@@ -75,7 +76,7 @@ impl Pool {
     /// # Errors
     /// As [`crate::PoolOptions::join`], but for the two mismatches.
     pub fn join_any(path: impl AsRef<Path>) -> Result<Self> {
-        Joining::of(Backing::open(path.as_ref(), Access::ReadWrite)?)?.join(None)
+        Joining::at(path.as_ref(), None, PowerCut::Restore)?.join(None, None)
     }
 
     /// Joins whatever pool is behind the descriptor.
@@ -91,7 +92,8 @@ impl Pool {
     /// # Errors
     /// As [`crate::PoolOptions::join_fd`], but for the two mismatches.
     pub fn join_any_fd(fd: OwnedFd) -> Result<Self> {
-        Joining::of(Backing::from_fd(fd, Access::ReadWrite)?)?.join(None)
+        let joining = Joining::of(Backing::from_fd(fd, Access::ReadWrite)?)?;
+        joining.of_this_boot(None)?.join(None, None)
     }
 
     pub(crate) fn started(inner: Arc<Inner>) -> Result<Self> {
@@ -134,6 +136,22 @@ impl Pool {
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.inner().extents.geometry.block_size as usize
+    }
+
+    /// Whether the block is of this pool, as opened by this handle or a clone of it.
+    ///
+    /// ```
+    /// use mainstay_pool::{Kind, PoolOptions};
+    /// let one = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let two = PoolOptions::new("orders", 64).create_memfd()?;
+    /// let block = one.allocate(Kind::Transient)?;
+    /// assert!(one.owns(&block) && !two.owns(&block));
+    /// assert_eq!(block.pool_name(), "calls");
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn owns<T: ?Sized>(&self, block: &Block<T>) -> bool {
+        block.inner().id == self.inner().id
     }
 
     /// Which of the 32 process slots this process has.

@@ -69,6 +69,7 @@ pub(crate) fn reap(inner: &Inner) -> Result<ReapReport> {
         mark_clean();
     }
     let report = sweep(inner, dead)?;
+    inner.leave_batches(dead)?;
     if !hook::planted("clean-before-sweep") {
         mark_clean();
     }

@@ -50,6 +50,23 @@ impl VerifyReport {
     }
 }
 
+/// What the checksums in block headers say of the data.
+///
+/// Example: see [`Pool::verify_checksums`].
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct ChecksumReport {
+    /// Live blocks whose data has the checksum in their header.
+    pub matching: u64,
+    /// Live blocks that have a checksum and other data: they changed since a tracker last saw
+    /// them, or are damaged.
+    pub differing: u64,
+    /// Live blocks that no tracker has seen in this life.
+    pub without: u64,
+    /// The first 1,000 of those that differ.
+    pub first_differing: Vec<u32>,
+}
+
 /// What a repair has done.
 ///
 /// Example: see [`Pool::repair`].
@@ -132,7 +149,51 @@ impl Extents {
     }
 }
 
+impl Extents {
+    pub(crate) fn verify_checksums(&self) -> Result<ChecksumReport> {
+        let mut report = ChecksumReport::default();
+        let mut data = vec![0; self.geometry.block_size as usize];
+        for number in self.numbers()? {
+            if !self.load(number).is_live() {
+                continue;
+            }
+            let stored = self.cold(number).checksum.load(Relaxed);
+            self.copy_data(number, &mut data);
+            match stored {
+                0 => report.without += 1,
+                stored if stored == mainstay_base::crc32c(&data) => report.matching += 1,
+                _ => {
+                    report.differing += 1;
+                    if report.first_differing.len() < FINDINGS_MAX {
+                        report.first_differing.push(number);
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
 impl Pool {
+    /// Compares every live block with the checksum in its header, if it has one.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// let pool = PoolOptions::new("sound", 64).create_memfd()?;
+    /// let block = pool.allocate(Kind::Recoverable)?;
+    /// assert_eq!(pool.verify_checksums()?.without, 1);
+    /// pool.ground()?.note(block.id(), 7, 1);
+    /// assert_eq!(pool.verify_checksums()?.first_differing, [block.number()]);
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Forked`, and what the system refuses.
+    pub fn verify_checksums(&self) -> Result<ChecksumReport> {
+        self.inner().check_fork()?;
+        self.inner().extents.verify_checksums()
+    }
+
     /// Checks every owner word, hint and header. Changes nothing; others may go on working.
     ///
     /// ```

@@ -1,7 +1,8 @@
 //! Looking at a pool from outside: mapped read-only, without a process slot.
 
 use crate::{
-    BlockInfo, Error, Holder, Info, Result, VerifyReport, extents::Extents, options::Joining,
+    BlockInfo, ChecksumReport, Error, Holder, Info, Result, VerifyReport, extents::Extents,
+    options::Joining,
 };
 use mainstay_base::Name;
 use mainstay_shm::{Access, Backing, Mapping, fork::Epoch};
@@ -164,6 +165,17 @@ impl PoolView {
     pub fn holders(&self) -> Result<Vec<Holder>> {
         self.check_fork()?;
         self.extents.holders()
+    }
+
+    /// As [`crate::Pool::verify_checksums`].
+    ///
+    /// Example: see [`crate::Pool::verify_checksums`].
+    ///
+    /// # Errors
+    /// `Forked`, and what the system refuses.
+    pub fn verify_checksums(&self) -> Result<ChecksumReport> {
+        self.check_fork()?;
+        self.extents.verify_checksums()
     }
 
     /// As [`crate::Pool::verify`].

@@ -249,6 +249,16 @@ impl Word {
         Self(self.0 & EXCLUSIVE | self.tag() << TAG_SHIFT | 3 << KIND_SHIFT)
     }
 
+    /// An orphan of this tag: for a pool that is made anew.
+    pub(crate) fn orphan_of(tag: u64, exclusive: bool) -> Self {
+        Self(tag << TAG_SHIFT | if exclusive { EXCLUSIVE } else { 0 }).orphaned()
+    }
+
+    /// Free, after the life of this generation: for a pool that is made anew.
+    pub(crate) fn free_after(generation: u64) -> Self {
+        Self((generation & TAG_MASK) << TAG_SHIFT).freed_next_tag()
+    }
+
     /// Free, in its next life: for repair.
     pub(crate) fn freed_next_tag(self) -> Self {
         Self(self.next_tag() << TAG_SHIFT)

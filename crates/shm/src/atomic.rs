@@ -218,6 +218,30 @@ impl Shared32 {
         self.0.as_ptr()
     }
 
+    /// Sets the bits of `mask`; returns what was there.
+    ///
+    /// ```
+    /// use mainstay_shm::Shared32;
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// let word = Shared32::new(1);
+    /// assert_eq!((word.fetch_or(6, SeqCst), word.fetch_and(5, SeqCst)), (1, 7));
+    /// assert_eq!(word.load(SeqCst), 5);
+    /// ```
+    #[track_caller]
+    pub fn fetch_or(&self, mask: u32, order: Ordering) -> u32 {
+        hook::step();
+        self.0.fetch_or(mask, order)
+    }
+
+    /// Clears the bits that `mask` has not; returns what was there.
+    ///
+    /// Example: see [`Shared32::fetch_or`].
+    #[track_caller]
+    pub fn fetch_and(&self, mask: u32, order: Ordering) -> u32 {
+        hook::step();
+        self.0.fetch_and(mask, order)
+    }
+
     pub(crate) fn raw(&self) -> &AtomicU32 {
         &self.0
     }

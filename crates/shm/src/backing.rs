@@ -104,7 +104,13 @@ impl Backing {
             .map_err(|e| system("memfd", "create a memfd", e, "raise the limit on open files"))?;
         fs::fcntl_add_seals(&fd, SealFlags::SHRINK)
             .map_err(|e| system("memfd", "seal against shrinking", e, "use a newer kernel"))?;
-        Self::checked(fd, None, Access::ReadWrite)
+        let mut backing = Self::checked(fd, None, Access::ReadWrite)?;
+        // The kernel tells of writes through descriptions that were opened, and not of those
+        // through the one that `memfd_create` returned.
+        if let Ok(opened) = backing.reopen() {
+            backing.fd = opened;
+        }
+        Ok(backing)
     }
 
     fn checked(fd: OwnedFd, path: Option<PathBuf>, access: Access) -> Result<Self> {

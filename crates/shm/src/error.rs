@@ -113,6 +113,31 @@ pub enum Error {
         /// The path, or a description of the descriptor.
         path: String,
     },
+    /// The kernel does not tell which pages are written.
+    #[error(
+        "cannot {step}: {source}; write tracking by the kernel needs Linux 6.7, /proc, and a \
+         sandbox that allows userfaultfd (without it, contents are compared)"
+    )]
+    WatchRefused {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The pages of another process cannot be looked at.
+    #[error("process {pid}: {why}; its writes are found by comparing contents instead")]
+    RemoteRefused {
+        /// Which process.
+        pid: u32,
+        /// What stands against it.
+        why: String,
+    },
+    /// Something that was inherited by a child made by fork.
+    #[error("{what} was made before this process was forked; make a new one in the child")]
+    Forked {
+        /// What it is.
+        what: &'static str,
+    },
     /// Any other refusal of the kernel.
     #[error("{path}: cannot {action}: {source}; {hint}")]
     System {

@@ -94,7 +94,7 @@ impl SlotEntry {
     /// Example: see [`SlotEntry`].
     pub fn introduce(&self) {
         self.pid.store(std::process::id(), Ordering::Relaxed);
-        self.start_time.store(start_time(), Ordering::Relaxed);
+        self.start_time.store(start_time_of("self"), Ordering::Relaxed);
         let comm = std::fs::read("/proc/self/comm").unwrap_or_default();
         for (i, byte) in self.name.iter().enumerate() {
             byte.store(comm.get(i).copied().filter(|b| *b != b'\n').unwrap_or(0));
@@ -338,9 +338,9 @@ fn lock_refused(backing: &Backing, source: io::Error) -> Error {
     }
 }
 
-/// Field 22 of `/proc/self/stat`; 0 when it cannot be read.
-fn start_time() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// Field 22 of `/proc/PROCESS/stat`; 0 when it cannot be read.
+pub(crate) fn start_time_of(process: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The second field is the program's name in brackets and may contain anything.
     let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     behind_name.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)

@@ -10,6 +10,7 @@
 //! * [`Shared64`], [`Shared32`]: words in shared memory. Every store and load passes [`hook`].
 //! * [`copy`]: copies to and from memory that others may be writing.
 //! * [`Record`]: plain data with a name, for typed blocks and states.
+//! * [`Watch`], [`RemoteWatch`], [`FileEvents`]: which pages were written, by whom, past whom.
 //! * [`fork`], [`OwnerLock`], [`futex`]: a fork detector, an asymmetric lock, a wake-up word.
 //!
 //! What it relies on: Linux 5.14 or newer, `/proc` mounted, a 64-bit little-endian machine.
@@ -26,13 +27,17 @@ pub mod lease;
 mod atomic;
 mod backing;
 mod error;
+mod file_events;
 mod mapping;
 mod owner_lock;
 mod record;
+mod watch;
 
 pub use atomic::{Atomic64, Shared8, Shared32, Shared64, SharedLayout};
 pub use backing::{Access, Backing, FileId, Unpublished};
 pub use error::{Error, Result};
+pub use file_events::FileEvents;
 pub use mapping::Mapping;
 pub use owner_lock::OwnerLock;
 pub use record::{Record, fingerprint};
+pub use watch::{RemoteWatch, Watch, page_faults};

@@ -3,6 +3,7 @@
 //! Commands that only look map the pool read-only and take no process slot: they work, and harm
 //! nothing, whatever the pool's state and however many processes have it open.
 
+mod checkpoint;
 mod create;
 mod dump;
 mod export;
@@ -61,6 +62,7 @@ enum PoolCommand {
     Watch(watch::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Checkpoint(checkpoint::Args),
     Recover(recover::Args),
     Export(export::Args),
     Import(import::Args),
@@ -80,6 +82,7 @@ pub(crate) fn run(args: PoolArgs) -> Result<Outcome> {
         PoolCommand::Watch(args) => watch::run(&args, out),
         PoolCommand::Verify(args) => verify::run(&args, out),
         PoolCommand::Repair(args) => repair::run(&args, out),
+        PoolCommand::Checkpoint(args) => checkpoint::run(&args, out),
         PoolCommand::Recover(args) => recover::run(&args, out),
         PoolCommand::Export(args) => export::run(&args, out),
         PoolCommand::Import(args) => import::run(&args, out),

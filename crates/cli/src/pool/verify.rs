@@ -1,5 +1,6 @@
 //! `mainstay pool verify`.
 
+use super::checkpoint::checkpoint_of;
 use crate::{
     error::{Outcome, Result},
     output::Output,
@@ -7,16 +8,21 @@ use crate::{
     progress::Progress,
     size::grouped,
 };
-use mainstay::pool::{Corruption, PoolView, VerifyReport};
+use mainstay::pool::{
+    ChecksumReport, Corruption, PoolView, VerifyReport,
+    checkpoint::{self, Survey},
+};
 use serde::Serialize;
+use std::path::Path;
 
 /// How many findings are listed for people.
 const LISTED_MAX: usize = 20;
 
-/// Check every owner word, hint and block header of a pool
+/// Check every owner word, hint, block header and checksum of a pool, and its checkpoint file
 ///
 /// Changes nothing, and others may go on working. The exit status is 3 if something is damaged.
-/// What dead processes hold is no damage: the next recovery takes it back.
+/// What dead processes hold is no damage: the next recovery takes it back. Nor is a block in memory
+/// that differs from its checksum: it was written since a tracker last saw it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,6 +32,34 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
+    /// List the blocks that differ from their checksums
+    #[arg(long)]
+    differing: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    row: Row,
+    checksums: Checksums,
+    checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Serialize)]
+struct Checksums {
+    matching: u64,
+    differing: u64,
+    without: u64,
+    /// The first of those that differ.
+    blocks: Vec<u32>,
+}
+
+/// What the checkpoint file holds.
+#[derive(Serialize)]
+struct Checkpoint {
+    cut: u64,
+    blocks: u64,
+    damaged: Vec<u32>,
 }
 
 #[derive(Serialize)]
@@ -74,16 +108,69 @@ impl From<&VerifyReport> for Row {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let view = PoolView::open(args.target.existing()?)?;
+    let path = args.target.existing()?;
+    let view = PoolView::open(&path)?;
     let progress = Progress::spinner("verifying");
     let report = view.verify()?;
+    let checksums = view.verify_checksums()?;
+    let checkpoint = look_at_checkpoint(&path)?;
     drop(progress);
+    let damaged = checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.damaged.is_empty());
     if out.json {
-        out.document(&Row::from(&report))?;
+        let checksums = Checksums {
+            matching: checksums.matching,
+            differing: checksums.differing,
+            without: checksums.without,
+            blocks: checksums.first_differing,
+        };
+        out.document(&Document { row: Row::from(&report), checksums, checkpoint })?;
     } else {
         tell(view.name(), &report, out)?;
+        tell_checksums(&checksums, args.differing, out)?;
+        if let Some(checkpoint) = &checkpoint {
+            tell_checkpoint(checkpoint, out)?;
+        }
     }
-    Ok(if report.is_sound() { Outcome::Fine } else { Outcome::Damaged })
+    Ok(if report.is_sound() && !damaged { Outcome::Fine } else { Outcome::Damaged })
+}
+
+/// None when the pool has no checkpoints.
+fn look_at_checkpoint(pool: &Path) -> Result<Option<Checkpoint>> {
+    let path = checkpoint_of(pool);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let Survey { cut, blocks, damaged, .. } = checkpoint::survey(path)?;
+    Ok(Some(Checkpoint { cut, blocks, damaged }))
+}
+
+fn tell_checksums(report: &ChecksumReport, differing: bool, out: &mut Output) -> Result<()> {
+    let lines = [
+        (report.matching, "live blocks have the checksum in their header"),
+        (report.differing, "differ from it: written since a tracker last saw them"),
+        (report.without, "live blocks have none: no tracker has seen them"),
+    ];
+    for (count, what) in lines {
+        if count > 0 {
+            out.line(&format!("  {} {what}", grouped(count)))?;
+        }
+    }
+    if differing {
+        for number in &report.first_differing {
+            out.line(&format!("  block {number} differs from its checksum"))?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_checkpoint(checkpoint: &Checkpoint, out: &mut Output) -> Result<()> {
+    let Checkpoint { cut, blocks, damaged } = checkpoint;
+    let verdict = if damaged.is_empty() { "sound" } else { "damaged" };
+    out.line(&format!("checkpoint {cut}: {verdict}; {} blocks checked", grouped(*blocks)))?;
+    for number in damaged.iter().take(LISTED_MAX) {
+        out.line(&format!("  block {number} is damaged in the checkpoint file"))?;
+    }
+    Ok(())
 }
 
 pub(super) fn tell(name: &str, report: &VerifyReport, out: &mut Output) -> Result<()> {

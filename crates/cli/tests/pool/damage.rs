@@ -14,7 +14,7 @@ const OWNER_WORDS: u64 = 8_192;
 const IMPOSSIBLE: u64 = 2 << 32;
 
 /// Every command that opens an existing pool.
-const OPENING: [&[&str]; 11] = [
+const OPENING: [&[&str]; 12] = [
     &["info", "x"],
     &["show", "x"],
     &["dump", "x", "0"],
@@ -25,6 +25,7 @@ const OPENING: [&[&str]; 11] = [
     &["fill", "x", "--blocks", "1"],
     &["recover", "x", "--free", "--yes"],
     &["repair", "x", "--yes"],
+    &["checkpoint", "x"],
     &["import", "some.jsonl", "x", "--into"],
 ];
 

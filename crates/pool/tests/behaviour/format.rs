@@ -66,7 +66,7 @@ fn p5_a_new_pool_has_its_bytes_where_the_format_says() {
     let shared = OnDisk::new(options(100).growth_step(32).max_blocks(96));
     let file = fs::read(&shared.path).unwrap();
     assert_eq!(&file[..8], b"MAINPOOL");
-    assert_eq!((u32_at(&file, 8), u32_at(&file, 12)), (1, 0), "version, flags");
+    assert_eq!((u32_at(&file, 8), u32_at(&file, 12)), (2, 0), "version, flags");
     assert_eq!(&file[16..32], shared.pool.uuid().as_bytes(), "network order");
     assert_eq!((u64_at(&file, 32), u64_at(&file, 40)), (100, 128), "block size, stride");
     assert_eq!((u64_at(&file, 48), u64_at(&file, 72)), (32, 3), "a growth step, extents");
