@@ -244,7 +244,8 @@ fn attend(tenant: &Arc<Tenant>, name: &str, id: u64) -> Result<Pins> {
 fn fits(memory: &Memory, options: &StateOptions, kind: &Kind) -> Result<()> {
     let header = &memory.header;
     let name = || memory.name.clone();
-    if header.fingerprint != kind.fingerprint.bits() {
+    let as_bytes = options.any_type && kind.size.is_none();
+    if header.fingerprint != kind.fingerprint.bits() && !as_bytes {
         let found = match header.type_name() {
             found if found.is_empty() => "bytes".into(),
             found => format!("`{found}`"),
