@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod confirm;
 mod demo;
 mod error;
 mod hex;
@@ -12,6 +13,7 @@ mod place;
 mod pool;
 mod progress;
 mod size;
+mod state;
 
 use std::process::ExitCode;
 
@@ -28,9 +30,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Pool(pool::PoolArgs),
+    State(state::StateArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoRole(demo::RoleArgs),
+    #[command(hide = true)]
+    DemoVitals(demo::VitalsArgs),
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),
     #[command(hide = true)]
@@ -40,8 +45,10 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Pool(args) => error::exit(pool::run(args)),
+        Command::State(args) => error::exit(state::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
+        Command::DemoVitals(args) => demo::take_part(&args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),
         Command::Man(args) => error::exit(manual::man::<Cli>(&args)),
     }
