@@ -14,7 +14,10 @@ use crate::{
 use mainstay_shm::{Atomic64, copy};
 use std::sync::{
     Arc,
-    atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    atomic::{
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+        fence,
+    },
 };
 
 /// A transaction's view of one state: at first the version it began with, pinned; from the first
@@ -200,6 +203,20 @@ fn seal(line: &SlotLine, version: u64, len: usize) {
     line.len.store(len as u64, Relaxed);
     // Release: whoever finds the version by the word finds length and data.
     line.version.store(version, Release);
+}
+
+/// The current version, if nobody is in the middle of a commit.
+#[inline(always)]
+pub(crate) fn quiet(memory: &Memory) -> Option<Plain> {
+    Plain::of(memory.current().load(Acquire))
+}
+
+/// Whether a version that was looked at without a pin was current all the time.
+#[inline(always)]
+pub(crate) fn is_still(memory: &Memory, plain: Plain) -> bool {
+    // After everything that was read: a slot that is written again was first left by the word.
+    fence(Acquire);
+    memory.current().load(Relaxed) == plain.bits()
 }
 
 /// The current version.

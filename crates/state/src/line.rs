@@ -83,9 +83,16 @@ pub(crate) struct Pin<'a> {
     memory: Held<'a>,
     pub(crate) plain: Plain,
     number: u32,
-    /// Of the handle whose line it is; else the line is this pin's own.
-    busy: Option<&'a Cell<bool>>,
-    _own: Option<Box<Line>>,
+    line: Of<'a>,
+}
+
+/// Whose line it is that pins.
+#[derive(Debug)]
+enum Of<'a> {
+    /// The handle's, which says so here.
+    Handle(&'a Cell<bool>),
+    /// The pin's own.
+    Pin(#[expect(dead_code, reason = "kept to be dropped")] Box<Line>),
 }
 
 impl<'a> Pin<'a> {
@@ -93,22 +100,24 @@ impl<'a> Pin<'a> {
     #[inline(always)]
     pub(crate) fn new(memory: &'a Arc<Memory>, line: &'a Line) -> Result<Self> {
         memory.tenant.check_process(&memory.name)?;
-        if line.busy.get() {
-            return Self::with_own_line(Held::Borrowed(memory), memory);
-        }
-        let plain = pinned(memory, line.number)?;
+        let (of, number) = if line.busy.get() {
+            let own = own_line(memory)?;
+            let number = own.number;
+            (Of::Pin(own), number)
+        } else {
+            (Of::Handle(&line.busy), line.number)
+        };
+        let plain = pinned(memory, number)?;
         line.busy.set(true);
-        let memory = Held::Borrowed(memory);
-        Ok(Self { memory, plain, number: line.number, busy: Some(&line.busy), _own: None })
+        Ok(Self { memory: Held::Borrowed(memory), plain, number, line: of })
     }
 
     /// Pins the current version by a line of its own.
-    #[cold]
     pub(crate) fn with_own_line(memory: Held<'a>, arc: &Arc<Memory>) -> Result<Self> {
         arc.tenant.check_process(&arc.name)?;
-        let line = Box::new(Line::take(arc)?);
+        let line = own_line(arc)?;
         let plain = pinned(arc, line.number)?;
-        Ok(Self { memory, plain, number: line.number, busy: None, _own: Some(line) })
+        Ok(Self { memory, plain, number: line.number, line: Of::Pin(line) })
     }
 
     /// Pins what is current now instead.
@@ -132,6 +141,12 @@ impl<'a> Pin<'a> {
         // do worse: it has the state mapped for writing.)
         Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), len) })
     }
+}
+
+/// A line for one pin, when the handle's is in use.
+#[cold]
+fn own_line(memory: &Arc<Memory>) -> Result<Box<Line>> {
+    Line::take(memory).map(Box::new)
 }
 
 /// How many bytes a version has.
@@ -168,7 +183,7 @@ impl Drop for Pin<'_> {
             return;
         }
         self.memory.announced(self.number).store(NOTHING, Release);
-        if let Some(busy) = self.busy {
+        if let Of::Handle(busy) = self.line {
             busy.set(false);
         }
     }

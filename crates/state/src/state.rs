@@ -2,17 +2,18 @@
 
 use crate::{
     Error, Result, RetryPolicy, Scavenged, Snapshot, StateInfo, Transaction, View, Watch,
-    draft::{self, Draft, check_size, ensure_capacity, now, replace, shrinks},
+    draft::{self, Draft, check_size, ensure_capacity, is_still, now, quiet, replace, shrinks},
     line::{Line, Pin, len_of},
     list,
     memory::Memory,
     persist::{self, Durable, Grade},
     protocol, subscribe,
     value::Value,
-    word::VERSION_NEVER,
+    word::{Plain, VERSION_NEVER},
 };
 use mainstay_shm::{Atomic64, copy};
 use std::{
+    cell::Cell,
     marker::PhantomData,
     path::{Path, PathBuf},
     sync::{
@@ -44,12 +45,15 @@ pub struct State<T: Value + ?Sized> {
     /// Before the memory: it is given back through it.
     line: Line,
     memory: Arc<Memory>,
+    /// The version that was copied last.
+    copied: Cell<u64>,
     _value: PhantomData<fn() -> Box<T>>,
 }
 
 impl<T: Value + ?Sized> State<T> {
     pub(crate) fn new(memory: Arc<Memory>) -> Result<Self> {
-        Ok(Self { line: Line::take(&memory)?, memory, _value: PhantomData })
+        let line = Line::take(&memory)?;
+        Ok(Self { line, memory, copied: Cell::new(VERSION_NEVER), _value: PhantomData })
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
@@ -133,12 +137,38 @@ impl<T: Value + ?Sized> State<T> {
     /// As [`State::read`].
     #[inline]
     pub fn copy_to(&self, target: &mut [u8]) -> Result<(u64, usize)> {
+        let memory = &*self.memory;
+        memory.tenant.check_process(&memory.name)?;
+        // Without a pin, if nobody writes: what is current is not written, so when it is still
+        // current afterwards it was copied whole. Who finds a new version has a busy writer, whose
+        // next version would come in between.
+        if let Some(plain) = quiet(memory)
+            && plain.version() == self.copied.get()
+        {
+            let len = self.copy_version(plain, target)?;
+            if is_still(memory, plain) {
+                return Ok((plain.version(), len));
+            }
+        }
+        self.copy_pinned(target)
+    }
+
+    /// The same by a pin, which cannot be overtaken.
+    fn copy_pinned(&self, target: &mut [u8]) -> Result<(u64, usize)> {
         let pin = Pin::new(&self.memory, &self.line)?;
-        let len = len_of(&self.memory, pin.plain)?;
-        let at = self.memory.data(pin.plain.slot(), len)?;
-        // SAFETY: `data` has checked the range, and the target is a slice of the caller's.
-        unsafe { copy::load(at.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
+        let len = self.copy_version(pin.plain, target)?;
+        self.copied.set(pin.plain.version());
         Ok((pin.plain.version(), len))
+    }
+
+    #[inline(always)]
+    fn copy_version(&self, plain: Plain, target: &mut [u8]) -> Result<usize> {
+        let len = len_of(&self.memory, plain)?;
+        let at = self.memory.data(plain.slot(), len)?;
+        // SAFETY: `data` has checked the range, and the target is a slice of the caller's. Whoever
+        // calls this without a pin throws the copy away unless the version is still current.
+        unsafe { copy::load(at.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
+        Ok(len)
     }
 
     /// The number of the current version, without pinning it.

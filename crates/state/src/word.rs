@@ -84,6 +84,7 @@ impl Plain {
     }
 
     /// What a word or a record's entry says, if it is a plain word.
+    #[inline(always)]
     pub(crate) fn of(bits: u64) -> Option<Self> {
         match Word(bits).meaning() {
             Meaning::Plain(plain) => Some(plain),
