@@ -122,9 +122,8 @@ impl Domain {
     /// ```
     #[must_use]
     pub fn user_folder() -> PathBuf {
-        let set = |variable| {
-            env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
-        };
+        let set =
+            |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |variable| set(variable).filter(|path| path.is_absolute());
         set(FOLDER_VARIABLE)
             .map(|path| std::path::absolute(&path).unwrap_or(path))

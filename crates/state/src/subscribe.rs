@@ -187,13 +187,7 @@ pub(crate) fn subscribers(tenant: &Tenant, id: u64) -> Result<Vec<u32>> {
         backing => backing?,
     };
     let prober = Prober::new(&backing)?;
-    let mut leases = Vec::new();
-    let mut next = 0;
-    while let Some(lease) = prober.first_alive(next..LEASES)? {
-        leases.push(lease);
-        next = lease + 1;
-    }
-    Ok(leases)
+    Ok(prober.alive_among(0..LEASES)?)
 }
 
 pub(crate) fn pins_path(folder: &Path, id: u64) -> PathBuf {
