@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
 
+mod calls;
 mod damage;
 mod looking;
 mod moving;
 mod processes;
+#[path = "../support/sandbox.rs"]
 mod sandbox;
+
+/// What the commands are about.
+const NOUN: &str = "pool";
