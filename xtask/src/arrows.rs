@@ -67,7 +67,17 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     ("mainstay-c", &["mainstay-sds"]),
     ("mainstay-cli", &["mainstay-base", "mainstay-sim", "mainstay"]),
-    ("mainstay-crash", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool", "mainstay-track", "mainstay-state"]),
+    (
+        "mainstay-crash",
+        &[
+            "mainstay-base",
+            "mainstay-sim",
+            "mainstay-shm",
+            "mainstay-pool",
+            "mainstay-track",
+            "mainstay-state",
+        ],
+    ),
     (
         "mainstay-scenarios",
         &[

@@ -1,7 +1,7 @@
 //! What can go wrong with a command, and what the shell is told about it.
 
-use crate::{output::escape, pool::portable::FormatError};
-use mainstay::pool;
+use crate::{output::escape, pool::portable::FormatError, state::FieldError};
+use mainstay::{pool, state};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -22,7 +22,9 @@ Examples:
   mainstay pool create calls --block-size 256
   mainstay pool ls
   mainstay pool info calls --json
-  mainstay sds chat --name alice --loss 30";
+  mainstay sds chat --name alice --loss 30
+  mainstay state ls
+  mainstay state watch temperature --max-rate 5";
 
 /// What a command came to, when nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +77,7 @@ pub(crate) enum CliError {
     NotAFile(PathBuf),
 
     #[error(
-        "{}: is not safe to keep pools in ({why}); remove it, or name another folder in \
+        "{}: is not safe to keep pools and states in ({why}); remove it, or name another folder in \
          MAINSTAY_DIR", path.display()
     )]
     ForeignFolder { path: PathBuf, why: &'static str },
@@ -110,6 +112,24 @@ pub(crate) enum CliError {
     #[error("{source}; {done} of {wanted} blocks were filled, and stay")]
     FilledInPart { done: u64, wanted: u64, source: pool::Error },
 
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(
+        "{name}: there is no such state, and a transient one would end with this command: say \
+         --hold to keep it until interrupted, or --persist FILE to keep it in a file"
+    )]
+    WouldVanish { name: String },
+    #[error(
+        "{name}: there is no such state, and no file {}; `mainstay state ls` shows what there is",
+        path.display()
+    )]
+    NothingToPersist { name: String, path: PathBuf },
+    /// The text after `: ` of the inner error says what to write.
+    #[error("{name}: the value {source}; nothing was changed")]
+    Field { name: String, source: FieldError },
+    #[error("{0:?} is not hexadecimal: write two digits a byte, as in 48690a; nothing was changed")]
+    NotHex(String),
+
     #[error("this {what}: say --yes to do it without being asked")]
     NeedsYes { what: String },
     #[error("not done; nothing was changed")]
@@ -135,7 +155,9 @@ impl CliError {
         match self {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
+            Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
+            Self::State(state::Error::Corrupt { .. }) => 3,
             Self::Import { source, .. } if source.is_damage() => 3,
             #[cfg(feature = "sds")]
             Self::NotSds { .. } => 3,

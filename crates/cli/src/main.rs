@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod confirm;
 mod demo;
 mod error;
 mod hex;
@@ -14,6 +15,7 @@ mod progress;
 #[cfg(feature = "sds")]
 mod sds;
 mod size;
+mod state;
 
 use std::process::ExitCode;
 
@@ -32,9 +34,12 @@ enum Command {
     Pool(pool::PoolArgs),
     #[cfg(feature = "sds")]
     Sds(sds::SdsArgs),
+    State(state::StateArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoRole(demo::RoleArgs),
+    #[command(hide = true)]
+    DemoVitals(demo::VitalsArgs),
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),
     #[command(hide = true)]
@@ -46,8 +51,10 @@ fn main() -> ExitCode {
         Command::Pool(args) => error::exit(pool::run(args)),
         #[cfg(feature = "sds")]
         Command::Sds(args) => error::exit(sds::run(args)),
+        Command::State(args) => error::exit(state::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
+        Command::DemoVitals(args) => demo::take_part(&args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),
         Command::Man(args) => error::exit(manual::man::<Cli>(&args)),
     }

@@ -1,4 +1,4 @@
-//! Where pools are: a path, or a plain name in the pool folder.
+//! Where pools are: a path, or a plain name in the folder where states are too.
 //!
 //! The folder is `$MAINSTAY_DIR`, else `$XDG_RUNTIME_DIR/mainstay`, else
 //! `/dev/shm/mainstay-<uid>`. Whoever names one in MAINSTAY_DIR knows who else can write there; the
@@ -61,10 +61,11 @@ impl Folder {
         }
     }
 
-    fn make(&self) -> Result<()> {
+    /// Makes it if it is not there.
+    pub(crate) fn make(&self) -> Result<()> {
         let hint = "name another in MAINSTAY_DIR";
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-        made.map_err(CliError::file(&self.path, "make the pool folder", hint))?;
+        made.map_err(CliError::file(&self.path, "make the folder of pools and states", hint))?;
         // Somebody may have been faster.
         self.check(rustix::process::geteuid().as_raw())
     }

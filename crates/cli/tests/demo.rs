@@ -60,6 +60,26 @@ fn three_kills_lose_nothing() {
 }
 
 #[test]
+fn the_second_act_kills_the_writer_of_states_and_nobody_notices() {
+    let output = demo(&["--kills", "1", "--seed", "4", "--json"]);
+    let outcome = json(&output);
+    assert!(output.status.success(), "{outcome:#}");
+    let vitals = &outcome["vitals"];
+    assert_eq!((&vitals["ok"], &vitals["kills"]), (&true.into(), &1.into()), "{vitals:#}");
+    for fault in ["torn", "mixed", "early", "behind", "left"] {
+        assert_eq!(vitals[fault], 0, "{fault} in {vitals:#}");
+    }
+    let samples = vitals["samples"].as_u64().unwrap();
+    assert!(samples > 100, "{vitals:#}");
+    for reader in ["poll", "woken", "limited", "pair"] {
+        assert_eq!(vitals["readers"][reader]["last"], samples, "{reader} in {vitals:#}");
+    }
+    let limited = vitals["readers"]["limited"]["changes"].as_f64().unwrap();
+    assert!(limited <= 2.0 + 5.0 * (vitals["seconds"].as_f64().unwrap() + 1.0), "{vitals:#}");
+    assert_eq!(outcome["totals"]["kills"], 1, "the kills of the first act alone");
+}
+
+#[test]
 fn people_get_a_row_a_round_and_the_verdict_as_the_last_line() {
     let output = demo(&["--kills", "2", "--seed", "2"]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -67,6 +87,11 @@ fn people_get_a_row_a_round_and_the_verdict_as_the_last_line() {
     assert!(!text.contains('\x1b'), "no colours where there is no terminal");
     let rows = text.lines().filter(|line| line.trim_start().starts_with(['1', '2'])).count();
     assert!(rows >= 2, "{text}");
+    let acts: Vec<usize> = ["round", "Second act. ", "VITALS samples=", "All is well. "]
+        .iter()
+        .map(|what| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text}")))
+        .collect();
+    assert!(acts.is_sorted(), "{text}");
     assert_eq!(
         text.lines().last(),
         Some("DEMO kills=2 lost=0 torn=0 leaked=0 reader_stalls=0"),
@@ -91,6 +116,49 @@ fn a_fault_done_on_purpose_is_found_and_named() {
             assert!(other == total || outcome["totals"][other] == 0, "{plant}: {outcome:#}");
         }
     }
+}
+
+#[test]
+fn states_that_are_not_written_in_one_transaction_are_found_mixed() {
+    let output = demo(&["--kills", "1", "--seed", "3", "--json", "--plant", "mixed"]);
+    let outcome = json(&output);
+    assert_eq!(output.status.code(), Some(3), "{outcome:#}");
+    assert_eq!((&outcome["ok"], &outcome["planted"]), (&false.into(), &"mixed".into()));
+    let vitals = &outcome["vitals"];
+    assert!(vitals["mixed"].as_u64().unwrap() > 0, "{vitals:#}");
+    assert_eq!((&vitals["torn"], &vitals["left"]), (&0.into(), &0.into()), "{vitals:#}");
+}
+
+#[test]
+fn a_demo_killed_in_its_second_act_leaves_no_process_and_no_folder() {
+    let mut demo = Command::new(MAINSTAY)
+        .args(["demo", "--kills", "1", "--json"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let memory = std::path::Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+    let prefix = format!("mainstay-vitals-{}-", demo.id());
+    let folders = || -> usize {
+        let entries = std::fs::read_dir(&parent).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count()
+    };
+    let children = || -> Vec<_> {
+        running().into_iter().filter(|(_, parent, _)| *parent == demo.id()).collect()
+    };
+    wait_until("a writer and four readers run", || folders() == 1 && children().len() == 5);
+    std::thread::sleep(Duration::from_millis(200));
+    let seen = children();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(seen.len() >= 4);
+    wait_until("nothing of it is left", || {
+        let running = running();
+        let is_gone = |(pid, _, start): &(u32, u32, u64)| {
+            !running.iter().any(|(other, _, other_start)| (other, other_start) == (pid, start))
+        };
+        folders() == 0 && seen.iter().all(is_gone)
+    });
 }
 
 #[test]

@@ -19,9 +19,9 @@
 
 #[doc(inline)]
 pub use mainstay_pool as pool;
+pub use mainstay_sds as sds;
 #[doc(inline)]
 pub use mainstay_state as state;
-pub use mainstay_sds as sds;
 pub use mainstay_track as track;
 
 /// Compiles and runs what README.md shows.

@@ -196,21 +196,38 @@ impl Prober {
         Ok(query.l_type != libc::F_UNLCK as libc::c_short)
     }
 
-    /// The first slot in `slots` that a living process holds: one question for the whole range.
+    /// The slots among `slots` that living processes hold, in order: two questions for each of
+    /// them, and one for the rest.
     ///
     /// ```
     /// # use mainstay_shm::{Backing, lease};
     /// let backing = Backing::memfd("example")?;
-    /// let (_mapping, slot) = lease::acquire(&backing, 4096, &[5])?;
+    /// let (_late, _) = lease::acquire(&backing, 4096, &[9])?;
+    /// let (_early, _) = lease::acquire(&backing, 4096, &[5])?;
     /// let prober = lease::Prober::new(&backing)?;
-    /// assert_eq!(prober.first_alive(0..256)?, Some(slot));
-    /// assert_eq!(prober.first_alive(6..256)?, None);
+    /// assert_eq!(prober.alive_among(0..256)?, [5, 9]);
+    /// assert_eq!(prober.alive_among(6..9)?, []);
     /// # Ok::<(), mainstay_shm::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`Prober::is_alive`].
-    pub fn first_alive(&self, slots: Range<u32>) -> Result<Option<u32>> {
+    pub fn alive_among(&self, slots: Range<u32>) -> Result<Vec<u32>> {
+        let mut alive = Vec::new();
+        let mut unknown = vec![slots];
+        while let Some(range) = unknown.pop() {
+            if let Some(slot) = self.any_alive(&range)? {
+                alive.push(slot);
+                unknown.extend([range.start..slot, slot + 1..range.end]);
+            }
+        }
+        alive.sort_unstable();
+        Ok(alive)
+    }
+
+    /// A slot among `slots` that a living process holds. The kernel tells of any of them, not of
+    /// the first.
+    fn any_alive(&self, slots: &Range<u32>) -> Result<Option<u32>> {
         if slots.is_empty() {
             return Ok(None);
         }
@@ -225,9 +242,9 @@ impl Prober {
         if query.l_type == libc::F_UNLCK as libc::c_short {
             return Ok(None);
         }
-        // The lock found may begin before the range.
+        // The lock found may begin before the range, and must not lead out of it.
         let found = u32::try_from(query.l_start - LEASE_BASE).unwrap_or(0);
-        Ok(Some(found.max(slots.start)))
+        Ok(Some(found.clamp(slots.start, slots.end - 1)))
     }
 
     /// Proves that `slot` is dead and keeps it so until [`Prober::unpin`] or drop; false when it

@@ -40,7 +40,7 @@ use std::{
 use zerocopy::IntoBytes;
 
 /// The environment variable that names the folder of states.
-const FOLDER_VARIABLE: &str = "MAINSTAY_STATE_DIR";
+const FOLDER_VARIABLE: &str = "MAINSTAY_DIR";
 
 /// A folder of states. Cheap to clone; all handles of one process on one folder share a lease.
 ///
@@ -101,7 +101,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Domain {
-    /// Opens the user's own folder: `$MAINSTAY_STATE_DIR`, else `$XDG_RUNTIME_DIR/mainstay`, else
+    /// Opens the user's own folder: `$MAINSTAY_DIR`, else `$XDG_RUNTIME_DIR/mainstay`, else
     /// `/dev/shm/mainstay-UID`; makes it when it is not there.
     ///
     /// ```no_run
@@ -122,9 +122,11 @@ impl Domain {
     /// ```
     #[must_use]
     pub fn user_folder() -> PathBuf {
-        let absolute =
-            |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-        absolute(FOLDER_VARIABLE)
+        let set =
+            |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let absolute = |variable| set(variable).filter(|path| path.is_absolute());
+        set(FOLDER_VARIABLE)
+            .map(|path| std::path::absolute(&path).unwrap_or(path))
             .or_else(|| {
                 let session = absolute("XDG_RUNTIME_DIR").filter(|path| path.is_dir())?;
                 Some(session.join("mainstay"))

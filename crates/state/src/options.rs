@@ -32,6 +32,7 @@ pub struct StateOptions {
     pub(crate) slots_max: Option<u32>,
     pub(crate) mode: Option<u32>,
     pub(crate) persistent: Option<(PathBuf, Grade)>,
+    pub(crate) any_type: bool,
 }
 
 impl StateOptions {
@@ -127,6 +128,31 @@ impl StateOptions {
     #[must_use]
     pub fn persistent(mut self, path: impl AsRef<Path>, grade: Grade) -> Self {
         self.persistent = Some((path.as_ref().into(), grade));
+        self
+    }
+
+    /// Takes a state of any type as bytes, for tools that do not know the type: only with `[u8]`.
+    /// The type's size stays as it is.
+    ///
+    /// ```
+    /// # use mainstay_state::{Domain, Error, Record, StateOptions};
+    /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    /// # #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// # #[repr(C)]
+    /// # struct Pose { x: f64, y: f64 }
+    /// # impl Record for Pose { const NAME: &'static str = "example.pose/1"; }
+    /// # let dir = tempfile::tempdir()?;
+    /// # let domain = Domain::open(dir.path())?;
+    /// let pose = domain.writer::<Pose>("pose")?;
+    /// assert!(matches!(domain.reader::<[u8]>("pose"), Err(Error::OtherType { .. })));
+    /// let bytes = StateOptions::new().any_type().writer::<[u8]>(&domain, "pose")?;
+    /// assert_eq!(bytes.replace(&[0; 16])?, 1);
+    /// assert!(matches!(bytes.replace(&[0; 15]), Err(Error::Size { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn any_type(mut self) -> Self {
+        self.any_type = true;
         self
     }
 

@@ -187,13 +187,7 @@ pub(crate) fn subscribers(tenant: &Tenant, id: u64) -> Result<Vec<u32>> {
         backing => backing?,
     };
     let prober = Prober::new(&backing)?;
-    let mut leases = Vec::new();
-    let mut next = 0;
-    while let Some(lease) = prober.first_alive(next..LEASES)? {
-        leases.push(lease);
-        next = lease + 1;
-    }
-    Ok(leases)
+    Ok(prober.alive_among(0..LEASES)?)
 }
 
 pub(crate) fn pins_path(folder: &Path, id: u64) -> PathBuf {
@@ -244,7 +238,8 @@ fn attend(tenant: &Arc<Tenant>, name: &str, id: u64) -> Result<Pins> {
 fn fits(memory: &Memory, options: &StateOptions, kind: &Kind) -> Result<()> {
     let header = &memory.header;
     let name = || memory.name.clone();
-    if header.fingerprint != kind.fingerprint.bits() {
+    let as_bytes = options.any_type && kind.size.is_none();
+    if header.fingerprint != kind.fingerprint.bits() && !as_bytes {
         let found = match header.type_name() {
             found if found.is_empty() => "bytes".into(),
             found => format!("`{found}`"),

@@ -22,6 +22,9 @@
 //!   what the successor found with what was promised (`conduct`, `ledger`). After the last kill the
 //!   recorder hands over to a successor in good order, by a passed descriptor.
 //!
+//! The second act (`vitals`) is about states: a writer and four readers of this machine's vital
+//! signs, of which the writer is killed and replaced.
+//!
 //! Nothing is written to disk, and no process outlives the parent (`role`, R1).
 
 mod child;
@@ -38,6 +41,7 @@ mod sampler;
 mod survey;
 mod twin;
 mod view;
+mod vitals;
 mod watcher;
 mod wire;
 
@@ -47,6 +51,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use conduct::{Plan, conduct};
 use error::{DemoError, Trying};
 use view::View;
+
+pub(crate) use vitals::{VitalsArgs, take_part};
 
 /// Exit status when the demo ran to its end and something was not well.
 const FAULTS_FOUND: u8 = 3;
@@ -58,6 +64,10 @@ const FAULTS_FOUND: u8 = 3;
 /// every block at the same time, a third only watches. The recorder is killed by SIGKILL in the
 /// middle of its work; a successor recovers, and everything that had been acknowledged is looked
 /// for. At the end a recorder hands over to its successor in good order.
+///
+/// In the second act a process writes the machine's vital signs into five states, 250 times a second
+/// and all five in one transaction. Four others read: whenever they like, woken by each change, at
+/// most five times a second, and two states as of one instant. The writer is killed and replaced.
 ///
 /// Needs no root, no network and no disk, and leaves nothing behind. The last line is
 /// `DEMO kills=<n> lost=<n> torn=<n> leaked=<n> reader_stalls=<n>`. A stall is a gap of more than
@@ -131,6 +141,8 @@ enum Plant {
     Leaked,
     /// The reader stands still.
     Stalled,
+    /// The states of the second act are written one by one.
+    Mixed,
 }
 
 impl Plant {
@@ -140,6 +152,7 @@ impl Plant {
             Self::Torn => "torn",
             Self::Leaked => "leaked",
             Self::Stalled => "stalled",
+            Self::Mixed => "mixed",
         }
     }
 }
@@ -163,7 +176,12 @@ pub(crate) fn run(args: DemoArgs) -> ExitCode {
 }
 
 fn show(plan: Plan, view: View) -> Result<bool, DemoError> {
-    let outcome = conduct(plan, view)?;
+    let mut outcome = conduct(plan, view)?;
+    view.end_first_act(&outcome).trying("write to standard output")?;
+    // A fault of the first act is shown by the first act.
+    if plan.plant.is_none_or(|plant| plant == Plant::Mixed) {
+        outcome = outcome.with_vitals(vitals::play(view, plan.plant)?);
+    }
     view.close(&outcome).trying("write to standard output")?;
     Ok(outcome.ok)
 }

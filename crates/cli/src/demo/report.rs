@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::ledger::Faults;
+use super::vitals::Vitals;
 
 /// One round: the recorder worked, was killed, and a successor took over.
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -107,6 +108,8 @@ pub(super) struct Outcome {
     /// What the pool's own check found wrong in the end.
     pub(super) damage: u64,
     pub(super) seconds: f64,
+    /// The second act; none if a planted fault ended the demo after the first.
+    pub(super) vitals: Option<Vitals>,
     pub(super) totals: Totals,
     pub(super) ok: bool,
 }
@@ -129,6 +132,13 @@ impl Outcome {
             && self.watched()[0] > 0
             && self.rounds.iter().all(|round| round.recovered > 0)
             && self.rounds.iter().chain([&self.afterwards]).all(Round::is_faultless);
+        self
+    }
+
+    /// Adds the second act, and what it says about the whole.
+    pub(super) fn with_vitals(mut self, vitals: Vitals) -> Self {
+        self.ok &= vitals.ok;
+        self.vitals = Some(vitals);
         self
     }
 
@@ -184,12 +194,21 @@ impl Outcome {
         let Totals { kills, lost, torn, leaked, reader_stalls } = self.totals;
         let worst_ms = |of: fn(&Round) -> f64| self.rounds.iter().map(of).fold(0.0, f64::max);
         if self.ok {
+            let second_act = self.vitals.as_ref().map_or_else(String::new, |vitals| {
+                format!(
+                    " In the second act {} samples were written; no value was torn, no pair mixed, \
+                     no change missed or seen too soon, and the killed writer's successor went on \
+                     after {:.0} ms.",
+                    grouped(vitals.samples),
+                    vitals.back_ms,
+                )
+            });
             return format!(
                 "All is well. The recorder was killed {kills} times in the middle of {} updates; \
                  every time a successor found every record that had been acknowledged, whole, and \
                  sampled on after {:.0} ms at worst ({:.1} ms of them to recover). The reader read \
                  {} records meanwhile and was never held up. The planned hand-over paused sampling \
-                 for {:.1} ms.",
+                 for {:.1} ms.{second_act}",
                 grouped(self.updates),
                 worst_ms(|round| round.back_ms),
                 worst_ms(|round| round.recover_ms),
@@ -197,6 +216,7 @@ impl Outcome {
                 self.hand_over.pause_ms,
             );
         }
+        let of_vitals = |of: fn(&Vitals) -> u64| self.vitals.as_ref().map_or(0, of);
         let faults: Vec<_> = [
             (lost, "acknowledged records lost"),
             (torn, "records torn"),
@@ -204,6 +224,11 @@ impl Outcome {
             (reader_stalls, "stalls of the reader"),
             (self.damage, "faults in the pool's own check"),
             (self.kills_wanted.saturating_sub(kills), "kills missing"),
+            (of_vitals(|act| act.torn), "values torn in the second act"),
+            (of_vitals(|act| act.mixed), "pairs mixed from two instants"),
+            (of_vitals(|act| act.early), "changes that came too soon"),
+            (of_vitals(|act| act.behind), "readers that missed the last change"),
+            (of_vitals(|act| act.left), "states left behind"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

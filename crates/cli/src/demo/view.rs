@@ -119,16 +119,45 @@ impl View {
         }
     }
 
-    /// The end: for people ever more in short, for machines everything at once.
+    /// What the first act came to.
+    pub(super) fn end_first_act(self, outcome: &Outcome) -> io::Result<()> {
+        if self == Self::Json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out)?;
+        for paragraph in [outcome.of_the_hand_over(), outcome.of_the_machine()] {
+            writeln!(out, "{}\n", wrapped(&paragraph))?;
+        }
+        out.flush()
+    }
+
+    /// Before the second act.
+    pub(super) fn second_act(self) -> io::Result<()> {
+        self.line(
+            "Second act. A process writes this machine's vital signs into five states, 250 times a \
+             second,\nall five in one transaction. Four others read: when they like, woken by each \
+             change, at most five\ntimes a second, and a pair as of one instant. The writer is \
+             killed in the middle.\n",
+        )
+    }
+
+    /// A line of the second act.
+    pub(super) fn line(self, line: &str) -> io::Result<()> {
+        if self == Self::Json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()
+    }
+
+    /// The end: for people the verdict, for machines everything at once.
     pub(super) fn close(self, outcome: &Outcome) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self == Self::Json {
             serde_json::to_writer(&mut out, outcome)?;
             return writeln!(out);
-        }
-        writeln!(out)?;
-        for paragraph in [outcome.of_the_hand_over(), outcome.of_the_machine()] {
-            writeln!(out, "{}\n", wrapped(&paragraph))?;
         }
         let verdict = wrapped(&outcome.verdict());
         match (self, outcome.ok) {

@@ -21,11 +21,10 @@ mod verify;
 mod watch;
 
 use crate::{
-    error::{CliError, Outcome, Result},
+    error::{Outcome, Result},
     output::Output,
 };
 use clap::Subcommand;
-use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Make, look at, mend and move pools of shared memory
 ///
@@ -89,22 +88,4 @@ pub(crate) fn run(args: PoolArgs) -> Result<Outcome> {
     }?;
     output.flush()?;
     Ok(outcome)
-}
-
-/// Asks before something that cannot be undone. `what` is a sentence without its end.
-fn confirm(yes: bool, what: String) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let mut stderr = io::stderr();
-    if !io::stdin().is_terminal() || !stderr.is_terminal() {
-        return Err(CliError::NeedsYes { what });
-    }
-    let asked = write!(stderr, "This {what}. Go on? [y/N] ").and_then(|()| stderr.flush());
-    let mut answer = String::new();
-    let answered = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
-    match answer.trim() {
-        "y" | "Y" | "yes" if answered.is_ok() => Ok(()),
-        _ => Err(CliError::Declined),
-    }
 }

@@ -1,10 +1,8 @@
 //! `mainstay pool recover`.
 
-use super::{
-    confirm,
-    rows::{BLOCK_COLUMNS, BlockRow},
-};
+use super::rows::{BLOCK_COLUMNS, BlockRow};
 use crate::{
+    confirm::confirm,
     error::{Outcome, Result},
     output::Output,
     place::Target,

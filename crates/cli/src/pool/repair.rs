@@ -1,11 +1,11 @@
 //! `mainstay pool repair`.
 
 use super::{
-    confirm,
     recover::ReapRow,
     verify::{self, Row},
 };
 use crate::{
+    confirm::confirm,
     error::{Outcome, Result},
     output::Output,
     place::Target,

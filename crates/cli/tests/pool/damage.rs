@@ -1,6 +1,7 @@
 //! Files that are no pools, or not sound ones.
 
-use crate::sandbox::{Sandbox, unchanged};
+use crate::calls::unchanged;
+use crate::sandbox::Sandbox;
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,

@@ -1,6 +1,7 @@
 //! Making pools, and looking at them.
 
-use crate::sandbox::{Run, Sandbox, unchanged};
+use crate::calls::unchanged;
+use crate::sandbox::{Run, Sandbox};
 use mainstay::pool::{Kind, Pool, PoolView};
 use std::{fs, process::Stdio};
 

@@ -1,6 +1,7 @@
 //! Export and import.
 
-use crate::sandbox::{Run, Sandbox, unchanged};
+use crate::calls::unchanged;
+use crate::sandbox::{Run, Sandbox};
 use mainstay::pool::{Kind, Pool, PoolBox, PoolView, Record, Uuid};
 use std::{collections::BTreeMap, fs, io::Write, path::Path, process::Stdio};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -152,8 +152,8 @@ impl Recorder {
                 let stray = self.pool.allocate(Lifetime::Recoverable).trying("leak a block")?;
                 stray.park().trying("leak a block")
             }
-            // The reader's part.
-            Plant::Stalled => {
+            // The reader's part, and that of the second act.
+            Plant::Stalled | Plant::Mixed => {
                 blocks.push(victim);
                 Ok(())
             }

@@ -1,9 +1,10 @@
-//! A pool folder of a test's own, and the program run in it.
+//! A folder of a test's own, and the program run in it: `mainstay NOUN ...`, with the noun that the
+//! tests are about.
 
 use serde_json::Value;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -26,23 +27,8 @@ impl Sandbox {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// One with a pool `calls` of so many parked blocks of 64 bytes.
-    pub(crate) fn with_calls(blocks: u64) -> Self {
-        let sandbox = Self::new();
-        sandbox.ok(&["create", "calls", "--block-size", "64", "--growth-step", "64"]);
-        if blocks > 0 {
-            sandbox.ok(&["fill", "calls", "--blocks", &blocks.to_string()]);
-        }
-        sandbox
-    }
-
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// As an argument.
-    pub(crate) fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Names of all files, hidden ones included.
@@ -54,16 +40,10 @@ impl Sandbox {
         names
     }
 
-    /// Numbers of the live blocks of `calls`.
-    pub(crate) fn numbers(&self) -> Vec<u64> {
-        let blocks = self.json_lines(&["show", "calls", "--limit", "0"]);
-        blocks.iter().map(|block| block["number"].as_u64().unwrap()).collect()
-    }
-
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
         command
-            .arg("pool")
+            .arg(crate::NOUN)
             .args(arguments)
             .env("MAINSTAY_DIR", self.dir.path())
             .current_dir(self.dir.path())
@@ -135,11 +115,4 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(10), "still not so: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Every file of `paths` is, at the end, byte by byte what it is now.
-pub(crate) fn unchanged(path: &Path, during: impl FnOnce()) {
-    let before = fs::read(path).unwrap();
-    during();
-    assert!(fs::read(path).unwrap() == before, "{} was changed", path.display());
 }
