@@ -71,7 +71,7 @@ impl Spin {
         if pauses >= PAUSES_TRY / 2 {
             return pauses;
         }
-        if self.calls.fetch_add(1, Relaxed) % TRY_EVERY == 0 { PAUSES_TRY } else { 0 }
+        if self.calls.fetch_add(1, Relaxed).is_multiple_of(TRY_EVERY) { PAUSES_TRY } else { 0 }
     }
 }
 
