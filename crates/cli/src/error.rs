@@ -1,7 +1,7 @@
 //! What can go wrong with a command, and what the shell is told about it.
 
 use crate::{output::escape, pool::portable::FormatError};
-use mainstay::pool;
+use mainstay::{channel, pool};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -21,7 +21,8 @@ Examples:
   mainstay demo
   mainstay pool create calls --block-size 256
   mainstay pool ls
-  mainstay pool info calls --json";
+  mainstay pool info calls --json
+  mainstay channel bench --over tcp";
 
 /// What a command came to, when nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,28 @@ pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 pub(crate) enum CliError {
     #[error(transparent)]
     Pool(#[from] pool::Error),
+    #[error(transparent)]
+    Channel(#[from] channel::Error),
+    #[error("{0}")]
+    Purpose(#[from] channel::handshake::PurposeError),
+    #[error(
+        "nothing came back within {after:?}: {received} of {sent} came; check that the other end runs"
+    )]
+    NoAnswer { after: std::time::Duration, sent: u64, received: u64 },
+    #[error("--over {over} needs {missing}")]
+    Missing { over: String, missing: &'static str },
+    /// The program was built without it.
+    #[cfg(not(feature = "tls"))]
+    #[error(
+        "this program was built without TLS and QUIC, which need a C compiler; build one with \
+         `cargo install --path crates/cli --features tls`"
+    )]
+    WithoutTls,
+    #[cfg(feature = "tls")]
+    #[error(
+        "cannot make the certificate: {0}; choose another folder, or remove what is damaged in it"
+    )]
+    Certificate(#[from] rcgen::Error),
     /// The text after `: ` of the inner error says what to do.
     #[error("{file}: {source}")]
     Import { file: String, source: FormatError },
@@ -111,6 +134,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Missing { .. } | Self::Purpose(_) => 2,
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
             Self::Import { source, .. } if source.is_damage() => 3,

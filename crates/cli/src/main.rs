@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 mod demo;
 mod error;
 mod hex;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Pool(pool::PoolArgs),
+    Channel(channel::ChannelArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoRole(demo::RoleArgs),
@@ -40,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Pool(args) => error::exit(pool::run(args)),
+        Command::Channel(args) => error::exit(channel::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),

@@ -3,6 +3,7 @@
 //! One crate to depend on; each part is a module:
 //!
 //! * [`pool`]: blocks of memory at stable addresses, shared by processes, recovered after a crash.
+//! * [`channel`]: messages between nodes, over memory, shared memory, TCP, TLS and QUIC.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -14,6 +15,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "channel")]
+#[doc(inline)]
+pub use mainstay_channel as channel;
 #[doc(inline)]
 pub use mainstay_pool as pool;
 
