@@ -14,6 +14,7 @@ mod dist;
 mod error;
 mod fuzz;
 mod metadata;
+mod netns;
 mod project;
 mod report;
 mod systemd;
@@ -43,6 +44,7 @@ enum Command {
     Crash(crash::Args),
     Fuzz(fuzz::Args),
     Systemd(systemd::Args),
+    Netns(netns::Args),
     Dist(dist::Args),
 }
 
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Crash(args) => crash::run(&project, &args),
         Command::Fuzz(args) => fuzz::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),
+        Command::Netns(args) => netns::run(&project, &args),
         Command::Dist(args) => dist::run(&project, &args),
     }
 }

@@ -4,12 +4,13 @@ use std::process::Command;
 
 use crate::{
     error::{Error, Result},
+    netns,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     systemd,
 };
 
-/// Run all tests: unit and doc tests, the crash suite, the systemd rig
+/// Run all tests: unit and doc tests, the crash suite, the systemd rig, network namespaces
 ///
 /// Needs a Rust toolchain only; what this machine cannot do is skipped, and the table at the end
 /// says why. Every step runs even if one before it failed.
@@ -44,6 +45,7 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     // Its own verdict is whether each planted fault was found; it kills nobody by count.
     crash(project, report, &["pool", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
+    report.step("network namespaces", || netns::test(project));
 }
 
 fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {
