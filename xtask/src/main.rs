@@ -16,6 +16,7 @@ mod fuzz;
 mod interop;
 mod metadata;
 mod powercut;
+mod netns;
 mod project;
 mod report;
 mod sim;
@@ -49,6 +50,7 @@ enum Command {
     Interop(interop::Args),
     Systemd(systemd::Args),
     Powercut(powercut::Args),
+    Netns(netns::Args),
     Dist(dist::Args),
 }
 
@@ -76,6 +78,7 @@ fn run(command: Command) -> Result<()> {
         Command::Interop(args) => interop::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),
         Command::Powercut(args) => powercut::run(&project, &args),
+        Command::Netns(args) => netns::run(&project, &args),
         Command::Dist(args) => dist::run(&project, &args),
     }
 }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::{
     error::{Error, Result},
     interop, powercut,
+    netns,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     sim, systemd,
@@ -63,6 +64,7 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["track", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
     report.step("power cuts on a real ext4", || powercut::test(project));
+    report.step("network namespaces", || netns::test(project));
 }
 
 fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {

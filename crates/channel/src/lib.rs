@@ -46,3 +46,15 @@ pub use channel::{Bounds, Channel, ChannelExt, Payload, Receiving, Sending, Stat
 pub use error::{Error, Result, Why};
 pub use faulty::{Cut, Faults, Faulty};
 pub use identity::{ClusterId, NodeId, Peer, Proof, Secret, Transport};
+
+/// Whether the fault of this name is planted: a constant `false` in a normal build.
+#[inline(always)]
+fn planted(fault: &str) -> bool {
+    #[cfg(feature = "hook")]
+    return mainstay_shm::hook::planted(fault);
+    #[cfg(not(feature = "hook"))]
+    {
+        let _ = fault;
+        false
+    }
+}

@@ -1,7 +1,7 @@
 //! What can go wrong with a command, and what the shell is told about it.
 
 use crate::{output::escape, pool::portable::FormatError, state::FieldError};
-use mainstay::{pool, state};
+use mainstay::{channel, pool, state};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -22,6 +22,7 @@ Examples:
   mainstay pool create calls --block-size 256
   mainstay pool ls
   mainstay pool info calls --json
+  mainstay channel bench --over tcp
   mainstay sds chat --name alice --loss 30
   mainstay state ls
   mainstay state watch temperature --max-rate 5";
@@ -65,6 +66,28 @@ pub(crate) enum CliError {
     #[error("cannot read standard input: {0}; check where it comes from")]
     Input(io::Error),
 
+    #[error(transparent)]
+    Channel(#[from] channel::Error),
+    #[error("{0}")]
+    Purpose(#[from] channel::handshake::PurposeError),
+    #[error(
+        "nothing came back within {after:?}: {received} of {sent} came; check that the other end runs"
+    )]
+    NoAnswer { after: std::time::Duration, sent: u64, received: u64 },
+    #[error("--over {over} needs {missing}")]
+    Missing { over: String, missing: &'static str },
+    /// The program was built without it.
+    #[cfg(not(feature = "tls"))]
+    #[error(
+        "this program was built without TLS and QUIC, which need a C compiler; build one with \
+         `cargo install --path crates/cli --features tls`"
+    )]
+    WithoutTls,
+    #[cfg(feature = "tls")]
+    #[error(
+        "cannot make the certificate: {0}; choose another folder, or remove what is damaged in it"
+    )]
+    Certificate(#[from] rcgen::Error),
     /// The text after `: ` of the inner error says what to do.
     #[error("{file}: {source}")]
     Import { file: String, source: FormatError },
@@ -154,6 +177,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Missing { .. } | Self::Purpose(_) => 2,
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
             Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod confirm;
+mod channel;
 mod demo;
 mod error;
 mod hex;
@@ -35,6 +36,7 @@ enum Command {
     #[cfg(feature = "sds")]
     Sds(sds::SdsArgs),
     State(state::StateArgs),
+    Channel(channel::ChannelArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoRole(demo::RoleArgs),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "sds")]
         Command::Sds(args) => error::exit(sds::run(args)),
         Command::State(args) => error::exit(state::run(args)),
+        Command::Channel(args) => error::exit(channel::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
         Command::DemoVitals(args) => demo::take_part(&args),

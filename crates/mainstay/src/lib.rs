@@ -6,6 +6,7 @@
 //! * [`state`]: named values on top of that: transactions, consistent reads, notification.
 //! * [`sds`]: causal, end-to-end reliable messages to a group over a lossy broadcast.
 //! * [`track`]: which blocks changed, found by the kernel; checkpoints that survive a power cut.
+//! * [`channel`]: messages between nodes, over memory, shared memory, TCP, TLS and QUIC.
 //!
 //! ```
 //! use mainstay::pool::{Kind, PoolOptions};
@@ -17,6 +18,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "channel")]
+#[doc(inline)]
+pub use mainstay_channel as channel;
 #[doc(inline)]
 pub use mainstay_pool as pool;
 pub use mainstay_sds as sds;

@@ -3,10 +3,7 @@
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{NetChannel, Settings, Wire, driver, meet, runtime};
-use crate::{
-    Error, Peer, Proof, Result, Transport,
-    handshake::{Agreement, Vouch},
-};
+use crate::{Error, Peer, Proof, Result, Transport, handshake::Agreement};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
@@ -84,8 +81,7 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
         }
         #[cfg(feature = "quic")]
         Wire::Quic(endpoint) => {
-            let (mut writer, mut reader, vouch): (_, _, Vouch) =
-                endpoint.open(at, settings).await?;
+            let (mut writer, mut reader, vouch) = endpoint.open(at, settings).await?;
             let (agreement, decoder) =
                 meet::dial(&mut reader, &mut writer, settings, Some(vouch), &at.to_string())
                     .await?;

@@ -1,0 +1,182 @@
+//! `cargo xtask netns`: channels between real processes on a network that is made for the test.
+//!
+//! Three hosts are network namespaces. What connects them is a switch in user space (the example
+//! `netns_rig` of mainstay-channel) that loses, delays and cuts by a seed. The nodes are the
+//! program `mainstay channel ping`: one listens and echoes on the first host, another measures on
+//! the second, and on the third there are strangers.
+
+mod world;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::world::{Pings, World};
+use crate::{
+    error::{Error, Result},
+    project::Project,
+    report::Outcome,
+};
+
+/// Test channels between processes in network namespaces: cuts, loss, kills, floods
+///
+/// Needs root, the program `ip` and /dev/net/tun; without them it says what is missing and ends
+/// with status 0. The last line is `NETNS scenes=<n> failed=<n>` or `NETNS skipped: <reason>`.
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(after_help = "Examples:\n  cargo xtask netns\n  cargo xtask netns --seed 7")]
+pub(crate) struct Args {
+    /// Decides which frames the link loses and delays
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
+    if let Outcome::Skipped(reason) = test_with(project, args)? {
+        println!("NETNS skipped: {reason}");
+    }
+    Ok(())
+}
+
+/// The step of `cargo xtask test`.
+pub(crate) fn test(project: &Project) -> Result<Outcome> {
+    test_with(project, &Args { seed: 1 })
+}
+
+type Scene = fn(&mut World) -> Result<()>;
+
+const SCENES: [(&str, Scene); 8] = [
+    ("a quiet network", quiet),
+    ("delay and loss", weather),
+    ("a cut both ways, healed", cut_and_healed),
+    ("a cut one way, healed", cut_one_way_and_healed),
+    ("a cut for good", cut_for_good),
+    ("full sockets", full_sockets),
+    ("ten thousand strangers", flood),
+    ("a peer that is killed", killed),
+];
+
+fn test_with(project: &Project, args: &Args) -> Result<Outcome> {
+    if let Some(reason) = World::obstacle() {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let mut world = World::new(project, args.seed)?;
+    let mut failed = 0;
+    for (name, scene) in SCENES {
+        let started = Instant::now();
+        let outcome = scene(&mut world).and_then(|()| world.heal());
+        let took = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => println!("passed  {took:5.1} s  {name}"),
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {took:5.1} s  {name}: {error}");
+            }
+        }
+    }
+    println!("NETNS scenes={} failed={failed}", SCENES.len());
+    if failed == 0 {
+        Ok(Outcome::Passed)
+    } else {
+        Err(wrong(format!("{failed} scene(s) failed, see the lines above; seed {}", args.seed)))
+    }
+}
+
+fn wrong(complaint: String) -> Error {
+    Error::Output { command: "netns".to_owned(), complaint }
+}
+
+fn expect(holds: bool, complaint: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(wrong(complaint.to_owned())) }
+}
+
+fn quiet(world: &mut World) -> Result<()> {
+    let pings = world.ping(&["--count", "200", "--interval", "0s"])?.finish()?;
+    expect(pings.all_came(200), "some pings did not come back")
+}
+
+fn weather(world: &mut World) -> Result<()> {
+    world.order("weather 20 10 30")?;
+    let pings =
+        world.ping(&["--count", "20", "--interval", "10ms", "--timeout", "30s"])?.finish()?;
+    expect(pings.all_came(20), "some pings were lost for good")?;
+    // Both ways are delayed: else the link was not between them, and this scene is blind.
+    expect(pings.half_within() >= Duration::from_millis(40), "the delay was not felt")
+}
+
+/// What was sent during a cut arrives after it.
+fn survives(world: &mut World, cut: &str) -> Result<()> {
+    let arguments = ["--count", "120", "--interval", "20ms", "--timeout", "30s"];
+    let pinging = world.ping(&arguments)?;
+    thread::sleep(Duration::from_millis(500));
+    world.order(cut)?;
+    thread::sleep(Duration::from_millis(1_500));
+    world.order("heal")?;
+    let pings = pinging.finish()?;
+    expect(pings.all_came(120), "some pings were lost for good")?;
+    expect(pings.all_within() >= Duration::from_millis(500), "the cut was not felt")
+}
+
+fn cut_and_healed(world: &mut World) -> Result<()> {
+    survives(world, "cut 0 1")
+}
+
+fn cut_one_way_and_healed(world: &mut World) -> Result<()> {
+    survives(world, "cut-one-way 0 1")?;
+    survives(world, "cut-one-way 1 0")
+}
+
+fn cut_for_good(world: &mut World) -> Result<()> {
+    let pinging = world.ping(&["--count", "1000", "--interval", "20ms", "--timeout", "2s"])?;
+    thread::sleep(Duration::from_millis(500));
+    world.order("cut 0 1")?;
+    let pings = pinging.ended()?;
+    expect(!pings.succeeded(), "it ended well in spite of the cut")?;
+    expect(pings.came() > 0, "it did not even begin")?;
+    // The others are not concerned.
+    let others = world.ping_from(2, 3, &["--count", "20", "--interval", "1ms"])?.finish()?;
+    expect(others.all_came(20), "another host suffers as well")
+}
+
+/// A listener that stands still fills the sockets; when it goes on, all arrives.
+fn full_sockets(world: &mut World) -> Result<()> {
+    let arguments = ["--count", "3", "--interval", "0s", "--size", "30000000", "--timeout", "40s"];
+    let pinging = world.ping(&arguments)?;
+    thread::sleep(Duration::from_millis(300));
+    world.stop_listener(true)?;
+    thread::sleep(Duration::from_millis(1_500));
+    world.stop_listener(false)?;
+    let pings = pinging.finish()?;
+    expect(pings.all_came(3), "some of the long messages were lost")
+}
+
+fn flood(world: &mut World) -> Result<()> {
+    let flood = world.flood(10_000)?;
+    let (mut rounds, mut worst) = (0, Duration::ZERO);
+    loop {
+        // A new connection each time: members get in, too.
+        let pings = world.ping(&["--count", "20", "--interval", "1ms", "--timeout", "10s"])?;
+        let pings = pings.finish()?;
+        expect(pings.all_came(20), "a member was not served")?;
+        worst = worst.max(pings.all_within());
+        rounds += 1;
+        if flood.is_over()? {
+            break;
+        }
+    }
+    let made = flood.finish()?;
+    println!("        {made} strangers, {rounds} members meanwhile, worst {worst:?}");
+    expect(made >= 9_900, "the flood was no flood")?;
+    expect(worst < Duration::from_secs(5), "members had to wait too long")
+}
+
+fn killed(world: &mut World) -> Result<()> {
+    let pinging = world.ping(&["--count", "10000", "--interval", "5ms", "--timeout", "30s"])?;
+    thread::sleep(Duration::from_millis(500));
+    let killed = Instant::now();
+    world.kill_listener()?;
+    let pings: Pings = pinging.ended()?;
+    expect(!pings.succeeded(), "it ended well although the peer is dead")?;
+    expect(killed.elapsed() < Duration::from_secs(10), "it was told too late")
+}
