@@ -9,8 +9,10 @@
 //! * F3. Whatever is given is copied before a function returns; what is handed out is valid as long
 //!   as the header says.
 //!
-//! What C has to promise (that a pointer which is not null points to as many bytes as said) nobody
-//! can check; each unsafe block here rests on that promise, in [`raw`], and on nothing else.
+//! What C has to promise (that a pointer which is not null points to as many bytes as said, that a
+//! function is of the type that the header gives) nobody can check. Each unsafe block here rests on
+//! that promise and on nothing else: memory of the host is read in `raw`, its functions are called
+//! in `raw` and `node::backend`, and the exported functions pass on what they are given.
 
 mod compat;
 mod node;
