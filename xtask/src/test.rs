@@ -4,8 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use crate::{
     error::{Error, Result},
-    interop, powercut,
-    netns,
+    interop, netns, powercut,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     sim, systemd,

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-mod confirm;
 mod channel;
+mod confirm;
 mod demo;
 mod error;
 mod hex;
