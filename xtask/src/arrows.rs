@@ -111,8 +111,15 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 6] =
-    ["mainstay", "mainstay-base", "mainstay-cli", "mainstay-scenarios", "mainstay-sim", "xtask"];
+const NO_UNSAFE: [&str; 7] = [
+    "mainstay",
+    "mainstay-base",
+    "mainstay-cli",
+    "mainstay-scenarios",
+    "mainstay-sds",
+    "mainstay-sim",
+    "xtask",
+];
 
 /// The line the compiler must see at the head of such a crate.
 const FORBIDDEN: &str = "#![forbid(unsafe_code)]";

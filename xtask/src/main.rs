@@ -3,7 +3,7 @@
 //! One file a subcommand, each with an `Args` that clap fills in and a `run` that does the work.
 //! Progress goes to standard error, results (tables, figures, verdicts) to standard output.
 //! Exit status: 0 all is well, 1 something failed, 2 wrong usage; a program run on the user's
-//! behalf (`crash`, `bench`, `fuzz`) passes its own status on.
+//! behalf (`crash`, `sim`, `bench`, `fuzz`) passes its own status on.
 #![forbid(unsafe_code)]
 
 mod arrows;
@@ -17,6 +17,7 @@ mod interop;
 mod metadata;
 mod project;
 mod report;
+mod sim;
 mod systemd;
 mod test;
 
@@ -42,6 +43,7 @@ enum Command {
     Arrows(arrows::Args),
     Bench(bench::Args),
     Crash(crash::Args),
+    Sim(sim::Args),
     Fuzz(fuzz::Args),
     Interop(interop::Args),
     Systemd(systemd::Args),
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Arrows(args) => arrows::run(&project, &args),
         Command::Bench(args) => bench::run(&project, &args),
         Command::Crash(args) => crash::run(&project, &args),
+        Command::Sim(args) => sim::run(&project, &args),
         Command::Fuzz(args) => fuzz::run(&project, &args),
         Command::Interop(args) => interop::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),

@@ -1,16 +1,17 @@
 //! `cargo xtask test`: everything a change has to pass, in the time of a coffee.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use crate::{
     error::{Error, Result},
     interop,
     project::{self, Project, Stream},
     report::{Outcome, Report},
-    systemd,
+    sim, systemd,
 };
 
-/// Run all tests: unit and doc tests, interoperability, the crash suite, the systemd rig
+/// Run all tests: unit and doc tests, interoperability, the crash suite, the simulations, the systemd
+/// rig
 ///
 /// Needs a Rust toolchain only; what this machine cannot do is skipped, and the table at the end
 /// says why. Every step runs even if one before it failed.
@@ -19,11 +20,15 @@ use crate::{
 #[group(skip)]
 #[command(after_help = "Examples:\n  \
     cargo xtask test\n  \
-    cargo xtask test --crash-kills 2000    a longer storm")]
+    cargo xtask test --crash-kills 2000    a longer storm\n  \
+    cargo xtask test --sim-seeds 2000      more seeds for each simulation")]
 pub(crate) struct Args {
     /// How many processes the crash suite kills at random
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     crash_kills: u64,
+    /// How many seeds each simulation runs
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    sim_seeds: u64,
 }
 
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
@@ -51,6 +56,10 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["pool", "--every-store"], 500);
     // Its own verdict is whether each planted fault was found; it kills nobody by count.
     crash(project, report, &["pool", "--planted"], 0);
+    let seeds = args.sim_seeds.to_string();
+    let to_last = format!("1..{seeds}");
+    simulate(project, report, &["--seeds", &to_last], args.sim_seeds);
+    simulate(project, report, &["--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
 }
 
@@ -59,7 +68,23 @@ fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {
 }
 
 fn run_crash(project: &Project, args: &[&str], kills: u64) -> Result<Outcome> {
-    let mut command = Command::new(project.build_crash_suite()?);
+    judge(project, project.build_crash_suite()?, args, |verdict| complaint(verdict, kills))
+}
+
+fn simulate(project: &Project, report: &mut Report, args: &[&str], seeds: u64) {
+    report.step(&format!("sim {}", args.join(" ")), || {
+        judge(project, sim::build(project)?, args, |verdict| sim::complaint(verdict, seeds))
+    });
+}
+
+/// Runs a program, and judges it by its last line.
+fn judge(
+    project: &Project,
+    program: PathBuf,
+    args: &[&str],
+    complaint: impl FnOnce(&str) -> Option<String>,
+) -> Result<Outcome> {
+    let mut command = Command::new(program);
     command.args(args).current_dir(project.root());
     let mut last = String::new();
     project::run_and_watch(&mut command, Stream::Out, |line| {
@@ -67,7 +92,7 @@ fn run_crash(project: &Project, args: &[&str], kills: u64) -> Result<Outcome> {
             line.clone_into(&mut last);
         }
     })?;
-    match complaint(&last, kills) {
+    match complaint(&last) {
         None => Ok(Outcome::Passed),
         Some(complaint) => Err(Error::Output { command: project::show(&command), complaint }),
     }

@@ -10,8 +10,8 @@ use crate::{
     config::{Config, Keep},
     error::{Error, Result},
     hash::FilterHashes,
-    limits::UNCONFIRMED_MAX,
-    persist::codec::{EVICTED, Item, Loaded, Tag, UNACKNOWLEDGED},
+    limits::{LAMPORT_MAX, UNCONFIRMED_MAX},
+    persist::codec::{EVICTED, Item, Loaded, Scalars, Tag, UNACKNOWLEDGED},
     time::Now,
     wire::{Body, EntryView, MessageView},
 };
@@ -52,6 +52,7 @@ impl Channel {
     }
 
     pub(crate) fn restore(&mut self, now: Now, loaded: Loaded) -> Result<(), &'static str> {
+        check_numbers(&loaded)?;
         // All of it is kept already: what comes again waits for nothing.
         self.outputs.after = 0;
         let keep = std::mem::replace(&mut self.config.keep, Keep::Nothing);
@@ -202,6 +203,18 @@ impl Channel {
         let kept = number - 1;
         Ok(Hibernated { name, own_id, config: Box::new(config), bytes: bytes.into(), kept, params })
     }
+}
+
+/// Numbers that no working channel has would end in an overflow, now or later.
+fn check_numbers(loaded: &Loaded) -> Result<(), &'static str> {
+    let Scalars { lamport, horizon, delivered, confirmed, .. } = loaded.scalars;
+    let items = || loaded.items.values();
+    let sane = lamport < LAMPORT_MAX
+        && horizon < LAMPORT_MAX
+        && delivered.max(loaded.number) < u64::MAX / 2
+        && confirmed <= delivered
+        && items().all(|item| item.lamport < LAMPORT_MAX && item.number <= delivered);
+    if sane { Ok(()) } else { Err("a number in it is past all limits; restore it from elsewhere") }
 }
 
 /// A channel that sleeps.

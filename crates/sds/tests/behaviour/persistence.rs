@@ -494,3 +494,20 @@ fn store_node_answers(mut node: StoreNode<impl Archive>) {
 fn a_store_node_keeps_each_message_once_and_finds_it_by_id_hint_and_order() {
     store_node_answers(StoreNode::new(MemoryArchive::new()).unwrap());
 }
+
+#[test]
+fn numbers_that_would_overflow_are_refused_when_they_are_read() {
+    let bare = |number: u64, lamport: u64, delivered: u64| {
+        let mut bytes = b"MSDC\x01\x00\x01\x00".to_vec();
+        for value in [number, lamport, 0, delivered, 0] {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        let crc = mainstay_base::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        Channel::load("room", b"bob", durable(), START, &[bytes])
+    };
+    assert!(bare(1, 1, 1).is_ok());
+    for (number, lamport, delivered) in [(u64::MAX, 1, 1), (1, 1 << 62, 1), (1, 1, u64::MAX)] {
+        assert!(matches!(bare(number, lamport, delivered), Err(Error::Saved { .. })));
+    }
+}

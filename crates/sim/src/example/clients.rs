@@ -3,7 +3,7 @@
 
 use super::{Answer, Flaw, Register, Wish};
 use crate::{
-    Boot, Chance, Error, Fault, FaultSet, Faults, Happening, NodeId, Setup, Story, World,
+    Boot, Chance, Error, Fault, FaultSet, Faults, Happening, NodeId, Setup, Story, Time, World,
     check::{Cell, CellCall, CellReply, History, OpId, Verdict},
     random::stream,
 };
@@ -125,6 +125,8 @@ pub struct Run {
     pub events: u64,
     /// How many operations were answered.
     pub answered: usize,
+    /// How much virtual time passed.
+    pub simulated: Duration,
 }
 
 /// Where the lines of a trace go.
@@ -156,6 +158,7 @@ pub fn run(seed: u64, flaw: Option<Flaw>, trace: Option<Sink>) -> Run {
         trace_hash: world.trace_hash(),
         events: world.events(),
         answered: clients.history.answered(),
+        simulated: world.now().since(Time::START),
     }
 }
 
