@@ -31,6 +31,8 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) targets: Vec<Target>,
+    #[serde(default)]
+    features: HashMap<String, Vec<String>>,
 }
 
 /// A dependency as a manifest declares it.
@@ -39,6 +41,9 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Set for a crate of this checkout.
     pub(crate) path: Option<PathBuf>,
+    /// Only there when a feature asks for it.
+    #[serde(default)]
+    optional: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,7 +109,8 @@ impl Metadata {
     }
 
     /// Every package that ends up in, or helps to build, what a user runs, with the shortest
-    /// chain of packages that brings it in. Development dependencies are not followed.
+    /// chain of packages that brings it in. Development dependencies are not followed, nor what only
+    /// they switch on: of the crates of the workspace, those features count that are on by default.
     pub(crate) fn shipped(&self) -> Vec<Shipped<'_>> {
         let names: HashMap<_, _> =
             self.packages.iter().map(|package| (&*package.id, &*package.name)).collect();
@@ -115,6 +121,7 @@ impl Metadata {
             .map(|node| (&*node.id, &node.deps))
             .collect();
 
+        let switched_on = self.switched_on_by_default();
         let mut seen: HashSet<&str> = self.members().map(|package| &*package.id).collect();
         let mut found: Vec<Shipped<'_>> = self
             .members()
@@ -125,14 +132,59 @@ impl Metadata {
             let Shipped { id, chain } = found[next].clone();
             next += 1;
             for edge in edges.get(id).into_iter().flat_map(|edges| edges.iter()) {
-                if edge.is_shipped() && seen.insert(&edge.pkg) {
-                    let name = names.get(&*edge.pkg).copied().unwrap_or(&edge.pkg);
+                let name = names.get(&*edge.pkg).copied().unwrap_or(&edge.pkg);
+                let is_off = self.packages.iter().any(|package| {
+                    package.id == id
+                        && self.workspace_members.contains(&package.id)
+                        && package.is_optional(name)
+                        && !switched_on.contains(&(&*package.name, name))
+                });
+                if edge.is_shipped() && !is_off && seen.insert(&edge.pkg) {
                     let chain = chain.iter().copied().chain([name]).collect();
                     found.push(Shipped { id: &edge.pkg, chain });
                 }
             }
         }
         found
+    }
+}
+
+impl Metadata {
+    /// The optional dependencies of the workspace's crates that their default features switch on,
+    /// and those that these switch on in one another.
+    fn switched_on_by_default(&self) -> HashSet<(&str, &str)> {
+        let mut on = HashSet::new();
+        let mut seen = HashSet::new();
+        let mut open: Vec<(&str, &str)> =
+            self.members().map(|package| (&*package.name, "default")).collect();
+        while let Some((name, feature)) = open.pop() {
+            if !seen.insert((name, feature)) {
+                continue;
+            }
+            let package = self.members().find(|package| package.name == name);
+            for asked in
+                package.and_then(|package| package.features.get(feature)).into_iter().flatten()
+            {
+                if let Some(dependency) = asked.strip_prefix("dep:") {
+                    on.insert((name, dependency));
+                } else if let Some((dependency, feature)) = asked.split_once('/') {
+                    if !dependency.ends_with('?') {
+                        on.insert((name, dependency));
+                    }
+                    open.push((dependency.trim_end_matches('?'), feature));
+                } else {
+                    open.push((name, asked));
+                }
+            }
+        }
+        on
+    }
+}
+
+impl Package {
+    fn is_optional(&self, dependency: &str) -> bool {
+        let mut of_name = self.dependencies.iter().filter(|known| known.name == dependency);
+        of_name.clone().next().is_some() && of_name.all(|known| known.optional)
     }
 }
 

@@ -63,12 +63,15 @@ fn flood(address: &str, count: u32) -> Outcome<()> {
     Ok(())
 }
 
+/// A frame on its way: when it arrives, its number, where to, its bytes.
+type Due = (Instant, u64, usize, Vec<u8>);
+
 struct Link {
     ports: Vec<File>,
     rng: Rng,
     faults: Faults,
     /// Frames on their way: when, in which order they came, to which port.
-    queue: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    queue: BinaryHeap<Reverse<Due>>,
     count: u64,
 }
 

@@ -4,6 +4,8 @@
 //! transport has to do about those who are no members; [`neighbours`] what shared memory has to do
 //! about a peer that has died or gone mad. A transport takes part by a [`rig::Rig`].
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 mod certificates;
 mod neighbours;
 mod rig;

@@ -241,12 +241,9 @@ fn wake_by<R: Rig>(end_it: impl Fn(&End, &End) + Sync) {
     fill(&a, &Bytes::from(vec![0; 50_000]));
     thread::scope(|scope| {
         // What the system keeps may grow with time: so more than one may still get through.
-        let sender = scope.spawn(|| {
+        let sender = scope.spawn(|| -> mainstay_channel::Result<()> {
             loop {
-                let sent = a.send(Bytes::from(vec![0; 50_000]));
-                if sent.is_err() {
-                    return sent;
-                }
+                a.send(Bytes::from(vec![0; 50_000]))?;
             }
         });
         let receivers = [(); 2].map(|()| scope.spawn(|| a.receive(PATIENCE * 2)));
@@ -287,7 +284,7 @@ pub(crate) fn closing_twice_or_after_an_abort_changes_nothing<R: Rig>() {
 pub(crate) fn timeouts_zero_short_and_long_lose_no_byte<R: Rig>() {
     const MESSAGES: usize = 300;
     let (a, b) = pair::<R>(small());
-    let len = |number: usize| if number % 10 == 0 { 200_000 } else { number * 13 % 3_000 };
+    let len = |number: usize| if number.is_multiple_of(10) { 200_000 } else { number * 13 % 3_000 };
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..MESSAGES {
@@ -374,7 +371,7 @@ pub(crate) fn tasks_send_and_receive_and_a_dropped_future_loses_nothing<R: Rig>(
     const MESSAGES: usize = 400;
     let (a, b) = pair::<R>(small());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let len = |number: usize| if number % 20 == 0 { 100_000 } else { 100 };
+    let len = |number: usize| if number.is_multiple_of(20) { 100_000 } else { 100 };
     runtime.block_on(async {
         let sender = tokio::spawn(async move {
             for number in 0..MESSAGES {
