@@ -5,7 +5,13 @@
 
 // What the parts share is used by some of them only, and one can be built alone.
 #![cfg_attr(
-    not(all(feature = "channel", feature = "pool", feature = "sds", feature = "state", feature = "track")),
+    not(all(
+        feature = "channel",
+        feature = "pool",
+        feature = "sds",
+        feature = "state",
+        feature = "track"
+    )),
     allow(dead_code)
 )]
 
@@ -25,10 +31,10 @@ mod pool;
 mod raw;
 mod report;
 mod role;
-#[cfg(feature = "state")]
-mod state;
 #[cfg(feature = "sds")]
 mod sds;
+#[cfg(feature = "state")]
+mod state;
 #[cfg(feature = "track")]
 mod track;
 mod windows;
