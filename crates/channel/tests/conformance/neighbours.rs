@@ -72,10 +72,13 @@ fn a_process_that_is_killed_is_noticed_by_its_lease() {
 
 #[test]
 fn a_process_that_is_stopped_is_not_taken_for_dead() {
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
     with_peer(|channel, mut child| {
         let pid = Pid::from_child(&child);
         kill_process(pid, Signal::STOP).unwrap();
+        // It may run on for a moment on another processor, long enough to answer.
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
         channel.send("wake up".into()).unwrap();
         assert_eq!(channel.receive(500 * MS).unwrap(), None, "alive, and slow");
         kill_process(pid, Signal::CONT).unwrap();
