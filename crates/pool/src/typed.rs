@@ -11,7 +11,8 @@ impl<T: Record> Block<T> {
     ///
     /// ```
     /// use mainstay_pool::{Kind, PoolOptions, Record};
-    ///     ///
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
     /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
     /// #[repr(C)]
     /// struct Call { caller: u64, seconds: u64 }

@@ -12,7 +12,7 @@ use mainstay_shm::Error as Shm;
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::Write,
+    io::{ErrorKind, Write},
     os::{
         fd::OwnedFd,
         unix::{
@@ -22,6 +22,8 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 const BLOCK_SIZE: usize = 100;
@@ -497,12 +499,21 @@ fn in_another_process(part: &str, folder: &Path, wrap: &[&str]) {
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     let mut words: Vec<&str> = wrap.to_vec();
     words.push(copy.to_str().unwrap());
-    let output = Command::new(words[0])
+    let mut command = Command::new(words[0]);
+    command
         .args(&words[1..])
         .args(["--exact", part, "--ignored", "--nocapture", "--test-threads=1"])
-        .env("REFUSALS_FOLDER", folder)
-        .output()
-        .unwrap();
+        .env("REFUSALS_FOLDER", folder);
+    let output = loop {
+        match command.output() {
+            // A child that another test is just starting has the copy open for writing until it
+            // becomes another program.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            output => break output.unwrap(),
+        }
+    };
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     assert!(output.status.success() && text.contains("1 passed"), "{part}: {text}");

@@ -75,7 +75,9 @@ fn an_arrow_between_neighbours_is_found() {
 fn an_arrow_to_a_program_is_found_from_every_crate() {
     for (name, _) in PLACES {
         for program in ["mainstay-cli", "mainstay-crash", "xtask"] {
-            assert_eq!(arrows_of(&[member(name, &[program])]).len(), 1, "{name} -> {program}");
+            // An arrow to itself is a test that switches on features.
+            let found = usize::from(*name != program);
+            assert_eq!(arrows_of(&[member(name, &[program])]).len(), found, "{name} -> {program}");
         }
     }
 }
