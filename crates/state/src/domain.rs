@@ -425,21 +425,31 @@ impl Drop for OwnRecord<'_> {
 impl Tenant {
     /// Takes a record that can be used; waits for other threads of this process when all are in
     /// use.
-    pub(crate) fn own_record(&self) -> OwnRecord<'_> {
+    ///
+    /// # Errors
+    /// `Corrupt` when none can be used: each names states that cannot be opened, or is garbage.
+    pub(crate) fn own_record(&self) -> Result<OwnRecord<'_>> {
         let mut skipped = Vec::new();
-        loop {
-            let number = locked(&self.free_records).pop();
-            let Some(number) = number else {
-                locked(&self.free_records).append(&mut skipped);
+        let found = loop {
+            let Some(number) = locked(&self.free_records).pop() else {
+                if skipped.len() == RECORDS_PER_LEASE as usize {
+                    break None;
+                }
                 std::thread::yield_now();
                 continue;
             };
             if self.make_usable(number) {
-                locked(&self.free_records).append(&mut skipped);
-                return OwnRecord { tenant: self, number };
+                break Some(number);
             }
             skipped.push(number);
-        }
+        };
+        locked(&self.free_records).append(&mut skipped);
+        let record = found.map(|number| OwnRecord { tenant: self, number });
+        record.ok_or_else(|| {
+            let place = self.folder.join(".records").display().to_string();
+            let found = format!("committed in all records of lease {}", self.lease());
+            crate::layout::corrupt(&place, "status", found)
+        })
     }
 
     /// Ends what a tenant before us left in a record.

@@ -6,7 +6,7 @@ use crate::{
     limits::LEASES,
     line::{Held, Line, Pin, len_of},
     memory::Memory,
-    protocol::{Outcome, Words as _, claim, commit, logical},
+    protocol::{Outcome, Words as _, claim, commit, current},
     subscribe,
     value::Value,
     word::{Id, NOTHING, Plain, Word},
@@ -14,10 +14,7 @@ use crate::{
 use mainstay_shm::{Atomic64, copy};
 use std::sync::{
     Arc,
-    atomic::{
-        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
-        fence,
-    },
+    atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 
 /// A transaction's view of one state: at first the version it began with, pinned; from the first
@@ -211,24 +208,10 @@ pub(crate) fn quiet(memory: &Memory) -> Option<Plain> {
     Plain::of(memory.current().load(Acquire))
 }
 
-/// Whether a version that was looked at without a pin was current all the time.
-#[inline(always)]
-pub(crate) fn is_still(memory: &Memory, plain: Plain) -> bool {
-    // After everything that was read: a slot that is written again was first left by the word.
-    fence(Acquire);
-    memory.current().load(Relaxed) == plain.bits()
-}
-
 /// The current version.
+#[inline(always)]
 pub(crate) fn now(memory: &Memory) -> Result<Plain> {
-    loop {
-        let word = Word(memory.current().load(SeqCst));
-        let plain = logical(&*memory.tenant, memory, word)
-            .map_err(|fault| crate::line::failed(memory, fault))?;
-        if memory.current().load(SeqCst) == word.0 {
-            return Ok(plain);
-        }
-    }
+    current(&*memory.tenant, memory).map_err(|fault| crate::line::failed(memory, fault))
 }
 
 /// Replaces the whole value, whatever was committed before; returns the new version.

@@ -50,6 +50,9 @@ mod view;
 mod watch;
 mod word;
 
+#[cfg(test)]
+mod model;
+
 pub use domain::Domain;
 pub use error::{Error, Result};
 pub use list::{Counted, StateInfo, Subscriber};

@@ -194,7 +194,7 @@ impl<'a> MultiTransaction<'a> {
             return only.map_or(Ok(()), |draft| draft.commit().map(drop));
         }
         drafts.iter().flatten().for_each(Draft::seal);
-        let record = tenant.own_record();
+        let record = tenant.own_record()?;
         let part = |index: usize| {
             // Behind the last there are only fillers, which are cut off below.
             let draft = drafts[index.min(drafts.len() - 1)].as_ref();

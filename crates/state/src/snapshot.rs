@@ -1,15 +1,7 @@
 //! A version that is held while it is looked at.
 
-use crate::{
-    Error, Result,
-    line::Pin,
-    protocol::{Words as _, logical},
-    state::State,
-    value::Value,
-    word::Word,
-};
-use mainstay_shm::Atomic64;
-use std::{fmt, marker::PhantomData, ops::Deref, sync::atomic::Ordering::SeqCst};
+use crate::{Error, Result, draft::now, line::Pin, state::State, value::Value};
+use std::{fmt, marker::PhantomData, ops::Deref};
 
 /// One version of a state, whole and unchanging while this lives, without a copy. This is a reading
 /// transaction too: there is nothing to commit.
@@ -63,10 +55,7 @@ impl<'a, T: Value + ?Sized> Snapshot<'a, T> {
 
     /// Whether it is still the current version.
     fn is_current(&self) -> Result<bool> {
-        let memory = self.pin.memory();
-        let word = Word(memory.current().load(SeqCst));
-        let plain = logical(&*memory.tenant, memory, word);
-        Ok(plain.map_err(|fault| crate::line::failed(memory, fault))? == self.pin.plain)
+        Ok(now(self.pin.memory())? == self.pin.plain)
     }
 
     fn renew(&mut self) -> Result<()> {

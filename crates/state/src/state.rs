@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result, RetryPolicy, Scavenged, Snapshot, StateInfo, Transaction, View, Watch,
-    draft::{self, Draft, check_size, ensure_capacity, is_still, now, quiet, replace, shrinks},
+    draft::{self, Draft, check_size, ensure_capacity, now, quiet, replace, shrinks},
     line::{Line, Pin, len_of},
     list,
     memory::Memory,
@@ -146,7 +146,7 @@ impl<T: Value + ?Sized> State<T> {
             && plain.version() == self.copied.get()
         {
             let len = self.copy_version(plain, target)?;
-            if is_still(memory, plain) {
+            if protocol::is_still(memory, plain) {
                 return Ok((plain.version(), len));
             }
         }

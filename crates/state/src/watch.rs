@@ -15,7 +15,7 @@ use crate::{
 use mainstay_shm::futex;
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    sync::atomic::Ordering::{Relaxed, SeqCst},
+    sync::atomic::Ordering::SeqCst,
     time::{Duration, Instant},
 };
 
@@ -198,10 +198,11 @@ pub(crate) fn arm(memory: &Memory) -> u32 {
     let change = memory.words().change.load(SeqCst);
     let wanted = change.wrapping_add(1);
     let armed = &memory.pin_words().armed;
-    let mut seen = armed.load(Relaxed);
+    // SeqCst also where it is armed already: the look at the version must not come first (N1).
+    let mut seen = armed.load(SeqCst);
     // N2: only grows, round the end.
     while wanted.wrapping_sub(seen) as i32 > 0 {
-        match armed.compare_exchange(seen, wanted, SeqCst, Relaxed) {
+        match armed.compare_exchange(seen, wanted, SeqCst, SeqCst) {
             Ok(_) => break,
             Err(found) => seen = found,
         }

@@ -20,6 +20,7 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
         // SeqCst: comes before the looks below, see S1.
         if owner.load(Relaxed) == 0 && owner.compare_exchange(0, me.0, SeqCst, Relaxed).is_ok() {
             if is_unused(state, slot, |_| false) {
+                open_for_writing::<W::State>();
                 return Some(slot);
             }
             owner.store(0, Release);
@@ -48,6 +49,7 @@ fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u3
             return false;
         }
         let unused = is_unused(state, *slot, |keeper| world.is_dead(keeper));
+        open_for_writing::<W::State>();
         if !unused {
             owner.store(0, Release);
         } else if seen != Id::NOBODY {
@@ -55,6 +57,14 @@ fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u3
         }
         unused
     })
+}
+
+/// Between the last look at a claimed slot and the first store into it. Pairs with the fence in
+/// `is_still`: who reads without a pin and gets a byte of the new version sees that the word has
+/// left the slot.
+#[inline(always)]
+fn open_for_writing<S: Words>() {
+    S::fence(Release);
 }
 
 /// Whether nothing refers to a slot that the caller owns: so nothing will, until it is published.

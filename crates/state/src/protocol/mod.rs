@@ -29,11 +29,16 @@ mod pin;
 pub use claim::Scavenged;
 pub(crate) use claim::{claim, end_records, scavenge, take_line};
 pub(crate) use commit::{Outcome, commit};
+#[cfg(test)]
+pub(crate) use multi::begin_many;
 pub(crate) use multi::{Part, commit_many, finish_committed};
-pub(crate) use pin::{Fault, logical, pin};
+pub(crate) use pin::{Fault, current, is_still, logical, pin};
 
 use mainstay_shm::Atomic64;
-use std::ops::Deref;
+use std::{
+    ops::Deref,
+    sync::atomic::{Ordering, fence},
+};
 
 /// The words of one state.
 pub(crate) trait Words {
@@ -55,6 +60,11 @@ pub(crate) trait Words {
     fn keeper(&self, line: u32) -> &Self::Word;
     /// What this line announces.
     fn announced(&self, line: u32) -> &Self::Word;
+    /// A fence; model checkers have their own.
+    #[inline(always)]
+    fn fence(order: Ordering) {
+        fence(order);
+    }
 }
 
 /// The records, and what else lies outside of a single state.

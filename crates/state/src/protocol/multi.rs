@@ -14,7 +14,7 @@
 
 use super::{
     Outcome, Words, World,
-    pin::{logical, means_new},
+    pin::{Fault, current, means_new},
 };
 use crate::{
     limits::{PATIENCE, STATES_PER_TRANSACTION},
@@ -99,14 +99,11 @@ pub(crate) fn commit_many<W: World>(
         // Aborted: by one who found another version, or by one who could not finish it. In the
         // second case the user is none the wiser.
         for part in parts {
-            let word = Word(part.state.current().load(SeqCst));
-            match word.meaning() {
-                Meaning::Deleted => return Outcome::Deleted,
-                Meaning::Garbage => return Outcome::Garbage(word.0),
-                _ => {}
-            }
-            if logical(world, part.state, word) != Ok(part.base) {
-                return Outcome::Conflict;
+            match current(world, part.state) {
+                Ok(plain) if plain == part.base => {}
+                Err(Fault::Deleted) => return Outcome::Deleted,
+                Err(Fault::Garbage(word)) => return Outcome::Garbage(word),
+                Ok(_) | Err(Fault::Restless) => return Outcome::Conflict,
             }
         }
         world.pause();
@@ -129,6 +126,23 @@ fn publish<W: World>(world: &W, record: u32, parts: &[Part<'_, W::State>]) -> u6
     // Release: who sees "undecided" sees the entries, and the data in the new slots.
     status.store(Status::new(sequence, Phase::Undecided).0, SeqCst);
     sequence
+}
+
+/// The first half of a commit, for models of what a death leaves: publishes the record, and
+/// installs it in the first `installed` states.
+#[cfg(test)]
+pub(crate) fn begin_many<W: World>(
+    world: &W,
+    record: u32,
+    parts: &[Part<'_, W::State>],
+    installed: usize,
+) {
+    let sequence = publish(world, record, parts);
+    for part in &parts[..installed] {
+        let reference = Reference::new(part.base.slot(), part.slot, record, sequence);
+        let done = install(world, part.state, part.base, reference, &mut 0);
+        assert!(done == Installed::Yes, "nobody else is at work");
+    }
 }
 
 /// Puts a reference into a state's word if the word is still `base`.

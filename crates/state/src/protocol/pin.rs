@@ -6,7 +6,7 @@ use crate::{
     word::{Meaning, NOTHING, Phase, Plain, Reference, Status, Word},
 };
 use mainstay_shm::{Atomic64, hook};
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 /// Why there is nothing to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +53,35 @@ pub(crate) fn pin<W: World>(world: &W, state: &W::State, line: &W::Word) -> Resu
     }
     line.store(NOTHING, Release);
     Err(Fault::Restless)
+}
+
+/// Whether a version that was looked at without a pin was current all the time: then nobody has
+/// written its slot meanwhile.
+#[inline(always)]
+pub(crate) fn is_still<S: Words>(state: &S, plain: Plain) -> bool {
+    // After everything that was read. Pairs with the fence in `claim`: who has read a byte of a
+    // later version sees that the word has left the slot.
+    S::fence(Acquire);
+    state.current().load(Relaxed) == plain.bits()
+}
+
+/// The version that is current at one moment during the call.
+#[inline(always)]
+pub(crate) fn current<W: World>(world: &W, state: &W::State) -> Result<Plain, Fault> {
+    let mut seen = Word(state.current().load(SeqCst));
+    loop {
+        let plain = logical(world, state, seen)?;
+        if matches!(seen.meaning(), Meaning::Plain(_)) {
+            return Ok(plain);
+        }
+        // A record that has moved on means the base only where its reference still stands: it may
+        // have been committed, and resolved, between the two loads.
+        let again = Word(state.current().load(SeqCst));
+        if again == seen || hook::planted("current-without-recheck") {
+            return Ok(plain);
+        }
+        seen = again;
+    }
 }
 
 /// Which version and slot a word stands for. Of use only if the word is still the same afterwards.
