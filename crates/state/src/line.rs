@@ -13,7 +13,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::Ordering::{AcqRel, Relaxed, Release},
+        atomic::Ordering::{AcqRel, Relaxed, Release, SeqCst},
     },
 };
 
@@ -50,8 +50,9 @@ impl Line {
         let raise = |used: u32| {
             let word = &memory.pin_words().used;
             loop {
-                let seen = word.load(Relaxed);
-                if seen >= used || word.compare_exchange(seen, used, AcqRel, Relaxed).is_ok() {
+                let seen = word.load(SeqCst);
+                // SeqCst: before the first announcement in the new line (S1).
+                if seen >= used || word.compare_exchange(seen, used, SeqCst, Relaxed).is_ok() {
                     return;
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
 use mainstay_shm::{Access, Atomic64, Backing, Mapping};
 use std::{
     path::PathBuf,
-    sync::atomic::Ordering::{Acquire, Relaxed},
+    sync::atomic::Ordering::{Acquire, Relaxed, SeqCst},
 };
 
 /// A state as it is at this moment.
@@ -246,17 +246,26 @@ impl Looked<'_> {
 
     /// Version and length of what is current.
     fn current(&self, tenant: &Tenant) -> (u64, u64) {
-        let slot = match Word(self.words.current.load(Acquire)).meaning() {
-            Meaning::Plain(plain) if plain.version() == 0 => {
-                return (0, self.words.size.load(Acquire));
+        let mut word = Word(self.words.current.load(SeqCst));
+        let slot = loop {
+            let slot = match word.meaning() {
+                Meaning::Plain(plain) if plain.version() == 0 => {
+                    return (0, self.words.size.load(Acquire));
+                }
+                Meaning::Plain(plain) => break plain.slot(),
+                Meaning::Reference(reference) => {
+                    let committed = Status::new(reference.sequence(), Phase::Committed);
+                    let status = Status(tenant.status(reference.record()).load(SeqCst));
+                    if status == committed { reference.new_slot() } else { reference.base() }
+                }
+                Meaning::Deleted | Meaning::Garbage => return (0, 0),
+            };
+            // A record says something of a reference only as long as it stands there.
+            let again = Word(self.words.current.load(SeqCst));
+            if again == word {
+                break slot;
             }
-            Meaning::Plain(plain) => plain.slot(),
-            Meaning::Reference(reference) => {
-                let committed = Status::new(reference.sequence(), Phase::Committed);
-                let status = Status(tenant.status(reference.record()).load(Acquire));
-                if status == committed { reference.new_slot() } else { reference.base() }
-            }
-            Meaning::Deleted | Meaning::Garbage => return (0, 0),
+            word = again;
         };
         self.slots
             .get(slot as usize)

@@ -24,7 +24,7 @@ use std::{
         Arc,
         atomic::{
             AtomicU32, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
 };
@@ -255,8 +255,8 @@ impl Words for Memory {
 
     #[inline(always)]
     fn lines(&self) -> u32 {
-        // Garbage must not lead out of the table.
-        self.pin_words().used.load(Acquire).min(PIN_LINES)
+        // SeqCst: behind the look at the word (S1). Garbage must not lead out of the table.
+        self.pin_words().used.load(SeqCst).min(PIN_LINES)
     }
 
     #[inline(always)]
