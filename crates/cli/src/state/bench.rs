@@ -27,8 +27,8 @@ const BETWEEN_WAKES: Duration = Duration::from_millis(1);
 ///
 /// In a folder of its own in memory, which is removed in the end. Each operation is timed by itself
 /// with the clock whose own cost is the first line. `read` pins a version, looks at its first and
-/// last byte and lets go; `read, new` does so while another thread commits as fast as it can;
-/// `copy` copies the value out; `commit` is a whole transaction that changes one byte; `wake` is
+/// last byte and lets go; `read while written` does so while another thread commits as fast as it
+/// can; `copy` copies the value out; `commit` is a whole transaction that changes one byte; `wake` is
 /// the time from a commit to the moment when a sleeper in another thread has read the new version.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -135,7 +135,7 @@ fn measure(
     add("copy", ns);
     add("commit", timed(samples, || change(&state))?);
     let other = options.writer::<[u8]>(domain, &name)?;
-    add("read, new", while_written(other, || timed(samples, || look(&state)))?);
+    add("read while written", while_written(other, || timed(samples, || look(&state)))?);
     Ok(())
 }
 

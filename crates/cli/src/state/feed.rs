@@ -31,7 +31,7 @@ const NAP_MAX: Duration = Duration::from_millis(50);
 Examples:
   mainstay state feed speed
   mainstay state feed speed --rate 100 --for 10s
-  mainstay state feed speed & mainstay state watch speed --max-rate 5 --count 10")]
+  mainstay state feed speed & mainstay state watch speed --wait --max-rate 5")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,

@@ -55,7 +55,8 @@ pub(super) struct Looked {
 
 #[derive(Serialize)]
 struct SubscriberRow {
-    pid: u32,
+    /// None of a dead process whose place another has taken since.
+    pid: Option<u32>,
     program: String,
     alive: bool,
     handles: u32,
@@ -66,7 +67,7 @@ struct SubscriberRow {
 impl SubscriberRow {
     fn of(subscriber: &Subscriber) -> Self {
         Self {
-            pid: subscriber.pid,
+            pid: (subscriber.pid != 0).then_some(subscriber.pid),
             program: subscriber.program.clone(),
             alive: subscriber.alive,
             handles: subscriber.handles,
@@ -204,8 +205,8 @@ fn tell(state: &Looked, folder: &FolderRow, out: &mut Output) -> Result<()> {
         .iter()
         .map(|subscriber| {
             vec![
-                subscriber.pid.to_string(),
-                subscriber.program.clone(),
+                subscriber.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+                if subscriber.program.is_empty() { "?" } else { &subscriber.program }.to_owned(),
                 if subscriber.alive { "yes" } else { "no" }.to_owned(),
                 subscriber.handles.to_string(),
                 subscriber.pins.to_string(),

@@ -9,7 +9,7 @@ use crate::{
     output::Output,
     size::{grouped, parse_duration},
 };
-use mainstay::state::{Error, Watch};
+use mainstay::state::{Domain, Error, StateInfo, Watch};
 use serde::Serialize;
 use std::{
     io::Write,
@@ -21,6 +21,8 @@ use std::{
 
 /// No wait is longer than this: some clocks have no later time.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How often a state that is waited for is looked for.
+const APPEARANCE: Duration = Duration::from_millis(50);
 
 /// Print a line for every change of a state, or run a command
 ///
@@ -33,7 +35,7 @@ Examples:
   mainstay state watch temperature
   mainstay state watch vitals.cpu --max-rate 5
   mainstay state watch vitals.cpu --json | jq .value.running
-  mainstay state watch temperature --count 2
+  mainstay state watch temperature --wait --count 2
   mainstay state watch config --exec 'cat > /etc/app.conf; systemctl reload app'
 
 The command of --exec is run by sh, one at a time, with the value on standard input and
@@ -50,6 +52,9 @@ pub(super) struct Args {
     /// End after so long
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     end: Option<Duration>,
+    /// Wait for the state if there is none yet
+    #[arg(long)]
+    wait: bool,
     /// Run this for each change instead of printing a line
     #[arg(long, value_name = "COMMAND", conflicts_with = "json")]
     exec: Option<String>,
@@ -87,11 +92,11 @@ struct Deleted<'a> {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let (domain, info) = args.target.existing()?;
-    let layout = layout(&info);
-    let mut watch = args.target.reader(&domain)?.watch()?;
     let interval = args.max_rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
     let mut pace = Pace { began: Instant::now(), end: args.end, interval, last: None };
+    let Some((domain, info)) = find(args, &pace)? else { return Ok(Outcome::Fine) };
+    let layout = layout(&info);
+    let mut watch = args.target.reader(&domain)?.watch()?;
     let form = if args.text {
         Form::Text
     } else if args.hex {
@@ -126,6 +131,21 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         out.flush()?;
     }
     Ok(Outcome::Fine)
+}
+
+/// The state, waited for if that is wanted; none when the time is over.
+fn find(args: &Args, pace: &Pace) -> Result<Option<(Domain, StateInfo)>> {
+    loop {
+        match args.target.existing() {
+            Err(CliError::State(Error::NotFound { .. })) if args.wait => {
+                if pace.left().is_zero() {
+                    return Ok(None);
+                }
+                thread::sleep(APPEARANCE.min(pace.left()));
+            }
+            found => return found.map(Some),
+        }
+    }
 }
 
 /// Waits for a version that was not told of, and as long as the pace wants; copies it. None when

@@ -108,7 +108,7 @@ fn a_bench_measures_every_operation_at_every_size_and_leaves_nothing() {
     let rows = rows.as_array().unwrap();
     let of = |operation: &str| rows.iter().filter(|row| row["operation"] == operation).count();
     assert_eq!((of("clock"), of("wake")), (1, 1));
-    for operation in ["read", "copy", "commit", "read, new"] {
+    for operation in ["read", "copy", "commit", "read while written"] {
         assert_eq!(of(operation), 2, "{operation}");
     }
     for row in rows {

@@ -88,6 +88,18 @@ fn a_watch_ends_after_its_time_and_when_the_state_is_deleted() {
 }
 
 #[test]
+fn a_watch_can_wait_for_a_state_that_does_not_exist_yet() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.ok(&["watch", "x", "--wait", "--for", "60ms"]), "");
+    let watch = sandbox.spawn(&["watch", "x", "--wait", "--count", "1"]);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let _holder = sandbox.holder("x", "here");
+    let run = finish(watch);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(text.ends_with("  version 1  here\n") || text.contains("  version 0  "), "{text}");
+}
+
+#[test]
 fn a_reader_of_the_lines_that_leaves_early_is_no_failure() {
     let sandbox = Sandbox::new();
     let _feeder = sandbox.feeder("speed");

@@ -89,8 +89,8 @@ pub(crate) fn describe(before: &Vitals, now: &Vitals) -> String {
     let (disks, disks_before) = (&now.disks, &before.disks);
     let (nets, nets_before) = (&now.interfaces, &before.interfaces);
     format!(
-        "{:7}  cpu {:3.0} %  available {:6.2} of {:.2} GiB  pressure cpu {:.1} memory {:.1} io {:.1} \
-         %  disks {:.0} KiB/s  network {:.0} KiB/s",
+        "{:7}  cpu {:3.0} %  free {:.1}/{:.1} GiB  pressure cpu {:.1} memory {:.1} io {:.1} %  disks \
+         {:.0} net {:.0} KiB/s",
         now.cpu.sample,
         100.0 * busy as f64 / (busy + idle).max(1) as f64,
         now.memory.available_kib as f64 / 1_048_576.0,
