@@ -39,7 +39,10 @@ Examples:
   mainstay state set colour --hex ff8000
   date | mainstay state set clock --file -
   mainstay state set motto 'keep going' --persist ~/motto.state")]
-#[command(group(clap::ArgGroup::new("input").required(true)))]
+#[command(
+    group(clap::ArgGroup::new("input").required(true)),
+    override_usage = "mainstay state set [OPTIONS] <NAME> <VALUE|--hex DIGITS|--file FILE>"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
