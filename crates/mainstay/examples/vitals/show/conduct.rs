@@ -178,7 +178,7 @@ pub(crate) fn conduct(
             writer = start(Role::Writer)?;
             panel.wait_beyond(last)?;
             outcome.kills += 1;
-            outcome.back_ms = killed.elapsed().as_secs_f64() * 1_000.0;
+            outcome.back_ms = killed.elapsed().as_micros() as f64 / 1_000.0;
             let back = in_ms(killed.elapsed());
             tell(&format!(
                 "         writer {dead} killed (SIGKILL) after sample {last}; {} goes on after \
