@@ -116,13 +116,11 @@ impl<'a> Draft<'a> {
     /// Moves to a slot of our own, with a copy of what the transaction began with.
     #[inline(always)]
     fn writing(&mut self) -> Result<(u32, usize)> {
-        let pin = match &self.stage {
-            Stage::Writing { slot, len } => return Ok((*slot, *len)),
-            Stage::Reading(pin) => pin,
-        };
+        if let Stage::Writing { slot, len } = self.stage {
+            return Ok((slot, len));
+        }
         let len = len_of(&self.memory, self.base)?;
         let from = self.memory.data(self.base.slot(), len)?;
-        let _ = pin;
         let slot = claim_slot(&self.memory, self.base.slot() + 1)?;
         let to = match self.memory.data(slot, len) {
             Ok(to) => to,

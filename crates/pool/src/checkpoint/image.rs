@@ -144,17 +144,13 @@ pub(crate) struct Image<S> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Begins a file: nothing is durable, and nobody may rely on it, before the first cut.
-    pub(crate) fn create(
-        mut storage: S,
-        id: [u8; 16],
+    fn without_cuts(
+        storage: S,
+        superblock: Superblock,
         header: Header,
         geometry: Geometry,
-    ) -> Result<Self, Fault> {
-        let superblock = Superblock::new(id, &geometry);
-        storage.write_at(0, superblock.as_bytes())?;
-        storage.write_at(HEADER_COPY_OFFSET, header.as_bytes())?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             storage,
             superblock,
             header,
@@ -169,7 +165,20 @@ impl<S: Storage> Image<S> {
             overlay: BTreeMap::new(),
             fold_min: FOLD_MIN,
             failed: false,
-        })
+        }
+    }
+
+    /// Begins a file: nothing is durable, and nobody may rely on it, before the first cut.
+    pub(crate) fn create(
+        mut storage: S,
+        id: [u8; 16],
+        header: Header,
+        geometry: Geometry,
+    ) -> Result<Self, Fault> {
+        let superblock = Superblock::new(id, &geometry);
+        storage.write_at(0, superblock.as_bytes())?;
+        storage.write_at(HEADER_COPY_OFFSET, header.as_bytes())?;
+        Ok(Self::without_cuts(storage, superblock, header, geometry))
     }
 
     /// Writes a block straight into the image, before the first cut.
@@ -317,22 +326,8 @@ impl<S: Storage> Image<S> {
         if superblock.as_bytes() != Superblock::new(superblock.id, &geometry).as_bytes() {
             return Err(Fault::NotOne("its superblock does not fit its copy of the pool's header"));
         }
-        let mut image = Self {
-            storage,
-            superblock: superblock.clone(),
-            header,
-            geometry,
-            records: Vec::new(),
-            cut: 0,
-            stamp: 0,
-            extents: 0,
-            digest: 0,
-            active: 0,
-            used: 0,
-            overlay: BTreeMap::new(),
-            fold_min: FOLD_MIN,
-            failed: false,
-        };
+        let superblock = superblock.clone();
+        let mut image = Self::without_cuts(storage, superblock, header, geometry);
         image.read_cuts()?;
         Ok(image)
     }

@@ -140,31 +140,10 @@ fn p5_header_and_data_of_a_block_stand_where_the_format_says() {
     }
 }
 
+/// Made by a build whose newest format was version 1: parked, held and transient blocks, copied while
+/// the process lived. No later build can make it again, so it is never made anew.
 fn fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-1.pool")
-}
-
-/// Makes the fixture anew, with this build: only when the format gets another version.
-/// `cargo test -p mainstay-pool --test behaviour -- --ignored make_the_fixture`
-#[test]
-#[ignore = "makes tests/fixtures/version-1.pool anew"]
-fn make_the_fixture() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("fixture.pool");
-    let pool = PoolOptions::new("fixture", 64).growth_step(4).max_blocks(8).seed(1);
-    let pool = pool.create(&path).unwrap();
-    let parked = pool.reserve(mainstay_pool::Uuid::from_u128(0xF1)).unwrap();
-    pool.attach(parked).unwrap().write(0, b"parked by choice").unwrap();
-    let held = pool.allocate(Kind::Recoverable).unwrap();
-    held.write(0, b"held when its process died").unwrap();
-    held.set_used_len(26).unwrap();
-    let transient = pool.allocate(Kind::Transient).unwrap();
-    transient.write(0, b"of no use to anybody else").unwrap();
-    let freed = pool.allocate(Kind::Recoverable).unwrap();
-    freed.free().unwrap();
-    // A copy now is what a power cut or a kill at this moment would leave.
-    fs::create_dir_all(fixture().parent().unwrap()).unwrap();
-    fs::copy(&path, fixture()).unwrap();
 }
 
 fn copy_of_the_fixture() -> (tempfile::TempDir, PathBuf) {

@@ -68,42 +68,6 @@ fn a_length_beyond_the_slot_is_an_error_that_says_so() {
 }
 
 #[test]
-fn scribbling_over_the_words_lines_and_records_ends_in_typed_errors() {
-    let mut rng = Rng::seeded(11);
-    for round in 0..300 {
-        let scratch = Scratch::new();
-        let options = StateOptions::new().size(64).slots(4).slots_max(6).size_limit(20_000);
-        let state: State<[u8]> = options.writer(&scratch.domain, "speed").unwrap();
-        let other: State<[u8]> = scratch.domain.writer("other").unwrap();
-        state.replace(b"80").unwrap();
-        let mut both = MultiTransaction::new();
-        both.bytes_mut(&state).unwrap()[0] = 1;
-        both.bytes_mut(&other).unwrap()[0] = 1;
-        both.commit().unwrap();
-        for _ in 0..1 + rng.below(6) {
-            let (path, from, len) = match rng.below(4) {
-                0 => (file(&scratch, "speed.state"), 4_096, 256),
-                1 => (file(&scratch, "speed.state"), 8_448, 6 * 64),
-                2 => (file(&scratch, ".pins-"), 64, 1_024),
-                _ => (file(&scratch, ".records"), 64, 4_096),
-            };
-            let offset = from + rng.below(len / 8) * 8;
-            let word = match rng.below(4) {
-                0 => u64::MAX,
-                1 => rng.below(300),
-                2 => 1 << 63 | rng.next_u64(),
-                _ => rng.next_u64(),
-            };
-            scribble(&path, offset, word);
-        }
-        use_all(&state);
-        use_all(&other);
-        let _ = scratch.domain.list();
-        assert!(round < 300);
-    }
-}
-
-#[test]
 fn a_damaged_header_is_refused_by_field_and_changes_nothing() {
     let scratch = Scratch::new();
     // The file is as long as its slots can come to be.
