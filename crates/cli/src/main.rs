@@ -43,6 +43,8 @@ enum Command {
     #[command(hide = true)]
     DemoVitals(demo::VitalsArgs),
     #[command(hide = true)]
+    DemoPower(demo::PowerArgs),
+    #[command(hide = true)]
     Completions(manual::CompletionsArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),
         Command::DemoVitals(args) => demo::take_part(&args),
+        Command::DemoPower(args) => demo::keep(&args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),
         Command::Man(args) => error::exit(manual::man::<Cli>(&args)),
     }

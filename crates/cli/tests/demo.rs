@@ -87,10 +87,11 @@ fn people_get_a_row_a_round_and_the_verdict_as_the_last_line() {
     assert!(!text.contains('\x1b'), "no colours where there is no terminal");
     let rows = text.lines().filter(|line| line.trim_start().starts_with(['1', '2'])).count();
     assert!(rows >= 2, "{text}");
-    let acts: Vec<usize> = ["round", "Second act. ", "VITALS samples=", "All is well. "]
-        .iter()
-        .map(|what| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text}")))
-        .collect();
+    let acts: Vec<usize> =
+        ["round", "Second act. ", "VITALS samples=", "Third act. ", "All is well. "]
+            .iter()
+            .map(|what| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text}")))
+            .collect();
     assert!(acts.is_sorted(), "{text}");
     assert_eq!(
         text.lines().last(),
@@ -127,6 +128,28 @@ fn states_that_are_not_written_in_one_transaction_are_found_mixed() {
     let vitals = &outcome["vitals"];
     assert!(vitals["mixed"].as_u64().unwrap() > 0, "{vitals:#}");
     assert_eq!((&vitals["torn"], &vitals["left"]), (&0.into(), &0.into()), "{vitals:#}");
+}
+
+#[test]
+fn the_third_act_cuts_the_power_and_gets_one_moment_back() {
+    let output = demo(&["--kills", "1", "--seed", "5", "--json"]);
+    let outcome = json(&output);
+    assert!(output.status.success(), "{outcome:#}");
+    let power = &outcome["power"];
+    for fault in ["torn", "lost", "mixed"] {
+        assert_eq!(power[fault], 0, "{fault} in {power:#}");
+    }
+    assert_eq!((&power["images"], &power["checkpoints"]), (&40.into(), &8.into()), "{power:#}");
+    assert!(power["records"].as_u64().unwrap() > 100, "{power:#}");
+}
+
+#[test]
+fn a_disk_that_says_it_has_what_it_has_not_is_found() {
+    let output = demo(&["--kills", "1", "--seed", "3", "--json", "--plant", "lied"]);
+    let outcome = json(&output);
+    assert_eq!(output.status.code(), Some(3), "{outcome:#}");
+    assert_eq!((&outcome["ok"], &outcome["planted"]), (&false.into(), &"lied".into()));
+    assert!(outcome["power"]["lost"].as_u64().unwrap() > 0, "{outcome:#}");
 }
 
 #[test]

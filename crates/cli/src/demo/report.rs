@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::ledger::Faults;
+use super::power::Power;
 use super::vitals::Vitals;
 
 /// One round: the recorder worked, was killed, and a successor took over.
@@ -110,6 +111,8 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
     /// The second act; none if a planted fault ended the demo after the first.
     pub(super) vitals: Option<Vitals>,
+    /// The third act; none if a planted fault ended the demo before it.
+    pub(super) power: Option<Power>,
     pub(super) totals: Totals,
     pub(super) ok: bool,
 }
@@ -139,6 +142,13 @@ impl Outcome {
     pub(super) fn with_vitals(mut self, vitals: Vitals) -> Self {
         self.ok &= vitals.ok;
         self.vitals = Some(vitals);
+        self
+    }
+
+    /// Adds the third act, and what it says about the whole.
+    pub(super) fn with_power(mut self, power: Power) -> Self {
+        self.ok &= power.ok;
+        self.power = Some(power);
         self
     }
 
@@ -203,12 +213,20 @@ impl Outcome {
                     vitals.back_ms,
                 )
             });
+            let third_act = self.power.as_ref().map_or_else(String::new, |power| {
+                format!(
+                    " In the third act {} power cuts in the middle of a checkpoint left {} records \
+                     as of the last one or the next, and no mix.",
+                    power.images,
+                    grouped(power.records),
+                )
+            });
             return format!(
                 "All is well. The recorder was killed {kills} times in the middle of {} updates; \
                  every time a successor found every record that had been acknowledged, whole, and \
                  sampled on after {:.0} ms at worst ({:.1} ms of them to recover). The reader read \
                  {} records meanwhile and was never held up. The planned hand-over paused sampling \
-                 for {:.1} ms.{second_act}",
+                 for {:.1} ms.{second_act}{third_act}",
                 grouped(self.updates),
                 worst_ms(|round| round.back_ms),
                 worst_ms(|round| round.recover_ms),
@@ -217,6 +235,7 @@ impl Outcome {
             );
         }
         let of_vitals = |of: fn(&Vitals) -> u64| self.vitals.as_ref().map_or(0, of);
+        let of_power = |of: fn(&Power) -> u64| self.power.as_ref().map_or(0, of);
         let faults: Vec<_> = [
             (lost, "acknowledged records lost"),
             (torn, "records torn"),
@@ -229,6 +248,9 @@ impl Outcome {
             (of_vitals(|act| act.early), "changes that came too soon"),
             (of_vitals(|act| act.behind), "readers that missed the last change"),
             (of_vitals(|act| act.left), "states left behind"),
+            (of_power(|act| act.torn), "records torn in the third act"),
+            (of_power(|act| act.lost), "pools lost in a power cut"),
+            (of_power(|act| act.mixed), "pools mixed by a power cut"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

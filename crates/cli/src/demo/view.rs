@@ -142,7 +142,16 @@ impl View {
         )
     }
 
-    /// A line of the second act.
+    /// Before the third act.
+    pub(super) fn third_act(self) -> io::Result<()> {
+        self.line(
+            "Third act. A recorder keeps its pool in a file and makes checkpoints while it writes. \
+             Each line is one:\nwhich parts of the pool changed since the last, how much was \
+             written, and how long it took.\n",
+        )
+    }
+
+    /// A line of the later acts.
     pub(super) fn line(self, line: &str) -> io::Result<()> {
         if self == Self::Json {
             return Ok(());

@@ -152,8 +152,8 @@ impl Recorder {
                 let stray = self.pool.allocate(Lifetime::Recoverable).trying("leak a block")?;
                 stray.park().trying("leak a block")
             }
-            // The reader's part, and that of the second act.
-            Plant::Stalled | Plant::Mixed => {
+            // The reader's part, and those of the later acts.
+            Plant::Stalled | Plant::Mixed | Plant::Lied => {
                 blocks.push(victim);
                 Ok(())
             }
