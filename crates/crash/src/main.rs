@@ -6,26 +6,29 @@
 //! | [`track`] | a suite: tracking, batches, checkpoints |
 //! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
-//! | [`verdict`], [`finding`], [`suite`] | what was found, and how a suite ends |
+//! | [`cases`], [`storm`] | stops at every step of an operation; workers killed at random |
+//! | [`modes`], [`verdict`], [`finding`] | what can be asked of a suite, and what it finds |
 //! | [`child`], [`shared`], [`stepper`], [`progress`] | processes, memory outside of any pool, stop points, one line that moves |
 //!
 //! But for [`power`], it needs neither root nor anything but `/proc` and a folder for temporary files.
 
+mod cases;
 mod child;
 mod finding;
+mod modes;
 mod planted;
 mod pool;
 mod power;
 mod progress;
 mod shared;
 mod stepper;
-mod suite;
+mod storm;
 mod track;
 mod verdict;
 
 use clap::{Parser, Subcommand};
+use modes::{Ended, Suite};
 use std::process::ExitCode;
-use suite::Ended;
 use verdict::Verdict;
 
 /// Kill and freeze real processes in the middle of their work, and count what was lost
@@ -36,44 +39,29 @@ use verdict::Verdict;
 #[command(name = "mainstay-crash", verbatim_doc_comment)]
 struct Cli {
     #[command(subcommand)]
-    suite: Suite,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Suite {
+enum Command {
     Pool(pool::Arguments),
     Track(track::Arguments),
     Power(power::Arguments),
 }
 
-impl Suite {
-    fn name(&self) -> &'static str {
+impl Command {
+    fn suite(&self) -> (&'static str, &dyn Suite) {
         match self {
-            Self::Pool(_) => "pool",
-            Self::Track(_) => "track",
-            Self::Power(_) => "power",
-        }
-    }
-
-    fn needs_stop_points(&self) -> bool {
-        match self {
-            Self::Pool(arguments) => pool::needs_stop_points(arguments),
-            Self::Track(arguments) => track::needs_stop_points(arguments),
-            Self::Power(_) => true,
-        }
-    }
-
-    fn run(&self, verdict: &'static Verdict) -> Ended {
-        match self {
-            Self::Pool(arguments) => pool::run(arguments, verdict),
-            Self::Track(arguments) => track::run(arguments, verdict),
-            Self::Power(arguments) => power::run(arguments, verdict),
+            Self::Pool(arguments) => ("pool", arguments),
+            Self::Track(arguments) => ("track", arguments),
+            Self::Power(arguments) => ("power", arguments),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let suite = Cli::parse().suite;
+    let command = Cli::parse().command;
+    let (name, suite) = command.suite();
     stepper::install();
     if suite.needs_stop_points() && !stepper::COMPILED_IN {
         eprintln!(
@@ -84,6 +72,6 @@ fn main() -> ExitCode {
     }
     let verdict = Verdict::new();
     let Ended { kills, missed } = suite.run(verdict);
-    println!("{}", verdict.summary(suite.name(), kills));
+    println!("{}", verdict.summary(name, kills));
     if verdict.total() == 0 && missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

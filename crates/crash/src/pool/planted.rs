@@ -33,7 +33,7 @@ impl Hunt for Ground {
                 }
                 Hunted::InOrder
             }
-            Storm => Hunted::AfterKills(storm::run(STORM_KILLS, seed, verdict, true, |_| {}).kills),
+            Storm => Hunted::AfterKills(storm::hunt(STORM_KILLS, seed, verdict).kills),
             Hostile => {
                 hostile::check(verdict);
                 Hunted::InOrder

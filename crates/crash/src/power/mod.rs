@@ -18,9 +18,9 @@ mod work;
 use crate::{
     child::{self, Child, News},
     finding::Finding,
+    modes::{Ended, Suite},
     progress::Progress,
     stepper,
-    suite::Ended,
     verdict::{Harm, Verdict},
 };
 use clap::Args;
@@ -54,27 +54,33 @@ pub(crate) struct Arguments {
     seed: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments, verdict: &'static Verdict) -> Ended {
-    if let Some(reason) = rig::obstacle() {
-        println!("POWER skipped: {reason}");
-        return Ended { kills: 0, missed: 0 };
+impl Suite for Arguments {
+    fn needs_stop_points(&self) -> bool {
+        true
     }
-    let Arguments { images, rounds, seed } = *arguments;
-    let tried = match cut_off(images, rounds, seed, false, verdict) {
-        Ok(tried) => tried,
-        Err(error) => {
-            verdict.report(Harm::Stuck, &format!("the rig: {error}"));
+
+    fn run(&self, verdict: &'static Verdict) -> Ended {
+        if let Some(reason) = rig::obstacle() {
+            println!("POWER skipped: {reason}");
             return Ended { kills: 0, missed: 0 };
         }
-    };
-    // The control: its findings are what it is for.
-    let control = Verdict::new();
-    control.silence();
-    let controlled = cut_off(CONTROL_IMAGES, rounds, seed, true, control);
-    let bad = control.total();
-    println!("{tried} images; control, without the sync: {bad} of {CONTROL_IMAGES} bad");
-    let blind = controlled.is_err() || bad == 0;
-    Ended { kills: tried, missed: usize::from(blind) }
+        let Arguments { images, rounds, seed } = *self;
+        let tried = match cut_off(images, rounds, seed, false, verdict) {
+            Ok(tried) => tried,
+            Err(error) => {
+                verdict.report(Harm::Stuck, &format!("the rig: {error}"));
+                return Ended { kills: 0, missed: 0 };
+            }
+        };
+        // The control: its findings are what it is for.
+        let control = Verdict::new();
+        control.silence();
+        let controlled = cut_off(CONTROL_IMAGES, rounds, seed, true, control);
+        let bad = control.total();
+        println!("{tried} images; control, without the sync: {bad} of {CONTROL_IMAGES} bad");
+        let blind = controlled.is_err() || bad == 0;
+        Ended { kills: tried, missed: usize::from(blind) }
+    }
 }
 
 /// Runs the workload and cuts its power many times; how many images were tried.

@@ -18,10 +18,10 @@ mod worker;
 
 use crate::{
     child::{self, Child, News},
+    modes::{Ended, Suite},
     progress::Progress,
     shared::{Shared, Text},
     stepper,
-    suite::Ended,
     verdict::{Harm, Verdict},
 };
 use board::{Board, SURVIVOR, VICTIM};
@@ -63,28 +63,29 @@ pub(crate) struct Arguments {
     planted: bool,
 }
 
-/// Whether what is asked for needs stop points.
-pub(crate) fn needs_stop_points(arguments: &Arguments) -> bool {
-    arguments.planted
-}
-
-pub(crate) fn run(arguments: &Arguments, verdict: &'static Verdict) -> Ended {
-    if arguments.planted {
-        return Ended { kills: 0, missed: crate::planted::run(planted::FAULTS, arguments.seed) };
+impl Suite for Arguments {
+    fn needs_stop_points(&self) -> bool {
+        self.planted
     }
-    let started = Instant::now();
-    let Stormed { kills, at_steps, board } = storm(arguments.kills, arguments.seed, verdict);
-    println!(
-        "{at_steps} kills at a random store and {} from outside; {} batches, {} flushes, {} \
-         checkpoints; {:.1} s, seed {}",
-        kills - at_steps,
-        board.batches.load(SeqCst),
-        board.flushes.load(SeqCst),
-        board.checkpoints.load(SeqCst),
-        started.elapsed().as_secs_f64(),
-        arguments.seed
-    );
-    Ended { kills, missed: 0 }
+
+    fn run(&self, verdict: &'static Verdict) -> Ended {
+        if self.planted {
+            return Ended { kills: 0, missed: crate::planted::run(planted::FAULTS, self.seed) };
+        }
+        let started = Instant::now();
+        let Stormed { kills, at_steps, board } = storm(self.kills, self.seed, verdict);
+        println!(
+            "{at_steps} kills at a random store and {} from outside; {} batches, {} flushes, {} \
+             checkpoints; {:.1} s, seed {}",
+            kills - at_steps,
+            board.batches.load(SeqCst),
+            board.flushes.load(SeqCst),
+            board.checkpoints.load(SeqCst),
+            started.elapsed().as_secs_f64(),
+            self.seed
+        );
+        Ended { kills, missed: 0 }
+    }
 }
 
 /// What a storm has done.

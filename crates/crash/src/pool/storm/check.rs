@@ -2,7 +2,7 @@
 //! then writes the dead's deeds over to nobody.
 
 use super::{
-    ledger::{Deed, Ledger, Phase, Seen, Sort, WORKERS, life_of},
+    ledger::{Deed, Ledger, Phase, Seen, Sort, life_of},
     worker::options,
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         audit,
         contents::{BLOCK_SIZE, Contents},
     },
+    storm::{Found, WORKERS},
     verdict::{
         Harm::{Leaked, Lost, Torn},
         Verdict,
@@ -18,20 +19,6 @@ use crate::{
 };
 use mainstay_pool::{BlockId, BlockInfo, Pool, PoolBox, State};
 use std::{collections::HashMap, os::fd::OwnedFd, sync::atomic::Ordering::SeqCst};
-
-/// How the judge finds a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Found {
-    /// Alive and at rest: everything about it is exact.
-    Resting {
-        life: u64,
-    },
-    /// Alive and frozen in the middle of something.
-    Frozen {
-        life: u64,
-    },
-    Dead,
-}
 
 pub(crate) struct Judge<'a> {
     pub(crate) ledger: &'a Ledger,
@@ -294,14 +281,3 @@ fn remove(pool: &Pool, id: BlockId) -> Check {
 }
 
 const _: () = assert!(BLOCK_SIZE == size_of::<Contents>());
-
-/// The judge as a process: 0 when it came to its end.
-pub(crate) fn run(judge: &Judge<'_>, fd: OwnedFd) -> i32 {
-    match judge.judge(fd) {
-        Ok(()) => 0,
-        Err(Finding { harm, what }) => {
-            judge.verdict.report(harm, &format!("the judge: {what}"));
-            0
-        }
-    }
-}

@@ -8,11 +8,13 @@
 //!
 //! Everything is sequentially consistent: it is the judge, and speed is no concern.
 
-use crate::shared::{Sharable, Text};
+use crate::{
+    shared::{Sharable, Text},
+    storm::{Orders, WORKERS},
+};
 use mainstay_pool::BlockId;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-pub(crate) const WORKERS: usize = 4;
 pub(crate) const THREADS: usize = 2;
 pub(crate) const VISITS: usize = 4;
 pub(crate) const DEEDS: usize = 1_024;
@@ -72,20 +74,12 @@ pub(crate) struct Seen {
 pub(crate) struct WorkerRow {
     /// Slot in the pool plus one; 0 while it has none.
     pub(crate) slot: AtomicU32,
-    /// The rest order that was followed last.
-    pub(crate) resting: AtomicU32,
-    /// Steps until it dies (or freezes, if the top bit is set); 0 for none.
-    pub(crate) fuse: AtomicU64,
-    pub(crate) operations: AtomicU64,
     /// Blocks visited, plus one.
     pub(crate) visits: [[AtomicU32; VISITS]; THREADS],
 }
 
 pub(crate) struct Ledger {
-    /// Number of the rest order in force; 0 for none.
-    pub(crate) rest: AtomicU32,
-    /// All are to close their pools and go.
-    pub(crate) quit: AtomicU32,
+    pub(crate) orders: Orders,
     pub(crate) workers: [WorkerRow; WORKERS],
     pub(crate) deeds: [Deed; DEEDS],
     pub(crate) place: Text,
@@ -93,9 +87,6 @@ pub(crate) struct Ledger {
 }
 // SAFETY: atomics and texts only.
 unsafe impl Sharable for Ledger {}
-
-/// Top bit of a fuse: freeze instead of die.
-pub(crate) const FUSE_FREEZES: u64 = 1 << 63;
 
 /// Bit of a holder that is just attaching or parking the block, so may have no guard of it.
 const MOVING: u64 = 1 << 7;
@@ -113,8 +104,6 @@ pub(crate) fn life_of(holder: u64) -> u64 {
 impl Ledger {
     /// For a new pool; nobody works.
     pub(crate) fn clear(&self) {
-        self.rest.store(0, SeqCst);
-        self.quit.store(0, SeqCst);
         self.workers.iter().for_each(WorkerRow::clear);
         self.deeds.iter().for_each(Deed::vacate);
     }
@@ -150,8 +139,6 @@ impl WorkerRow {
     /// For a new life.
     pub(crate) fn clear(&self) {
         self.slot.store(0, SeqCst);
-        self.resting.store(0, SeqCst);
-        self.fuse.store(0, SeqCst);
         self.visits.iter().flatten().for_each(|visit| visit.store(0, SeqCst));
     }
 }

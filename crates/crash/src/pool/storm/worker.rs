@@ -3,13 +3,13 @@
 //! own descriptor or one that another worker passed on.
 
 use super::{
-    ledger::{FUSE_FREEZES, Ledger, THREADS, holder},
+    ledger::{Ledger, THREADS, holder},
     work::Work,
 };
 use crate::{
     finding::{Check, Finding},
     pool::contents::BLOCK_SIZE,
-    stepper::{self, Act},
+    storm::Desk,
     verdict::{Harm, Verdict},
 };
 use mainstay_base::Rng;
@@ -52,7 +52,7 @@ impl Worker<'_> {
     /// The whole life, as an exit code.
     pub(crate) fn live(&self) -> i32 {
         let mut rng = Rng::seeded(self.seed);
-        while self.ledger.quit.load(SeqCst) == 0 {
+        while self.ledger.orders.quit.load(SeqCst) == 0 {
             if let Err(Finding { harm, what }) = self.session(&mut rng) {
                 self.verdict.report(harm, &format!("worker {}: {what}", self.row));
                 return 1;
@@ -94,15 +94,15 @@ impl Worker<'_> {
         // Sessions of the first thread end by themselves now and then.
         let length = if index == 0 { 2_000 + work.below(20_000) } else { u64::MAX };
         for _ in 0..length {
-            if session.ends.load(SeqCst) || self.ledger.quit.load(SeqCst) != 0 {
+            if session.ends.load(SeqCst) || self.ledger.orders.quit.load(SeqCst) != 0 {
                 break;
             }
-            if self.ledger.rest.load(SeqCst) != 0 {
+            if self.ledger.orders.rest.load(SeqCst) != 0 {
                 self.rest(index, pool, session);
             }
             if index == 0 {
-                self.light_fuse();
-                self.ledger.workers[self.row].operations.fetch_add(1, SeqCst);
+                self.desk().light_fuse();
+                self.desk().operations.fetch_add(1, SeqCst);
                 if work.below(2_000) == 0 {
                     self.pass_on(pool);
                 }
@@ -114,11 +114,14 @@ impl Worker<'_> {
 
     /// Follows a rest order: nothing is in flight, and nothing free is kept at hand.
     fn rest(&self, index: usize, pool: &Pool, session: &Session) {
-        let order = self.ledger.rest.load(SeqCst);
+        let order = self.ledger.orders.rest.load(SeqCst);
         // The first thread may have ended the session just before: then it waits for the second,
         // and the next session follows the order.
-        let in_force =
-            || order != 0 && self.ledger.rest.load(SeqCst) == order && !session.ends.load(SeqCst);
+        let in_force = || {
+            order != 0
+                && self.ledger.orders.rest.load(SeqCst) == order
+                && !session.ends.load(SeqCst)
+        };
         if index == 1 {
             session.second_rests.store(order, SeqCst);
         } else {
@@ -130,21 +133,15 @@ impl Worker<'_> {
                 thread::sleep(Duration::from_micros(50));
             }
             pool.flush();
-            self.ledger.workers[self.row].resting.store(order, SeqCst);
+            self.desk().resting.store(order, SeqCst);
         }
         while in_force() {
             thread::sleep(Duration::from_micros(100));
         }
     }
 
-    fn light_fuse(&self) {
-        let row = &self.ledger.workers[self.row];
-        if row.fuse.load(SeqCst) == 0 {
-            return;
-        }
-        let fuse = row.fuse.swap(0, SeqCst);
-        let act = if fuse & FUSE_FREEZES != 0 { Act::Freeze } else { Act::Kill };
-        stepper::arm(fuse & !FUSE_FREEZES, act);
+    fn desk(&self) -> &Desk {
+        &self.ledger.orders.desks[self.row]
     }
 
     /// Sends the pool to whoever joins next; neither side waits.

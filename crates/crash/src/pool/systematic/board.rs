@@ -1,10 +1,7 @@
 //! What survivor and victim tell each other, outside of the pool: which blocks must be there
 //! whatever happens, and which may.
 
-use crate::{
-    pool::contents::Contents,
-    shared::{Sharable, Text},
-};
+use crate::{cases::Docket, pool::contents::Contents, shared::Sharable};
 use mainstay_pool::BlockId;
 use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
@@ -33,16 +30,6 @@ pub(crate) mod role {
     pub(crate) const TYPED: usize = 8;
     /// How many there are.
     pub(crate) const COUNT: usize = 9;
-}
-
-/// Where the victim is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum Stage {
-    Preparing,
-    Running,
-    Done,
-    Failed,
 }
 
 /// Whether a block is there.
@@ -84,18 +71,7 @@ pub(crate) struct Promise {
 }
 
 pub(crate) struct Board {
-    /// Cases begun; the director sees by it that the survivor is alive.
-    pub(crate) beat: AtomicU64,
-    /// Of the running operation, for the director: kill (0) or freeze (1), and the step.
-    pub(crate) mode: AtomicU32,
-    pub(crate) step: AtomicU64,
-    pub(crate) points: [AtomicU64; 2],
-    pub(crate) bad: [AtomicU64; 2],
-    /// The last stop.
-    pub(crate) place: Text,
-    /// Why the victim failed.
-    pub(crate) failure: Text,
-    stage: AtomicU32,
+    pub(crate) docket: Docket,
     pub(crate) victim_slot: AtomicU32,
     /// Blocks that may be there although no promise tells of them.
     pub(crate) may_appear: AtomicU32,
@@ -104,7 +80,7 @@ pub(crate) struct Board {
     promises: [Promise; PROMISES],
     used: AtomicUsize,
 }
-// SAFETY: atomics and texts only.
+// SAFETY: atomics, and a docket, which may be shared.
 unsafe impl Sharable for Board {}
 
 /// The slot of a victim that has none.
@@ -113,10 +89,6 @@ pub(crate) const NO_SLOT: u32 = u32::MAX;
 impl Board {
     /// For a new case; roles are filled in by the scene.
     pub(crate) fn clear(&self) {
-        self.beat.fetch_add(1, Relaxed);
-        self.set_stage(Stage::Preparing);
-        self.place.set("");
-        self.failure.set("");
         self.victim_slot.store(NO_SLOT, Relaxed);
         self.may_appear.store(0, Relaxed);
         for promise in &self.promises {
@@ -125,19 +97,6 @@ impl Board {
             promise.generation.store(u64::MAX, Relaxed);
         }
         self.used.store(role::COUNT, Release);
-    }
-
-    pub(crate) fn set_stage(&self, stage: Stage) {
-        self.stage.store(stage as u32, Release);
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        match self.stage.load(Acquire) {
-            0 => Stage::Preparing,
-            1 => Stage::Running,
-            2 => Stage::Done,
-            _ => Stage::Failed,
-        }
     }
 
     pub(crate) fn promise(&self, at: usize) -> &Promise {

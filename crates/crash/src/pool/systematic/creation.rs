@@ -1,10 +1,8 @@
 //! Making the file: its name appears with a complete pool behind it, or not at all.
 
-use super::{
-    board::{Board, Stage},
-    victim::options,
-};
+use super::victim::options;
 use crate::{
+    cases::{Docket, Stage},
     child::{self, Child, News},
     finding::{Check, Finding, ensure},
     pool::audit,
@@ -16,16 +14,15 @@ use rustix::process::Signal;
 use std::{fs, path::Path};
 
 /// As for the other operations; the scene is an empty folder.
-pub(super) fn case(board: &Board, step: u64, act: Act) -> Check<bool> {
-    board.clear();
+pub(super) fn case(docket: &Docket, step: u64, act: Act) -> Check<bool> {
     let folder = tempfile::tempdir().map_err(|e| {
         let what = format!("no folder for the file: {e}; set TMPDIR to one that can be written");
         Finding { harm: Stuck, what }
     })?;
     let path = folder.path().join("crash.pool");
-    let mut victim = Child::fork(|| create(board, &path, step, act));
+    let mut victim = Child::fork(|| create(docket, &path, step, act));
     let news = victim.wait();
-    let frozen = news == News::Stopped && board.stage() == Stage::Running;
+    let frozen = news == News::Stopped && docket.stage() == Stage::Running;
     let killed = matches!(news, News::Killed(_));
     if frozen {
         check(&path)?;
@@ -33,16 +30,16 @@ pub(super) fn case(board: &Board, step: u64, act: Act) -> Check<bool> {
         let pool = options().open(&path)?;
         victim.signal(Signal::CONT);
         let news = victim.wait();
-        if news != News::Stopped || board.stage() != Stage::Done {
-            return Err(super::scene::victim_failed(board, news));
+        if news != News::Stopped || docket.stage() != Stage::Done {
+            return Err(docket.failure(news));
         }
         victim.kill();
         let there = options().join(&path)?;
         ensure(there.uuid() == pool.uuid(), Torn, || {
             "the victim replaced a pool that others had opened".into()
         })?;
-    } else if !killed && board.stage() != Stage::Done {
-        return Err(super::scene::victim_failed(board, news));
+    } else if !killed && docket.stage() != Stage::Done {
+        return Err(docket.failure(news));
     }
     victim.kill();
     check(&path)?;
@@ -53,18 +50,18 @@ pub(super) fn case(board: &Board, step: u64, act: Act) -> Check<bool> {
     Ok(frozen || killed)
 }
 
-fn create(board: &Board, path: &Path, step: u64, act: Act) -> i32 {
-    board.set_stage(Stage::Running);
+fn create(docket: &Docket, path: &Path, step: u64, act: Act) -> i32 {
+    docket.set_stage(Stage::Running);
     stepper::arm(step, act);
     let pool = options().create(path);
     stepper::disarm();
     match &pool {
-        Ok(_) => board.set_stage(Stage::Done),
+        Ok(_) => docket.set_stage(Stage::Done),
         // The survivor was faster.
         Err(Error::Shm(mainstay_shm::Error::AlreadyExists { .. })) if act == Act::Freeze => {
-            board.set_stage(Stage::Done);
+            docket.set_stage(Stage::Done);
         }
-        Err(e) => board.failure.set(&format!("creating was refused: {e}")),
+        Err(e) => docket.fail(&format!("creating was refused: {e}")),
     }
     child::stop_myself();
     0

@@ -2,10 +2,11 @@
 //! victim is dead.
 
 use super::{
-    board::{Board, Claim, NO_SLOT, Promise, Rest, Stage, role},
+    board::{Board, Claim, NO_SLOT, Promise, Rest, role},
     victim::options,
 };
 use crate::{
+    cases::Scene,
     child::{self, Child, News},
     finding::{Check, Finding, ensure},
     pool::{
@@ -22,7 +23,7 @@ const SEED_SCENE: u64 = 1;
 /// And of the blocks that the survivor allocates beside a frozen victim.
 const SEED_BESIDE: u64 = 1_000;
 
-pub(crate) struct Scene<'a> {
+pub(crate) struct PoolScene<'a> {
     board: &'a Board,
     pool: Pool,
     /// The guard of `role::SHARED`.
@@ -43,7 +44,7 @@ enum Guard {
     Boxed(PoolBox<Contents>),
 }
 
-impl<'a> Scene<'a> {
+impl<'a> PoolScene<'a> {
     /// A pool with dirty free blocks, blocks in every state, and a dead process in it.
     pub(crate) fn set(board: &'a Board, crowd: bool) -> Check<Self> {
         let pool = options().create_memfd()?;
@@ -119,11 +120,11 @@ impl<'a> Scene<'a> {
         let news = bystander.wait();
         ensure(matches!(news, News::Killed(_)), Stuck, || format!("the bystander: {news:?}"))
     }
+}
 
-    // ---- beside a frozen victim ----
-
+impl Scene for PoolScene<'_> {
     /// All that a survivor does, while the victim stands between two stores.
-    pub(crate) fn work_beside(&mut self) -> Check {
+    fn work_beside(&mut self) -> Check {
         self.visit_all()?;
         self.victim_is_not_reaped()?;
         self.fill_up()?;
@@ -146,6 +147,67 @@ impl<'a> Scene<'a> {
         }
         Ok(newcomer.close()?)
     }
+
+    /// Nobody has died since the last reap: so everything must be right without one.
+    fn check_at_rest(&mut self) -> Check {
+        self.pool.flush();
+        let slot = self.board.victim_slot.load(Relaxed);
+        ensure(slot != self.pool.slot(), Torn, || {
+            format!("two living processes have slot {slot}")
+        })?;
+        let report = self.pool.verify()?;
+        audit::sound(&report)?;
+        ensure(report.hidden == 0, Leaked, || {
+            format!("{} free blocks are hidden between the living", report.hidden)
+        })?;
+        let cached = self.pool.info()?.counts.cached;
+        ensure(cached == 0, Leaked, || {
+            format!("{cached} free blocks are still kept at hand, though all have flushed")
+        })?;
+        self.visits.iter().try_for_each(|visit| self.looks_right(visit))?;
+        // A newcomer sees them too: growth that a survivor has used is never undone.
+        let newcomer = options().seed(12).join_fd(self.fd())?;
+        for (block, seed) in self.beside.drain(..) {
+            ensure(read(&block)? == Contents::of(seed), Torn, || {
+                format!("block {} was overwritten under its holder", block.number())
+            })?;
+            ensure(newcomer.copy_block(block.number())?.is_some(), Lost, || {
+                format!("block {}, which is held, is not there for a newcomer", block.number())
+            })?;
+            block.free()?;
+        }
+        newcomer.close()?;
+        self.visits.clear();
+        self.pool.flush();
+        Ok(())
+    }
+
+    fn check_after_death(&mut self) -> Check {
+        self.visits.clear();
+        self.beside.clear();
+        self.pool.reap()?;
+        if let Some(block) = self.shared.take() {
+            let promise = self.board.promise(role::SHARED);
+            self.is_held_by_me(promise)?;
+            let owners = self.pool.block_info(block.number())?.owners;
+            ensure(owners == 1 << self.pool.slot(), Leaked, || {
+                format!("{} has owners {owners:#x}, and only the survivor lives", promise.id())
+            })?;
+            ensure(promise.has(&read(&block)?), Torn, || "the shared block changed".into())?;
+            block.park()?;
+            promise.set_rest(Rest::Parked);
+        }
+        self.pool.flush();
+        let newcomer = options().seed(11).join_fd(self.fd())?;
+        self.check_promises(&newcomer)?;
+        audit::drain(&newcomer)?;
+        newcomer.close()?;
+        Ok(())
+    }
+}
+
+impl PoolScene<'_> {
+    // ---- beside a frozen victim ----
 
     /// Takes a guard of every block that others have, and looks at its contents.
     fn visit_all(&mut self) -> Check {
@@ -244,66 +306,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    // ---- the victim has finished, and all are at rest ----
-
-    /// Nobody has died since the last reap: so everything must be right without one.
-    pub(crate) fn check_at_rest(&mut self) -> Check {
-        self.pool.flush();
-        let slot = self.board.victim_slot.load(Relaxed);
-        ensure(slot != self.pool.slot(), Torn, || {
-            format!("two living processes have slot {slot}")
-        })?;
-        let report = self.pool.verify()?;
-        audit::sound(&report)?;
-        ensure(report.hidden == 0, Leaked, || {
-            format!("{} free blocks are hidden between the living", report.hidden)
-        })?;
-        let cached = self.pool.info()?.counts.cached;
-        ensure(cached == 0, Leaked, || {
-            format!("{cached} free blocks are still kept at hand, though all have flushed")
-        })?;
-        self.visits.iter().try_for_each(|visit| self.looks_right(visit))?;
-        // A newcomer sees them too: growth that a survivor has used is never undone.
-        let newcomer = options().seed(12).join_fd(self.fd())?;
-        for (block, seed) in self.beside.drain(..) {
-            ensure(read(&block)? == Contents::of(seed), Torn, || {
-                format!("block {} was overwritten under its holder", block.number())
-            })?;
-            ensure(newcomer.copy_block(block.number())?.is_some(), Lost, || {
-                format!("block {}, which is held, is not there for a newcomer", block.number())
-            })?;
-            block.free()?;
-        }
-        newcomer.close()?;
-        self.visits.clear();
-        self.pool.flush();
-        Ok(())
-    }
-
     // ---- the victim is dead ----
-
-    pub(crate) fn check_after_death(&mut self) -> Check {
-        self.visits.clear();
-        self.beside.clear();
-        self.pool.reap()?;
-        if let Some(block) = self.shared.take() {
-            let promise = self.board.promise(role::SHARED);
-            self.is_held_by_me(promise)?;
-            let owners = self.pool.block_info(block.number())?.owners;
-            ensure(owners == 1 << self.pool.slot(), Leaked, || {
-                format!("{} has owners {owners:#x}, and only the survivor lives", promise.id())
-            })?;
-            ensure(promise.has(&read(&block)?), Torn, || "the shared block changed".into())?;
-            block.park()?;
-            promise.set_rest(Rest::Parked);
-        }
-        self.pool.flush();
-        let newcomer = options().seed(11).join_fd(self.fd())?;
-        self.check_promises(&newcomer)?;
-        audit::drain(&newcomer)?;
-        newcomer.close()?;
-        Ok(())
-    }
 
     fn check_promises(&self, pool: &Pool) -> Check {
         audit::clean_after_reap(pool)?;
@@ -368,11 +371,4 @@ fn read(block: &Block) -> Check<Contents> {
 
 fn bit(slot: u32) -> u32 {
     1_u32.checked_shl(slot).unwrap_or(0)
-}
-
-/// What a failed victim says of itself.
-pub(crate) fn victim_failed(board: &Board, news: News) -> Finding {
-    let why = if board.stage() == Stage::Failed { board.failure.get() } else { String::new() };
-    let harm = if why.is_empty() { Stuck } else { Torn };
-    Finding { harm, what: format!("the victim: {news:?} {why}") }
 }

@@ -1,10 +1,11 @@
 //! The process that is killed or frozen, and the states it can be prepared to be in.
 
 use super::{
-    board::{Board, NO_SLOT, Rest, Stage, role},
+    board::{Board, NO_SLOT, Rest, role},
     operations::Operation,
 };
 use crate::{
+    cases::Stage,
     child::{self, Child, News},
     pool::contents::{BLOCK_SIZE, Contents},
     stepper::{self, Act},
@@ -62,7 +63,7 @@ pub(crate) fn live(
         victim.fail(&format!("preparing was refused: {e}"));
         return 1;
     }
-    board.set_stage(Stage::Running);
+    board.docket.set_stage(Stage::Running);
     stepper::arm(step, act);
     let done = (operation.run)(&mut victim);
     stepper::disarm();
@@ -79,8 +80,8 @@ pub(crate) fn live(
     if let Some(pool) = &victim.pool {
         pool.flush();
     }
-    if board.stage() == Stage::Running {
-        board.set_stage(Stage::Done);
+    if board.docket.stage() == Stage::Running {
+        board.docket.set_stage(Stage::Done);
     }
     child::stop_myself();
     0
@@ -92,8 +93,7 @@ impl Victim {
     }
 
     pub(crate) fn fail(&self, why: &str) {
-        self.board.failure.set(why);
-        self.board.set_stage(Stage::Failed);
+        self.board.docket.fail(why);
     }
 
     /// A block may be there from now on that is not acknowledged: new, or filled in part from
