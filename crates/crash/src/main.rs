@@ -6,7 +6,7 @@
 //! | [`track`] | a suite: tracking, batches, checkpoints |
 //! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
-//! | [`cases`], [`storm`] | stops at every step of an operation; workers killed at random |
+//! | [`cases`], [`storm`], [`shift`] | stops at every step of an operation; workers killed at random |
 //! | [`modes`], [`verdict`], [`finding`] | what can be asked of a suite, and what it finds |
 //! | [`child`], [`shared`], [`stepper`], [`progress`] | processes, memory outside of any pool, stop points, one line that moves |
 //!
@@ -21,6 +21,7 @@ mod pool;
 mod power;
 mod progress;
 mod shared;
+mod shift;
 mod stepper;
 mod storm;
 mod track;

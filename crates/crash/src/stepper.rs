@@ -1,4 +1,5 @@
-//! Stop points: arms this process to die or to freeze at one of its next shared-memory stores.
+//! Stop points: arms this process to die or to freeze at one of its next shared-memory stores, or
+//! loads, if a suite wants these as well.
 
 use crate::shared::Text;
 use std::sync::{

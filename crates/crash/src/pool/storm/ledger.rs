@@ -10,12 +10,12 @@
 
 use crate::{
     shared::{Sharable, Text},
+    shift::THREADS,
     storm::{Orders, WORKERS},
 };
 use mainstay_pool::BlockId;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-pub(crate) const THREADS: usize = 2;
 pub(crate) const VISITS: usize = 4;
 pub(crate) const DEEDS: usize = 1_024;
 

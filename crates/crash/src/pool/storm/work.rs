@@ -7,8 +7,11 @@ use crate::{
     verdict::Harm::{Lost, Torn},
 };
 use mainstay_base::Rng;
-use mainstay_pool::{Block, BlockId, Error, Kind, Offer, Offered, Pool, PoolBox, Uuid};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use mainstay_pool::{Block, BlockId, Error, Kind, Offer, Offered, Pool, PoolBox, Uuid, handover};
+use std::{
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 /// Blocks a thread holds at most.
 const HELD_MAX: usize = 24;
@@ -34,38 +37,18 @@ pub(crate) struct Work<'a> {
     visits: &'a [AtomicU32; VISITS],
     visiting: [Option<Block>; VISITS],
     me: u64,
+    /// Where the pool is passed on to whoever joins next.
+    giver: Option<&'a UnixStream>,
     rng: Rng,
     held: Vec<Held<'a>>,
     gone: Vec<BlockId>,
 }
 
-impl<'a> Work<'a> {
-    pub(crate) fn new(
-        pool: &'a Pool,
-        ledger: &'a Ledger,
-        visits: &'a [AtomicU32; VISITS],
-        me: u64,
-        seed: u64,
-    ) -> Self {
-        let rng = Rng::seeded(seed);
-        let visiting = [const { None }; VISITS];
-        Self { pool, ledger, visits, visiting, me, rng, held: Vec::new(), gone: Vec::new() }
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.rng.below(bound)
-    }
-
-    fn pick(&mut self, len: usize) -> usize {
-        self.rng.below(len as u64) as usize
-    }
-
-    fn any_deed(&mut self) -> usize {
-        self.pick(self.ledger.deeds.len())
-    }
-
-    /// One operation, chosen at random.
-    pub(crate) fn one(&mut self) -> Check {
+impl crate::shift::Work for Work<'_> {
+    fn one(&mut self) -> Check {
+        if self.rng.below(2_000) == 0 {
+            self.pass_on();
+        }
         match self.rng.below(200) {
             0..50 => self.allocate(),
             50..80 => self.write(),
@@ -86,8 +69,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Gives up everything, in an orderly way.
-    pub(crate) fn leave_all(&mut self) -> Check {
+    fn before_rest(&mut self) {
+        // Of both threads: nothing free is kept at hand.
+        self.pool.flush();
+    }
+
+    fn leave(&mut self) -> Check {
         for at in 0..VISITS {
             self.leave(at);
         }
@@ -95,6 +82,37 @@ impl<'a> Work<'a> {
             park(held, self.me)?;
         }
         Ok(())
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(
+        pool: &'a Pool,
+        ledger: &'a Ledger,
+        visits: &'a [AtomicU32; VISITS],
+        me: u64,
+        giver: Option<&'a UnixStream>,
+        seed: u64,
+    ) -> Self {
+        let rng = Rng::seeded(seed);
+        let visiting = [const { None }; VISITS];
+        Self { pool, ledger, visits, visiting, me, giver, rng, held: Vec::new(), gone: Vec::new() }
+    }
+
+    fn pick(&mut self, len: usize) -> usize {
+        self.rng.below(len as u64) as usize
+    }
+
+    fn any_deed(&mut self) -> usize {
+        self.pick(self.ledger.deeds.len())
+    }
+
+    /// Sends the pool to whoever joins next; neither side waits.
+    fn pass_on(&self) {
+        if let Some(giver) = self.giver {
+            // A full socket refuses, and that is all right: there are descriptors enough in it.
+            let _ = handover::send_fds(giver, b"p", &[self.pool.as_fd()]);
+        }
     }
 
     // ---- allocate ----
