@@ -282,6 +282,10 @@ fn claim_after_growth(memory: &Memory) -> Result<u32> {
 
 /// Adds a slot; false when there may be no more.
 fn grow_slots(memory: &Memory) -> Result<bool> {
+    // Never more than this: so nobody has to be waited for to say so.
+    if memory.slots() >= memory.header.slots_max {
+        return Ok(false);
+    }
     let _gate = subscribe::gate(&memory.tenant, &memory.name)?;
     memory.cover()?;
     let slots = memory.slots();
