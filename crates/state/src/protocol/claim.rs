@@ -1,6 +1,6 @@
 //! Owning slots and lines, and taking back what the dead owned.
 
-use super::{Words, World};
+use super::{Words, World, multi::resolve};
 use crate::{
     limits::RECORDS_PER_LEASE,
     word::{Id, Meaning, NOTHING, Phase, Status, Word},
@@ -32,6 +32,7 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
 
 #[cold]
 fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u32> {
+    settle(world, state);
     (0..state.slots()).find(|slot| {
         let owner = state.owner(*slot);
         let seen = Id(owner.load(Relaxed));
@@ -65,6 +66,14 @@ fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u3
 #[inline(always)]
 fn open_for_writing<S: Words>() {
     S::fence(Release);
+}
+
+/// Turns a reference that a dead committer has left into the plain word it stands for: until then
+/// it keeps two slots from being used, and where no other is free nobody could commit any more.
+fn settle<W: World>(world: &W, state: &W::State) {
+    if let Meaning::Reference(reference) = Word(state.current().load(SeqCst)).meaning() {
+        resolve(world, state, reference);
+    }
 }
 
 /// Whether nothing refers to a slot that the caller owns: so nothing will, until it is published.
@@ -108,13 +117,14 @@ pub(crate) fn take_line<W: World>(
     raise: impl Fn(u32),
 ) -> Option<u32> {
     let take = |line: u32, seen: Id| {
+        // Before it is taken: whoever looks at the lines, and for what the dead have kept, must
+        // look at this one.
+        raise(line + 1);
         let keeper = state.keeper(line);
         if keeper.compare_exchange(seen.0, me.0, SeqCst, Relaxed).is_err() {
             return false;
         }
         state.announced(line).store(NOTHING, SeqCst);
-        // Before anything is announced: whoever looks at the lines must look at this one.
-        raise(line + 1);
         true
     };
     let keeper = |line: u32| Id(state.keeper(line).load(Acquire));
@@ -152,6 +162,7 @@ pub(crate) fn scavenge<W: World>(world: &W, state: &W::State) -> Scavenged {
             done.claims += u32::from(owner.compare_exchange(seen.0, 0, AcqRel, Relaxed).is_ok());
         }
     }
+    settle(world, state);
     for line in 0..state.lines() {
         let keeper = state.keeper(line);
         let seen = Id(keeper.load(Acquire));
