@@ -19,7 +19,7 @@ use crate::{
     word::Word,
 };
 use mainstay_base::{Crc32c, Fingerprint, crc32c};
-use mainstay_shm::{Access, Atomic64, Shared8};
+use mainstay_shm::{Access, Atomic64, Shared8, hook};
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -156,10 +156,12 @@ impl Durable {
         if let Ok(Some(root)) = &next
             && root.group.iter().all(|other| was_written(other, root.head.number))
         {
+            hook::step();
             fs::rename(self.next(), &self.path).map_err(self.failed("take over the next file"))?;
             self.sync_folder()?;
         } else if !matches!(next, Ok(None)) {
             // Torn, or not all of its group was synced: as if it had never been.
+            hook::step();
             fs::remove_file(self.next()).map_err(self.failed("remove a file left half written"))?;
             self.sync_folder()?;
         }
@@ -169,10 +171,14 @@ impl Durable {
     /// Writes the next file and syncs it.
     fn prepare(&self, head: Head, group: &[u8], data: &[u8]) -> Result<()> {
         let write = || -> io::Result<()> {
+            hook::step();
             let mut file = File::create(self.next())?;
+            hook::step();
             file.write_all(head.as_bytes())?;
             file.write_all(group)?;
+            hook::step();
             file.write_all(data)?;
+            hook::step();
             file.sync_data()
         };
         write().map_err(self.failed("write the next file"))?;
@@ -188,6 +194,7 @@ impl Durable {
 
     /// Makes the next file the file.
     fn adopt(&self) -> Result<()> {
+        hook::step();
         fs::rename(self.next(), &self.path).map_err(self.failed("rename the next file"))
     }
 
@@ -312,6 +319,7 @@ pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Resu
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let durable = Durable { path: path.into() };
     for path in [durable.next(), durable.path.clone()] {
+        hook::step();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(durable.failed("remove the file")(error));

@@ -23,7 +23,7 @@ use crate::{
 };
 use mainstay_base::Name;
 use mainstay_shm::{
-    Access, Atomic64, Backing, Mapping, Unpublished,
+    Access, Atomic64, Backing, Mapping, Unpublished, hook,
     lease::{self, Gate, Prober},
 };
 use std::{
@@ -363,7 +363,9 @@ pub(crate) fn leave(tenant: &Tenant, name: &str, id: u64) {
 /// Removes the files of a state (I2); the gate is held.
 pub(crate) fn remove(tenant: &Tenant, name: &str, id: u64) {
     // What is not there need not be removed, and what may not be removed stays.
+    hook::step();
     let _ = fs::remove_file(tenant.folder.join(format!("{name}{SUFFIX}")));
+    hook::step();
     let _ = fs::remove_file(pins_path(&tenant.folder, id));
 }
 
