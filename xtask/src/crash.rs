@@ -13,7 +13,8 @@ use crate::{
 /// status that of the suite. What follows the name is handed to the suite as it is:
 ///
 ///   --kills N      random kills, with survivors at work
-///   --every-store  a kill, and a freeze, at every shared-memory store of every operation
+///   --every-store  a kill, and a freeze, at every shared-memory store (for states: and load) of
+///                  every operation
 ///   --planted      switch on one planted fault after the other; each has to be found
 ///   --seed S       repeat a run
 #[derive(clap::Args)]
@@ -23,6 +24,8 @@ use crate::{
     cargo xtask crash pool --kills 2000\n  \
     cargo xtask crash pool --every-store\n  \
     cargo xtask crash pool --planted --seed 7\n  \
+    cargo xtask crash state --kills 2000\n  \
+    cargo xtask crash state --every-store --pairs 20000\n  \
     cargo xtask crash pool --help          what the suite itself has to say")]
 pub(crate) struct Args {
     /// Which suite, then its arguments [default suite: pool]

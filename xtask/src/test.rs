@@ -63,6 +63,9 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["pool", "--every-store"], 500);
     // Its own verdict is whether each planted fault was found; it kills nobody by count.
     crash(project, report, &["pool", "--planted"], 0);
+    crash(project, report, &["state", "--kills", &kills], args.crash_kills);
+    crash(project, report, &["state", "--every-store"], 500);
+    crash(project, report, &["state", "--planted"], 0);
     let seeds = args.sim_seeds.to_string();
     let to_last = format!("1..{seeds}");
     simulate(project, report, &["--seeds", &to_last], args.sim_seeds);

@@ -41,6 +41,15 @@ pub(crate) enum Stage {
     Failed,
 }
 
+/// How it goes with one victim: what it tells the others.
+pub(crate) struct Fate {
+    stage: AtomicU32,
+    /// Why it failed.
+    failure: Text,
+}
+// SAFETY: an atomic and a text.
+unsafe impl Sharable for Fate {}
+
 /// What director, survivor and victim tell each other about the case at hand.
 pub(crate) struct Docket {
     /// Cases begun; the director sees by it that the survivor is alive.
@@ -50,15 +59,13 @@ pub(crate) struct Docket {
     step: AtomicU64,
     points: [AtomicU64; 2],
     bad: [AtomicU64; 2],
-    stage: AtomicU32,
+    pub(crate) victim: Fate,
     /// The last stop.
     pub(crate) place: Text,
     /// What else tells this case from others.
     pub(crate) details: Text,
-    /// Why the victim failed.
-    failure: Text,
 }
-// SAFETY: atomics and texts only.
+// SAFETY: atomics and texts, and a fate, which may be shared.
 unsafe impl Sharable for Docket {}
 
 /// What was found at one operation.
@@ -80,13 +87,10 @@ pub(crate) trait Scene {
     fn check_after_death(&mut self) -> Check;
 }
 
-impl Docket {
-    /// A new case begins.
-    pub(crate) fn begin(&self) {
-        self.beat.fetch_add(1, Relaxed);
+impl Fate {
+    /// For a new case.
+    pub(crate) fn clear(&self) {
         self.set_stage(Stage::Preparing);
-        self.place.set("");
-        self.details.set("");
         self.failure.set("");
     }
 
@@ -114,6 +118,16 @@ impl Docket {
         let why = if self.stage() == Stage::Failed { self.failure.get() } else { String::new() };
         let harm = if why.is_empty() { Stuck } else { Torn };
         Finding { harm, what: format!("the victim: {news:?} {why}") }
+    }
+}
+
+impl Docket {
+    /// A new case begins.
+    fn begin(&self) {
+        self.beat.fetch_add(1, Relaxed);
+        self.victim.clear();
+        self.place.set("");
+        self.details.set("");
     }
 
     fn describe(&self, name: &str) -> String {
@@ -229,22 +243,22 @@ fn all_cases(
 
 /// One case with its scene set and its victim started. Returns whether the victim got as far as
 /// the step; if not, it was killed when it had finished, which is the point behind its last step.
-pub(crate) fn play(docket: &Docket, scene: &mut impl Scene, mut victim: Child) -> Check<bool> {
+pub(crate) fn play(fate: &Fate, scene: &mut impl Scene, mut victim: Child) -> Check<bool> {
     let news = victim.wait();
-    let frozen = news == News::Stopped && docket.stage() == Stage::Running;
+    let frozen = news == News::Stopped && fate.stage() == Stage::Running;
     match news {
-        News::Killed(_) if docket.stage() == Stage::Running => {}
+        News::Killed(_) if fate.stage() == Stage::Running => {}
         News::Stopped if frozen => {
             scene.work_beside()?;
             victim.signal(Signal::CONT);
             let news = victim.wait();
-            if news != News::Stopped || docket.stage() != Stage::Done {
-                return Err(docket.failure(news));
+            if news != News::Stopped || fate.stage() != Stage::Done {
+                return Err(fate.failure(news));
             }
             scene.check_at_rest()?;
         }
-        News::Stopped if docket.stage() == Stage::Done => {}
-        news => return Err(docket.failure(news)),
+        News::Stopped if fate.stage() == Stage::Done => {}
+        news => return Err(fate.failure(news)),
     }
     victim.kill();
     scene.check_after_death()?;

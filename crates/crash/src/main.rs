@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`pool`] | a suite: blocks, processes, recovery |
+//! | [`state`] | a suite: versions, transactions, readers |
 //! | [`track`] | a suite: tracking, batches, checkpoints |
 //! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
@@ -22,6 +23,7 @@ mod power;
 mod progress;
 mod shared;
 mod shift;
+mod state;
 mod stepper;
 mod storm;
 mod track;
@@ -46,6 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Pool(pool::Arguments),
+    State(state::Arguments),
     Track(track::Arguments),
     Power(power::Arguments),
 }
@@ -54,6 +57,7 @@ impl Command {
     fn suite(&self) -> (&'static str, &dyn Suite) {
         match self {
             Self::Pool(arguments) => ("pool", arguments),
+            Self::State(arguments) => ("state", arguments),
             Self::Track(arguments) => ("track", arguments),
             Self::Power(arguments) => ("power", arguments),
         }

@@ -23,9 +23,28 @@ pub(crate) struct Modes {
     /// Kill, and freeze, a victim at every shared-memory store of every operation
     #[arg(long, conflicts_with_all = ["kills", "planted"])]
     pub(crate) every_store: bool,
+    /// With --every-store: only the operations that have this in their name
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        requires = "every_store"
+    )]
+    pub(crate) only: String,
     /// Switch on one planted fault after the other; each has to be found
     #[arg(long, conflicts_with = "kills")]
     pub(crate) planted: bool,
+}
+
+impl Modes {
+    /// The operations that are asked for.
+    pub(crate) fn wanted(
+        &self,
+        names: impl Iterator<Item = &'static str>,
+    ) -> impl Iterator<Item = &'static str> {
+        names.filter(|name| name.contains(&*self.only))
+    }
 }
 
 /// One suite: a part of the system under kills and freezes.

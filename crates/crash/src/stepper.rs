@@ -6,7 +6,7 @@ use std::sync::{
     OnceLock,
     atomic::{
         AtomicBool, AtomicU64,
-        Ordering::{Relaxed, Release},
+        Ordering::{AcqRel, Relaxed, Release},
     },
 };
 
@@ -22,6 +22,8 @@ pub(crate) enum Act {
 /// Steps left until the act; 0 when not armed.
 static LEFT: AtomicU64 = AtomicU64::new(0);
 static FREEZE: AtomicBool = AtomicBool::new(false);
+/// Whether loads are steps too.
+static LOADS: AtomicBool = AtomicBool::new(false);
 static TOLD: OnceLock<&'static Text> = OnceLock::new();
 
 /// Whether the library was built with stop points.
@@ -30,7 +32,15 @@ pub(crate) const COMPILED_IN: bool = cfg!(feature = "hook");
 /// Must be called once, in the first process, before anything else.
 pub(crate) fn install() {
     #[cfg(feature = "hook")]
-    mainstay_shm::hook::install(step);
+    {
+        mainstay_shm::hook::install(step);
+        mainstay_shm::hook::install_looks(look);
+    }
+}
+
+/// Whether from now on loads are steps too, in this process and its children to come.
+pub(crate) fn count_loads(count: bool) {
+    LOADS.store(count, Relaxed);
 }
 
 /// Plants a fault in this process and its children to come.
@@ -47,20 +57,27 @@ pub(crate) fn tell(place: &'static Text) {
     let _ = TOLD.set(place);
 }
 
-/// Acts before the store that comes after `steps - 1` others, of any thread.
+/// Acts before the step that comes after `steps - 1` others, of any thread.
 pub(crate) fn arm(steps: u64, act: Act) {
     FREEZE.store(act == Act::Freeze, Relaxed);
     LEFT.store(steps, Release);
 }
 
-/// No longer armed.
-pub(crate) fn disarm() {
-    LEFT.store(0, Release);
+/// No longer armed. Returns how many steps were left.
+pub(crate) fn disarm() -> u64 {
+    LEFT.swap(0, AcqRel)
+}
+
+#[cfg(feature = "hook")]
+fn look(location: &'static std::panic::Location<'static>) {
+    if LOADS.load(Relaxed) {
+        step(location);
+    }
 }
 
 #[cfg(feature = "hook")]
 fn step(location: &'static std::panic::Location<'static>) {
-    use std::sync::atomic::Ordering::{AcqRel, Acquire};
+    use std::sync::atomic::Ordering::Acquire;
 
     if LEFT.load(Relaxed) == 0 {
         return;

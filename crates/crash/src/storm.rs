@@ -85,6 +85,12 @@ pub(crate) enum Found {
 pub(crate) trait Site {
     /// Called before a worker starts: nobody has this place any more.
     fn vacate(&self, row: usize);
+    /// Whether a worker may stand still where it is: not where others have to wait for it, if there
+    /// is such a place.
+    fn may_freeze(&self, row: usize) -> bool {
+        let _ = row;
+        true
+    }
     /// Called in a new process: the whole life of a worker, as an exit code.
     fn work(&self, row: usize, life: u64, seed: u64) -> i32;
     /// Called in a new process, while all that live rest: reports what is wrong.
@@ -316,8 +322,12 @@ impl<S: Site> Crew<'_, S> {
             }
         }
         desk.fuse.store(0, SeqCst);
-        seat.frozen = true;
-        weather.freezes += 1;
+        if self.site.may_freeze(row) {
+            seat.frozen = true;
+            weather.freezes += 1;
+        } else {
+            child.signal(Signal::CONT);
+        }
     }
 
     fn thaw(&mut self) {

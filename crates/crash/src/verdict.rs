@@ -23,6 +23,13 @@ pub(crate) enum Harm {
 }
 
 const HARMS: [Harm; 4] = [Harm::Lost, Harm::Torn, Harm::Stuck, Harm::Leaked];
+impl Harm {
+    /// The harm of this number, for those who had to pass it on as one.
+    pub(crate) fn of(number: u32) -> Self {
+        HARMS.get(number as usize).copied().unwrap_or(Self::Torn)
+    }
+}
+
 const NOTES: usize = 8;
 
 /// One count for each harm, and the first few findings in words.

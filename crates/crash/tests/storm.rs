@@ -25,11 +25,20 @@ fn t1_a_small_storm_over_a_tracker_and_its_checkpoints_loses_and_tears_nothing()
     assert_eq!(code, Some(0), "{text}");
 }
 
+#[test]
+fn a_small_storm_loses_tears_blocks_and_leaks_no_state() {
+    let (code, text) = suite(&["state", "--kills", "20", "--seed", "3"]);
+    let last = text.lines().rfind(|line| line.starts_with("CRASH"));
+    assert_eq!(last, Some("CRASH state kills=20 lost=0 torn=0 stuck=0 leaked=0"), "{text}");
+    assert!(text.contains("conflicts") && text.contains("scavenged"), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+}
+
 #[cfg(not(feature = "hook"))]
 #[test]
 fn without_stop_points_the_other_modes_say_what_to_build() {
-    for mode in ["--every-store", "--planted"] {
-        let (code, text) = suite(&["pool", mode]);
+    for (part, mode) in [("pool", "--every-store"), ("pool", "--planted"), ("state", "--planted")] {
+        let (code, text) = suite(&[part, mode]);
         assert_eq!(code, Some(2));
         assert!(text.contains("--features hook"), "{text}");
     }
@@ -37,7 +46,9 @@ fn without_stop_points_the_other_modes_say_what_to_build() {
 
 #[test]
 fn help_has_examples() {
-    let (code, text) = suite(&["pool", "--help"]);
-    assert_eq!(code, Some(0));
-    assert!(text.contains("--every-store") && text.contains("Examples:"), "{text}");
+    for part in ["pool", "state"] {
+        let (code, text) = suite(&[part, "--help"]);
+        assert_eq!(code, Some(0));
+        assert!(text.contains("--every-store") && text.contains("Examples:"), "{text}");
+    }
 }

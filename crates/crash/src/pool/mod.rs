@@ -49,7 +49,8 @@ impl AllModes for Arguments {
     }
 
     fn every_store(&self, verdict: &'static Verdict) -> u64 {
-        let kills = cases::table(systematic::names(), |name| systematic::run(name, verdict, false));
+        let names = self.modes.wanted(systematic::names());
+        let kills = cases::table(names, |name| systematic::run(name, verdict, false));
         hostile::check(verdict);
         kills
     }

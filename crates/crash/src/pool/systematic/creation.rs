@@ -2,7 +2,7 @@
 
 use super::victim::options;
 use crate::{
-    cases::{Docket, Stage},
+    cases::{Fate, Stage},
     child::{self, Child, News},
     finding::{Check, Finding, ensure},
     pool::audit,
@@ -14,15 +14,15 @@ use rustix::process::Signal;
 use std::{fs, path::Path};
 
 /// As for the other operations; the scene is an empty folder.
-pub(super) fn case(docket: &Docket, step: u64, act: Act) -> Check<bool> {
+pub(super) fn case(fate: &Fate, step: u64, act: Act) -> Check<bool> {
     let folder = tempfile::tempdir().map_err(|e| {
         let what = format!("no folder for the file: {e}; set TMPDIR to one that can be written");
         Finding { harm: Stuck, what }
     })?;
     let path = folder.path().join("crash.pool");
-    let mut victim = Child::fork(|| create(docket, &path, step, act));
+    let mut victim = Child::fork(|| create(fate, &path, step, act));
     let news = victim.wait();
-    let frozen = news == News::Stopped && docket.stage() == Stage::Running;
+    let frozen = news == News::Stopped && fate.stage() == Stage::Running;
     let killed = matches!(news, News::Killed(_));
     if frozen {
         check(&path)?;
@@ -30,16 +30,16 @@ pub(super) fn case(docket: &Docket, step: u64, act: Act) -> Check<bool> {
         let pool = options().open(&path)?;
         victim.signal(Signal::CONT);
         let news = victim.wait();
-        if news != News::Stopped || docket.stage() != Stage::Done {
-            return Err(docket.failure(news));
+        if news != News::Stopped || fate.stage() != Stage::Done {
+            return Err(fate.failure(news));
         }
         victim.kill();
         let there = options().join(&path)?;
         ensure(there.uuid() == pool.uuid(), Torn, || {
             "the victim replaced a pool that others had opened".into()
         })?;
-    } else if !killed && docket.stage() != Stage::Done {
-        return Err(docket.failure(news));
+    } else if !killed && fate.stage() != Stage::Done {
+        return Err(fate.failure(news));
     }
     victim.kill();
     check(&path)?;
@@ -50,18 +50,18 @@ pub(super) fn case(docket: &Docket, step: u64, act: Act) -> Check<bool> {
     Ok(frozen || killed)
 }
 
-fn create(docket: &Docket, path: &Path, step: u64, act: Act) -> i32 {
-    docket.set_stage(Stage::Running);
+fn create(fate: &Fate, path: &Path, step: u64, act: Act) -> i32 {
+    fate.set_stage(Stage::Running);
     stepper::arm(step, act);
     let pool = options().create(path);
     stepper::disarm();
     match &pool {
-        Ok(_) => docket.set_stage(Stage::Done),
+        Ok(_) => fate.set_stage(Stage::Done),
         // The survivor was faster.
         Err(Error::Shm(mainstay_shm::Error::AlreadyExists { .. })) if act == Act::Freeze => {
-            docket.set_stage(Stage::Done);
+            fate.set_stage(Stage::Done);
         }
-        Err(e) => docket.fail(&format!("creating was refused: {e}")),
+        Err(e) => fate.fail(&format!("creating was refused: {e}")),
     }
     child::stop_myself();
     0

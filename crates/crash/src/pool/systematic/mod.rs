@@ -35,7 +35,7 @@ pub(crate) fn run(name: &'static str, verdict: &'static Verdict, until_found: bo
     let operation = OPERATIONS.iter().find(|operation| operation.name == name);
     cases::run(name, &board.docket, verdict, until_found, |step, act| match operation {
         Some(operation) => case(operation, board, step, act),
-        None => creation::case(&board.docket, step, act),
+        None => creation::case(&board.docket.victim, step, act),
     })
 }
 
@@ -44,5 +44,5 @@ fn case(operation: &Operation, board: &'static Board, step: u64, act: Act) -> Ch
     let mut scene = PoolScene::set(board, operation.crowd)?;
     let fd = scene.fd();
     let victim = Child::fork(move || victim::live(board, fd, operation, step, act));
-    cases::play(&board.docket, &mut scene, victim)
+    cases::play(&board.docket.victim, &mut scene, victim)
 }

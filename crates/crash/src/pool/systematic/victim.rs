@@ -63,7 +63,7 @@ pub(crate) fn live(
         victim.fail(&format!("preparing was refused: {e}"));
         return 1;
     }
-    board.docket.set_stage(Stage::Running);
+    board.docket.victim.set_stage(Stage::Running);
     stepper::arm(step, act);
     let done = (operation.run)(&mut victim);
     stepper::disarm();
@@ -80,8 +80,8 @@ pub(crate) fn live(
     if let Some(pool) = &victim.pool {
         pool.flush();
     }
-    if board.docket.stage() == Stage::Running {
-        board.docket.set_stage(Stage::Done);
+    if board.docket.victim.stage() == Stage::Running {
+        board.docket.victim.set_stage(Stage::Done);
     }
     child::stop_myself();
     0
@@ -93,7 +93,7 @@ impl Victim {
     }
 
     pub(crate) fn fail(&self, why: &str) {
-        self.board.docket.fail(why);
+        self.board.docket.victim.fail(why);
     }
 
     /// A block may be there from now on that is not acknowledged: new, or filled in part from

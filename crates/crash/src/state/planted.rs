@@ -1,0 +1,109 @@
+//! The faults planted in states, and where each is to be found.
+
+use super::{storm, systematic};
+use crate::{
+    planted::{Fault, Hunt, Hunted, fault},
+    verdict::Verdict,
+};
+
+/// Kills of a storm that hunts a fault.
+const STORM_KILLS: u64 = 120;
+/// Pairs of victims that a hunt tries.
+const PAIRS: u64 = 3_000;
+
+/// Where a fault is looked for.
+pub(super) enum Ground {
+    /// At every store and load of these operations, in this order.
+    At(&'static [&'static str]),
+    /// With two victims.
+    Pairs,
+    /// In the random storm.
+    Storm,
+}
+use Ground::{At, Pairs, Storm};
+
+impl Hunt for Ground {
+    fn run(&self, seed: u64, verdict: &'static Verdict) -> Hunted {
+        match self {
+            At(operations) => {
+                for name in *operations {
+                    systematic::run(name, true, verdict, true);
+                    if verdict.total() > 0 {
+                        break;
+                    }
+                }
+                Hunted::InOrder
+            }
+            Pairs => {
+                systematic::run_pairs(PAIRS, seed, verdict, true);
+                Hunted::InOrder
+            }
+            Storm => Hunted::AfterKills(storm::hunt(STORM_KILLS, seed, verdict).kills),
+        }
+    }
+}
+
+pub(super) const FAULTS: &[Fault<Ground>] = &[
+    fault(
+        "commit-by-store",
+        "a commit stores the word, whatever came between",
+        &[At(&["commit"]), Storm],
+    ),
+    fault(
+        "decide-by-store",
+        "a committer decides by a store, whatever others have decided",
+        &[At(&["commit of two", "commit of four"]), Storm],
+    ),
+    fault(
+        "decide-without-install",
+        "a helper decides before all references are in",
+        &[At(&["commit of two", "commit of four"])],
+    ),
+    fault(
+        "claims-before-records",
+        "slots of the dead are taken while their record can be completed",
+        &[At(&["commit of four"]), Pairs],
+    ),
+    fault(
+        "claim-without-recheck",
+        "a claimed slot is not looked for in word and pins",
+        &[At(&["commit"]), Storm],
+    ),
+    fault(
+        "claim-forgets-base",
+        "the base slot behind a reference can be claimed",
+        &[At(&["commit of two", "commit of four"])],
+    ),
+    fault(
+        "claim-forgets-new",
+        "the new slot behind a reference can be claimed",
+        &[At(&["commit of two", "commit of four"])],
+    ),
+    fault("claim-ignores-pins", "a pinned slot can be claimed", &[At(&["read"]), Storm]),
+    fault(
+        "pin-without-recheck",
+        "a reader announces a slot that was reused before",
+        &[At(&["read"])],
+    ),
+    fault(
+        "derive-without-recheck",
+        "the same, where the slot was found behind a reference",
+        &[Pairs],
+    ),
+    fault(
+        "read-without-second-look",
+        "a read of several states takes what it finds first",
+        &[At(&["read of two", "read of four"]), Storm],
+    ),
+    fault("stale-means-new", "a reference whose record has moved on means the new slot", &[Pairs]),
+    fault(
+        "help-without-sequence",
+        "a helper does not look which use of a record it meets",
+        &[Pairs],
+    ),
+    fault(
+        "recycle-committed",
+        "a committed record is used again before its references are gone",
+        &[At(&["commit of two", "commit of four"])],
+    ),
+];
