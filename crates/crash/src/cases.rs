@@ -28,6 +28,9 @@ use std::{
 /// How long one case may take before its survivor counts as stuck. A case takes milliseconds.
 const CASE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The same for a survivor that hunts a fault: it is expected to hang.
+const HUNT_CASE_TIME_MAX: Duration = Duration::from_secs(4);
+
 /// An operation is given up after this many hangs.
 const HANGS_MAX: u32 = 3;
 
@@ -157,7 +160,8 @@ pub(crate) fn run(
     loop {
         let mut survivor =
             Child::fork(|| all_cases(name, docket, verdict, until_found, hangs > 0, &case));
-        let what = match watch(&mut survivor, docket) {
+        let limit = if until_found { HUNT_CASE_TIME_MAX } else { CASE_TIME_MAX };
+        let what = match watch(&mut survivor, docket, limit) {
             Some(News::Exited(0)) => break,
             Some(news) => format!("{}: the survivor ended: {news:?}", docket.describe(name)),
             None => format!("{} is stuck", docket.describe(name)),
@@ -179,7 +183,7 @@ pub(crate) fn run(
 }
 
 /// Its end, or none when it made no progress for too long.
-fn watch(survivor: &mut Child, docket: &Docket) -> Option<News> {
+fn watch(survivor: &mut Child, docket: &Docket, limit: Duration) -> Option<News> {
     let mut beat = (docket.beat.load(Relaxed), Instant::now());
     loop {
         if let Some(news) = survivor.poll() {
@@ -189,7 +193,7 @@ fn watch(survivor: &mut Child, docket: &Docket) -> Option<News> {
         if now != beat.0 {
             beat = (now, Instant::now());
         }
-        if beat.1.elapsed() > CASE_TIME_MAX {
+        if beat.1.elapsed() > limit {
             // Its children die with it.
             survivor.kill();
             return None;

@@ -23,14 +23,9 @@ pub(crate) struct Modes {
     /// Kill, and freeze, a victim at every shared-memory store of every operation
     #[arg(long, conflicts_with_all = ["kills", "planted"])]
     pub(crate) every_store: bool,
-    /// With --every-store: only the operations that have this in their name
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true,
-        requires = "every_store"
-    )]
+    /// Only the operations (or, with --planted, faults) that have this in their name
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(conflicts_with = "kills")]
     pub(crate) only: String,
     /// Switch on one planted fault after the other; each has to be found
     #[arg(long, conflicts_with = "kills")]

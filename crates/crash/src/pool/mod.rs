@@ -56,6 +56,6 @@ impl AllModes for Arguments {
     }
 
     fn planted(&self) -> usize {
-        crate::planted::run(planted::FAULTS, self.modes.seed)
+        crate::planted::run(planted::FAULTS, self.modes.seed, &self.modes.only)
     }
 }

@@ -64,14 +64,14 @@ impl AllModes for Arguments {
     }
 
     fn planted(&self) -> usize {
-        crate::planted::run(planted::FAULTS, self.modes.seed)
+        crate::planted::run(planted::FAULTS, self.modes.seed, &self.modes.only)
     }
 }
 
 impl Arguments {
     fn row(&self, name: &'static str, verdict: &'static Verdict) -> Row {
         if name == systematic::PAIRS {
-            systematic::run_pairs(self.pairs, self.modes.seed, verdict, false)
+            systematic::run_pairs(self.pairs, None, self.modes.seed, verdict, false)
         } else {
             systematic::run(name, self.thorough, verdict, false)
         }

@@ -8,15 +8,17 @@ use crate::{
 
 /// Kills of a storm that hunts a fault.
 const STORM_KILLS: u64 = 120;
-/// Pairs of victims that a hunt tries.
-const PAIRS: u64 = 3_000;
+/// Pairs of victims that a hunt tries: rounds, each of so many whose first victim is killed, and as
+/// many whose first is frozen.
+const ROUNDS: u64 = 20;
+const PAIRS_PER_ROUND: u64 = 100;
 
 /// Where a fault is looked for.
 pub(super) enum Ground {
     /// At every store and load of these operations, in this order.
     At(&'static [&'static str]),
-    /// With two victims.
-    Pairs,
+    /// With two victims whose operations have these in their names.
+    Pairs(&'static str, &'static str),
     /// In the random storm.
     Storm,
 }
@@ -27,15 +29,22 @@ impl Hunt for Ground {
         match self {
             At(operations) => {
                 for name in *operations {
-                    systematic::run(name, true, verdict, true);
+                    systematic::run(name, false, verdict, true);
                     if verdict.total() > 0 {
                         break;
                     }
                 }
                 Hunted::InOrder
             }
-            Pairs => {
-                systematic::run_pairs(PAIRS, seed, verdict, true);
+            Pairs(first, second) => {
+                for round in 0..ROUNDS {
+                    let only = Some((*first, *second));
+                    let seed = seed.wrapping_add(round << 32);
+                    systematic::run_pairs(PAIRS_PER_ROUND, only, seed, verdict, true);
+                    if verdict.total() > 0 {
+                        break;
+                    }
+                }
                 Hunted::InOrder
             }
             Storm => Hunted::AfterKills(storm::hunt(STORM_KILLS, seed, verdict).kills),
@@ -52,7 +61,7 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "decide-by-store",
         "a committer decides by a store, whatever others have decided",
-        &[At(&["commit of two", "commit of four"]), Storm],
+        &[Pairs("commit of four", "two others")],
     ),
     fault(
         "decide-without-install",
@@ -62,7 +71,7 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "claims-before-records",
         "slots of the dead are taken while their record can be completed",
-        &[At(&["commit of four"]), Pairs],
+        &[At(&["commit of four"]), Pairs("commit of", "claim")],
     ),
     fault(
         "claim-without-recheck",
@@ -77,7 +86,7 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "claim-forgets-new",
         "the new slot behind a reference can be claimed",
-        &[At(&["commit of two", "commit of four"])],
+        &[Pairs("commit of four", "the last claim")],
     ),
     fault("claim-ignores-pins", "a pinned slot can be claimed", &[At(&["read"]), Storm]),
     fault(
@@ -88,18 +97,22 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "derive-without-recheck",
         "the same, where the slot was found behind a reference",
-        &[Pairs],
+        &[Pairs("commit of", "a read")],
     ),
     fault(
         "read-without-second-look",
         "a read of several states takes what it finds first",
         &[At(&["read of two", "read of four"]), Storm],
     ),
-    fault("stale-means-new", "a reference whose record has moved on means the new slot", &[Pairs]),
+    fault(
+        "stale-means-new",
+        "a reference whose record has moved on means the new slot",
+        &[Pairs("commit of", "a commit of")],
+    ),
     fault(
         "help-without-sequence",
         "a helper does not look which use of a record it meets",
-        &[Pairs],
+        &[Pairs("commit of", "a commit of")],
     ),
     fault(
         "recycle-committed",

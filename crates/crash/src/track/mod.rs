@@ -61,6 +61,10 @@ pub(crate) struct Arguments {
     /// Switch on one planted fault after the other; each has to be found
     #[arg(long, conflicts_with = "kills")]
     planted: bool,
+    /// With --planted: only the faults that have this in their name
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(requires = "planted")]
+    only: String,
 }
 
 impl Suite for Arguments {
@@ -70,7 +74,8 @@ impl Suite for Arguments {
 
     fn run(&self, verdict: &'static Verdict) -> Ended {
         if self.planted {
-            return Ended { kills: 0, missed: crate::planted::run(planted::FAULTS, self.seed) };
+            let missed = crate::planted::run(planted::FAULTS, self.seed, &self.only);
+            return Ended { kills: 0, missed };
         }
         let started = Instant::now();
         let Stormed { kills, at_steps, board } = storm(self.kills, self.seed, verdict);

@@ -7,7 +7,7 @@ mod pairs;
 mod scene;
 mod victim;
 
-pub(crate) use pairs::PAIRS;
+pub(crate) use pairs::{Only, PAIRS};
 
 use crate::{
     cases::{self, Row},
@@ -31,13 +31,14 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// What a hunt is for, beside the operations: two victims in one scene.
 pub(crate) fn run_pairs(
     count: u64,
+    only: Only,
     seed: u64,
     verdict: &'static Verdict,
     until_found: bool,
 ) -> Row {
     let board = board();
     stepper::count_loads(true);
-    let steps = pairs::count_steps(board);
+    let steps = pairs::count_steps(board, &only);
     cases::run(PAIRS, &board.docket, verdict, until_found, |number, act| {
         if number > count { Ok(false) } else { pairs::case(board, &steps, seed, number, act) }
     })

@@ -6,7 +6,7 @@
 
 use super::{
     board::{A, ACCOUNTS, ASIDE, B, C, D},
-    scene::SLOTS,
+    scene::{SLOTS, SLOTS_FOR_TWO},
     victim::{LOOSE_LEN, LOOSE_NEW, OWN, Victim},
 };
 use crate::state::{
@@ -31,6 +31,8 @@ pub(crate) struct Operation {
 pub(crate) enum About {
     /// A commit of several states: what it leaves is met in each order.
     Several,
+    /// One account, of which it claims every slot.
+    Hungry,
     /// The accounts.
     Accounts,
     /// The accounts, all of whose free slots belong to a dead process.
@@ -47,7 +49,7 @@ pub(crate) enum About {
     /// A state without authors.
     Loose,
 }
-use About::{Accounts, Awaited, Crowded, Gate, Loose, OwnKept, OwnTransient, Several};
+use About::{Accounts, Awaited, Crowded, Gate, Hungry, Loose, OwnKept, OwnTransient, Several};
 
 impl About {
     /// Whether a frozen victim may hold a gate, so that nobody joins or leaves beside it.
@@ -110,6 +112,7 @@ pub(crate) const SECOND: &[Operation] = &[
     op("a read", Accounts, Victim::reading, read),
     op("a read of four", Accounts, Victim::reading, |v| together(v, &ACCOUNTS)),
     op("claims", Accounts, Victim::subscribed, claim_two),
+    op("the last claim", Hungry, claim_most, claim_the_last),
     op("the first commit of a newcomer", Gate, aside, commit_aside),
 ];
 
@@ -145,7 +148,7 @@ fn commit_nothing(v: &mut Victim) -> Outcome {
 }
 
 fn commit_overtaken(v: &mut Victim) -> Outcome {
-    let transaction = v.open.take().expect("prepared by being overtaken");
+    let transaction = v.open.pop().expect("prepared by being overtaken");
     match transaction.commit() {
         Err(Error::Conflict { .. }) => Ok(()),
         other => {
@@ -181,6 +184,34 @@ fn claim_two(v: &mut Victim) -> Outcome {
             garbage(transaction.bytes_mut()?);
         }
     }
+    Ok(())
+}
+
+/// Leaves no more than what the dead have, and begins another transaction.
+fn claim_most(v: &mut Victim) -> Outcome {
+    v.subscribed()?;
+    // One is current, one may be the first victim's, one is the survivor's.
+    for _ in 0..SLOTS_FOR_TWO - 3 {
+        let mut transaction = v.actor().state(D).begin_kept()?;
+        match transaction.bytes_mut() {
+            Ok(bytes) => garbage(bytes),
+            Err(Error::NoFreeSlot { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
+        v.open.push(transaction);
+    }
+    v.open.push(v.actor().state(D).begin_kept()?);
+    Ok(())
+}
+
+fn claim_the_last(v: &mut Victim) -> Outcome {
+    let mut transaction = v.open.pop().expect("prepared by claiming most");
+    match transaction.bytes_mut() {
+        Ok(bytes) => garbage(bytes),
+        Err(Error::NoFreeSlot { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    v.open.clear();
     Ok(())
 }
 

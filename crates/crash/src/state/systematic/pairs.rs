@@ -30,6 +30,9 @@ fn firsts() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().filter(move |op| op.about == About::Several || names.contains(&op.name))
 }
 
+/// What both victims' operations must have in their names, if not all are wanted.
+pub(crate) type Only = Option<(&'static str, &'static str)>;
+
 /// How many steps each operation has that can be first, or second.
 pub(super) struct Steps {
     firsts: Vec<(&'static Operation, u64)>,
@@ -37,7 +40,7 @@ pub(super) struct Steps {
 }
 
 /// Runs each operation once in a scene of its own, without a stop.
-pub(super) fn count_steps(board: &'static Board) -> Steps {
+pub(super) fn count_steps(board: &'static Board, only: &Only) -> Steps {
     let count = |operation: &'static Operation| {
         // In a process of its own: a scene is set in a process that has one thread and no other.
         let counted = board.apart(|| {
@@ -52,7 +55,12 @@ pub(super) fn count_steps(board: &'static Board) -> Steps {
         let steps = if counted.is_ok() { board.steps.load(Relaxed) } else { 0 };
         (operation, steps.max(1))
     };
-    Steps { firsts: firsts().map(count).collect(), seconds: SECOND.iter().map(count).collect() }
+    let wanted = |name: &'static str| move |op: &&'static Operation| op.name.contains(name);
+    let (first, second) = only.unwrap_or(("", ""));
+    Steps {
+        firsts: firsts().filter(wanted(first)).map(count).collect(),
+        seconds: SECOND.iter().filter(wanted(second)).map(count).collect(),
+    }
 }
 
 /// One victim in the flesh.
@@ -125,9 +133,15 @@ pub(super) fn case(
         second.name,
         if second_act == Act::Kill { "killed" } else { "frozen" },
     ));
+    // One who takes all slots there are leaves others what they have already.
+    let early = if second.about == About::Hungry { scene.begin_early()? } else { Vec::new() };
     let mut two = Body::fall(&board.second, || {
         victim::live(board, Which::Second, &folder, second, (second_step, second_act))
     })?;
+    scene.commit_early(early, rng.below(4) as usize)?;
+    if second.about == About::Hungry {
+        two.go_on()?;
+    }
     if two.frozen {
         scene.is_about(second.about);
     }

@@ -19,7 +19,7 @@ use crate::{
     verdict::Harm::{Leaked, Lost, Stuck, Torn},
 };
 use mainstay_shm::Access;
-use mainstay_state::{Domain, Error, Grade, State};
+use mainstay_state::{Domain, Error, Grade, State, Transaction};
 use std::{
     path::Path,
     sync::atomic::Ordering::{Acquire, Relaxed},
@@ -67,6 +67,9 @@ pub(crate) enum Order {
 impl Order {
     pub(crate) const ALL: [Self; 4] = [Self::Claims, Self::Partial, Self::Full, Self::Newcomer];
 }
+
+/// A transaction that was begun before victims came, and on which state.
+type Early<'a> = (usize, Transaction<'a, [u8]>);
 
 pub(crate) struct StateScene {
     board: &'static Board,
@@ -211,6 +214,7 @@ impl StateScene {
         let mut claimed = Vec::new();
         for at in ACCOUNTS {
             let mut all = self.full.claim_all(at)?;
+            self.nothing_is_left_to_claim(at)?;
             let free = all.len();
             ensure(free >= LEFT_TO_OTHERS, Stuck, || {
                 format!("state {at}: only {free} slots can be had beside a victim")
@@ -223,6 +227,42 @@ impl StateScene {
             self.partial()?;
         }
         self.transfer(&ACCOUNTS)?;
+        self.look()
+    }
+
+    /// All slots of a state are in use: there is none for one either who pins nothing first.
+    fn nothing_is_left_to_claim(&self, at: usize) -> Check {
+        let replaced = self.full.state(at).replace(&[0xD6; SIZE]);
+        ensure(matches!(replaced, Err(Error::NoFreeSlot { .. })), Torn, || {
+            format!("state {at}: all slots are in use, and another was found: {replaced:?}")
+        })
+    }
+
+    /// Begins a transaction on each account, and gets it a slot.
+    pub(crate) fn begin_early(&self) -> Check<Vec<Early<'_>>> {
+        let begin = |at: usize| -> Act<Early<'_>> {
+            let mut transaction = self.full.state(at).begin()?;
+            let old = Contents::of(transaction.get()?, transaction.base_version())?;
+            let len = transaction.get()?.len();
+            let new = old.next(0, self.board.new_author());
+            transaction.bytes_mut()?.copy_from_slice(&new.bytes(len));
+            Ok((at, transaction))
+        };
+        Ok(ACCOUNTS.into_iter().map(begin).collect::<Act<_>>()?)
+    }
+
+    /// Commits one of them, and aborts the others: what a victim has begun is met at one state and
+    /// finished for all, by one who needs no slot for it.
+    pub(crate) fn commit_early(&self, mut early: Vec<Early<'_>>, which: usize) -> Check {
+        if early.is_empty() {
+            return Ok(());
+        }
+        let (at, transaction) = early.swap_remove(which % early.len());
+        match transaction.commit() {
+            Ok(_) => self.board.has_made(&[at]),
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.look()
     }
 

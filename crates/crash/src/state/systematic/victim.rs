@@ -42,7 +42,7 @@ pub(crate) struct Victim {
     pub(crate) author: u64,
     /// Of its own state.
     pub(crate) own: Option<State<[u8]>>,
-    pub(crate) open: Option<Transaction<'static, [u8]>>,
+    pub(crate) open: Vec<Transaction<'static, [u8]>>,
 }
 
 /// Which victim of a case.
@@ -73,7 +73,7 @@ pub(crate) fn live(
         actor: None,
         author,
         own: None,
-        open: None,
+        open: Vec::new(),
     };
     if let Err(refusal) = (operation.prepare)(&mut victim) {
         fate.fail(&format!("preparing was refused: {refusal:?}"));
@@ -137,7 +137,7 @@ impl Victim {
         self.subscribed()?;
         let mut transaction = self.actor().state(at).begin_kept()?;
         garbage(transaction.bytes_mut()?);
-        self.open = Some(transaction);
+        self.open.push(transaction);
         self.actor().single(at, self.author, |_| {})?;
         self.board.has_made(&[at]);
         Ok(())
