@@ -457,7 +457,7 @@ impl Tenant {
         match Status(self.status(number).load(Acquire)).phase() {
             Phase::Free | Phase::Aborted => true,
             Phase::Undecided => {
-                self.tally(|c| &c.ended_records, u64::from(end_records(self, self.lease())));
+                end_records(self, self.lease());
                 self.make_usable(number)
             }
             Phase::Committed => finish_committed(&Opening(self), number),
@@ -512,6 +512,10 @@ impl World for Tenant {
 
     fn scavenged(&self) {
         self.tally(|c| &c.scavenged_claims, 1);
+    }
+
+    fn ended(&self, records: u32) {
+        self.tally(|c| &c.ended_records, records.into());
     }
 
     fn pause(&self) {

@@ -181,7 +181,7 @@ pub(crate) fn scavenge<W: World>(world: &W, state: &W::State) -> Scavenged {
 
 /// Ends the undecided records of a lease whose tenant is dead. If the lease has a new tenant
 /// already, that one's records may be hit: it tries again, so nothing is lost.
-pub(crate) fn end_records<W: World>(world: &W, lease: u32) -> u32 {
+pub(crate) fn end_records<W: World>(world: &W, lease: u32) {
     let first = lease * RECORDS_PER_LEASE;
     let mut ended = 0;
     for record in first..first + RECORDS_PER_LEASE {
@@ -192,5 +192,5 @@ pub(crate) fn end_records<W: World>(world: &W, lease: u32) -> u32 {
             ended += u32::from(status.compare_exchange(seen.0, aborted.0, SeqCst, Relaxed).is_ok());
         }
     }
-    ended
+    world.ended(ended);
 }

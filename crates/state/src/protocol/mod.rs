@@ -93,6 +93,10 @@ pub(crate) trait World {
     fn changed(&self, state: &Self::State);
     /// Called when a slot of the dead was taken over.
     fn scavenged(&self) {}
+    /// Called when so many commits that the dead had begun were ended.
+    fn ended(&self, records: u32) {
+        let _ = records;
+    }
     /// Lets some time pass: for a look at something that another is about to finish.
     fn pause(&self);
 }
