@@ -61,7 +61,7 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "decide-by-store",
         "a committer decides by a store, whatever others have decided",
-        &[Pairs("commit of four", "two others")],
+        &[At(&["commit of two", "commit of three", "commit of four"])],
     ),
     fault(
         "decide-without-install",
