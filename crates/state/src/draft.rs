@@ -145,7 +145,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Publishes the new version; returns its number. Without changes, that of the current one.
+    /// Publishes the new version; returns its number. Without changes, that of the one it began
+    /// with.
     #[inline(always)]
     pub(crate) fn commit(self) -> Result<u64> {
         self.memory.tenant.check_process(&self.memory.name)?;
@@ -158,12 +159,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Nothing was changed: succeeds unless somebody else has committed.
-    fn confirm(&self) -> Result<u64> {
-        if self.is_current()? { Ok(self.base.version()) } else { Err(conflict(&self.memory)) }
+    /// Nothing was changed, so nothing is lost to whoever has committed since. Only a state that
+    /// was deleted has no use any more.
+    pub(crate) fn confirm(&self) -> Result<u64> {
+        now(&self.memory)?;
+        Ok(self.base.version())
     }
 
     /// Whether what the transaction began with is still current.
+    #[inline(always)]
     pub(crate) fn is_current(&self) -> Result<bool> {
         Ok(now(&self.memory)? == self.base)
     }

@@ -8,10 +8,13 @@ use crate::{
     state::State,
     value::Value,
 };
+use mainstay_shm::hook;
 
 /// A change of up to 16 states of one folder, of which all or none become visible, at one instant.
 /// States that were only read must not have changed either, or the commit is refused: so what was
-/// written on the ground of what was read stands.
+/// written on the ground of what was read stands. And all that it sees is from one instant: where
+/// that is no longer possible, because one of its states has changed before it first used another,
+/// that use is refused already.
 ///
 /// A process that dies in the middle of a commit delays nobody: whoever meets what it has begun
 /// finishes it, or undoes it.
@@ -80,6 +83,7 @@ impl<'a> MultiTransaction<'a> {
     /// ```
     ///
     /// # Errors
+    /// `Conflict` when this is the first use of the state here, and one used before has changed;
     /// `NotPermitted` when the handle may only read (to find out that nothing has changed, a commit
     /// must be able to hold the state for an instant); `TooManyStates`, `OtherDomain`; as
     /// [`State::begin`].
@@ -166,14 +170,19 @@ impl<'a> MultiTransaction<'a> {
         {
             return Err(Error::OtherDomain { state: memory.name.clone() });
         }
+        // Behind its pin: what is still current was current when that was made, so all that this
+        // transaction sees is of that instant, and it may end there if it changes nothing.
+        if !hook::planted("add-without-look") {
+            self.check_current()?;
+        }
         self.drafts[index] = Some(draft);
         self.count += 1;
         Ok(index)
     }
 
     /// Makes all new versions current at one instant, if none of the states has changed since it was
-    /// first used here. Without changes nothing is made, and the answer says whether all of what
-    /// was read was current at one instant.
+    /// first used here. Without changes it always succeeds, makes nothing and wakes nobody: all that
+    /// was read is from one instant, see [`MultiTransaction::get`].
     ///
     /// Example: see [`MultiTransaction`].
     ///
@@ -187,7 +196,7 @@ impl<'a> MultiTransaction<'a> {
         let tenant = first.memory().tenant.clone();
         tenant.check_process(&first.memory().name)?;
         if drafts.iter().flatten().all(|draft| draft.slot().is_none()) {
-            return self.confirm();
+            return drafts.iter().flatten().try_for_each(|draft| draft.confirm().map(drop));
         }
         if drafts.len() == 1 {
             let only = drafts[0].take();
@@ -210,9 +219,10 @@ impl<'a> MultiTransaction<'a> {
         }
     }
 
-    /// Nothing was changed: whether all that was read is still current. Versions only grow, so one
-    /// pass shows it for the instant at its beginning.
-    fn confirm(&self) -> Result<()> {
+    /// Whether all that was read is still current. Versions only grow, so one pass shows it for the
+    /// instant at its beginning.
+    #[inline]
+    fn check_current(&self) -> Result<()> {
         for draft in self.drafts.iter().flatten() {
             if !draft.is_current()? {
                 return Err(conflict(draft.memory()));

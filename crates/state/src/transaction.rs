@@ -134,13 +134,14 @@ impl<'a, T: Value + ?Sized> Transaction<'a, T> {
     }
 
     /// Makes the new version the current one; returns its number. A transaction that has changed
-    /// nothing makes no new version and wakes nobody.
+    /// nothing always succeeds, whoever committed meanwhile: it makes no new version, wakes nobody,
+    /// and returns the version it began with.
     ///
     /// Example: see [`Transaction`].
     ///
     /// # Errors
-    /// `Conflict` when another commit came first, by version and not by content; `Deleted`,
-    /// `Forked`, `Corrupt`.
+    /// `Conflict` when something was changed here and another commit came first, by version and not
+    /// by content; `Deleted`, `Forked`, `Corrupt`.
     #[inline(always)]
     pub fn commit(self) -> Result<u64> {
         self.draft.commit()

@@ -104,6 +104,7 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
         "a read of several states takes what it finds first",
         &[At(&["read of two", "read of four"]), Storm],
     ),
+    fault("add-without-look", "a transaction of several may see two instants", &[Storm]),
     fault(
         "stale-means-new",
         "a reference whose record has moved on means the new slot",

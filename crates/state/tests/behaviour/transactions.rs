@@ -116,12 +116,25 @@ fn a_value_that_came_back_to_what_it_was_conflicts_all_the_same() {
 }
 
 #[test]
-fn a_transaction_that_only_read_conflicts_too_when_another_came_first() {
+fn a_commit_without_changes_succeeds_although_another_came_first() {
+    let scratch = Scratch::new();
+    let state = state(&scratch);
+    state.replace(b"80").unwrap();
+    let transaction = state.begin().unwrap();
+    state.replace(b"90").unwrap();
+    assert_eq!(&transaction.get().unwrap()[..2], b"80");
+    assert_eq!(transaction.commit().unwrap(), 1, "the version it began with");
+    assert_eq!((&*state.read().unwrap(), state.version().unwrap()), (&b"90"[..], 2));
+    assert_eq!(scratch.domain.counters().conflicts, 0);
+}
+
+#[test]
+fn a_commit_without_changes_says_that_the_state_was_deleted() {
     let scratch = Scratch::new();
     let state = state(&scratch);
     let transaction = state.begin().unwrap();
-    state.replace(b"80").unwrap();
-    assert!(matches!(transaction.commit(), Err(Error::Conflict { .. })));
+    state.delete().unwrap();
+    assert!(matches!(transaction.commit(), Err(Error::Deleted { .. })));
 }
 
 #[test]

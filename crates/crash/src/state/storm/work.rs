@@ -165,7 +165,7 @@ impl<'a> Work<'a> {
 
     // ---- reads ----
 
-    /// A commit that only checks: all that it read was current at one instant.
+    /// A commit without changes, which always succeeds: all that it read was current at one instant.
     fn check_only(&mut self) -> Act {
         let states = self.some(2, 4);
         self.record(|about_to, author| {
