@@ -108,11 +108,14 @@ pub(crate) struct StateWords {
     pub(crate) grade: Shared64,
     /// Bytes of the path; set once.
     pub(crate) path_len: Shared64,
-    pub(crate) reserved_d: [Shared64; 6],
+    /// CRC32C of the state's id and the path; set with it.
+    pub(crate) path_checksum: Shared64,
+    pub(crate) reserved_d: [Shared64; 5],
 }
 const _: () = assert!(size_of::<StateWords>() == 256);
 const _: () = assert!(offset_of!(StateWords, change) == 64 && offset_of!(StateWords, slots) == 128);
 const _: () = assert!(offset_of!(StateWords, grade) == 192);
+const _: () = assert!(offset_of!(StateWords, path_checksum) == 208);
 // SAFETY: made of shared words only.
 unsafe impl SharedLayout for StateWords {}
 

@@ -157,7 +157,7 @@ impl Domain {
             lines: pins.view::<PinLine>(PIN_LINES_OFFSET, PIN_LINES as usize)?,
         };
         let path = mapping.view(crate::layout::PATH_OFFSET, crate::limits::PATH_MAX)?;
-        Ok(Some(looked.info(tenant, persist::path_of(looked.words, path))?))
+        Ok(Some(looked.info(tenant, persist::path_of(looked.words, header.id, path))?))
     }
 
     /// Removes transient states whose subscribers were all killed; returns how many there were.

@@ -7,6 +7,9 @@
 //!     what was committed together comes back together, or not at all.
 //! D3. Nothing in memory is trusted after a power cut; what is in the file is checked by its
 //!     checksum.
+//! D4. No path is used as shared memory has it: it must fit its checksum, and be one that a state
+//!     can be given. And nothing is written over or removed there but the file of a state of this
+//!     type.
 
 use crate::{
     Error, Result,
@@ -139,12 +142,17 @@ impl Durable {
 
     /// The newest version that was synced completely; none when there is no file.
     pub(crate) fn newest(&self, fingerprint: Fingerprint) -> Result<Option<Root>> {
+        self.newest_of(fingerprint.bits())
+    }
+
+    /// The same, of a type whose fingerprint is this number.
+    fn newest_of(&self, fingerprint: u64) -> Result<Option<Root>> {
         let Some(root) = self.settle()? else { return Ok(None) };
-        if root.head.fingerprint != fingerprint.bits() {
+        if root.head.fingerprint != fingerprint {
             return Err(Error::OtherType {
                 state: self.path.display().to_string(),
                 found: format!("another type ({:#x})", root.head.fingerprint),
-                wanted: format!("the one asked for ({:#x})", fingerprint.bits()),
+                wanted: format!("the one asked for ({fingerprint:#x})"),
             });
         }
         Ok(Some(root))
@@ -183,6 +191,22 @@ impl Durable {
         };
         write().map_err(self.failed("write the next file"))?;
         self.sync_folder()
+    }
+
+    /// Refuses a file that is not the file of a state, whole or damaged (D4).
+    fn check_magic(&self) -> Result<()> {
+        let mut magic = Vec::new();
+        match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file
+                .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut magic))
+                .map_err(self.failed("read the file"))?,
+        };
+        if magic == MAGIC {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(&magic).into_owned();
+        Err(crate::layout::corrupt(&self.path.display().to_string(), "magic", found))
     }
 
     /// Whether a file can be made there at all.
@@ -271,16 +295,28 @@ pub(crate) fn of(memory: &Memory) -> Result<Option<(PathBuf, Grade)>> {
     if grade == 0 {
         return Ok(None);
     }
-    let kept = path_of(words, memory.path_bytes()?);
+    let kept = path_of(words, memory.header.id, memory.path_bytes()?);
     kept.map(Some).ok_or_else(|| memory.corrupt("grade or path", grade.to_string()))
 }
 
-/// The same; none when the words say what cannot be.
-pub(crate) fn path_of(words: &StateWords, place: &[Shared8]) -> Option<(PathBuf, Grade)> {
+/// The same; none when the words say what cannot be (D4).
+pub(crate) fn path_of(words: &StateWords, id: u64, place: &[Shared8]) -> Option<(PathBuf, Grade)> {
     let grade = Grade::of(words.grade.load(Acquire))?;
     let len = usize::try_from(words.path_len.load(Acquire)).ok()?;
     let bytes: Vec<u8> = place.get(..len)?.iter().map(Shared8::load).collect();
-    Some((PathBuf::from(OsStr::from_bytes(&bytes)), grade))
+    if words.path_checksum.load(Acquire) != path_checksum(id, &bytes) {
+        return None;
+    }
+    let path = PathBuf::from(OsStr::from_bytes(&bytes));
+    let durable = Durable::at(&path).ok()?;
+    (durable.path.as_os_str() == path.as_os_str()).then_some((path, grade))
+}
+
+fn path_checksum(id: u64, path: &[u8]) -> u64 {
+    let mut checksum = Crc32c::new();
+    checksum.update(&id.to_le_bytes());
+    checksum.update(path);
+    checksum.finish().into()
 }
 
 /// Makes a state persistent.
@@ -297,14 +333,12 @@ pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Resu
                 let place = memory.path_bytes()?;
                 place.iter().zip(path).for_each(|(to, from)| to.store(*from));
                 memory.words().path_len.store(path.len() as u64, Release);
+                let checksum = path_checksum(memory.header.id, path);
+                memory.words().path_checksum.store(checksum, Release);
             }
         }
         // A file that is there belongs to this state, or it is not overwritten.
-        if let Some(root) = durable.settle()?
-            && root.head.fingerprint != memory.header.fingerprint
-        {
-            return durable.newest(Fingerprint::NONE).map(drop);
-        }
+        durable.newest_of(memory.header.fingerprint)?;
         durable.probe()?;
         memory.words().grade.store(grade as u64, Release);
     }
@@ -318,6 +352,7 @@ pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Resu
 /// Removes the file of a deleted state.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let durable = Durable { path: path.into() };
+    durable.check_magic()?;
     for path in [durable.next(), durable.path.clone()] {
         hook::step();
         match fs::remove_file(&path) {
@@ -359,7 +394,7 @@ pub(crate) fn sync(tenant: &Arc<Tenant>) -> Result<()> {
 /// Writes what has changed of all states of at least this grade, as of one instant (D2).
 fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
     let _gate = subscribe::gate(tenant, SYNC_GATE)?;
-    let states = persistent(tenant, at_least)?;
+    let (states, damaged) = persistent(tenant, at_least);
     let mut pins = Vec::with_capacity(states.len());
     for (memory, durable) in &states {
         match Pin::with_own_line(Held::Borrowed(memory), memory) {
@@ -371,7 +406,7 @@ fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
     settle(&mut pins)?;
     let mut changed = Vec::new();
     for (pin, memory, durable) in &pins {
-        let root = durable.settle()?;
+        let root = durable.newest_of(memory.header.fingerprint)?;
         let version = pin.plain.version();
         if root.as_ref().is_none_or(|root| root.version != version) {
             changed.push((pin, memory, durable, root.map_or(0, |root| root.head.number)));
@@ -407,24 +442,30 @@ fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
     for (_, _, durable, _) in &changed {
         durable.sync_folder()?;
     }
-    Ok(())
+    damaged.map_or(Ok(()), Err)
 }
 
-/// All states of a folder of at least this grade, joined.
-fn persistent(tenant: &Arc<Tenant>, at_least: Grade) -> Result<Vec<(Arc<Memory>, Durable)>> {
-    let mut states = Vec::new();
+/// All states of a folder of at least this grade, joined; and what is wrong with one of which it
+/// cannot be told where it is kept: the others are none the worse for it.
+fn persistent(
+    tenant: &Arc<Tenant>,
+    at_least: Grade,
+) -> (Vec<(Arc<Memory>, Durable)>, Option<Error>) {
+    let (mut states, mut damaged) = (Vec::new(), None);
     for name in subscribe::names(&tenant.folder) {
         // Somebody may be making or removing it: then it is synced next time.
         let Ok(Some(memory)) = subscribe::join_persistent(tenant, &name, Access::ReadOnly) else {
             continue;
         };
-        if let Some((path, grade)) = of(&memory)?
-            && grade >= at_least
-        {
-            states.push((memory, Durable { path }));
+        match of(&memory) {
+            Ok(Some((path, grade))) if grade >= at_least => {
+                states.push((memory, Durable { path }));
+            }
+            Ok(_) => {}
+            Err(error) => damaged = Some(error),
         }
     }
-    Ok(states)
+    (states, damaged)
 }
 
 /// Renews pins until all are from one instant.

@@ -5,8 +5,7 @@
 //! usable, and the folder can be used again afterwards.
 //!
 //! The scribbler has mappings of its own of the same files, as a process gone mad would. The
-//! offsets are those of `docs/format/state.md`. Grade and path are left alone: a state that says it
-//! is kept in a file is written there, and the test must not write just anywhere.
+//! offsets are those of `docs/format/state.md`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -32,9 +31,8 @@ const SIZE: usize = 200;
 const SLOTS: u32 = 4;
 const SLOTS_MAX: u32 = 6;
 
-/// In a state's file: the word and the numbers behind it, the slots' lines.
+/// In a state's file: the word and what is behind it, the slots' lines.
 const WORDS: usize = 4_096;
-const NUMBERS: usize = WORDS + 128;
 const SLOT_LINES: usize = WORDS + 4_352;
 /// In a pin table: two words, then the lines.
 const PIN_WORDS: usize = 64;
@@ -94,8 +92,9 @@ impl Scribbler {
                 store(&self.states[which], WORDS, word);
             }
             3 => {
-                let at = [WORDS + 64, NUMBERS, NUMBERS + 8, NUMBERS + 16];
-                let at = at[self.rng.below(4) as usize];
+                // Also what says where it is kept: nothing is written there (D4).
+                let at = [64, 128, 136, 144, 192, 200, 208, 256].map(|at| WORDS + at);
+                let at = at[self.rng.below(8) as usize];
                 let value = self.number();
                 store(&self.states[which], at, value);
             }

@@ -99,6 +99,15 @@ fn the_file_of_a_persistent_state_has_the_bytes_of_the_document() {
     let state = scratch.domain.writer::<[u8]>("speed").unwrap();
     state.replace(b"80").unwrap();
     state.set_persistent(&path, Grade::Process).unwrap();
+    let memory = fs::read(scratch.domain.folder().join("speed.state")).unwrap();
+    let word = |name| value(&memory, "Words", name);
+    let path_bytes = path.to_str().unwrap().as_bytes();
+    assert_eq!((word("grade"), word("path_len")), (1, path_bytes.len() as u64));
+    let at = field("Words", "path").0;
+    assert_eq!(&memory[at..at + path_bytes.len()], path_bytes);
+    let id = value(&memory, "State file", "id").to_le_bytes();
+    let checksum = mainstay_base::crc32c(&[&id, path_bytes].concat());
+    assert_eq!(word("path_checksum"), u64::from(checksum));
     let bytes = fs::read(&path).unwrap();
     let of = |name| value(&bytes, "Durable file", name);
     let (at, len) = field("Durable file", "magic");

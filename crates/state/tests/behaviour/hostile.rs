@@ -1,9 +1,13 @@
 //! Another process has scribbled over the files: typed errors, no panic, no wild access.
 
 use crate::Scratch;
-use mainstay_base::Rng;
-use mainstay_state::{Domain, Error, MultiTransaction, State, StateOptions};
-use std::{fs, os::unix::fs::FileExt, path::PathBuf};
+use mainstay_base::{Rng, crc32c};
+use mainstay_state::{Domain, Error, Grade, MultiTransaction, State, StateOptions};
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
+    path::PathBuf,
+};
 
 fn file(scratch: &Scratch, ending: &str) -> PathBuf {
     let entries = fs::read_dir(scratch.domain.folder()).unwrap();
@@ -65,6 +69,77 @@ fn a_length_beyond_the_slot_is_an_error_that_says_so() {
         assert!(matches!(error, Error::Corrupt { .. }), "{len:#x}: {error}");
         use_all(&state);
     }
+}
+
+/// In the file of a state.
+const GRADE: u64 = 4_288;
+const PATH_LEN: u64 = 4_296;
+const PATH_CHECKSUM: u64 = 4_304;
+const PATH: u64 = 4_352;
+
+/// A state kept in `kept/1`, one kept in `other`, and a file at `kept/2` that is nobody's.
+fn kept(scratch: &Scratch) -> (State<[u8]>, State<[u8]>, PathBuf) {
+    let folder = scratch.path().join("kept");
+    fs::create_dir(&folder).unwrap();
+    let state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+    state.set_persistent(folder.join("1"), Grade::Process).unwrap();
+    let other: State<[u8]> = scratch.domain.writer("other").unwrap();
+    other.set_persistent(scratch.path().join("other"), Grade::Process).unwrap();
+    let precious = folder.join("2");
+    fs::write(&precious, b"precious").unwrap();
+    (state, other, precious)
+}
+
+#[test]
+fn a_path_that_was_scribbled_on_is_not_used() {
+    let path_len = |scratch: &Scratch| scratch.path().join("kept/1").as_os_str().len() as u64;
+    // Another file of the same folder; the folder; nothing; more than there is; another checksum;
+    // no such grade.
+    let scribbles: [fn(u64) -> (u64, u64); 6] = [
+        |len| (PATH + len - 1, u64::from(b'2')),
+        |len| (PATH_LEN, len - 2),
+        |_| (PATH_LEN, 0),
+        |_| (PATH_LEN, u64::MAX),
+        |_| (PATH_CHECKSUM, 0),
+        |_| (GRADE, 3),
+    ];
+    for (index, scribbled) in scribbles.into_iter().enumerate() {
+        let scratch = Scratch::new();
+        let (state, other, precious) = kept(&scratch);
+        let (at, value) = scribbled(path_len(&scratch));
+        scribble(&file(&scratch, "speed.state"), at, value);
+        let is_told = |result: Result<(), Error>| {
+            matches!(result, Err(Error::Corrupt { field: "grade or path", .. }))
+        };
+        other.replace(b"80").unwrap();
+        assert!(is_told(other.sync()), "{index}");
+        assert!(is_told(state.persistence().map(drop)), "{index}");
+        assert!(is_told(state.delete()), "{index}");
+        // Its neighbour was written all the same.
+        let written = fs::read(scratch.path().join("other")).unwrap();
+        assert!(written.ends_with(b"80"), "{index}");
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        use_all(&state);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_state_s_is_neither_written_over_nor_removed() {
+    let scratch = Scratch::new();
+    let (state, _other, precious) = kept(&scratch);
+    // A path that fits its checksum: as somebody would write it who knows how.
+    let path = precious.as_os_str().as_bytes();
+    let id = state.info().unwrap().id;
+    let checksum = crc32c(&[&id.to_le_bytes()[..], path].concat());
+    let memory = file(&scratch, "speed.state");
+    scribble(&memory, PATH + path.len() as u64 - 1, u64::from(b'2'));
+    scribble(&memory, PATH_CHECKSUM, checksum.into());
+    assert_eq!(state.persistence().unwrap(), Some((precious.clone(), Grade::Process)));
+    state.replace(b"80").unwrap();
+    assert!(matches!(state.sync(), Err(Error::Corrupt { .. })));
+    let refused = state.delete();
+    assert!(matches!(refused, Err(Error::Corrupt { field: "magic", .. })), "{refused:?}");
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
 }
 
 #[test]
