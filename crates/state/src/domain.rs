@@ -20,7 +20,7 @@ use crate::{
 };
 use mainstay_shm::{
     Access, Atomic64, Backing, Mapping, Shared64, Unpublished,
-    fork::Epoch,
+    fork::{Epoch, Hold},
     futex,
     lease::{self, Prober, SlotEntry},
 };
@@ -163,6 +163,8 @@ impl Domain {
             Access::ReadWrite,
         )?;
         let (backing, header) = backing;
+        // Or a child forked meanwhile would find the list locked for ever.
+        let _hold = Hold::new();
         let mut tenants = process_tenants();
         tenants.retain(|known| known.strong_count() > 0);
         let known = tenants

@@ -1,11 +1,15 @@
 use crate::Scratch;
 use mainstay_state::Error;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Runs `body` in a forked child; whether it said yes.
 fn in_child(body: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child looks at what it inherited and leaves by `_exit`, without destructors.
     match unsafe { libc::fork() } {
         0 => {
+            // A child that hangs is killed, and has not said yes.
+            // SAFETY: sets a timer of the child's own.
+            unsafe { libc::alarm(30) };
             let code = i32::from(!body());
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(code) }
@@ -49,4 +53,24 @@ fn a_forked_child_may_open_the_folder_anew() {
         own.is_ok_and(|own| own.replace(b"child").is_ok())
     }));
     assert_eq!(&*state.read().unwrap(), b"child");
+}
+
+#[test]
+fn a_child_forked_while_others_open_folders_may_open_one_too() {
+    let scratch = Scratch::new();
+    let done = AtomicBool::new(false);
+    let folder = |index: usize| scratch.path().join(format!("folder{index}"));
+    std::thread::scope(|scope| {
+        for index in 1..3 {
+            let (folder, done) = (folder(index), &done);
+            scope.spawn(move || {
+                while !done.load(Relaxed) {
+                    drop(mainstay_state::Domain::open(&folder));
+                }
+            });
+        }
+        let opened = (0..40).all(|_| in_child(|| mainstay_state::Domain::open(folder(0)).is_ok()));
+        done.store(true, Relaxed);
+        assert!(opened);
+    });
 }
