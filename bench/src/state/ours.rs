@@ -1,10 +1,10 @@
 //! Mainstay: a value of up to 1 KiB is copied out, which needs no store to shared memory while
-//! nobody writes; a larger one is pinned. Written by one copy into a slot of its own.
+//! nobody writes; a larger one is pinned. Written by a publisher, by one copy into a slot of its own.
 
 use std::hint::black_box;
 use std::path::Path;
 
-use mainstay_state::{Domain, State, StateOptions};
+use mainstay_state::{Domain, Publisher, State, StateOptions};
 use zerocopy::IntoBytes;
 
 use super::value::{Keeper, Reader, Size, Writer, bytes, stamp_of, words};
@@ -12,7 +12,10 @@ use crate::Outcome;
 
 pub(super) const KEEPER: Keeper = Keeper {
     name: "mainstay",
-    writer: |folder, size| Ok(Box::new(Ours(writer(folder, "value", size)?))),
+    writer: |folder, size| {
+        let publisher = writer(folder, "value", size)?.publisher()?;
+        Ok(Box::new(Publishing(publisher)))
+    },
     reader: |folder, size| {
         let state = domain(folder)?.reader("value")?;
         Ok(if size.words <= COPIED_WORDS_MAX {
@@ -28,6 +31,9 @@ const COPIED_WORDS_MAX: usize = 128;
 
 /// A subscription.
 struct Ours(State<[u8]>);
+
+/// A writer that keeps its slots, as iceoryx2's does.
+struct Publishing(Publisher<[u8]>);
 
 /// A subscription, and what was copied out of it.
 struct Copying {
@@ -46,10 +52,10 @@ pub(super) fn writer(folder: &Path, name: &str, size: Size) -> Outcome<State<[u8
     Ok(StateOptions::new().size(bytes).writer(&domain(folder)?, name)?)
 }
 
-impl Writer for Ours {
+impl Writer for Publishing {
     #[inline]
     fn commit(&mut self, value: &[u64]) -> Outcome<()> {
-        self.0.replace(bytes(value))?;
+        self.0.publish(bytes(value))?;
         Ok(())
     }
 }

@@ -190,7 +190,7 @@ fn wrong_len(memory: &Memory, len: usize) -> Error {
 }
 
 #[inline(always)]
-fn permit(memory: &Memory) -> Result<()> {
+pub(crate) fn permit(memory: &Memory) -> Result<()> {
     if memory.is_writable() {
         return Ok(());
     }
@@ -222,27 +222,34 @@ pub(crate) fn replace(memory: &Memory, value: &[u8]) -> Result<u64> {
     permit(memory)?;
     memory.tenant.check_process(&memory.name)?;
     check_size(memory, value.len())?;
-    let mut base = now(memory)?;
+    let base = now(memory)?;
     ensure_capacity(memory, value.len())?;
     let slot = claim_slot(memory, base.slot() + 1)?;
-    let claimed = Claimed { memory, slot };
+    let _claimed = Claimed { memory, slot };
+    publish(memory, base, slot, value)
+}
+
+/// Copies a whole value into a slot that is ours, and publishes it after whatever is current; it
+/// was checked that there is room. Returns the new version.
+#[inline(always)]
+pub(crate) fn publish(memory: &Memory, mut base: Plain, slot: u32, value: &[u8]) -> Result<u64> {
     let at = memory.data(slot, value.len())?;
     // SAFETY: `data` has checked the range, and the slot is ours (S1); the source is a slice.
     unsafe { copy::store(value.as_ptr(), at.as_ptr(), value.len()) };
     loop {
         seal(memory.slot(slot), base.version() + 1, value.len());
         match commit(&*memory.tenant, memory, base, slot) {
-            Outcome::Committed => {
-                drop(claimed);
-                return Ok(base.version() + 1);
-            }
-            Outcome::Conflict => {
-                memory.tenant.tally(|c| &c.conflicts, 1);
-                base = now(memory)?;
-            }
+            Outcome::Committed => return Ok(base.version() + 1),
+            Outcome::Conflict => base = after_conflict(memory)?,
             outcome => return Err(refused(memory, outcome)),
         }
     }
+}
+
+#[cold]
+fn after_conflict(memory: &Memory) -> Result<Plain> {
+    memory.tenant.tally(|c| &c.conflicts, 1);
+    now(memory)
 }
 
 struct Claimed<'a> {
@@ -259,7 +266,7 @@ impl Drop for Claimed<'_> {
 
 /// Claims a slot; makes more of them when all are in use and that is allowed.
 #[inline(always)]
-fn claim_slot(memory: &Memory, hint: u32) -> Result<u32> {
+pub(crate) fn claim_slot(memory: &Memory, hint: u32) -> Result<u32> {
     match claim(&*memory.tenant, memory, memory.tenant.me, hint) {
         Some(slot) => Ok(slot),
         None => claim_after_growth(memory),

@@ -73,7 +73,7 @@ impl StateOptions {
     }
 
     /// How many version slots a new state starts with: 8 unless told otherwise. Every pin and every
-    /// transaction needs one, the current version another.
+    /// transaction needs one, a [`Publisher`](crate::Publisher) two, the current version another.
     ///
     /// ```
     /// # use mainstay_state::{Domain, Error, StateOptions};

@@ -5,7 +5,7 @@ use super::{
     scene::{Checker, Record, State, View, at_rest},
 };
 use crate::{
-    protocol::{Outcome, Words as _, claim, commit, is_still, pin},
+    protocol::{Outcome, Words as _, claim, commit, is_still, pin, reopen},
     word::{Id, Plain},
 };
 use loom::{
@@ -127,11 +127,65 @@ fn the_model_finds_a_pin_or_a_claim_that_does_not_acquire() {
     finds_the_fault(3, pin_beside_reuse(Without::Acquires, false));
 }
 
+/// A reader pins and reads while a writer that owns both slots commits twice, without claiming.
+fn pin_beside_kept_slots(without: Without, is_blind: bool) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let mut state = State::<Loom>::new(1, 2, &[READER], words(without));
+        state.is_blind = is_blind;
+        for slot in 0..2 {
+            state.keep(slot, WRITER);
+        }
+        let (state, data) = (Arc::new(state), data(2));
+        let (theirs, seen) = (state.clone(), data.clone());
+        let reader = thread::spawn(move || {
+            let view = alone(std::slice::from_ref(&theirs), without);
+            let plain = pin(&view, &theirs, theirs.announced(0)).expect("there is a version");
+            assert_eq!(read(&seen, plain.slot()), plain.version(), "S1: it is what it was");
+            theirs.unpin(0);
+        });
+        let view = alone(std::slice::from_ref(&state), without);
+        let mut base = Plain::new(1, 0);
+        for _ in 0..2 {
+            let slot = base.slot() ^ 1;
+            if !reopen(&*state, slot) {
+                continue;
+            }
+            write(&data, slot, base.version() + 1);
+            state.seal(slot, base.version() + 1);
+            assert_eq!(commit(&view, &*state, base, slot), Outcome::Committed);
+            base = Plain::new(base.version() + 1, slot);
+        }
+        reader.join().unwrap();
+        assert!(base.version() >= 2, "S1: the other slot was free for the first commit");
+    }
+}
+
+#[test]
+fn s1_what_is_pinned_is_not_written_by_who_keeps_its_slots() {
+    explore(3, pin_beside_kept_slots(Without::Nothing, false));
+}
+
+#[test]
+fn the_model_finds_kept_slots_that_are_written_in_spite_of_pins() {
+    finds_the_fault(3, pin_beside_kept_slots(Without::Nothing, true));
+}
+
+#[test]
+fn the_model_finds_pins_and_kept_slots_that_are_not_in_one_order() {
+    finds_the_fault(3, pin_beside_kept_slots(Without::Order, false));
+}
+
 /// A reader copies without a pin while a writer commits twice, in two slots. The data are words
 /// that are read and written without any order, as by copies.
-fn copy_beside_reuse<const FENCES: bool>() {
+fn copy_beside_reuse<const FENCES: bool, const KEPT: bool>() {
     let without = Without::Nothing;
-    let state = Arc::new(State::<Loom<FENCES>>::new(1, 2, &[], words(without)));
+    let state = State::<Loom<FENCES>>::new(1, 2, &[], words(without));
+    if KEPT {
+        for slot in 0..2 {
+            state.keep(slot, WRITER);
+        }
+    }
+    let state = Arc::new(state);
     let data: Arc<Vec<AtomicU64>> =
         Arc::new((0..2).map(|slot| AtomicU64::new(u64::from(slot == 0))).collect());
     let (theirs, seen) = (state.clone(), data.clone());
@@ -145,23 +199,33 @@ fn copy_beside_reuse<const FENCES: bool>() {
     let view = alone(std::slice::from_ref(&state), without);
     for version in 1..=2 {
         let base = Plain::new(version, (version + 1) as u32 % 2);
-        let slot = claim(&view, &*state, WRITER, base.slot() ^ 1).expect("nobody pins");
+        let other = base.slot() ^ 1;
+        let slot = if KEPT {
+            assert!(reopen(&*state, other), "nobody pins");
+            other
+        } else {
+            claim(&view, &*state, WRITER, other).expect("nobody pins")
+        };
         data[slot as usize].store(version + 1, Relaxed);
         state.seal(slot, version + 1);
         assert_eq!(commit(&view, &*state, base, slot), Outcome::Committed);
-        state.release(slot);
+        if !KEPT {
+            state.release(slot);
+        }
     }
     reader.join().unwrap();
 }
 
 #[test]
 fn s1_a_copy_of_what_is_still_current_afterwards_is_whole() {
-    explore(3, copy_beside_reuse::<true>);
+    explore(3, copy_beside_reuse::<true, false>);
+    explore(3, copy_beside_reuse::<true, true>);
 }
 
 #[test]
 fn the_model_finds_a_copy_without_fences() {
-    finds_the_fault(3, copy_beside_reuse::<false>);
+    finds_the_fault(3, copy_beside_reuse::<false, false>);
+    finds_the_fault(3, copy_beside_reuse::<false, true>);
 }
 
 /// Two writers add one, each to what it has pinned, in three slots.

@@ -55,6 +55,10 @@ impl<C: Checker> State<C> {
         self.announced(line).store(NOTHING, Release);
     }
 
+    pub(super) fn keep(&self, slot: u32, owner: Id) {
+        self.owner(slot).store(owner.0, Release);
+    }
+
     pub(super) fn release(&self, slot: u32) {
         self.owner(slot).store(0, Release);
     }

@@ -30,6 +30,17 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
     claim_of_the_dead(world, state, me)
 }
 
+/// Whether the caller may write a slot again that it has owned all the time since it was published:
+/// nobody refers to it any more, and nobody living reads it. Costs no exchange: nobody else can
+/// publish a slot that the caller owns, so a word that was seen to have left it stays away, and the
+/// looks are in the order that S1 wants.
+#[inline(always)]
+pub(crate) fn reopen<S: Words>(state: &S, slot: u32) -> bool {
+    let unused = is_unused(state, slot, |_| false);
+    open_for_writing::<S>();
+    unused
+}
+
 #[cold]
 fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u32> {
     settle(world, state);

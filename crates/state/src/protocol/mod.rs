@@ -27,7 +27,7 @@ mod multi;
 mod pin;
 
 pub use claim::Scavenged;
-pub(crate) use claim::{claim, end_records, scavenge, take_line};
+pub(crate) use claim::{claim, end_records, reopen, scavenge, take_line};
 pub(crate) use commit::{Outcome, commit};
 #[cfg(test)]
 pub(crate) use multi::begin_many;
