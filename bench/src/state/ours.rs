@@ -13,7 +13,8 @@ use crate::Outcome;
 pub(super) const KEEPER: Keeper = Keeper {
     name: "mainstay",
     writer: |folder, size| {
-        let publisher = writer(folder, "value", size)?.publisher()?;
+        let mut publisher = writer(folder, "value", size)?.publisher()?;
+        publisher.publish(bytes(&vec![0; size.words]))?;
         Ok(Box::new(Publishing(publisher)))
     },
     reader: |folder, size| {

@@ -227,6 +227,26 @@ unsafe fn narrow_copy(src: *const u8, dst: *mut u8, len: usize) {
     // the assembly changes are declared.
     unsafe {
         let mut at = 0;
+        while len - at >= 64 {
+            core::arch::asm!(
+                "movups {a}, xmmword ptr [{src}]",
+                "movups {b}, xmmword ptr [{src} + 16]",
+                "movups {c}, xmmword ptr [{src} + 32]",
+                "movups {d}, xmmword ptr [{src} + 48]",
+                "movups xmmword ptr [{dst}], {a}",
+                "movups xmmword ptr [{dst} + 16], {b}",
+                "movups xmmword ptr [{dst} + 32], {c}",
+                "movups xmmword ptr [{dst} + 48], {d}",
+                src = in(reg) src.add(at),
+                dst = in(reg) dst.add(at),
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+            at += 64;
+        }
         while len - at >= 16 {
             core::arch::asm!(
                 "movups {t}, xmmword ptr [{src}]",

@@ -408,6 +408,7 @@ impl Tenant {
     }
 }
 
+#[cold]
 pub(crate) fn forked(state: &str) -> Error {
     Error::Forked { state: state.into() }
 }

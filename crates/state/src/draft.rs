@@ -6,7 +6,7 @@ use crate::{
     limits::LEASES,
     line::{Held, Line, Pin, len_of},
     memory::Memory,
-    protocol::{Outcome, Words as _, claim, commit, current},
+    protocol::{Outcome, Words as _, claim, commit, current, reopen},
     subscribe,
     value::Value,
     word::{Id, NOTHING, Plain, Word},
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
     #[inline(always)]
     pub(crate) fn value<T: Value + ?Sized>(&self) -> Result<&T> {
         let bytes = self.bytes()?;
-        T::of(bytes).ok_or_else(|| wrong_len(&self.memory, bytes.len()))
+        T::of(bytes).ok_or_else(|| self.memory.wrong_len(bytes.len() as u64))
     }
 
     /// The value, to be written.
@@ -98,7 +98,7 @@ impl<'a> Draft<'a> {
         let at = self.memory.data(slot, len)?;
         // SAFETY: as in `bytes_mut`.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) };
-        T::of_mut(bytes).ok_or_else(|| wrong_len(&self.memory, len))
+        T::of_mut(bytes).ok_or_else(|| self.memory.wrong_len(len as u64))
     }
 
     /// Makes the new version `len` bytes long; what is added is zeros.
@@ -184,17 +184,14 @@ impl Drop for Draft<'_> {
     }
 }
 
-#[cold]
-fn wrong_len(memory: &Memory, len: usize) -> Error {
-    memory.corrupt("length of a version", len.to_string())
-}
-
 #[inline(always)]
 pub(crate) fn permit(memory: &Memory) -> Result<()> {
-    if memory.is_writable() {
-        return Ok(());
-    }
-    Err(Error::NotPermitted { state: memory.name.clone() })
+    if memory.is_writable() { Ok(()) } else { Err(not_permitted(memory)) }
+}
+
+#[cold]
+fn not_permitted(memory: &Memory) -> Error {
+    Error::NotPermitted { state: memory.name.clone() }
 }
 
 #[inline(always)]
@@ -246,10 +243,37 @@ pub(crate) fn publish(memory: &Memory, mut base: Plain, slot: u32, value: &[u8])
     }
 }
 
+/// The same where nothing is out of the ordinary: the slot is one that was published before and is
+/// read no longer, there is room, and nobody else commits. Else nothing has become visible.
+#[inline(always)]
+pub(crate) fn publish_at_once(memory: &Memory, slot: u32, value: &[u8]) -> Option<u64> {
+    if !memory.tenant.epoch.is_current() || !fits(memory, value.len()) {
+        return None;
+    }
+    let at = memory.covered(slot, value.len())?;
+    let base = reopen(memory, slot)?;
+    // SAFETY: as in `publish`.
+    unsafe { copy::store(value.as_ptr(), at.as_ptr(), value.len()) };
+    seal(memory.slot(slot), base.version() + 1, value.len());
+    match commit(&*memory.tenant, memory, base, slot) {
+        Outcome::Committed => Some(base.version() + 1),
+        Outcome::Conflict => {
+            count_conflict(memory);
+            None
+        }
+        Outcome::Deleted | Outcome::Garbage(_) => None,
+    }
+}
+
 #[cold]
 fn after_conflict(memory: &Memory) -> Result<Plain> {
-    memory.tenant.tally(|c| &c.conflicts, 1);
+    count_conflict(memory);
     now(memory)
+}
+
+#[cold]
+fn count_conflict(memory: &Memory) {
+    memory.tenant.tally(|c| &c.conflicts, 1);
 }
 
 struct Claimed<'a> {
@@ -335,18 +359,30 @@ fn grow_capacity(memory: &Memory, len: usize) -> Result<()> {
 }
 
 /// Whether a size is within the state's limit and fits its type.
+#[inline(always)]
+fn fits(memory: &Memory, wanted: usize) -> bool {
+    let (header, wanted) = (&memory.header, wanted as u64);
+    let is_typed = header.type_size != 0;
+    wanted != 0 && wanted <= header.size_limit && (!is_typed || wanted == header.type_size)
+}
+
+/// The same; says why not.
+#[inline(always)]
 pub(crate) fn check_size(memory: &Memory, wanted: usize) -> Result<()> {
+    if fits(memory, wanted) { Ok(()) } else { Err(does_not_fit(memory, wanted)) }
+}
+
+#[cold]
+fn does_not_fit(memory: &Memory, wanted: usize) -> Error {
     let header = &memory.header;
     let why = if header.type_size != 0 && wanted as u64 != header.type_size {
         format!("its type has {} bytes", header.type_size)
     } else if wanted as u64 > header.size_limit {
         format!("its limit is {}", header.size_limit)
-    } else if wanted == 0 {
-        "it has at least one".into()
     } else {
-        return Ok(());
+        "it has at least one".into()
     };
-    Err(Error::Size { state: memory.name.clone(), wanted, why })
+    Error::Size { state: memory.name.clone(), wanted, why }
 }
 
 #[cold]
@@ -357,7 +393,7 @@ pub(crate) fn shrinks(memory: &Memory, wanted: usize) -> Error {
 
 #[cold]
 pub(crate) fn conflict(memory: &Memory) -> Error {
-    memory.tenant.tally(|c| &c.conflicts, 1);
+    count_conflict(memory);
     Error::Conflict { state: memory.name.clone() }
 }
 

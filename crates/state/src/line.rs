@@ -154,13 +154,18 @@ fn own_line(memory: &Arc<Memory>) -> Result<Box<Line>> {
 #[inline(always)]
 pub(crate) fn len_of(memory: &Memory, plain: Plain) -> Result<usize> {
     if plain.version() == crate::word::VERSION_NEVER {
-        let size = memory.words().size.load(Relaxed);
-        return match usize::try_from(size) {
-            Ok(len) if size <= memory.header.stride => Ok(len),
-            _ => Err(memory.corrupt("size", size.to_string())),
-        };
+        return len_of_never_written(memory);
     }
     memory.len_of(plain.slot())
+}
+
+#[cold]
+fn len_of_never_written(memory: &Memory) -> Result<usize> {
+    let size = memory.words().size.load(Relaxed);
+    match usize::try_from(size) {
+        Ok(len) if size <= memory.header.stride => Ok(len),
+        _ => Err(memory.corrupt("size", size.to_string())),
+    }
 }
 
 #[inline(always)]

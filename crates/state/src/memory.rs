@@ -157,24 +157,30 @@ impl Memory {
     /// Where a slot's `len` bytes are (I1).
     #[inline(always)]
     pub(crate) fn data(&self, slot: u32, len: usize) -> Result<NonNull<u8>> {
+        if let Some(at) = self.covered(slot, len) {
+            return Ok(at);
+        }
+        self.cover_slot(slot, len)
+    }
+
+    /// The same, if the file was seen to cover them already.
+    #[inline(always)]
+    pub(crate) fn covered(&self, slot: u32, len: usize) -> Option<NonNull<u8>> {
         if slot >= self.slots_covered.load(Acquire) || len > self.capacity_covered.load(Acquire) {
-            self.cover_slot(slot, len)?;
+            return None;
         }
         let offset = self.header.data_offset(slot) as usize;
         // SAFETY: `cover` saw the file, and so the mapping, reach to the end of this slot's bytes.
-        Ok(unsafe { self.mapping.base().add(offset) })
+        Some(unsafe { self.mapping.base().add(offset) })
     }
 
     #[cold]
-    fn cover_slot(&self, slot: u32, len: usize) -> Result<()> {
+    fn cover_slot(&self, slot: u32, len: usize) -> Result<NonNull<u8>> {
         self.cover()?;
         if slot >= self.slots_covered.load(Relaxed) {
             return Err(self.corrupt("number of a slot", slot.to_string()));
         }
-        if len > self.capacity_covered.load(Relaxed) {
-            return Err(self.corrupt("length of a version", len.to_string()));
-        }
-        Ok(())
+        self.covered(slot, len).ok_or_else(|| self.wrong_len(len as u64))
     }
 
     /// How many bytes the version in a slot has; checked.
@@ -182,9 +188,14 @@ impl Memory {
     pub(crate) fn len_of(&self, slot: u32) -> Result<usize> {
         let len = self.slot(slot).len.load(Relaxed);
         if len > self.header.stride {
-            return Err(self.corrupt("length of a version", len.to_string()));
+            return Err(self.wrong_len(len));
         }
         Ok(len as usize)
+    }
+
+    #[cold]
+    pub(crate) fn wrong_len(&self, len: u64) -> Error {
+        self.corrupt("length of a version", len.to_string())
     }
 
     #[inline(always)]

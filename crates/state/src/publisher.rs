@@ -6,7 +6,7 @@
 
 use crate::{
     Result,
-    draft::{check_size, claim_slot, ensure_capacity, now, permit, publish},
+    draft::{check_size, claim_slot, ensure_capacity, now, permit, publish, publish_at_once},
     memory::Memory,
     protocol::{Words as _, reopen},
     value::Value,
@@ -62,13 +62,26 @@ impl<T: Value + ?Sized> Publisher<T> {
     /// As [`State::replace`](crate::State::replace).
     #[inline]
     pub fn publish(&mut self, value: &T) -> Result<u64> {
-        let (memory, value) = (&*self.memory, value.bytes());
+        let value = value.bytes();
+        if let Some(slot) = self.spare
+            && let Some(version) = publish_at_once(&self.memory, slot, value)
+        {
+            self.spare = self.shown.replace(slot);
+            return Ok(version);
+        }
+        self.publish_with_care(value)
+    }
+
+    /// Tells what is wrong, gets what is missing, and begins again after others' commits.
+    #[cold]
+    fn publish_with_care(&mut self, value: &[u8]) -> Result<u64> {
+        let memory = &*self.memory;
         memory.tenant.check_process(&memory.name)?;
         check_size(memory, value.len())?;
         let base = now(memory)?;
         ensure_capacity(memory, value.len())?;
         let slot = match self.spare {
-            Some(slot) if reopen(memory, slot) => slot,
+            Some(slot) if reopen(memory, slot).is_some() => slot,
             _ => self.another(base)?,
         };
         let version = publish(&self.memory, base, slot, value)?;
@@ -77,7 +90,6 @@ impl<T: Value + ?Sized> Publisher<T> {
     }
 
     /// Claims another slot instead of one that is being read.
-    #[cold]
     fn another(&mut self, base: Plain) -> Result<u32> {
         let slot = claim_slot(&self.memory, base.slot() + 1)?;
         if let Some(read) = self.spare.replace(slot) {

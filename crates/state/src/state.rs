@@ -46,15 +46,15 @@ pub struct State<T: Value + ?Sized> {
     /// Before the memory: it is given back through it.
     line: Line,
     memory: Arc<Memory>,
-    /// The version that was copied last.
-    copied: Cell<u64>,
+    /// The version that was copied last, and its length.
+    copied: Cell<(Option<Plain>, usize)>,
     _value: PhantomData<fn() -> Box<T>>,
 }
 
 impl<T: Value + ?Sized> State<T> {
     pub(crate) fn new(memory: Arc<Memory>) -> Result<Self> {
         let line = Line::take(&memory)?;
-        Ok(Self { line, memory, copied: Cell::new(VERSION_NEVER), _value: PhantomData })
+        Ok(Self { line, memory, copied: Cell::new((None, 0)), _value: PhantomData })
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
@@ -138,38 +138,42 @@ impl<T: Value + ?Sized> State<T> {
     /// As [`State::read`].
     #[inline]
     pub fn copy_to(&self, target: &mut [u8]) -> Result<(u64, usize)> {
-        let memory = &*self.memory;
-        memory.tenant.check_process(&memory.name)?;
-        // Without a pin, if nobody writes: what is current is not written, so when it is still
-        // current afterwards it was copied whole. Who finds a new version has a busy writer, whose
-        // next version would come in between.
-        if let Some(plain) = quiet(memory)
-            && plain.version() == self.copied.get()
-        {
-            let len = self.copy_version(plain, target)?;
-            if protocol::is_still(memory, plain) {
-                return Ok((plain.version(), len));
-            }
+        match self.copy_again(target) {
+            Some(copied) => Ok(copied),
+            None => self.copy_pinned(target),
         }
-        self.copy_pinned(target)
     }
 
-    /// The same by a pin, which cannot be overtaken.
+    /// Without a pin, if nobody writes: what is current is not written, so when it is still current
+    /// afterwards it was copied whole. Who finds a new version has a busy writer, whose next
+    /// version would come in between.
+    #[inline(always)]
+    fn copy_again(&self, target: &mut [u8]) -> Option<(u64, usize)> {
+        let (memory, (known, len)) = (&*self.memory, self.copied.get());
+        // First: a child made by fork does not have the mapping.
+        if !memory.tenant.epoch.is_current() {
+            return None;
+        }
+        let plain = quiet(memory).filter(|plain| Some(*plain) == known)?;
+        let at = memory.covered(plain.slot(), len)?;
+        // SAFETY: `covered` has checked the range, and the target is a slice of the caller's. The
+        // copy is thrown away unless the version is still current.
+        unsafe { copy::load(at.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
+        protocol::is_still(memory, plain).then(|| (plain.version(), len))
+    }
+
+    /// By a pin, which cannot be overtaken.
+    #[inline(never)]
     fn copy_pinned(&self, target: &mut [u8]) -> Result<(u64, usize)> {
         let pin = Pin::new(&self.memory, &self.line)?;
-        let len = self.copy_version(pin.plain, target)?;
-        self.copied.set(pin.plain.version());
+        let bytes = pin.bytes()?;
+        let len = bytes.len();
+        // SAFETY: both are slices, the target the caller's.
+        unsafe { copy::load(bytes.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
+        // The length of a version never written can change.
+        let is_final = pin.plain.version() != VERSION_NEVER;
+        self.copied.set((is_final.then_some(pin.plain), len));
         Ok((pin.plain.version(), len))
-    }
-
-    #[inline(always)]
-    fn copy_version(&self, plain: Plain, target: &mut [u8]) -> Result<usize> {
-        let len = len_of(&self.memory, plain)?;
-        let at = self.memory.data(plain.slot(), len)?;
-        // SAFETY: `data` has checked the range, and the target is a slice of the caller's. Whoever
-        // calls this without a pin throws the copy away unless the version is still current.
-        unsafe { copy::load(at.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
-        Ok(len)
     }
 
     /// The number of the current version, without pinning it.

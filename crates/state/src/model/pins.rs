@@ -147,9 +147,8 @@ fn pin_beside_kept_slots(without: Without, is_blind: bool) -> impl Fn() + Send +
         let mut base = Plain::new(1, 0);
         for _ in 0..2 {
             let slot = base.slot() ^ 1;
-            if !reopen(&*state, slot) {
-                continue;
-            }
+            let Some(seen) = reopen(&*state, slot) else { continue };
+            assert_eq!(seen, base, "nobody else commits");
             write(&data, slot, base.version() + 1);
             state.seal(slot, base.version() + 1);
             assert_eq!(commit(&view, &*state, base, slot), Outcome::Committed);
@@ -201,7 +200,7 @@ fn copy_beside_reuse<const FENCES: bool, const KEPT: bool>() {
         let base = Plain::new(version, (version + 1) as u32 % 2);
         let other = base.slot() ^ 1;
         let slot = if KEPT {
-            assert!(reopen(&*state, other), "nobody pins");
+            assert_eq!(reopen(&*state, other), Some(base), "nobody pins");
             other
         } else {
             claim(&view, &*state, WRITER, other).expect("nobody pins")

@@ -3,7 +3,7 @@
 use super::{Words, World, multi::resolve};
 use crate::{
     limits::RECORDS_PER_LEASE,
-    word::{Id, Meaning, NOTHING, Phase, Status, Word},
+    word::{Id, Meaning, NOTHING, Phase, Plain, Status, Word},
 };
 use mainstay_shm::{Atomic64, hook};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -30,15 +30,16 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
     claim_of_the_dead(world, state, me)
 }
 
-/// Whether the caller may write a slot again that it has owned all the time since it was published:
-/// nobody refers to it any more, and nobody living reads it. Costs no exchange: nobody else can
-/// publish a slot that the caller owns, so a word that was seen to have left it stays away, and the
-/// looks are in the order that S1 wants.
+/// The current version, if after it the caller may write a slot again that it has owned all the
+/// time since it was published: nobody refers to it any more, and nobody reads it. Costs no
+/// exchange: nobody else can publish a slot that the caller owns, so a word that was seen to have
+/// left it stays away, and the looks are in the order that S1 wants.
 #[inline(always)]
-pub(crate) fn reopen<S: Words>(state: &S, slot: u32) -> bool {
-    let unused = is_unused(state, slot, |_| false);
+pub(crate) fn reopen<S: Words>(state: &S, slot: u32) -> Option<Plain> {
+    let base = Plain::of(state.current().load(SeqCst)).filter(|base| base.slot() != slot)?;
+    let unpinned = is_unpinned(state, slot, |_| false);
     open_for_writing::<S>();
-    unused
+    unpinned.then_some(base)
 }
 
 #[cold]
@@ -89,7 +90,7 @@ fn settle<W: World>(world: &W, state: &W::State) {
 
 /// Whether nothing refers to a slot that the caller owns: so nothing will, until it is published.
 #[inline(always)]
-fn is_unused<S: Words>(state: &S, slot: u32, mut is_dead: impl FnMut(Id) -> bool) -> bool {
+fn is_unused<S: Words>(state: &S, slot: u32, is_dead: impl FnMut(Id) -> bool) -> bool {
     if hook::planted("claim-without-recheck") {
         return true;
     }
@@ -104,6 +105,12 @@ fn is_unused<S: Words>(state: &S, slot: u32, mut is_dead: impl FnMut(Id) -> bool
         }
         _ => {}
     }
+    is_unpinned(state, slot, is_dead)
+}
+
+/// Whether nobody reads a slot that the caller owns and that the word was seen to have left.
+#[inline(always)]
+fn is_unpinned<S: Words>(state: &S, slot: u32, mut is_dead: impl FnMut(Id) -> bool) -> bool {
     if hook::planted("claim-ignores-pins") {
         return true;
     }

@@ -96,7 +96,7 @@ pub(crate) fn logical<W: World>(world: &W, state: &W::State, word: Word) -> Resu
 }
 
 /// Which version and slot a reference stands for at this moment.
-#[inline]
+#[cold]
 pub(crate) fn behind<W: World>(world: &W, state: &W::State, reference: Reference) -> Plain {
     // SeqCst: the read is as of this look, which must be in one order with those at other states.
     let status = Status(world.status(reference.record()).load(SeqCst));

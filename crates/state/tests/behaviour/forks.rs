@@ -28,12 +28,14 @@ fn a_forked_child_is_refused_and_disturbs_nothing() {
     let scratch = Scratch::new();
     let state = scratch.domain.writer::<[u8]>("speed").unwrap();
     state.replace(b"80").unwrap();
+    let mut publisher = state.publisher().unwrap();
     let is_forked = |error: Error| matches!(error, Error::Forked { .. });
     assert!(in_child(|| {
         state.read().is_err_and(is_forked)
             && state.copy_to(&mut [0; 2]).is_err_and(is_forked)
             && state.begin().is_err_and(is_forked)
             && state.replace(b"90").is_err_and(is_forked)
+            && publisher.publish(b"90").is_err_and(is_forked)
             && state.version().is_err_and(is_forked)
             && state.watch().is_err_and(is_forked)
             && state.delete().is_err_and(is_forked)

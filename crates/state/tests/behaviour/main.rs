@@ -11,6 +11,7 @@ mod names;
 mod permissions;
 mod persistence;
 mod processes;
+mod publishing;
 mod several;
 mod sizes;
 mod subscriptions;

@@ -17,9 +17,9 @@ fn a_writer_that_nobody_watches_makes_no_system_call_on_commit() {
         &["strace", "-f", "-qq", "-o", log_text],
     );
     let answer = traced.finish();
-    assert_eq!(answer.output, "200001", "{answer:?}");
+    assert_eq!(answer.output, "300001", "{answer:?}");
     let calls = std::fs::read_to_string(&log).unwrap();
-    // Between the two marks there are 200,000 commits of one thread.
+    // Between the two marks there are 300,000 commits of one thread.
     let between: Vec<&str> =
         calls.lines().skip_while(|line| !line.contains("getppid(")).skip(1).collect();
     let end = between.iter().position(|line| line.contains("getppid(")).expect("the second mark");

@@ -141,6 +141,7 @@ fn play_a_part() {
     match part.to_str().unwrap() {
         "read_only_handle" => {
             let reader = Domain::open(folder).unwrap().reader::<[u8]>("speed").unwrap();
+            assert_eq!(told(reader.publisher().map(drop)), told(reader.begin().map(drop)));
             answer(told(reader.begin().map(drop)));
         }
         "read_only_handle_that_waits" => {
@@ -162,6 +163,13 @@ fn play_a_part() {
         }
         "subscribe_and_wait" => {
             let _state = state(folder, "speed");
+            wait_for_parent();
+        }
+        "publish_and_wait" => {
+            let mut publisher = state(folder, "speed").publisher().unwrap();
+            for turn in 0..5 {
+                publisher.publish(&[turn]).unwrap();
+            }
             wait_for_parent();
         }
         "claim_and_pin" => {
@@ -251,15 +259,17 @@ fn transfer(folder: &Path) {
     }
 }
 
-/// Commits 100,000 times between two system calls that can be seen from outside.
+/// Commits 300,000 times between two system calls that can be seen from outside.
 fn commit_unwatched(folder: &Path) {
     let state = state(folder, "speed");
     let _other = state.try_clone().unwrap();
     state.replace(b"warm").unwrap();
     let mark = || rustix::process::getppid();
+    let mut publisher = state.publisher().unwrap();
     let before = mark();
     for turn in 0..100_000_u32 {
         state.replace(&turn.to_le_bytes()).unwrap();
+        publisher.publish(&turn.to_le_bytes()).unwrap();
         let mut transaction = state.begin().unwrap();
         transaction.bytes_mut().unwrap()[0] = 1;
         transaction.commit().unwrap();
