@@ -9,7 +9,7 @@ use crate::{
     output::Output,
     persist::{
         Change,
-        codec::{self, CRC_LEN, EVICTED, Entry, Tag, UNACKNOWLEDGED},
+        codec::{self, EVICTED, Entry, Tag, UNACKNOWLEDGED},
     },
     time::Now,
 };
@@ -275,8 +275,8 @@ impl Channel {
         }
     }
 
-    /// The change of that number could not be kept. It is part of the next one, which is handed out
-    /// after a while.
+    /// The change of that number could not be kept, or nobody knows whether it was. The next one is
+    /// handed out after a while; it is a base, and so has what this one had.
     ///
     /// ```
     /// use mainstay_sds::{Channel, Config, Keep, Now, Output};
@@ -300,17 +300,9 @@ impl Channel {
         }
         changes.in_flight = false;
         changes.dirty = true;
-        if changes.out_base {
-            // The next one is a base too, and has everything anyway.
-            changes.entries.clear();
-            changes.force_base = true;
-        } else {
-            // Older entries first: what comes later wins.
-            let end = changes.out.len() - CRC_LEN;
-            let newer = std::mem::take(&mut changes.entries);
-            changes.entries.extend_from_slice(&changes.out[codec::head::LEN..end]);
-            changes.entries.extend_from_slice(&newer);
-        }
+        // What a place has after a failure nobody knows: the next change replaces all of it.
+        changes.entries.clear();
+        changes.force_base = true;
         changes.retry_at = now.mono_ms + (RETRY_MS << changes.failures.min(6));
         changes.failures += 1;
     }

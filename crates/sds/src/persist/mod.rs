@@ -9,8 +9,8 @@
 //! Guarantees:
 //!
 //! * S1. A change is kept whole or not at all, and only behind those before it.
-//! * S2. A failed change is not lost: it is part of the next one, which is tried by itself after a
-//!   while, even if nothing else happens.
+//! * S2. A failed change is not lost: the next one is a base, which has everything, and is tried by
+//!   itself after a while, even if nothing else happens.
 //! * S3. What is kept does not grow without bound: from time to time a change is a *base*, which
 //!   has everything and replaces all before it.
 //!
