@@ -134,7 +134,7 @@ pub struct Config {
     pub lamport_ahead_ms: u64,
     /// How far past the channel's own Lamport time one may be, in units of the profile.
     pub lamport_gap: u64,
-    /// How far past the wall clock the first message may be.
+    /// How far past the wall clock the first message may be that one who joins hears.
     pub lamport_join_ahead_ms: u64,
 
     /// Own messages that may wait for an acknowledgement.

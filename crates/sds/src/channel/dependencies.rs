@@ -53,6 +53,7 @@ impl Channel {
         let mut found = std::mem::take(&mut self.scratch);
         found.clear();
         self.own_cited.clear();
+        self.look_ups += 1;
         // The entries up to here are from before this participant joined, if they are new.
         let mut pre_join_until = 0;
         for (index, entry) in message.causal.iter().enumerate() {
@@ -65,8 +66,9 @@ impl Channel {
                 found.push(Dependency::New);
                 continue;
             };
-            self.cited(slot);
-            let record = self.table.get(slot);
+            let record = self.table.get_mut(slot);
+            record.flags |= flag::CITED;
+            record.cited_by = self.look_ups;
             if record.own != NONE {
                 self.own_cited.push(slot);
             }
@@ -182,6 +184,7 @@ impl Channel {
         let record = self.table.get_mut(slot);
         record.state = State::Unknown;
         record.tries = 0;
+        record.asked = 0;
         record.fetches = 0;
         let record = self.table.get(slot);
         self.outputs.missing(record.id(), record.hint(), record.sender(), false);
@@ -200,13 +203,12 @@ impl Channel {
 
     /// Plans when to ask for a missing message (LIP-109, SDS-R receive message: "SHOULD add any
     /// unmet causal dependencies to its outgoing repair request buffer").
-    fn arm(&mut self, now: Now, slot: u32) {
+    pub(super) fn arm(&mut self, now: Now, slot: u32) {
         if !self.config.repair || self.own_id.is_empty() {
             return;
         }
         if self.wanted >= WANTED_MAX {
-            let generation = self.table.get(slot).generation;
-            self.unarmed.push_back((slot, generation));
+            self.queue_unarmed(slot);
             return;
         }
         self.wanted += 1;
@@ -237,15 +239,39 @@ impl Channel {
         record.lost_at = NEVER;
         if was_wanted {
             self.wanted -= 1;
-            while let Some((slot, generation)) = self.unarmed.pop_front() {
-                let record = self.table.get(slot);
-                let waits = record.generation == generation && record.state == State::Unknown;
-                if waits && !record.has(flag::WANTED) {
-                    self.arm(now, slot);
-                    break;
-                }
+            if let Some(next) = self.next_unarmed() {
+                self.arm(now, next);
             }
         }
+    }
+
+    /// A missing message waits until there is room among those that are asked for.
+    pub(super) fn queue_unarmed(&mut self, slot: u32) {
+        // Those that were found meanwhile are dropped when they are most.
+        if self.unarmed.len() > 2 * self.unknown + 16 {
+            let mut unarmed = std::mem::take(&mut self.unarmed);
+            unarmed.retain(|&(slot, generation)| self.is_unarmed(slot, generation));
+            self.unarmed = unarmed;
+        }
+        let generation = self.table.get(slot).generation;
+        self.unarmed.push_back((slot, generation));
+    }
+
+    /// The message that has waited longest for being asked for.
+    pub(super) fn next_unarmed(&mut self) -> Option<u32> {
+        while let Some((slot, generation)) = self.unarmed.pop_front() {
+            if self.is_unarmed(slot, generation) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    fn is_unarmed(&self, slot: u32, generation: u32) -> bool {
+        let record = self.table.get(slot);
+        record.generation == generation
+            && record.state == State::Unknown
+            && !record.has(flag::WANTED)
     }
 
     /// A sync message cites a missing message that maybe nothing waits for.

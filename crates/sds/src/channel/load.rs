@@ -153,13 +153,8 @@ impl Channel {
             .filter(|message| message.id == id)
             .ok_or("a message that waits cannot be read; restore it from elsewhere")?;
         let known = self.table.find(id);
-        let lamport = self.scalars.lamport;
         self.look_up(now, &message, false);
         self.accept(now, &message, known, false);
-        // It was received before: its Lamport time has been taken into account.
-        if self.config.profile == crate::wire::Profile::Nim {
-            self.scalars.lamport = lamport;
-        }
         Ok(())
     }
 

@@ -13,7 +13,9 @@
 //!   time, message id). (LIP-109, Resolve Conflicts)
 //! * D3. Sync and ephemeral messages are in no log, no filter, no causal history and no buffer.
 //!   (LIP-109, Periodic Sync Message; Ephemeral Messages)
-//! * D4. What is refused changes nothing, and no input makes a channel grow past its limits.
+//! * D4. What is refused changes nothing (but that what a message depends on is asked for, if it was
+//!   asked for itself and came from too far ahead), and no input makes a channel grow past its
+//!   limits.
 //! * D5. A channel without news has no timer.
 
 mod agenda;
@@ -124,6 +126,7 @@ pub struct Channel {
     outputs: Outputs,
     scratch: Vec<Dependency>,
     own_cited: Vec<u32>,
+    look_ups: u64,
     verdicts: Vec<(u32, Verdict)>,
 }
 
@@ -179,6 +182,7 @@ impl Channel {
             outputs: Outputs::default(),
             scratch: Vec::new(),
             own_cited: Vec::new(),
+            look_ups: 0,
             verdicts: Vec::new(),
             config,
         })

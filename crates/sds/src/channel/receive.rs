@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     bloom::PeerFilter,
+    config::Start,
     error::{Error, Result, shown},
     limits::{LAMPORT_MAX, UNCONFIRMED_MAX},
     output::Received,
@@ -59,7 +60,9 @@ impl Channel {
         if self.is_own(message) {
             return Ok(Received::Own);
         }
-        self.check_lamport(now, message)?;
+        // Its Lamport time moves no clock here. Refusing it would cut off those who missed how the
+        // others' clocks got ahead: its history tells them what to ask for.
+        self.check_lamport_end(message)?;
         self.look_up(now, message, false);
         self.review(now, message);
         self.heed_requests(now, message);
@@ -110,7 +113,10 @@ impl Channel {
             self.heard_copy(slot);
             return Ok(Received::Own);
         }
-        self.check_lamport(now, message)?;
+        if let Err(refused) = self.check_lamport(now, message) {
+            self.hear_out(now, message, known);
+            return Err(refused);
+        }
         if self.unconfirmed.len() >= UNCONFIRMED_MAX {
             return Err(Error::Unconfirmed { count: self.unconfirmed.len() });
         }
@@ -144,6 +150,19 @@ impl Channel {
             return Ok(self.too_old(now, known));
         }
         Ok(self.accept(now, message, known, pre_join))
+    }
+
+    /// A message that was asked for and is not believed because of its time. What it depends on may
+    /// be believed, and bring this participant's own time closer: it is asked for, as if a sync
+    /// message had cited it.
+    fn hear_out(&mut self, now: Now, message: &MessageView<'_>, known: Option<u32>) {
+        let is_wanted = known.is_some_and(|slot| self.table.get(slot).state == State::Unknown);
+        let has_end = message.lamport.is_some_and(|lamport| lamport >= LAMPORT_MAX);
+        if is_wanted && !has_end {
+            self.look_up(now, message, false);
+            self.depend(now, message, None);
+            self.limit_heard_of(now);
+        }
     }
 
     /// A message that may have been delivered and forgotten (D1). What waits for it need not.
@@ -199,11 +218,6 @@ impl Channel {
         // LIP-109, Receive Message: "if the message has a populated content field, the participant
         // MUST include the received message ID in its local bloom filter".
         self.add_to_filter(slot);
-        if self.config.profile == Profile::Nim {
-            // Their rule: at reception, and one more.
-            let lamport = self.table.get(slot).lamport;
-            self.scalars.lamport = self.scalars.lamport.max(lamport) + 1;
-        }
         self.joined(now);
         self.news(now);
         if !is_met {
@@ -251,7 +265,13 @@ impl Channel {
         }
         // "If the received message's Lamport timestamp is greater than the participant's local
         // Lamport timestamp, the participant MUST update its local Lamport timestamp".
-        self.scalars.lamport = self.scalars.lamport.max(record.lamport);
+        self.scalars.lamport = match self.config.profile {
+            Profile::Lip => self.scalars.lamport.max(record.lamport),
+            // One more, as all nim peers do; but not, as they do, before it is delivered: what
+            // nobody can deliver would move the clocks of those who hear it, and the others would
+            // not believe them any more.
+            Profile::Nim => self.scalars.lamport.max(record.lamport) + 1,
+        };
         let later = self.log.insert(&self.table, slot);
         self.hand_out(slot, later, false);
         self.note_put(slot);
@@ -284,10 +304,11 @@ impl Channel {
     fn check_lamport(&self, now: Now, message: &MessageView<'_>) -> Result<()> {
         let Some(lamport) = message.lamport else { return Ok(()) };
         let unit = self.config.profile.unit_ms();
-        let ahead = if self.scalars.joined {
+        let ahead = if self.scalars.joined || self.config.start == Start::Beginning {
             self.config.lamport_ahead_ms
         } else {
-            // A newcomer has nothing to compare with, and would refuse such a channel for ever.
+            // One who joins has nothing to compare with, and would refuse such a channel for ever.
+            // One who wants all of it finds the way by its older messages.
             self.config.lamport_join_ahead_ms.max(self.config.lamport_ahead_ms)
         };
         let by_clock = now.wall_ms.saturating_add(ahead) / unit;
@@ -297,6 +318,16 @@ impl Channel {
             return Ok(());
         }
         Err(Error::LamportAhead { lamport, limit })
+    }
+
+    /// A Lamport time so late that nothing could come after it.
+    fn check_lamport_end(&self, message: &MessageView<'_>) -> Result<()> {
+        match message.lamport {
+            Some(lamport) if lamport >= LAMPORT_MAX => {
+                Err(Error::LamportAhead { lamport, limit: LAMPORT_MAX - 1 })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// LIP-109, Review ACK Status.

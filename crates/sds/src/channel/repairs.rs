@@ -12,6 +12,8 @@
 //!   when it was sent, or when another's was heard, and so strands the one who loses the answer;
 //!   here it starts anew.
 //! * R4. A response group that has died out is widened, by the requests that nobody answers.
+//! * R5. Requests are sent in turns: however many messages are missing that do not exist, one that
+//!   does is asked for.
 
 use super::{
     Channel,
@@ -25,6 +27,10 @@ use crate::{
     time::Now,
     wire::MessageView,
 };
+
+/// A message that was asked for so often in vain is asked for half as often from then on, and so on.
+const ASKED_BEFORE_BACKOFF: u32 = 8;
+const DOUBLINGS_MAX: u32 = 4;
 
 /// The messages that go into the requests of one that is sent.
 pub(super) struct Requests {
@@ -49,7 +55,8 @@ impl Channel {
             if record.generation == generation && record.has(flag::DUE) {
                 requests.slots[requests.count] = slot;
                 requests.count += 1;
-                self.ask_again_later(now, slot);
+                self.table.get_mut(slot).asked += 1;
+                self.asked(now, slot);
             }
         }
         requests
@@ -76,6 +83,18 @@ impl Channel {
         self.sync_soon(now_ms);
     }
 
+    /// A request was sent: it starts anew (R3), unless others wait for their turn (R5).
+    fn asked(&mut self, now: Now, slot: u32) {
+        let Some(next) = self.next_unarmed() else {
+            self.ask_again_later(now, slot);
+            return;
+        };
+        self.table.get_mut(slot).flags &= !(flag::WANTED | flag::DUE);
+        self.wanted -= 1;
+        self.arm(now, next);
+        self.queue_unarmed(slot);
+    }
+
     /// R3: the request starts anew.
     fn ask_again_later(&mut self, now: Now, slot: u32) {
         let record = self.table.get_mut(slot);
@@ -91,7 +110,9 @@ impl Channel {
             config.t_min_ms,
             config.t_max_ms,
         );
-        let at = now.mono_ms + delay;
+        // "placing T_req values on an exponential backoff curve will likely be more appropriate".
+        let doublings = (table.get(slot).asked / ASKED_BEFORE_BACKOFF).min(DOUBLINGS_MAX);
+        let at = now.mono_ms + (delay << doublings);
         self.table.get_mut(slot).request_at = at;
         self.plan(Plan::Request, slot, at);
     }

@@ -16,6 +16,9 @@ use crate::{
 /// How long a due request waits for a message to go with before a sync message is sent for it.
 const PROMPT_MS: u64 = 2000;
 
+/// Sync messages that only carry requests are at least so far apart.
+const PROMPT_APART_MS: u64 = 5000;
+
 /// Messages that may be cited by nobody, cited by a sync message in addition to the log's tail.
 pub(super) const UNCITED_MAX: usize = 16;
 
@@ -28,12 +31,14 @@ pub(super) struct Sync {
     prompt: bool,
     /// When something was heard or sent.
     heard_at: Option<u64>,
+    /// When this participant sent its last one.
+    sent_at: Option<u64>,
     without_news: u32,
 }
 
 impl Sync {
     pub(super) fn new() -> Self {
-        Self { at: NEVER, prompt: false, heard_at: None, without_news: 0 }
+        Self { at: NEVER, prompt: false, heard_at: None, sent_at: None, without_news: 0 }
     }
 }
 
@@ -72,15 +77,17 @@ impl Channel {
         if self.config.sync && !self.sync.prompt {
             self.sync.prompt = true;
             let jitter = self.rng.below(PROMPT_MS + 1);
-            self.sync.at = self.sync.at.min(now_ms + jitter);
+            let soonest = self.sync.sent_at.map_or(0, |at| at + PROMPT_APART_MS);
+            self.sync.at = self.sync.at.min(soonest.max(now_ms + jitter));
         }
     }
 
-    /// Whether a sync message of another one brings news, or shows that it lacks some.
+    /// Whether a sync message of another one, which was looked up, brings news, or shows that it
+    /// lacks some: of the last messages of our log, as many as it cites.
     pub(super) fn heard_sync(&mut self, now: Now, message: &MessageView<'_>, unmet: bool) {
-        let last = self.log.before_last(0).map(|slot| self.table.get(slot).id());
-        let is_behind =
-            last.is_some_and(|last| message.causal.iter().all(|entry| entry.id != last));
+        let cited = message.causal.len().clamp(1, self.config.sync_causal);
+        let is_cited = |slot: u32| self.table.get(slot).cited_by == self.look_ups;
+        let is_behind = !self.log.tail(cited).all(is_cited);
         if unmet || is_behind {
             self.news(now);
         } else if self.sync.at != NEVER && !self.sync.prompt {
@@ -103,8 +110,8 @@ impl Channel {
             self.sync.at = now.mono_ms + self.sync_delay();
             return;
         }
-        self.send_sync(now);
         self.count_sync(now);
+        self.send_sync(now);
     }
 
     /// Tells the others soon what this participant has: for one that just came, or came back, and
@@ -173,5 +180,9 @@ impl Channel {
         });
         self.remember_sync(id.as_bytes());
         self.heard(now);
+        self.sync.sent_at = Some(now.mono_ms);
+        if self.has_due() {
+            self.sync_soon(now.mono_ms);
+        }
     }
 }

@@ -79,6 +79,9 @@ pub(super) struct Record {
     pub(super) body: Vec<u8>,
     pub(super) parts: Body,
 
+    /// The last message that cited it, by the number of its look-up.
+    pub(super) cited_by: u64,
+
     /// Those that wait for it: the first edge, how many edges, how many of them still count.
     pub(super) edges: u32,
     pub(super) edge_count: u32,
@@ -90,11 +93,13 @@ pub(super) struct Record {
 
     /// Its index among the unacknowledged messages.
     pub(super) own: u32,
-    /// When to ask for it, to fetch it, to give it up; how often it was asked for.
+    /// When to ask for it, to fetch it, to give it up; how often the request was put off, and how
+    /// often it was sent.
     pub(super) request_at: u64,
     pub(super) fetch_at: u64,
     pub(super) lost_at: u64,
     pub(super) tries: u32,
+    pub(super) asked: u32,
     pub(super) fetches: u32,
     /// When to send it again for others, until when not to, how many requests were heard.
     pub(super) answer_at: u64,
@@ -271,6 +276,7 @@ impl Record {
             sender_len: 0,
             body: Vec::new(),
             parts: Body::default(),
+            cited_by: 0,
             edges: NONE,
             edge_count: 0,
             waiters: 0,
@@ -282,6 +288,7 @@ impl Record {
             fetch_at: NEVER,
             lost_at: NEVER,
             tries: 0,
+            asked: 0,
             fetches: 0,
             answer_at: NEVER,
             answered_until: 0,

@@ -82,6 +82,40 @@ fn sync_messages_that_cite_nonsense_fill_no_memory() {
 }
 
 #[test]
+fn a_message_that_exists_is_asked_for_among_thousands_that_do_not() {
+    let mut config = Config::lip();
+    config.lost_after_ms = None;
+    let mut bob = channel("bob", config);
+    for number in 0..60_u64 {
+        let causal: Vec<String> = (0..60).map(|dep| format!("none-{number}-{dep}")).collect();
+        let causal: Vec<&str> = causal.iter().map(String::as_str).collect();
+        receive(&mut bob, START, &message("mallory", &format!("x{number}"), L, &causal));
+    }
+    receive(&mut bob, START, &message("alice", "m2", L + 2, &["m1"]));
+    drain(&mut bob);
+    assert_eq!((bob.counts().missing, bob.counts().wanted), (3601, limits::WANTED_MAX));
+    let mut now = START;
+    let asked = loop {
+        let at = bob.poll_timeout().expect("it goes on asking");
+        now = now.after(at.saturating_sub(now.mono_ms));
+        assert!(now.mono_ms < START.mono_ms + 3_600_000, "within the hour");
+        bob.handle_timeout(now);
+        let found = drain(&mut bob).into_iter().find_map(|said| match said {
+            Said::Broadcast { bytes, .. } => {
+                let view = Message::decode(Profile::Lip, &bytes).unwrap();
+                view.requests.iter().any(|entry| entry.id == b"m1").then_some(now)
+            }
+            _ => None,
+        });
+        if let Some(now) = found {
+            break now;
+        }
+    };
+    receive(&mut bob, asked, &message("alice", "m1", L + 1, &[]));
+    assert_eq!(crate::group::delivered(&drain(&mut bob)), ["m1", "m2"]);
+}
+
+#[test]
 fn one_that_holds_most_of_the_buffer_loses_first() {
     let mut config = Config::lip();
     config.incoming_max = 100;

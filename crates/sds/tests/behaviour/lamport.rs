@@ -2,11 +2,11 @@
 //! believed.
 
 use mainstay_sds::{
-    Channel, Config, Error, Now, Received, limits,
+    Channel, Config, Error, Now, Received, Start, limits,
     wire::{Message, Profile},
 };
 
-use crate::group::{L, START, channel, drain, message, receive, send};
+use crate::group::{L, START, Said, channel, drain, message, receive, send};
 
 #[test]
 fn in_the_lip_profile_a_message_has_the_time_in_milliseconds_or_one_more_than_the_last() {
@@ -24,9 +24,12 @@ fn in_the_nim_profile_it_is_seconds_and_one_more() {
     let now_s = L / 1000;
     assert_eq!(alice.send(START, b"m1", b"x").unwrap().lamport, now_s + 1);
     assert_eq!(alice.send(START, b"m2", b"x").unwrap().lamport, now_s + 2);
-    let theirs = message("bob", "b1", now_s + 10, &["absent"]);
+    let theirs = message("bob", "b2", now_s + 10, &["b1"]);
     alice.receive(START, &theirs.encode(Profile::Nim)).unwrap();
-    assert_eq!(alice.counts().lamport, now_s + 11, "also for one that waits");
+    assert_eq!(alice.counts().lamport, now_s + 2, "not by one that waits, unlike their own");
+    let theirs = message("bob", "b1", now_s + 9, &[]);
+    alice.receive(START, &theirs.encode(Profile::Nim)).unwrap();
+    assert_eq!(alice.counts().lamport, now_s + 11);
 }
 
 #[test]
@@ -60,7 +63,7 @@ fn a_time_too_far_ahead_is_refused_and_changes_nothing() {
     let mut bare = message("mallory", "x", u64::MAX, &[]);
     assert!(bob.receive(START, &bare.encode(Profile::Lip)).is_err());
     bare.content = None;
-    bare.lamport = Some(L + hour + 1);
+    bare.lamport = Some(limits::LAMPORT_MAX);
     assert!(bob.receive(START, &bare.encode(Profile::Lip)).is_err(), "sync messages too");
     assert_eq!(bob.counts(), before);
     assert_eq!(
@@ -89,12 +92,16 @@ fn a_channel_that_has_run_ahead_of_the_clock_is_followed() {
 
 #[test]
 fn a_newcomer_believes_a_channel_that_is_far_ahead_and_then_nobody_else() {
-    let mut bob = channel("bob", Config::nim());
+    let mut config = Config::nim();
+    config.start = Start::Joining;
+    let mut bob = channel("bob", config);
     let year_s = 365 * 24 * 3600;
     let far = message("alice", "m1", L / 1000 + year_s, &[]);
     assert!(bob.receive(START, &far.encode(Profile::Nim)).is_ok());
     let farther = message("alice", "m2", L / 1000 + 2 * year_s, &[]);
     assert!(bob.receive(START, &farther.encode(Profile::Nim)).is_err());
+    let mut first = channel("first", Config::nim());
+    assert!(first.receive(START, &far.encode(Profile::Nim)).is_err(), "no newcomer");
 }
 
 #[test]
@@ -113,4 +120,47 @@ fn at_the_end_of_all_times_sending_is_an_error_and_not_an_overflow() {
     let at = bob.poll_timeout().unwrap();
     bob.handle_timeout(now.after(at - now.mono_ms));
     assert!(drain(&mut bob).is_empty(), "and there is no sync message either");
+}
+
+#[test]
+fn a_sync_message_of_the_far_future_moves_no_clock_and_its_history_is_heard() {
+    let mut bob = joined();
+    let lamport = bob.counts().lamport;
+    let sync = Message { content: None, ..message("alice", "s", L + (1 << 40), &["m1", "m2"]) };
+    assert_eq!(receive(&mut bob, START, &sync), Received::Sync);
+    assert_eq!((bob.counts().lamport, bob.counts().missing), (lamport, 1));
+}
+
+#[test]
+fn one_who_missed_how_the_others_got_ahead_gets_there_step_by_step() {
+    // Each message is an hour after the one before, as a stranger can have it.
+    let hour = 3_600_000;
+    let chain: Vec<Message> = (1..=9)
+        .map(|step| {
+            let before = format!("m{step}");
+            message("alice", &format!("m{}", step + 1), L + step * hour, &[before.as_str()])
+        })
+        .collect();
+    let mut bob = joined();
+    let last = chain.last().unwrap();
+    assert!(bob.receive(START, &last.encode(Profile::Lip)).is_err(), "nine hours ahead");
+    let sync = Message { content: None, ..message("alice", "s", L + 10 * hour, &["m10"]) };
+    receive(&mut bob, START, &sync);
+    // What he asks for comes, and again: first he finds his way back, then forth.
+    for round in 0..2 * chain.len() {
+        let said = drain(&mut bob);
+        let asked = |id: &str| {
+            said.iter()
+                .any(|said| matches!(said, Said::Missing { id: missing, .. } if missing == id))
+        };
+        assert!(round >= chain.len() || asked(&format!("m{}", 10 - round)), "{round}: {said:?}");
+        let from = if round < chain.len() { chain.len() - 1 - round } else { 0 };
+        for late in &chain[from..] {
+            let _refused_or_not = bob.receive(START, &late.encode(Profile::Lip));
+        }
+        if bob.counts().missing == 0 {
+            break;
+        }
+    }
+    assert_eq!((bob.counts().logged, bob.counts().missing), (10, 0));
 }

@@ -100,7 +100,9 @@ proptest! {
         loss in 0_u64..50,
     ) {
         let mut rng = Rng::seeded(seed);
-        let mut group = Group::new(size, &Config::lip());
+        let mut config = Config::lip();
+        config.participants = size as u32;
+        let mut group = Group::new(size, &config);
         for number in 0..15 {
             let who = rng.below(size as u64) as usize;
             let lost: Vec<bool> = (0..size).map(|_| rng.below(100) < loss).collect();

@@ -73,15 +73,21 @@ fn a_request_is_repeated_until_the_message_is_here() {
     let mut bob = channel("bob", config());
     receive(&mut bob, START, &message("alice", "m2", L + 2, &["m1"]));
     let mut now = START;
-    for round in 0..5 {
-        now = now.after(120_000);
+    // After eight times in vain half as often, and so on, but at least once in half an hour.
+    let pauses = [1, 2, 4, 8, 16, 16].into_iter().flat_map(|pause| std::iter::repeat_n(pause, 8));
+    for (round, pause) in pauses.enumerate() {
+        now = now.after(pause * 30_000 - 1);
+        let early = send(&mut bob, now, &format!("early{round}"));
+        assert!(MessageView::parse(Profile::Lip, &early).unwrap().requests.is_empty());
+        drain(&mut bob);
+        now = now.after(pause * 90_000 + 1);
         let bytes = send(&mut bob, now, &format!("b{round}"));
         let view = MessageView::parse(Profile::Lip, &bytes).unwrap();
         assert_eq!(view.requests.len(), 1, "round {round}");
     }
     receive(&mut bob, now, &message("alice", "m1", L + 1, &[]));
     drain(&mut bob);
-    let bytes = send(&mut bob, now.after(1_000_000), "b9");
+    let bytes = send(&mut bob, now.after(10_000_000), "b99");
     assert!(MessageView::parse(Profile::Lip, &bytes).unwrap().requests.is_empty());
     assert_eq!(bob.counts().wanted, 0);
 }
