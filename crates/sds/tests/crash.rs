@@ -1,0 +1,208 @@
+//! Real processes, killed at any moment: no message that was delivered is lost, and none is
+//! delivered twice to an application that keeps the number of what it has processed.
+//!
+//! A child takes part in a channel whose changes are in a pool. Its application is a file: a line a
+//! message it has processed, each written by one system call. The parent kills the child again and
+//! again; each life is sent all messages from the first on, as a network that repeats everything.
+
+#![cfg(feature = "pool")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
+use std::{
+    collections::BTreeSet,
+    env,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use mainstay_base::Rng;
+use mainstay_sds::{
+    Channel, Config, Keep, Now, Output, Reason,
+    persist::{Persistence, PoolPersistence},
+};
+
+const FOLDER: &str = "MAINSTAY_SDS_CRASH_FOLDER";
+const MESSAGES: u64 = 600;
+const KILLS: u64 = 40;
+const NOW: Now = Now { mono_ms: 1000, wall_ms: 1_760_000_000_000 };
+
+fn config(keeps: bool) -> Config {
+    let mut config = Config::lip();
+    // Small, so that messages leave it; large enough that what a life sends does not make what the
+    // next one receives too old.
+    (config.history, config.outgoing_max) = (150, 8192);
+    config.sync = false;
+    if keeps {
+        (config.keep, config.confirm) = (Keep::Durable, true);
+    }
+    config
+}
+
+/// What Alice says, in an order that makes Bob wait now and then.
+fn conversation() -> Vec<Vec<u8>> {
+    let mut alice = Channel::new("room", b"alice", config(false)).unwrap();
+    let mut all = Vec::new();
+    for number in 0..MESSAGES {
+        alice.send(NOW.after(number), format!("m{number}").as_bytes(), b"content").unwrap();
+        while let Some(output) = alice.poll_output() {
+            if let Output::Broadcast(broadcast) = output {
+                all.push(broadcast.bytes.to_vec());
+            }
+        }
+    }
+    for pair in all.chunks_mut(3) {
+        pair.reverse();
+    }
+    all
+}
+
+/// The lines of a file that are whole.
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+struct Life {
+    channel: Channel,
+    place: PoolPersistence,
+    processed: File,
+    done: u64,
+    sent: File,
+}
+
+impl Life {
+    fn begin(folder: &Path) -> Self {
+        let (processed, sent) = (folder.join("processed"), folder.join("sent"));
+        let mut place = PoolPersistence::open(folder, "sds").unwrap();
+        let saved = place.load("room").unwrap();
+        let channel = Channel::load("room", b"bob", config(true), NOW, &saved).unwrap();
+        let done = lines(&processed).len() as u64;
+        let mut life =
+            Self { channel, place, processed: append(&processed), done, sent: append(&sent) };
+        // The application knows what it has processed; what it has not comes again.
+        life.channel.confirm(done).unwrap();
+        life.drain();
+        life
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let (mut confirmed, mut kept) = (None, None);
+            match self.channel.poll_output() {
+                None => return,
+                Some(Output::Persist(change)) => {
+                    self.place.save("room", &change).unwrap();
+                    kept = Some(change.number);
+                }
+                Some(Output::Deliver(delivery)) => {
+                    if delivery.number > self.done {
+                        let id = String::from_utf8_lossy(delivery.id);
+                        let line = format!("{} {id}\n", delivery.number);
+                        self.processed.write_all(line.as_bytes()).unwrap();
+                        self.done = delivery.number;
+                    }
+                    confirmed = Some(delivery.number);
+                }
+                Some(Output::Broadcast(broadcast)) if broadcast.reason == Reason::Content => {
+                    let id = String::from_utf8_lossy(broadcast.id);
+                    self.sent.write_all(format!("{id}\n").as_bytes()).unwrap();
+                }
+                Some(_) => {}
+            }
+            if let Some(number) = confirmed {
+                self.channel.confirm(number).unwrap();
+            }
+            if let Some(number) = kept {
+                self.channel.persisted(number);
+            }
+        }
+    }
+}
+
+/// One life; runs to its end unless it is killed.
+#[test]
+fn a_life_of_the_child() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let mut life = Life::begin(folder);
+    let born = lines(&folder.join("sent")).len();
+    for (number, bytes) in conversation().iter().enumerate() {
+        life.channel.receive(NOW, bytes).unwrap();
+        life.drain();
+        if number % 200 == 100 {
+            let id = format!("b{born}-{number}-{}", std::process::id());
+            life.channel.send(NOW, id.as_bytes(), b"mine").unwrap();
+            life.drain();
+        }
+    }
+    fs::write(folder.join("through"), b"").unwrap();
+}
+
+fn start(folder: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "a_life_of_the_child", "--nocapture"])
+        .env(FOLDER, folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_process_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut rng = Rng::seeded(seed);
+    let mut killed = 0;
+    for _ in 0..KILLS {
+        let mut child = start(folder);
+        // A life takes some tens of milliseconds once it has begun.
+        sleep(Duration::from_micros(2000 + rng.below(60_000)));
+        killed += u64::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(killed > KILLS / 4, "{killed} of {KILLS} were killed in the middle");
+    let mut child = start(folder);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the last life does not end");
+        sleep(Duration::from_millis(10));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(folder.join("through").exists());
+
+    let processed = lines(&folder.join("processed"));
+    let mut seen = BTreeSet::new();
+    for (index, line) in processed.iter().enumerate() {
+        let (number, id) = line.split_once(' ').unwrap();
+        assert_eq!(number.parse::<usize>().unwrap(), index + 1, "no gap, no repetition");
+        assert!(seen.insert(id.to_owned()), "{id} was delivered twice");
+    }
+    for number in 0..MESSAGES {
+        assert!(seen.contains(&format!("m{number}")), "m{number} is lost");
+    }
+    // What was sent is kept: those that are not acknowledged are still there to be sent again.
+    let mut place = PoolPersistence::open(folder, "sds").unwrap();
+    let saved = place.load("room").unwrap();
+    let channel = Channel::load("room", b"bob", config(true), NOW, &saved).unwrap();
+    let sent = lines(&folder.join("sent"));
+    assert!(!sent.is_empty());
+    for id in &sent {
+        assert!(channel.copy_of(id.as_bytes()).is_some(), "{id} was sent and is forgotten");
+    }
+    assert_eq!(channel.counts().unconfirmed, 0);
+}
