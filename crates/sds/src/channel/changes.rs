@@ -22,7 +22,7 @@ const BASE_FACTOR: usize = 2;
 const BASE_AT_LEAST: usize = 256 << 10;
 
 /// The flags of a record that are kept.
-const KEPT_FLAGS: u8 = flag::DELIVERED | flag::LOST | flag::PRE_JOIN | flag::CITED;
+const KEPT_FLAGS: u8 = flag::DELIVERED | flag::LOST | flag::PRE_JOIN;
 
 /// See the head of the module.
 #[derive(Debug)]

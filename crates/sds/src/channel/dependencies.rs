@@ -53,6 +53,7 @@ impl Channel {
         let mut found = std::mem::take(&mut self.scratch);
         found.clear();
         self.own_cited.clear();
+        self.looked_up.clear();
         self.look_ups += 1;
         // The entries up to here are from before this participant joined, if they are new.
         let mut pre_join_until = 0;
@@ -67,8 +68,8 @@ impl Channel {
                 continue;
             };
             let record = self.table.get_mut(slot);
-            record.flags |= flag::CITED;
             record.cited_by = self.look_ups;
+            self.looked_up.push(slot);
             if record.own != NONE {
                 self.own_cited.push(slot);
             }
@@ -173,9 +174,30 @@ impl Channel {
 
     fn insert_missing(&mut self, now: Now, entry: &EntryView<'_>) -> u32 {
         let slot = self.table.insert(entry);
-        self.cited(slot);
         self.miss(now, slot);
         slot
+    }
+
+    /// What the message that was looked up depends on is cited by it from now on: it is in the log,
+    /// and will be cited itself.
+    pub(super) fn cite_looked_up(&mut self) {
+        for &slot in &self.looked_up {
+            self.table.get_mut(slot).flags |= flag::CITED;
+        }
+    }
+
+    /// The same for one that waited, or was loaded.
+    pub(super) fn cite_by(&mut self, slot: u32) {
+        let body = std::mem::take(&mut self.table.get_mut(slot).body);
+        // A body that is kept was read before, and is a whole message.
+        if let Ok(message) = MessageView::parse(self.config.profile, &body) {
+            for entry in message.causal.iter().filter(|entry| entry.id != message.id) {
+                if let Some(cited) = self.table.find(entry.id) {
+                    self.cited(cited);
+                }
+            }
+        }
+        self.table.get_mut(slot).body = body;
     }
 
     /// A message is missing from now on.

@@ -63,6 +63,7 @@ impl Channel {
             self.restore_item(now, id, item)?;
         }
         self.restore_filter();
+        self.restore_cited();
         for (id, item) in items.iter().filter(|(_, item)| item.tag == Tag::Buffered) {
             self.restore_waiting(now, id, item)?;
         }
@@ -102,7 +103,7 @@ impl Channel {
         };
         let record = self.table.get_mut(slot);
         record.state = if in_log { State::Logged } else { State::Tombstone };
-        record.flags = item.flags & (flag::DELIVERED | flag::LOST | flag::PRE_JOIN | flag::CITED);
+        record.flags = item.flags & (flag::DELIVERED | flag::LOST | flag::PRE_JOIN);
         record.lamport = item.lamport;
         record.number = item.number;
         if item.tag == Tag::Logged {
@@ -144,6 +145,17 @@ impl Channel {
         let slots: Vec<u32> = self.log.slots().collect();
         for slot in slots {
             self.add_to_filter(slot);
+        }
+    }
+
+    /// Which messages nobody cites is not kept either.
+    fn restore_cited(&mut self) {
+        let slots: Vec<u32> = self.log.slots().collect();
+        for &slot in &slots {
+            self.cite_by(slot);
+        }
+        for slot in slots {
+            self.note_uncited(slot);
         }
     }
 

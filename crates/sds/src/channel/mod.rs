@@ -126,6 +126,7 @@ pub struct Channel {
     outputs: Outputs,
     scratch: Vec<Dependency>,
     own_cited: Vec<u32>,
+    looked_up: Vec<u32>,
     look_ups: u64,
     verdicts: Vec<(u32, Verdict)>,
 }
@@ -182,6 +183,7 @@ impl Channel {
             outputs: Outputs::default(),
             scratch: Vec::new(),
             own_cited: Vec::new(),
+            looked_up: Vec::new(),
             look_ups: 0,
             verdicts: Vec::new(),
             config,

@@ -227,6 +227,7 @@ impl Channel {
             return Received::Buffered { missing: self.table.get(slot).missing as usize };
         }
         self.depend(now, message, None);
+        self.cite_looked_up();
         self.ready.push(&self.table, slot);
         let delivered = self.deliver_ready(now);
         Received::Delivered { released: delivered.saturating_sub(1) }
@@ -239,6 +240,7 @@ impl Channel {
         while let Some(slot) = self.ready.pop(&self.table) {
             if self.table.get(slot).state == State::Buffered {
                 self.leave_buffer(slot);
+                self.cite_by(slot);
             }
             self.deliver(slot);
             self.release(slot);

@@ -228,10 +228,15 @@ impl Channel {
         }
         // One that is never cited and in nobody's way stays in front; the others pass it here.
         if self.uncited.len() > self.config.history {
-            let mut uncited = std::mem::take(&mut self.uncited);
-            uncited.retain(|&(slot, generation)| self.is_uncited(slot, generation));
-            self.uncited = uncited;
+            self.retain_uncited();
         }
+    }
+
+    /// Drops those that were cited meanwhile.
+    pub(super) fn retain_uncited(&mut self) {
+        let mut uncited = std::mem::take(&mut self.uncited);
+        uncited.retain(|&(slot, generation)| self.is_uncited(slot, generation));
+        self.uncited = uncited;
     }
 
     fn is_uncited(&self, slot: u32, generation: u32) -> bool {
@@ -240,17 +245,19 @@ impl Channel {
     }
 
     /// The oldest messages that are cited by nobody and stand before the last `tail` of the log, in
-    /// the log's order. With `cite` they count as cited from now on.
+    /// the log's order. With `cite` they count as cited from now on, else it is the others' turn the
+    /// next time.
     pub(super) fn uncited_before(&mut self, tail: usize, extra: &mut [u32], cite: bool) -> usize {
         let first_of_tail = self.log.before_last(tail.saturating_sub(1));
         let Some(first_of_tail) = first_of_tail else { return 0 };
         let first_of_tail = (self.table.get(first_of_tail).lamport, first_of_tail);
-        let mut count = 0;
+        let (mut count, mut looked_at) = (0, 0);
         // A few more are looked at than fit, as some may be in the tail.
         for index in 0..self.uncited.len().min(2 * extra.len() + tail) {
             if count == extra.len() {
                 break;
             }
+            looked_at = index + 1;
             let (slot, generation) = self.uncited[index];
             if !self.is_uncited(slot, generation) {
                 continue;
@@ -268,6 +275,8 @@ impl Channel {
             for &slot in &extra[..count] {
                 self.cited(slot);
             }
+        } else {
+            self.uncited.rotate_left(looked_at);
         }
         count
     }

@@ -59,7 +59,9 @@ impl Channel {
     /// A sync message was heard or sent. After enough of them without news there are no more.
     fn count_sync(&mut self, now: Now) {
         self.sync.without_news += 1;
-        self.sync.at = if self.sync.without_news >= self.config.syncs_without_news_max() {
+        // As many of them for each part of what is cited by nobody, which they cite in turns.
+        let parts = 1 + (self.uncited.len() / UNCITED_MAX) as u32;
+        self.sync.at = if self.sync.without_news >= parts * self.config.syncs_without_news_max() {
             NEVER
         } else {
             now.mono_ms + self.sync_delay()
@@ -148,6 +150,7 @@ impl Channel {
         let requests = self.take_requests(now, self.config.sync_requests);
         let mut extra = [0; UNCITED_MAX];
         let tail = self.config.sync_causal;
+        self.retain_uncited();
         let count = self.uncited_before(tail, &mut extra, false);
         let mut scratch = self.table.fresh_body();
         let profile = self.config.profile;

@@ -44,7 +44,7 @@ pub(super) mod flag {
     pub(crate) const LOST: u8 = 1 << 1;
     /// From before this participant joined; the same.
     pub(crate) const PRE_JOIN: u8 = 1 << 2;
-    /// Some message depends on it: everybody will hear of it.
+    /// Some message of the log depends on it: everybody will hear of it.
     pub(crate) const CITED: u8 = 1 << 3;
     /// Its request is due and waits for a message to go with.
     pub(crate) const DUE: u8 = 1 << 4;

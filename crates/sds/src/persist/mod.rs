@@ -90,6 +90,9 @@ pub trait Persistence {
 
     /// The changes of a channel in order, from its last base on; none if it is not known.
     ///
+    /// They are kept as safely as those that were just saved: a place that finds what a process
+    /// wrote that died before it was safe makes it so first, as deliveries go out that rest on it.
+    ///
     /// # Errors
     /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be read.
     fn load(&mut self, channel: &str) -> Result<Vec<Vec<u8>>>;

@@ -35,6 +35,28 @@ fn again(config: Config, place: &mut impl Persistence) -> Channel {
     Channel::load("room", b"bob", config, START, &place.load("room").unwrap()).unwrap()
 }
 
+#[test]
+fn what_nobody_cites_is_still_spoken_of_after_a_restart() {
+    let mut config = durable();
+    (config.causal, config.sync, config.sync_causal) = (2, true, 2);
+    let mut place = Memory::default();
+    let mut bob = channel("bob", config.clone());
+    // The first one is what nobody cites.
+    for (number, causal) in [(1, &[][..]), (2, &[]), (3, &["m2"]), (4, &["m3"])] {
+        receive(&mut bob, START, &message("alice", &format!("m{number}"), L + number, causal));
+    }
+    keep(&mut bob, &mut place);
+    let mut bob = again(config, &mut place);
+    keep(&mut bob, &mut place);
+    let at = bob.poll_timeout().unwrap();
+    bob.handle_timeout(START.after(at - START.mono_ms));
+    let said = keep(&mut bob, &mut place);
+    let sync = &crate::group::broadcasts(&said)[0];
+    let sync = Message::decode(Profile::Lip, sync).unwrap();
+    let cited: Vec<&[u8]> = sync.causal.iter().map(|entry| &entry.id[..]).collect();
+    assert_eq!(cited, [&b"m1"[..], b"m3", b"m4"]);
+}
+
 /// The one suite that every place has to pass.
 fn conformance(mut open: impl FnMut() -> Box<dyn Persistence>) {
     let changes = {

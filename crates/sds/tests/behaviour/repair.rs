@@ -1,12 +1,14 @@
-//! LIP-109, SDS Repair; R1 to R4.
+//! LIP-109, SDS Repair; R1 to R5.
 
 use mainstay_sds::{
-    Channel, Config, Reason,
+    Channel, Config, Now, Reason,
     repair::{request_delay_ms, response_delay_ms},
     wire::{HistoryEntry, Message, MessageView, Profile},
 };
 
-use crate::group::{Group, L, START, Said, broadcasts, channel, drain, message, receive, send};
+use crate::group::{
+    Group, L, START, Said, broadcasts, channel, drain, message, receive, send, text,
+};
 
 /// A content message of `sender` that asks for these.
 fn asking(sender: &str, id: &str, wanted: &[(&str, &str)]) -> Message {
@@ -342,6 +344,66 @@ fn a_late_message_outside_of_the_tail_is_cited_all_the_same() {
     let bytes = send(&mut bob, START, "b2");
     let view = MessageView::parse(Profile::Lip, &bytes).unwrap();
     assert_eq!(view.causal.len(), 2, "once is enough");
+}
+
+/// The ids that the next sync message cites.
+fn next_sync(channel: &mut Channel, now: &mut Now) -> Vec<String> {
+    loop {
+        let at = channel.poll_timeout().expect("a sync message is planned");
+        *now = now.after(at.saturating_sub(now.mono_ms));
+        channel.handle_timeout(*now);
+        for bytes in broadcasts(&drain(channel)) {
+            let view = MessageView::parse(Profile::Lip, &bytes).unwrap();
+            if view.content.is_none() {
+                return view.causal.iter().map(|entry| text(entry.id)).collect();
+            }
+        }
+    }
+}
+
+/// One with a log of which nobody cites the message `late` and its neighbours, before the tail.
+fn with_late_ones(count: u64) -> Channel {
+    let mut config = config();
+    (config.causal, config.sync_causal, config.sync) = (2, 2, true);
+    let mut bob = channel("bob", config);
+    for number in 1..=count {
+        receive(&mut bob, START, &message("alice", &format!("late{number}"), L + number, &[]));
+    }
+    receive(&mut bob, START, &message("carol", "c1", L + 100, &[]));
+    receive(&mut bob, START, &message("carol", "c2", L + 101, &["c1"]));
+    drain(&mut bob);
+    bob
+}
+
+#[test]
+fn what_only_sync_messages_or_waiting_ones_cite_is_cited_all_the_same() {
+    let mut bob = with_late_ones(2);
+    let sync = Message { content: None, ..message("dave", "s", L + 200, &["late1"]) };
+    receive(&mut bob, START, &sync);
+    // It waits for one that does not exist, and is never part of the log.
+    receive(&mut bob, START, &message("mallory", "x", L + 201, &["late2", "none"]));
+    drain(&mut bob);
+    assert_eq!(next_sync(&mut bob, &mut START.clone()), ["late1", "late2", "c1", "c2"]);
+}
+
+#[test]
+fn a_message_that_waited_cites_others_when_it_is_in_the_log() {
+    let mut bob = with_late_ones(1);
+    receive(&mut bob, START, &message("dave", "d2", L + 201, &["late1", "d1"]));
+    receive(&mut bob, START, &message("dave", "d1", L + 200, &["c2"]));
+    drain(&mut bob);
+    assert_eq!(next_sync(&mut bob, &mut START.clone()), ["d1", "d2"]);
+}
+
+#[test]
+fn however_many_messages_nobody_cites_each_has_its_turn() {
+    let mut bob = with_late_ones(40);
+    let mut now = START;
+    let mut cited: Vec<String> = (0..3).flat_map(|_| next_sync(&mut bob, &mut now)).collect();
+    cited.retain(|id| id.starts_with("late"));
+    cited.sort();
+    cited.dedup();
+    assert_eq!(cited.len(), 40);
 }
 
 #[test]
