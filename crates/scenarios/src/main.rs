@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`registry`] | which scenarios there are, and which faults are planted in each |
 //! | [`register`] | the simulator's own example: a register on several nodes |
+//! | [`sds`] | groups over a lossy broadcast |
 //! | [`runner`] | runs seeds over threads, and catches panics |
 //! | [`seeds`], [`progress`] | what is typed, and what is shown meanwhile |
 //!
@@ -16,6 +17,7 @@ mod progress;
 mod register;
 mod registry;
 mod runner;
+mod sds;
 mod seeds;
 
 use clap::Parser;

@@ -1,13 +1,13 @@
 //! Which scenarios there are.
 
-use crate::register;
+use crate::{register, sds};
 use std::{
     io::{Write, stdout},
     time::Duration,
 };
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: &[Scenario] = &[register::SCENARIO];
+pub(crate) const SCENARIOS: &[Scenario] = &[register::SCENARIO, sds::SCENARIO];
 
 /// A protocol in the seeded world.
 pub(crate) struct Scenario {

@@ -1,0 +1,118 @@
+//! One who says whatever does harm: noise, forged filters and histories, requests for everything,
+//! dependencies that do not exist, times of the far future, old messages again and again.
+//!
+//! Its own messages of content have ids that begin with `x`; it does not take the ids of others'
+//! messages. Nothing in the protocol says who wrote a message: against that only signatures help.
+
+use super::member::{Packet, Wish, at};
+use mainstay_base::Rng;
+use mainstay_sds::wire::{HistoryEntry, Message, MessageView, Profile};
+use mainstay_sim::{Boot, Chance, Input, Now, Time};
+use std::{collections::VecDeque, time::Duration};
+
+/// Messages that it remembers to say them again.
+const HEARD_MAX: usize = 32;
+
+pub(super) struct Hostile {
+    profile: Profile,
+    participants: u64,
+    rng: Rng,
+    heard: VecDeque<Packet>,
+    ids: VecDeque<Vec<u8>>,
+    said: u64,
+    pub(super) next: Option<Time>,
+    pub(super) outputs: VecDeque<Packet>,
+}
+
+impl Hostile {
+    pub(super) fn new(boot: Boot, profile: Profile, participants: u64) -> Self {
+        Self {
+            profile,
+            participants,
+            rng: boot.rng,
+            heard: VecDeque::new(),
+            ids: VecDeque::new(),
+            said: u64::from(boot.restarts) << 32,
+            next: Some(boot.now.monotonic),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Now, input: Input<Packet, Wish>) {
+        match input {
+            Input::Message { message, .. } => {
+                if let Ok(view) = MessageView::parse(self.profile, &message) {
+                    self.ids.push_back(view.id.to_vec());
+                    self.ids.truncate(HEARD_MAX);
+                }
+                self.heard.push_front(message);
+                self.heard.truncate(HEARD_MAX);
+            }
+            Input::Tick => {
+                let bytes = self.forge(now);
+                self.outputs.push_back(bytes);
+                self.next = Some(now.monotonic + self.rng.within(Duration::from_secs(3)));
+            }
+            Input::Command(Wish::Behave) => self.next = None,
+            _ => {}
+        }
+    }
+
+    fn forge(&mut self, now: Now) -> Packet {
+        self.said += 1;
+        let unit = if self.profile == Profile::Nim { 1000 } else { 1 };
+        let wall = at(now).wall_ms / unit;
+        let known = |rng: &mut Rng, ids: &VecDeque<Vec<u8>>| match ids.len() {
+            0 => b"h0-0".to_vec(),
+            count => ids[rng.below(count as u64) as usize].clone(),
+        };
+        let entry = |id: Vec<u8>| HistoryEntry { id, ..HistoryEntry::default() };
+        let somebody = format!("p{}", self.rng.below(self.participants)).into_bytes();
+        let mut message = Message {
+            id: format!("x{}-{}", self.rng.below(4), self.said).into_bytes(),
+            sender: if self.rng.chance(500_000) { somebody } else { b"mallory".to_vec() },
+            channel: b"room".to_vec(),
+            lamport: Some(wall + self.rng.below(1000)),
+            content: Some(b"gossip".to_vec()),
+            ..Message::default()
+        };
+        match self.rng.below(9) {
+            0 => return (0..self.rng.below(300)).map(|_| self.rng.next_u64() as u8).collect(),
+            1 => {
+                // An old message again, or a bit of it gone wrong in a place that refuses it.
+                return match self.heard.len() {
+                    0 => b"nothing heard yet"[..].into(),
+                    count => {
+                        let old = &self.heard[self.rng.below(count as u64) as usize];
+                        let end = if self.rng.chance(500_000) { old.len() } else { old.len() / 2 };
+                        old[..end].into()
+                    }
+                };
+            }
+            2 => {
+                message.content = None;
+                message.filter = Some(vec![0xff; 1 << self.rng.below(15)]);
+                message.causal = (0..8).map(|_| entry(known(&mut self.rng, &self.ids))).collect();
+            }
+            3 => {
+                message.requests = (0..self.rng.below(65))
+                    .map(|_| HistoryEntry {
+                        id: known(&mut self.rng, &self.ids),
+                        sender: b"p0".to_vec(),
+                        hint: Vec::new(),
+                    })
+                    .collect();
+            }
+            4 => {
+                message.causal = (0..self.rng.below(300))
+                    .map(|number| entry(format!("x-none-{}-{number}", self.said).into_bytes()))
+                    .collect();
+            }
+            5 => message.lamport = Some(wall + (1 << self.rng.below(62))),
+            6 => message.channel = b"elsewhere".to_vec(),
+            7 => message.causal = vec![entry(known(&mut self.rng, &self.ids))],
+            _ => message.causal = vec![entry(message.id.clone())],
+        }
+        message.encode(self.profile).into()
+    }
+}
