@@ -37,7 +37,7 @@ const NAP_MAX: Duration = Duration::from_millis(16);
 
 impl Endpoint {
     #[inline]
-    fn wait_to_send(&self, message: &mut Option<Payload>) -> Result<()> {
+    pub(crate) fn wait_to_send(&self, message: &mut Option<Payload>) -> Result<()> {
         if self.outgoing.push(message)? {
             return Ok(());
         }

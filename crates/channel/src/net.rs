@@ -27,14 +27,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batch;
 mod connect;
 mod dialler;
 mod driver;
 mod listener;
 mod meet;
+mod plain;
 #[cfg(feature = "quic")]
 mod quic;
 mod runtime;
+mod socket;
 mod strangers;
 #[cfg(feature = "tls")]
 mod tls;
@@ -52,11 +55,16 @@ use crate::{
     endpoint::Endpoint,
     handshake::Local,
     limits::{HANDSHAKE_TIME_DEFAULT, STRANGERS_DEFAULT},
+    park::Parker,
 };
+use plain::Direct;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Over what to listen and to connect.
@@ -154,17 +162,97 @@ pub struct NetChannel {
     endpoint: Arc<NetEnd>,
 }
 
-/// The queues, and the tasks that move them.
+/// The queues, the tasks that move them, and the way past both.
 struct NetEnd {
     endpoint: Endpoint,
     tasks: driver::Tasks,
+    direct: Option<Arc<Direct>>,
 }
 
+/// What is not simply that of the queues.
 impl NetEnd {
+    fn close(&self) {
+        self.endpoint.close();
+        if let Some(direct) = &self.direct {
+            direct.ring();
+        }
+    }
+
     /// What is on its way is dropped, also where a task is in the middle of writing it.
     fn abort(&self) {
         self.endpoint.abort();
+        if let Some(direct) = &self.direct {
+            direct.ring();
+        }
         self.tasks.abort();
+    }
+
+    fn send(&self, message: Bytes) -> Result<()> {
+        self.send_payload(Payload::One(message))
+    }
+
+    fn send_vectored(&self, parts: &[Bytes]) -> Result<()> {
+        self.send_payload(Payload::of_parts(parts)?)
+    }
+
+    fn send_payload(&self, payload: Payload) -> Result<()> {
+        let mut message = Some(payload);
+        if let Some(direct) = &self.direct
+            && direct.send(&mut message)?
+        {
+            return Ok(());
+        }
+        self.endpoint.wait_to_send(&mut message)
+    }
+
+    fn receive(&self, timeout: Duration) -> Result<Option<Bytes>> {
+        if let Some(message) = self.endpoint.incoming.pop()? {
+            return Ok(Some(message.into_bytes()));
+        }
+        let Some(direct) = &self.direct else { return self.endpoint.receive(timeout) };
+        let deadline = Instant::now().checked_add(timeout);
+        Parker::with(|parker| {
+            loop {
+                if let Some(received) = direct.receive(deadline) {
+                    return received;
+                }
+                let polled = self.endpoint.incoming.poll_pop(&mut parker.context());
+                if let Poll::Ready(popped) = polled {
+                    return popped.map(|message| Some(message.into_bytes()));
+                }
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return Ok(None);
+                }
+                parker.park(deadline);
+            }
+        })
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        let polled = self.endpoint.poll_receive(cx);
+        if let (Poll::Pending, Some(direct)) = (&polled, &self.direct) {
+            direct.want_driven();
+        }
+        polled
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut statistics = self.endpoint.statistics();
+        if let Some(direct) = &self.direct {
+            let count = |word: &AtomicU64| word.load(Ordering::Relaxed);
+            statistics.messages_sent += count(&direct.counts.sent);
+            statistics.bytes_sent += count(&direct.counts.bytes_sent);
+            statistics.messages_received += count(&direct.counts.received);
+            statistics.bytes_received += count(&direct.counts.bytes_received);
+            statistics.waits_for_room += count(&direct.counts.waits);
+        }
+        statistics
+    }
+}
+
+impl Drop for NetEnd {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -187,6 +187,50 @@ impl Queue {
         Ok(Some(message))
     }
 
+    /// Whether a message may be as long as this.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn check_len(&self, len: usize) -> Result<()> {
+        let limit = self.bounds.message_len;
+        if len > limit { Err(Error::TooLong { len, limit }) } else { Ok(()) }
+    }
+
+    /// Whether everything that was pushed so far was popped.
+    #[cfg(feature = "tcp")]
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        let popped = self.output.0.messages.load(Ordering::Acquire);
+        self.input.0.messages.load(Ordering::Acquire) == popped
+    }
+
+    /// As soon as there is something to pop, without popping it; an error when there never will be.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            let fate = self.fate.load(Ordering::Acquire);
+            if fate >= READER_CLOSED {
+                return Poll::Ready(Err(self.told_to_reader()));
+            }
+            if !self.is_idle() {
+                return Poll::Ready(Ok(()));
+            }
+            if fate != OPEN {
+                return Poll::Ready(Err(self.told_to_reader()));
+            }
+            if self.wait_for_message(cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Has those who wait for a message look around.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn wake_readers(&self) {
+        let readers = self.input().readers.take();
+        if let Some(readers) = readers {
+            readers.wake();
+        }
+    }
+
     /// Pushes now, or has the task woken when there may be room.
     pub(crate) fn poll_push(
         &self,
@@ -351,7 +395,7 @@ impl Queue {
         }
     }
 
-    fn told_to_writer(&self) -> Error {
+    pub(crate) fn told_to_writer(&self) -> Error {
         Error::closed(self.writer_told.get().cloned().unwrap_or(Why::ClosedByPeer))
     }
 

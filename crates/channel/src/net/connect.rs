@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::tls;
-use super::{NetChannel, Settings, Wire, driver, meet, runtime};
+use super::{NetChannel, Settings, Wire, driver, meet, plain, runtime};
 use crate::{Error, Peer, Proof, Result, Transport, handshake::Agreement};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, net::SocketAddr, time::Duration};
@@ -60,12 +60,13 @@ pub(super) async fn connect_on(
 async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<NetChannel> {
     match wire {
         Wire::Tcp => {
-            let (mut reader, mut writer) = open(at, settings).await?.into_split();
+            let mut stream = open(at, settings).await?;
+            let (mut reader, mut writer) = stream.split();
             let (agreement, decoder) =
                 meet::dial(&mut reader, &mut writer, settings, None, &at.to_string()).await?;
             let peer = peer(&agreement, Transport::Tcp, at, false);
-            let limit = agreement.message_len_max;
-            Ok(driver::start(reader, writer, decoder, peer, limit, settings))
+            plain::start(stream, decoder, peer, agreement.message_len_max, settings)
+                .map_err(|source| plain::unusable(at, source))
         }
         #[cfg(feature = "tls")]
         Wire::Tls(credentials) => {

@@ -6,21 +6,21 @@
 //! D3. The clean end is a frame of its own: a stream that ends without it was lost.
 //! D4. A peer that says nothing for too long is lost; but only while we listen.
 
-use super::{NetChannel, NetEnd, Settings};
+use super::{
+    NetChannel, NetEnd, Settings,
+    batch::{BATCH_BYTES, Batch},
+};
 use crate::{
-    Bounds, Bytes, Payload, Peer, Why,
+    Bounds, Payload, Peer, Why,
     endpoint::Endpoint,
-    frame::{Decoder, HEADER_LEN, Kind, encode, header},
+    frame::{Decoder, Kind, encode},
     handshake::Reason,
     limits::LINGER,
     queue::Queue,
 };
-use bytes::{Buf, BufMut, BytesMut};
 use std::{
-    collections::VecDeque,
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,28 +30,27 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, timeout},
 };
 
-/// What is written at once, at least while there is so much.
-const BATCH_BYTES: usize = 256 << 10;
-/// How many pieces one write may have.
-const SLICES_MAX: usize = 64;
-/// A payload up to this length is copied behind its header, which is cheaper than a slice more.
-const COPIED_LEN_MAX: usize = 2_048;
-
 /// The two tasks of a channel.
 pub(super) struct Tasks {
-    reader: AbortHandle,
-    writer: AbortHandle,
-    left: Arc<Left>,
+    pub(super) reader: AbortHandle,
+    pub(super) writer: AbortHandle,
+    pub(super) left: Arc<Left>,
 }
 
 /// How many tasks are left.
-struct Left {
+pub(super) struct Left {
     count: Mutex<u32>,
     changed: Condvar,
 }
 
+impl Left {
+    pub(super) fn two() -> Arc<Self> {
+        Arc::new(Self { count: Mutex::new(2), changed: Condvar::new() })
+    }
+}
+
 /// Counts a task as gone, however it ends.
-struct Leaving(Arc<Left>);
+pub(super) struct Leaving(pub(super) Arc<Left>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -86,7 +85,7 @@ pub(super) fn start(
     let message_len = bounds.message_len.min(message_len_theirs);
     let outgoing = Arc::new(Queue::new(Bounds { message_len, ..bounds }));
     let incoming = Arc::new(Queue::new(bounds));
-    let left = Arc::new(Left { count: Mutex::new(2), changed: Condvar::new() });
+    let left = Left::two();
 
     let (leaving, queues) = (Leaving(Arc::clone(&left)), Queues::of(&outgoing, &incoming));
     let (mut reader, mut decoder, silence) = (reader, decoder, settings.silence);
@@ -122,17 +121,18 @@ pub(super) fn start(
     });
     let tasks = Tasks { reader: reader_handle, writer: writing.abort_handle(), left };
     let endpoint = Endpoint { outgoing, incoming, peer, spins: None };
-    NetChannel { endpoint: Arc::new(NetEnd { endpoint, tasks }) }
+    NetChannel { endpoint: Arc::new(NetEnd { endpoint, tasks, direct: None }) }
 }
 
 #[derive(Clone)]
-struct Queues {
-    outgoing: Arc<Queue>,
-    incoming: Arc<Queue>,
+pub(super) struct Queues {
+    pub(super) outgoing: Arc<Queue>,
+    pub(super) incoming: Arc<Queue>,
 }
 
 /// How reading came to its end.
-enum Ended {
+#[derive(Clone)]
+pub(super) enum Ended {
     /// The peer said that it closes.
     ByPeer,
     /// Our user wants no more.
@@ -142,12 +142,12 @@ enum Ended {
 }
 
 impl Queues {
-    fn of(outgoing: &Arc<Queue>, incoming: &Arc<Queue>) -> Self {
+    pub(super) fn of(outgoing: &Arc<Queue>, incoming: &Arc<Queue>) -> Self {
         Self { outgoing: Arc::clone(outgoing), incoming: Arc::clone(incoming) }
     }
 
     /// Whoever is told by a receive must not be able to send after it: so sending ends first.
-    fn end(&self, ended: Ended) {
+    pub(super) fn end(&self, ended: Ended) {
         match ended {
             Ended::ByPeer => {
                 self.outgoing.close_reader(Why::ClosedByPeer, Why::ClosedByPeer);
@@ -220,7 +220,7 @@ async fn read(
     }
 }
 
-fn lost(what: &str) -> Ended {
+pub(super) fn lost(what: &str) -> Ended {
     Ended::Lost(Why::Lost { what: what.to_owned() })
 }
 
@@ -233,7 +233,7 @@ async fn drain(reader: &mut (impl AsyncRead + Unpin), decoder: Decoder) {
 }
 
 /// Ends when what was sent before a close has had its time.
-async fn linger(outgoing: &Queue) {
+pub(super) async fn linger(outgoing: &Queue) {
     poll_fn(|cx| outgoing.poll_ended(cx)).await;
     tokio::time::sleep(LINGER).await;
 }
@@ -257,13 +257,13 @@ async fn write(
             },
             _ = ticks.tick() => {
                 if std::mem::replace(&mut idle, true) {
-                    batch.sign_of_life();
+                    batch.sign(Kind::KeepAlive);
                 } else {
                     continue;
                 }
             }
         }
-        while batch.bytes < BATCH_BYTES {
+        while batch.len() < BATCH_BYTES {
             match outgoing.pop() {
                 Ok(Some(message)) => batch.add(&message),
                 // An end is seen by the next wait.
@@ -279,68 +279,4 @@ async fn say_close(writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     writer.write_all(&encode(Kind::Close, b"")).await?;
     writer.flush().await?;
     writer.shutdown().await
-}
-
-/// Frames that are written together, in one vectored call where they fit.
-#[derive(Default)]
-struct Batch {
-    pieces: VecDeque<Bytes>,
-    /// Headers and short payloads since the last long one.
-    short: BytesMut,
-    bytes: usize,
-}
-
-impl Batch {
-    fn add(&mut self, message: &Payload) {
-        let parts = message.parts();
-        self.short.put_slice(&header(Kind::Message, parts));
-        self.bytes += HEADER_LEN + message.len();
-        for part in parts {
-            if part.len() <= COPIED_LEN_MAX {
-                self.short.put_slice(part);
-            } else {
-                self.pieces.push_back(self.short.split().freeze());
-                self.pieces.push_back(part.clone());
-            }
-        }
-    }
-
-    fn sign_of_life(&mut self) {
-        self.short.put_slice(&header(Kind::KeepAlive, &[]));
-    }
-
-    async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        if !self.short.is_empty() {
-            self.pieces.push_back(self.short.split().freeze());
-        }
-        self.bytes = 0;
-        while let Some(first) = self.pieces.front() {
-            if first.is_empty() {
-                self.pieces.pop_front();
-                continue;
-            }
-            let mut written = poll_fn(|cx| {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = self.pieces.len().min(SLICES_MAX);
-                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                    *slice = IoSlice::new(piece);
-                }
-                Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
-            })
-            .await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            while let Some(piece) = self.pieces.front_mut() {
-                let done = written.min(piece.len());
-                written -= done;
-                piece.advance(done);
-                if !piece.is_empty() {
-                    break;
-                }
-                self.pieces.pop_front();
-            }
-        }
-        writer.flush().await
-    }
 }

@@ -3,7 +3,7 @@
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{
-    NetChannel, Settings, Wire, connect::peer, connect::prepare, driver, meet, runtime,
+    NetChannel, Settings, Wire, connect::peer, connect::prepare, driver, meet, plain, runtime,
     strangers::Strangers,
 };
 use crate::{Error, Result, Transport, limits::ACCEPTED_WAITING, park::Parker, waiters::Waiters};
@@ -307,12 +307,12 @@ async fn welcome(
     prepare(&stream, settings.silence).map_err(|source| lost(from, source))?;
     match wire {
         Wire::Tcp => {
-            let (mut reader, mut writer) = stream.into_split();
+            let (mut reader, mut writer) = stream.split();
             let (agreement, decoder) =
                 meet::accept(&mut reader, &mut writer, settings, None, &from.to_string()).await?;
             let peer = peer(&agreement, Transport::Tcp, from, false);
-            let limit = agreement.message_len_max;
-            Ok(driver::start(reader, writer, decoder, peer, limit, settings))
+            plain::start(stream, decoder, peer, agreement.message_len_max, settings)
+                .map_err(|source| plain::unusable(from, source))
         }
         #[cfg(feature = "tls")]
         Wire::Tls(credentials) => {

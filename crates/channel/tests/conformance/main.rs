@@ -50,6 +50,7 @@ macro_rules! all_conform {
                 a_slow_reader_gets_everything_and_holds_up_the_sender,
                 threads_that_share_an_end_get_each_message_once,
                 tasks_send_and_receive_and_a_dropped_future_loses_nothing,
+                threads_and_tasks_take_turns_at_one_end,
                 thousands_of_channels_live_side_by_side,
                 both_ends_know_each_other_and_count_what_passed,
             }

@@ -405,6 +405,49 @@ pub(crate) fn tasks_send_and_receive_and_a_dropped_future_loses_nothing<R: Rig>(
     });
 }
 
+/// Blocking calls, futures and attempts on the same two ends: one order, nothing lost between them.
+pub(crate) fn threads_and_tasks_take_turns_at_one_end<R: Rig>() {
+    const MESSAGES: usize = 900;
+    let (a, b) = pair::<R>(small());
+    let len = |number: usize| number * 53 % 9_000;
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = runtime();
+            for number in 0..MESSAGES {
+                let mut message = Some(numbered(number, len(number)));
+                match number / 10 % 3 {
+                    0 => a.send(message.take().unwrap()).unwrap(),
+                    1 => runtime.block_on(a.sending(message.take().unwrap())).unwrap(),
+                    _ => {
+                        while let Some(again) = message {
+                            message = a.try_send(again).unwrap();
+                            thread::yield_now();
+                        }
+                    }
+                }
+            }
+        });
+        let runtime = runtime();
+        for number in 0..MESSAGES {
+            let message = match number / 15 % 3 {
+                0 => next(&b),
+                1 => runtime
+                    .block_on(async { tokio::time::timeout(PATIENCE, b.receiving()).await })
+                    .expect("a message comes in time")
+                    .unwrap(),
+                _ => loop {
+                    if let Some(message) = b.receive(Duration::ZERO).unwrap() {
+                        break message;
+                    }
+                    thread::yield_now();
+                },
+            };
+            check(&message, number, len(number));
+        }
+    });
+}
+
 pub(crate) fn thousands_of_channels_live_side_by_side<R: Rig>() {
     let bounds = Bounds { messages: 4, bytes: 2_000, message_len: 1_000 };
     let pairs = R::pairs(R::MANY, bounds);

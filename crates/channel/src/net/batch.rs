@@ -1,0 +1,184 @@
+//! Frames that are written together.
+
+use crate::{
+    Bytes, Payload,
+    frame::{HEADER_LEN, Kind, header},
+};
+use bytes::{Buf, BufMut, BytesMut};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice, Write},
+    pin::Pin,
+};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// What is written at once, at least while there is so much.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
+/// How many pieces one write may have.
+const SLICES_MAX: usize = 64;
+/// A payload up to this length is copied behind its header, which is cheaper than a slice more.
+const COPIED_LEN_MAX: usize = 2_048;
+
+/// Frames that are written together, in one vectored call where they fit.
+#[derive(Default)]
+pub(super) struct Batch {
+    pieces: VecDeque<Bytes>,
+    /// Headers and short payloads since the last long one.
+    short: BytesMut,
+    len: usize,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, message: &Payload) {
+        let parts = message.parts();
+        self.short.put_slice(&header(Kind::Message, parts));
+        self.len += HEADER_LEN + message.len();
+        for part in parts {
+            if part.len() <= COPIED_LEN_MAX {
+                self.short.put_slice(part);
+            } else {
+                self.pieces.push_back(self.short.split().freeze());
+                self.pieces.push_back(part.clone());
+            }
+        }
+    }
+
+    /// A frame without a payload.
+    pub(super) fn sign(&mut self, kind: Kind) {
+        self.short.put_slice(&header(kind, &[]));
+        self.len += HEADER_LEN;
+    }
+
+    /// How many bytes of frames were added since all was written.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes everything.
+    pub(super) async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        self.seal();
+        while self.is_unwritten() {
+            let written = poll_fn(|cx| {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = self.fill(&mut slices);
+                Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
+            })
+            .await?;
+            self.advance(written)?;
+        }
+        writer.flush().await
+    }
+
+    /// Writes as much as can be written without waiting; whether that was everything.
+    pub(super) fn write_now(&mut self, mut writer: impl Write) -> io::Result<bool> {
+        self.seal();
+        while self.is_unwritten() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.fill(&mut slices);
+            match writer.write_vectored(&slices[..count]) {
+                Ok(written) => self.advance(written)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn seal(&mut self) {
+        if !self.short.is_empty() {
+            self.pieces.push_back(self.short.split().freeze());
+        }
+    }
+
+    /// Whether there is anything left; forgets what there was if there is not.
+    fn is_unwritten(&mut self) -> bool {
+        while self.pieces.front().is_some_and(Bytes::is_empty) {
+            self.pieces.pop_front();
+        }
+        if self.pieces.is_empty() {
+            self.len = 0;
+        }
+        !self.pieces.is_empty()
+    }
+
+    fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>; SLICES_MAX]) -> usize {
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        self.pieces.len().min(SLICES_MAX)
+    }
+
+    fn advance(&mut self, mut written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(piece) = self.pieces.front_mut() {
+            let done = written.min(piece.len());
+            written -= done;
+            piece.advance(done);
+            if !piece.is_empty() {
+                break;
+            }
+            self.pieces.pop_front();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Decoder;
+
+    /// Takes a few bytes at a time, and now and then none.
+    struct Narrow {
+        taken: Vec<u8>,
+        turn: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.turn += 1;
+            match self.turn % 4 {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                1 => Err(io::ErrorKind::Interrupted.into()),
+                turn => {
+                    let len = bytes.len().min(turn * 7_001);
+                    self.taken.extend_from_slice(&bytes[..len]);
+                    Ok(len)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn however_little_is_taken_at_once_all_frames_arrive_whole_and_in_order() {
+        let lens = [0, 1, COPIED_LEN_MAX, COPIED_LEN_MAX + 1, 50_000, 3];
+        let mut batch = Batch::default();
+        for len in lens {
+            batch.add(&Payload::from(vec![len as u8; len]));
+        }
+        let parts = ["ring".into(), vec![9; 5_000].into(), "ing".into()];
+        batch.add(&Payload::of_parts(&parts).unwrap());
+        let mut narrow = Narrow { taken: Vec::new(), turn: 0 };
+        let mut turns = 0;
+        while !batch.write_now(&mut narrow).unwrap() {
+            turns += 1;
+            assert!(turns < 1_000);
+        }
+        assert_eq!(batch.len(), 0);
+        let mut decoder = Decoder::new(1 << 20);
+        decoder.feed(&narrow.taken);
+        for len in lens {
+            assert_eq!(decoder.next_frame().unwrap().unwrap().payload, vec![len as u8; len]);
+        }
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload, parts.concat());
+        assert_eq!(decoder.next_frame().unwrap(), None);
+    }
+}

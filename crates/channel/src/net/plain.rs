@@ -1,0 +1,557 @@
+//! TCP without anything in between: threads that block do their own reading and writing.
+//!
+//! A task that reads for a thread costs two switches a message, which is more than all the rest. So
+//! whoever blocks in `receive` reads from the socket itself, and whoever blocks in `send` writes to
+//! it; the tasks do it for everybody else (tasks of the user, `try_send`), and what goes on beside:
+//! signs of life, the close, a peer that speaks while nobody listens.
+//!
+//! B1. What is read goes through the one decoder, and what is written through the one batch, each
+//!     behind its lock: however many threads and tasks there are, frames stay whole and in order.
+//! B2. A thread writes past the queue only when the queue is empty and nothing is left in the batch;
+//!     it reads past the queue only when the queue is empty.
+//! B3. The inbox has one reader at a time: the task while *driven*, threads while *direct*. The mode
+//!     changes under the inbox's lock. It becomes direct when a thread asks, and driven again when
+//!     no thread has come for a while, or a task asks.
+//! B4. A thread that waits for the socket waits for the bell too, which is rung at every end.
+
+use super::{
+    NetChannel, NetEnd, Settings,
+    batch::{BATCH_BYTES, Batch},
+    driver::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
+    socket::{Bell, Wanted, read_into},
+};
+use crate::{
+    Bounds, Bytes, Error, Payload, Peer, Result, Why,
+    endpoint::Endpoint,
+    frame::{Decoder, FrameError, Kind},
+    handshake::Reason,
+    limits::LINGER,
+    queue::Queue,
+};
+use std::{
+    future::poll_fn,
+    io,
+    net::{Shutdown, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::Notify,
+    time::{MissedTickBehavior, interval_at, timeout},
+};
+
+/// How long no thread must have come before the task takes over, at first and at most.
+const LOOK_MIN: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// What the threads and the tasks of a channel share.
+pub(super) struct Direct {
+    socket: TcpStream,
+    queues: Queues,
+    bell: Bell,
+    silence: Duration,
+    inbox: Mutex<Inbox>,
+    outbox: Mutex<Outbox>,
+    /// B3. Changed under the inbox's lock.
+    is_direct: AtomicBool,
+    /// A thread wants to read.
+    direct_wanted: AtomicBool,
+    /// A task wants the reader task to read.
+    driven_wanted: AtomicBool,
+    /// How often a thread has read.
+    uses: AtomicU64,
+    /// Something has changed for the reader task.
+    changed: Notify,
+    /// The outbox was given back, and there is work for the writer task.
+    freed: Notify,
+    pub(super) counts: Counts,
+}
+
+/// What has passed by the queues.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) sent: AtomicU64,
+    pub(super) bytes_sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) bytes_received: AtomicU64,
+    pub(super) waits: AtomicU64,
+}
+
+struct Inbox {
+    decoder: Decoder,
+    heard: Instant,
+    /// How reading ended, if a thread has seen it.
+    ended: Option<Ended>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    batch: Batch,
+    /// How often something was written.
+    writes: u64,
+}
+
+/// What the next step of a reader is.
+enum Next {
+    Message(Bytes),
+    /// Nothing whole has arrived.
+    More,
+    End(Ended),
+}
+
+/// Makes a channel of a stream whose handshake is through. Must be called on the runtime.
+pub(super) fn start(
+    stream: tokio::net::TcpStream,
+    decoder: Decoder,
+    peer: Peer,
+    message_len_theirs: usize,
+    settings: &Settings,
+) -> io::Result<NetChannel> {
+    let bounds = settings.bounds;
+    let message_len = bounds.message_len.min(message_len_theirs);
+    let outgoing = Arc::new(Queue::new(Bounds { message_len, ..bounds }));
+    let incoming = Arc::new(Queue::new(bounds));
+    let mut decoder = decoder;
+    decoder.allow(bounds.message_len);
+    let direct = Arc::new(Direct {
+        socket: stream.into_std()?,
+        queues: Queues::of(&outgoing, &incoming),
+        bell: Bell::new()?,
+        silence: settings.silence,
+        inbox: Mutex::new(Inbox { decoder, heard: Instant::now(), ended: None }),
+        outbox: Mutex::default(),
+        is_direct: AtomicBool::new(false),
+        direct_wanted: AtomicBool::new(false),
+        driven_wanted: AtomicBool::new(false),
+        uses: AtomicU64::new(0),
+        changed: Notify::new(),
+        freed: Notify::new(),
+        counts: Counts::default(),
+    });
+    let left = Left::two();
+
+    let (leaving, reader) = (Leaving(Arc::clone(&left)), Arc::clone(&direct));
+    let reading = tokio::spawn(async move {
+        let _leaving = leaving;
+        let ended = match reader.read_all().await {
+            Ok(ended) => ended,
+            Err(error) => lost(&error.to_string()),
+        };
+        reader.end(ended);
+        reader.drain().await;
+    });
+    let reader = reading.abort_handle();
+
+    let (leaving, writer) = (Leaving(Arc::clone(&left)), Arc::clone(&direct));
+    let keep_alive = settings.keep_alive;
+    let writing = tokio::spawn(async move {
+        let _leaving = leaving;
+        let outgoing = Arc::clone(&writer.queues.outgoing);
+        let written = tokio::select! {
+            biased;
+            written = writer.write_all(keep_alive) => written,
+            () = linger(&outgoing) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if let Err(error) = written {
+            // The reader knows better why: it may still find a clean end. Senders learn it now.
+            let what = Why::Lost { what: error.to_string() };
+            outgoing.close_reader(what.clone(), what);
+            writer.ring();
+        } else if !outgoing.is_aborted() {
+            let _ = timeout(LINGER, writer.say_close()).await;
+        }
+        // Half a connection that nobody writes to, and the peer knows it.
+        let _ = writer.socket.shutdown(Shutdown::Write);
+        let rest = reading.abort_handle();
+        if timeout(LINGER, reading).await.is_err() {
+            rest.abort();
+        }
+    });
+    let tasks = Tasks { reader, writer: writing.abort_handle(), left };
+    let endpoint = Endpoint { outgoing, incoming, peer, spins: None };
+    Ok(NetChannel { endpoint: Arc::new(NetEnd { endpoint, tasks, direct: Some(direct) }) })
+}
+
+/// What threads do.
+impl Direct {
+    /// Writes past the queue, if that is possible (B2); whether it was.
+    pub(super) fn send(&self, message: &mut Option<Payload>) -> Result<bool> {
+        let outgoing = &self.queues.outgoing;
+        let Some(payload) = message else { return Ok(true) };
+        let len = payload.len();
+        outgoing.check_len(len)?;
+        if !outgoing.is_idle() {
+            return Ok(false);
+        }
+        let Some(mut outbox) = try_lock(&self.outbox) else { return Ok(false) };
+        if outbox.batch.len() > 0 || !outgoing.is_idle() {
+            return Ok(false);
+        }
+        // An end comes under no lock of ours: a message that is written in that moment comes
+        // before the frame that says it, which is written under this one.
+        if !outgoing.is_open() {
+            return Err(outgoing.told_to_writer());
+        }
+        outbox.batch.add(payload);
+        *message = None;
+        outbox.writes += 1;
+        let mut waited = false;
+        let written = loop {
+            match outbox.batch.write_now(&self.socket) {
+                Ok(true) => break Ok(()),
+                Ok(false) if !outgoing.is_open() => break Err(outgoing.told_to_writer()),
+                Ok(false) => {
+                    if !std::mem::replace(&mut waited, true) {
+                        self.counts.waits.fetch_add(1, Relaxed);
+                    }
+                    self.bell.wait(&self.socket, Wanted::Output, LOOK_MAX);
+                }
+                Err(error) => {
+                    let what = Why::Lost { what: error.to_string() };
+                    outgoing.close_reader(what.clone(), what);
+                    self.ring();
+                    break Err(outgoing.told_to_writer());
+                }
+            }
+        };
+        drop(outbox);
+        // Others may have come to the queue meanwhile, or an end: that is for the task.
+        if waited || written.is_err() || !outgoing.is_idle() {
+            self.freed.notify_one();
+        }
+        written?;
+        self.counts.sent.fetch_add(1, Relaxed);
+        self.counts.bytes_sent.fetch_add(len as u64, Relaxed);
+        Ok(true)
+    }
+
+    /// Reads past the queue, if threads do now (B3). None when the task does, which is then asked
+    /// to let threads do it.
+    pub(super) fn receive(&self, deadline: Option<Instant>) -> Option<Result<Option<Bytes>>> {
+        if self.is_direct.load(Acquire)
+            && let Some(mut inbox) = try_lock(&self.inbox)
+            && self.is_direct.load(Acquire)
+        {
+            self.uses.fetch_add(1, Relaxed);
+            return Some(self.receive_from(&mut inbox, deadline));
+        }
+        if !self.is_direct.load(Acquire) && !self.direct_wanted.swap(true, Relaxed) {
+            self.changed.notify_one();
+        }
+        None
+    }
+
+    fn receive_from(&self, inbox: &mut Inbox, deadline: Option<Instant>) -> Result<Option<Bytes>> {
+        loop {
+            // B2. Also tells of an end.
+            if let Some(message) = self.queues.incoming.pop()? {
+                return Ok(Some(message.into_bytes()));
+            }
+            match inbox.next() {
+                Next::Message(message) => {
+                    self.counts.received.fetch_add(1, Relaxed);
+                    self.counts.bytes_received.fetch_add(message.len() as u64, Relaxed);
+                    return Ok(Some(message));
+                }
+                Next::End(ended) => self.end_from_thread(inbox, ended),
+                Next::More => match read_into(&self.socket, inbox.decoder.space()) {
+                    Ok(0) => self.end_from_thread(inbox, lost("the peer hung up")),
+                    Ok(_) => inbox.heard = Instant::now(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let now = Instant::now();
+                        let silence = now.saturating_duration_since(inbox.heard);
+                        if silence >= self.silence {
+                            let why = Why::Silent { silence: self.silence };
+                            self.end_from_thread(inbox, Ended::Lost(why));
+                            continue;
+                        }
+                        let left =
+                            deadline.map_or(LOOK_MAX, |at| at.saturating_duration_since(now));
+                        if left.is_zero() {
+                            return Ok(None);
+                        }
+                        let wait = left.min(LOOK_MAX).min(self.silence - silence);
+                        self.bell.wait(&self.socket, Wanted::Input, wait);
+                    }
+                    Err(error) => self.end_from_thread(inbox, lost(&error.to_string())),
+                },
+            }
+        }
+    }
+
+    /// The queues are told at once, and the task in its time.
+    fn end_from_thread(&self, inbox: &mut Inbox, ended: Ended) {
+        self.queues.end(ended.clone());
+        inbox.ended = Some(ended);
+        self.ring();
+    }
+
+    /// A task of the user waits for a message: somebody has to read for it.
+    pub(super) fn want_driven(&self) {
+        if self.is_direct.load(Acquire) {
+            self.driven_wanted.store(true, Relaxed);
+            self.changed.notify_one();
+        }
+    }
+
+    /// B4. After the queues have ended in any way.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+        self.changed.notify_one();
+        self.freed.notify_one();
+    }
+}
+
+impl Inbox {
+    fn next(&mut self) -> Next {
+        loop {
+            return match self.decoder.next_frame() {
+                Err(error) => Next::End(Ended::Lost(Why::Protocol(error))),
+                Ok(None) => Next::More,
+                Ok(Some(frame)) => match frame.kind {
+                    Kind::Message => Next::Message(frame.payload),
+                    Kind::KeepAlive => continue,
+                    Kind::Close => Next::End(Ended::ByPeer),
+                    Kind::Refusal => Next::End(lost(&Reason::of_peer(&frame.payload).to_string())),
+                    kind => {
+                        let error = FrameError::Unexpected { kind };
+                        Next::End(Ended::Lost(Why::Protocol(error)))
+                    }
+                },
+            };
+        }
+    }
+}
+
+/// What the tasks do.
+impl Direct {
+    async fn read_all(&self) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.read_driven().await? {
+                return Ok(ended);
+            }
+            if let Some(ended) = self.watch_direct().await {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Reads for everybody, until threads want to do it themselves.
+    async fn read_driven(&self) -> io::Result<Option<Ended>> {
+        let half = (self.silence / 2).max(Duration::from_millis(1));
+        let mut ticks = interval_at(tokio::time::Instant::now() + half, half);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        lock(&self.inbox).heard = Instant::now();
+        // Registered as long as it is used: what threads read would wake it otherwise.
+        let socket = AsyncFd::with_interest(self.socket.try_clone()?, Interest::READABLE)?;
+        loop {
+            let next = lock(&self.inbox).next();
+            match next {
+                Next::End(ended) => return Ok(Some(ended)),
+                Next::Message(message) => {
+                    let mut message = Some(Payload::One(message));
+                    match self.queues.incoming.push(&mut message) {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(_) => return Ok(Some(Ended::Here)),
+                    }
+                    let pushed = poll_fn(|cx| self.queues.incoming.poll_push(cx, &mut message));
+                    if pushed.await.is_err() {
+                        return Ok(Some(Ended::Here));
+                    }
+                    // Meanwhile nobody listened.
+                    lock(&self.inbox).heard = Instant::now();
+                    ticks.reset();
+                    continue;
+                }
+                Next::More => {}
+            }
+            tokio::select! {
+                biased;
+                ready = socket.readable() => {
+                    let mut ready = ready?;
+                    let mut inbox = lock(&self.inbox);
+                    match read_into(&self.socket, inbox.decoder.space()) {
+                        Ok(0) => return Ok(Some(lost("the peer hung up"))),
+                        Ok(_) => inbox.heard = Instant::now(),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            ready.clear_ready();
+                        }
+                        Err(error) => return Ok(Some(lost(&error.to_string()))),
+                    }
+                }
+                _ = ticks.tick() => {
+                    if lock(&self.inbox).heard.elapsed() >= self.silence {
+                        return Ok(Some(Ended::Lost(Why::Silent { silence: self.silence })));
+                    }
+                }
+                () = self.changed.notified() => {
+                    if self.direct_wanted.swap(false, Relaxed) && self.queues.incoming.is_open() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets threads read, until none does any more.
+    async fn watch_direct(&self) -> Option<Ended> {
+        {
+            let mut inbox = lock(&self.inbox);
+            inbox.heard = Instant::now();
+            self.is_direct.store(true, Release);
+        }
+        self.queues.incoming.wake_readers();
+        let (mut seen, mut look) = (self.uses.load(Relaxed), LOOK_MIN);
+        loop {
+            let woken = timeout(look, self.changed.notified()).await.is_ok();
+            let wanted = self.driven_wanted.swap(false, Relaxed);
+            let over = !self.queues.incoming.is_open();
+            let uses = self.uses.load(Relaxed);
+            // Whoever is inside sees to everything, and gives it back when it is over.
+            let Some(mut inbox) = try_lock(&self.inbox) else {
+                if wanted {
+                    self.driven_wanted.store(true, Relaxed);
+                }
+                look = if woken || wanted { LOOK_MIN } else { (look * 2).min(LOOK_MAX) };
+                continue;
+            };
+            if let Some(ended) = inbox.ended.take() {
+                return Some(ended);
+            }
+            if wanted || over || (!woken && uses == seen) {
+                self.is_direct.store(false, Release);
+                // A thread that has just missed it asks again.
+                self.direct_wanted.store(false, Relaxed);
+                return None;
+            }
+            (seen, look) = (uses, LOOK_MIN);
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        lock(&self.inbox).heard = Instant::now();
+        self.is_direct.store(false, Release);
+        self.queues.end(ended);
+        self.ring();
+    }
+
+    /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take
+    /// away from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
+    async fn drain(&self) {
+        let Ok(clone) = self.socket.try_clone() else { return };
+        let Ok(socket) = AsyncFd::with_interest(clone, Interest::READABLE) else { return };
+        let mut waste = vec![0; 16 << 10];
+        while let Ok(mut ready) = socket.readable().await {
+            match io::Read::read(&mut &self.socket, &mut waste) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Writes what comes by the queue. Returns when the user closes or aborts, or the peer does.
+    async fn write_all(&self, keep_alive: Duration) -> io::Result<()> {
+        let mut ticks = interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut writes = 0;
+        loop {
+            tokio::select! {
+                biased;
+                ready = poll_fn(|cx| self.queues.outgoing.poll_ready(cx)) => {
+                    if ready.is_err() {
+                        return self.flush().await;
+                    }
+                }
+                () = self.freed.notified() => {}
+                _ = ticks.tick() => {
+                    // Whoever has the outbox is writing: a sign of life as good as any.
+                    if let Some(mut outbox) = try_lock(&self.outbox) {
+                        if outbox.writes == writes && outbox.batch.len() == 0 {
+                            outbox.batch.sign(Kind::KeepAlive);
+                        }
+                        writes = outbox.writes;
+                    }
+                }
+            }
+            self.flush().await?;
+        }
+    }
+
+    /// Writes until queue and batch are empty.
+    async fn flush(&self) -> io::Result<()> {
+        loop {
+            let written = match try_lock(&self.outbox) {
+                None => None,
+                Some(mut outbox) => {
+                    // B2. Popped under the lock.
+                    while outbox.batch.len() < BATCH_BYTES {
+                        match self.queues.outgoing.pop() {
+                            Ok(Some(message)) => {
+                                outbox.batch.add(&message);
+                                outbox.writes += 1;
+                            }
+                            Ok(None) | Err(_) => break,
+                        }
+                    }
+                    if outbox.batch.len() == 0 {
+                        return Ok(());
+                    }
+                    Some(outbox.batch.write_now(&self.socket)?)
+                }
+            };
+            match written {
+                Some(true) => {}
+                Some(false) => self.writable().await?,
+                // A thread is writing, and says when it is through.
+                None => {
+                    let _ = timeout(LOOK_MIN, self.freed.notified()).await;
+                }
+            }
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        let socket = AsyncFd::with_interest(self.socket.try_clone()?, Interest::WRITABLE)?;
+        socket.writable().await?.retain_ready();
+        Ok(())
+    }
+
+    async fn say_close(&self) -> io::Result<()> {
+        // Threads see that it is over: none adds anything any more.
+        self.flush().await?;
+        lock(&self.outbox).batch.sign(Kind::Close);
+        self.flush().await
+    }
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+// What these locks guard is whole whenever somebody could panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What went wrong with the socket before there was a channel.
+pub(super) fn unusable(address: std::net::SocketAddr, source: io::Error) -> Error {
+    Error::Network {
+        address: address.to_string(),
+        action: "use the connection",
+        source,
+        hint: "raise the limit on open files (ulimit -n)",
+    }
+}
