@@ -183,6 +183,7 @@ impl NetEnd {
         self.endpoint.abort();
         if let Some(direct) = &self.direct {
             direct.ring();
+            direct.hang_up();
         }
         self.tasks.abort();
     }

@@ -93,8 +93,11 @@ pub(super) fn start(
     let reading = tokio::spawn(async move {
         let _leaving = leaving;
         let why = read(&mut reader, &mut decoder, &queues, silence).await;
+        let is_lost = matches!(why, Ended::Lost(_));
         queues.end(why);
-        drain(&mut reader, decoder).await;
+        if !is_lost {
+            drain(&mut reader, decoder).await;
+        }
     });
     let reader_handle = reading.abort_handle();
 
@@ -111,7 +114,10 @@ pub(super) fn start(
             // The reader knows better why: it may still find a clean end. Senders learn it now.
             let what = Why::Lost { what: error.to_string() };
             queues.outgoing.close_reader(what.clone(), what);
-        } else if !queues.outgoing.is_aborted() {
+        } else if queues.outgoing.is_aborted() {
+            // Hangs up, by dropping both halves.
+            return reading.abort();
+        } else {
             let _ = timeout(LINGER, say_close(&mut writer)).await;
         }
         let rest = reading.abort_handle();

@@ -33,7 +33,7 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -53,9 +53,10 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What the threads and the tasks of a channel share.
 pub(super) struct Direct {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     queues: Queues,
-    bell: Bell,
+    /// Made when a thread first waits.
+    bell: OnceLock<Bell>,
     silence: Duration,
     inbox: Mutex<Inbox>,
     outbox: Mutex<Outbox>,
@@ -121,9 +122,9 @@ pub(super) fn start(
     let mut decoder = decoder;
     decoder.allow(bounds.message_len);
     let direct = Arc::new(Direct {
-        socket: stream.into_std()?,
+        socket: Arc::new(stream.into_std()?),
         queues: Queues::of(&outgoing, &incoming),
-        bell: Bell::new()?,
+        bell: OnceLock::new(),
         silence: settings.silence,
         inbox: Mutex::new(Inbox { decoder, heard: Instant::now(), ended: None }),
         outbox: Mutex::default(),
@@ -144,8 +145,14 @@ pub(super) fn start(
             Ok(ended) => ended,
             Err(error) => lost(&error.to_string()),
         };
-        reader.end(ended);
-        reader.drain().await;
+        let is_lost = matches!(ended, Ended::Lost(_));
+        reader.queues.end(ended);
+        reader.ring();
+        if is_lost {
+            reader.hang_up();
+        } else {
+            reader.drain().await;
+        }
     });
     let reader = reading.abort_handle();
 
@@ -164,11 +171,12 @@ pub(super) fn start(
             let what = Why::Lost { what: error.to_string() };
             outgoing.close_reader(what.clone(), what);
             writer.ring();
-        } else if !outgoing.is_aborted() {
+        } else if outgoing.is_aborted() {
+            writer.hang_up();
+        } else {
             let _ = timeout(LINGER, writer.say_close()).await;
+            let _ = writer.socket.shutdown(Shutdown::Write);
         }
-        // Half a connection that nobody writes to, and the peer knows it.
-        let _ = writer.socket.shutdown(Shutdown::Write);
         let rest = reading.abort_handle();
         if timeout(LINGER, reading).await.is_err() {
             rest.abort();
@@ -202,16 +210,17 @@ impl Direct {
         outbox.batch.add(payload);
         *message = None;
         outbox.writes += 1;
+        let bell = self.bell();
         let mut waited = false;
         let written = loop {
-            match outbox.batch.write_now(&self.socket) {
+            match outbox.batch.write_now(&*self.socket) {
                 Ok(true) => break Ok(()),
                 Ok(false) if !outgoing.is_open() => break Err(outgoing.told_to_writer()),
                 Ok(false) => {
                     if !std::mem::replace(&mut waited, true) {
                         self.counts.waits.fetch_add(1, Relaxed);
                     }
-                    self.bell.wait(&self.socket, Wanted::Output, LOOK_MAX);
+                    wait(bell, &self.socket, Wanted::Output, LOOK_MAX);
                 }
                 Err(error) => {
                     let what = Why::Lost { what: error.to_string() };
@@ -240,7 +249,11 @@ impl Direct {
             && self.is_direct.load(Acquire)
         {
             self.uses.fetch_add(1, Relaxed);
-            return Some(self.receive_from(&mut inbox, deadline));
+            let received = self.receive_from(&mut inbox, deadline);
+            drop(inbox);
+            // Another thread may wait for its turn.
+            self.queues.incoming.wake_readers();
+            return Some(received);
         }
         if !self.is_direct.load(Acquire) && !self.direct_wanted.swap(true, Relaxed) {
             self.changed.notify_one();
@@ -277,8 +290,8 @@ impl Direct {
                         if left.is_zero() {
                             return Ok(None);
                         }
-                        let wait = left.min(LOOK_MAX).min(self.silence - silence);
-                        self.bell.wait(&self.socket, Wanted::Input, wait);
+                        let left = left.min(LOOK_MAX).min(self.silence - silence);
+                        wait(bell, &self.socket, Wanted::Input, left);
                     }
                     Err(error) => self.end_from_thread(inbox, lost(&error.to_string())),
                 },
@@ -293,6 +306,23 @@ impl Direct {
         self.ring();
     }
 
+    /// None when the system has no descriptor left: then one looks again now and then.
+    fn bell(&self) -> Option<&Bell> {
+        if self.bell.get().is_none()
+            && let Ok(bell) = Bell::new()
+        {
+            // Another thread may have been faster.
+            let _ = self.bell.set(bell);
+        }
+        self.bell.get()
+    }
+
+    /// Tells the peer that there is nothing more to come or to go.
+    pub(super) fn hang_up(&self) {
+        // An error means that it knows already.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
     /// A task of the user waits for a message: somebody has to read for it.
     pub(super) fn want_driven(&self) {
         if self.is_direct.load(Acquire) {
@@ -303,7 +333,9 @@ impl Direct {
 
     /// B4. After the queues have ended in any way.
     pub(super) fn ring(&self) {
-        self.bell.ring();
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
         self.changed.notify_one();
         self.freed.notify_one();
     }
@@ -350,7 +382,7 @@ impl Direct {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         lock(&self.inbox).heard = Instant::now();
         // Registered as long as it is used: what threads read would wake it otherwise.
-        let socket = AsyncFd::with_interest(self.socket.try_clone()?, Interest::READABLE)?;
+        let socket = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE)?;
         loop {
             let next = lock(&self.inbox).next();
             match next {
@@ -436,21 +468,14 @@ impl Direct {
         }
     }
 
-    fn end(&self, ended: Ended) {
-        lock(&self.inbox).heard = Instant::now();
-        self.is_direct.store(false, Release);
-        self.queues.end(ended);
-        self.ring();
-    }
-
     /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take
     /// away from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
     async fn drain(&self) {
-        let Ok(clone) = self.socket.try_clone() else { return };
-        let Ok(socket) = AsyncFd::with_interest(clone, Interest::READABLE) else { return };
+        let socket = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE);
+        let Ok(socket) = socket else { return };
         let mut waste = vec![0; 16 << 10];
         while let Ok(mut ready) = socket.readable().await {
-            match io::Read::read(&mut &self.socket, &mut waste) {
+            match io::Read::read(&mut &*self.socket, &mut waste) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(0) | Err(_) => return,
@@ -468,7 +493,9 @@ impl Direct {
                 biased;
                 ready = poll_fn(|cx| self.queues.outgoing.poll_ready(cx)) => {
                     if ready.is_err() {
-                        return self.flush().await;
+                        // What a thread has left half written is still to be whole.
+                        let aborted = self.queues.outgoing.is_aborted();
+                        return if aborted { Ok(()) } else { self.flush().await };
                     }
                 }
                 () = self.freed.notified() => {}
@@ -505,7 +532,7 @@ impl Direct {
                     if outbox.batch.len() == 0 {
                         return Ok(());
                     }
-                    Some(outbox.batch.write_now(&self.socket)?)
+                    Some(outbox.batch.write_now(&*self.socket)?)
                 }
             };
             match written {
@@ -520,6 +547,7 @@ impl Direct {
     }
 
     async fn writable(&self) -> io::Result<()> {
+        // A descriptor of its own, since a poller takes each only once.
         let socket = AsyncFd::with_interest(self.socket.try_clone()?, Interest::WRITABLE)?;
         socket.writable().await?.retain_ready();
         Ok(())
@@ -530,6 +558,13 @@ impl Direct {
         self.flush().await?;
         lock(&self.outbox).batch.sign(Kind::Close);
         self.flush().await
+    }
+}
+
+fn wait(bell: Option<&Bell>, socket: &TcpStream, wanted: Wanted, time: Duration) {
+    match bell {
+        Some(bell) => bell.wait(socket, wanted, time),
+        None => std::thread::sleep(time.min(LOOK_MIN)),
     }
 }
 
