@@ -100,12 +100,14 @@ const PLACES: &[(&str, &[&str])] = &[
 pub(crate) const OWN_WORKSPACES: [&str; 2] = ["bench", "fuzz"];
 
 /// What the benchmarks compare with.
-const PEERS: [&str; 9] = [
+const PEERS: [&str; 11] = [
     "crc32c",
+    "crossbeam-channel",
     "fjall",
     "heed",
     "iceoryx2",
     "mmap-sync",
+    "noxu-rep",
     "redb",
     "sharded-slab",
     "shared_memory",

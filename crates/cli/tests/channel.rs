@@ -36,8 +36,10 @@ struct Listener {
 
 impl Listener {
     fn start(arguments: &[&str]) -> Self {
-        let mut process =
-            mainstay(&[&["--json", "ping"], arguments].concat()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = mainstay(&[&["--json", "ping"], arguments].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let place = read(&mut out)["listening"].as_str().unwrap().to_owned();
         Self { process, place, out }
@@ -72,7 +74,19 @@ fn a_ping_over_tcp_comes_back_and_a_wrong_secret_is_refused_with_what_to_do() {
         Listener::start(&["--listen", "127.0.0.1:0", "--node", "1", "--secret-file", &right]);
     let place = listener.place.clone();
     let ping = |secret: &str| {
-        run(&["--json", "ping", &place, "--node", "2", "--secret-file", secret, "--count", "3", "--interval", "1ms"])
+        run(&[
+            "--json",
+            "ping",
+            &place,
+            "--node",
+            "2",
+            "--secret-file",
+            secret,
+            "--count",
+            "3",
+            "--interval",
+            "1ms",
+        ])
     };
     let output = ping(&right);
     assert!(output.status.success(), "{}", said(&output));
@@ -166,10 +180,26 @@ fn certificates_that_were_made_work_for_their_node_and_no_other() {
     assert_eq!((mode("ca.key"), mode("node-1.key"), mode("node-1.pem")), (0o600, 0o600, 0o644));
     for over in ["tls", "quic"] {
         let listener = Listener::start(&[
-            "--listen", "127.0.0.1:0", "--node", "1", "--over", over, "--certs", certs,
+            "--listen",
+            "127.0.0.1:0",
+            "--node",
+            "1",
+            "--over",
+            over,
+            "--certs",
+            certs,
         ]);
         let output = run(&[
-            "ping", &listener.place, "--node", "3", "--over", over, "--certs", certs, "--count", "1",
+            "ping",
+            &listener.place,
+            "--node",
+            "3",
+            "--over",
+            over,
+            "--certs",
+            certs,
+            "--count",
+            "1",
         ]);
         assert!(output.status.success(), "{over}: {}", said(&output));
     }

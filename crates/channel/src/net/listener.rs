@@ -307,6 +307,7 @@ async fn welcome(
     prepare(&stream, settings.silence).map_err(|source| lost(from, source))?;
     match wire {
         Wire::Tcp => {
+            let mut stream = stream;
             let (mut reader, mut writer) = stream.split();
             let (agreement, decoder) =
                 meet::accept(&mut reader, &mut writer, settings, None, &from.to_string()).await?;

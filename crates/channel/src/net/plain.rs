@@ -18,7 +18,7 @@ use super::{
     NetChannel, NetEnd, Settings,
     batch::{BATCH_BYTES, Batch},
     driver::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
-    socket::{Bell, Wanted, read_into},
+    socket::{Bell, Wanted, read_into, watched},
 };
 use crate::{
     Bounds, Bytes, Error, Payload, Peer, Result, Why,
@@ -42,7 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::Interest,
     sync::Notify,
     time::{MissedTickBehavior, interval_at, timeout},
 };
@@ -262,6 +262,8 @@ impl Direct {
     }
 
     fn receive_from(&self, inbox: &mut Inbox, deadline: Option<Instant>) -> Result<Option<Bytes>> {
+        // B4. There before the queue is looked at: whoever ends it rings after that.
+        let bell = self.bell();
         loop {
             // B2. Also tells of an end.
             if let Some(message) = self.queues.incoming.pop()? {
@@ -382,7 +384,7 @@ impl Direct {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         lock(&self.inbox).heard = Instant::now();
         // Registered as long as it is used: what threads read would wake it otherwise.
-        let socket = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE)?;
+        let socket = watched(Arc::clone(&self.socket), Interest::READABLE)?;
         loop {
             let next = lock(&self.inbox).next();
             match next {
@@ -471,7 +473,7 @@ impl Direct {
     /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take
     /// away from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
     async fn drain(&self) {
-        let socket = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE);
+        let socket = watched(Arc::clone(&self.socket), Interest::READABLE);
         let Ok(socket) = socket else { return };
         let mut waste = vec![0; 16 << 10];
         while let Ok(mut ready) = socket.readable().await {
@@ -548,7 +550,7 @@ impl Direct {
 
     async fn writable(&self) -> io::Result<()> {
         // A descriptor of its own, since a poller takes each only once.
-        let socket = AsyncFd::with_interest(self.socket.try_clone()?, Interest::WRITABLE)?;
+        let socket = watched(Arc::new(self.socket.try_clone()?), Interest::WRITABLE)?;
         socket.writable().await?.retain_ready();
         Ok(())
     }

@@ -7,9 +7,12 @@ use rustix::{
 };
 use std::{
     io,
+    net::TcpStream,
     os::fd::{AsFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Reads what is there to the end of `buffer`, which has room; `WouldBlock` when nothing is.
 pub(super) fn read_into(socket: impl AsFd, buffer: &mut BytesMut) -> io::Result<usize> {
@@ -25,6 +28,17 @@ pub(super) fn read_into(socket: impl AsFd, buffer: &mut BytesMut) -> io::Result<
     // it that the kernel has written; so the first `old + len` bytes are initialised.
     unsafe { buffer.set_len(old + len) };
     Ok(len)
+}
+
+/// A socket that the runtime watches, for the task that calls this.
+pub(super) fn watched(
+    socket: Arc<TcpStream>,
+    interest: Interest,
+) -> io::Result<AsyncFd<Arc<TcpStream>>> {
+    // SAFETY: the descriptor of a `TcpStream` is always the same one, and open as long as the
+    // stream lives; the `Arc` keeps it alive until the registration has ended, and nothing reaches
+    // into it mutably.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// What one waits for.
