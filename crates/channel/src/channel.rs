@@ -328,7 +328,7 @@ impl Payload {
     pub fn len(&self) -> usize {
         match self {
             Self::One(bytes) => bytes.len(),
-            Self::Many(parts) => parts.iter().map(Bytes::len).sum(),
+            Self::Many(parts) => len_of(parts),
         }
     }
 
@@ -370,6 +370,11 @@ impl Payload {
             }
         }
     }
+}
+
+#[cold]
+fn len_of(parts: &[Bytes]) -> usize {
+    parts.iter().map(Bytes::len).sum()
 }
 
 impl<T: Into<Bytes>> From<T> for Payload {

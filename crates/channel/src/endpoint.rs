@@ -133,7 +133,13 @@ impl Channel for Endpoint {
 
     #[inline]
     fn send(&self, message: Bytes) -> Result<()> {
-        self.wait_to_send(&mut Some(Payload::One(message)))
+        match self.outgoing.room_for(message.len())? {
+            Some(room) => {
+                room.put(Payload::One(message));
+                Ok(())
+            }
+            None => self.wait_for_room(&mut Some(Payload::One(message))),
+        }
     }
 
     fn send_vectored(&self, parts: &[Bytes]) -> Result<()> {

@@ -28,8 +28,9 @@ const _: () = assert!(HEADER_LEN == 4 + 1 + 3 + 4 + 4);
 /// small message does not keep the buffer.
 const COPIED_LEN_MAX: usize = 1_024;
 
-/// What is read at once, and the least that is allocated.
-const CHUNK: usize = 64 << 10;
+/// What is read at once, at first and when much comes.
+const CHUNK_MIN: usize = 4 << 10;
+const CHUNK_MAX: usize = 256 << 10;
 
 /// A frame that is still arriving gets at most this much memory beyond what has arrived.
 const AHEAD: usize = 1 << 20;
@@ -225,6 +226,8 @@ pub fn encode(kind: Kind, payload: &[u8]) -> Bytes {
 pub struct Decoder {
     buffer: BytesMut,
     payload_len_max: usize,
+    /// How much is read at once.
+    chunk: usize,
     /// The header of the frame that is arriving, once it is there and checked.
     header: Option<Header>,
     /// Why nothing is handed out any more.
@@ -246,7 +249,13 @@ impl Decoder {
     /// Example: see [`Decoder`].
     #[must_use]
     pub fn new(payload_len_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), payload_len_max, header: None, broken: None }
+        Self {
+            buffer: BytesMut::new(),
+            payload_len_max,
+            chunk: CHUNK_MIN,
+            header: None,
+            broken: None,
+        }
     }
 
     /// Takes another limit from the next frame on: before the handshake a stranger may send little,
@@ -282,14 +291,19 @@ impl Decoder {
     /// assert_eq!(decoder.next_frame().unwrap().unwrap().payload, "ringing");
     /// ```
     pub fn space(&mut self) -> &mut BytesMut {
+        // What came last filled all there was: there may be more at once.
+        if self.buffer.len() == self.buffer.capacity() && !self.buffer.is_empty() {
+            self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+        }
         let wanted = match &self.header {
             Some(header) => header.len.saturating_sub(self.buffer.len()).min(AHEAD),
             None => HEADER_LEN,
         };
         // A new buffer is a good deal larger than the least: the next frames may be in it as well.
+        // The old one is used again if nobody has anything of it any more.
         let room = self.buffer.capacity() - self.buffer.len();
-        if room < wanted.max(CHUNK / 16) {
-            self.buffer.reserve(wanted.max(CHUNK));
+        if room < wanted.max(self.chunk / 8) {
+            self.buffer.reserve(wanted.max(self.chunk));
         }
         &mut self.buffer
     }

@@ -8,13 +8,15 @@
 //! Q4. Its fate is decided once. Closed by the writer: what is in it is still read. Closed by the
 //!     reader, or aborted: nothing passes any more, and what was in it is dropped.
 
+mod latch;
 mod ring;
 
 use crate::{Bounds, Error, Payload, Result, Why, waiters::Waiters};
+use latch::{Held, Latch};
 use ring::{Consumer, Producer, ring};
 use std::{
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -29,7 +31,7 @@ pub(crate) struct Queue {
     writer_told: OnceLock<Why>,
     /// Those who wait for the end only.
     #[cfg(feature = "tcp")]
-    ending: Mutex<Waiters>,
+    ending: Latch<Waiters>,
     input: Line<Input>,
     output: Line<Output>,
 }
@@ -40,7 +42,7 @@ struct Line<T>(T);
 
 /// What those who push share.
 struct Input {
-    locked: Mutex<InputState>,
+    locked: Latch<InputState>,
     /// As in the state; for the other side to read.
     messages: AtomicU64,
     bytes: AtomicU64,
@@ -60,7 +62,7 @@ struct InputState {
 
 /// What those who pop share.
 struct Output {
-    locked: Mutex<OutputState>,
+    locked: Latch<OutputState>,
     messages: AtomicU64,
     bytes: AtomicU64,
 }
@@ -107,15 +109,15 @@ impl Queue {
             reader_told: OnceLock::new(),
             writer_told: OnceLock::new(),
             #[cfg(feature = "tcp")]
-            ending: Mutex::default(),
+            ending: Latch::new(Waiters::default()),
             input: Line(Input {
-                locked: Mutex::new(input),
+                locked: Latch::new(input),
                 messages: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
                 waits: AtomicU64::new(0),
             }),
             output: Line(Output {
-                locked: Mutex::new(output),
+                locked: Latch::new(output),
                 messages: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
             }),
@@ -126,6 +128,16 @@ impl Queue {
     #[inline]
     pub(crate) fn push(&self, message: &mut Option<Payload>) -> Result<bool> {
         let len = message.as_ref().map_or(0, Payload::len);
+        let Some(room) = self.room_for(len)? else { return Ok(false) };
+        if let Some(message) = message.take() {
+            room.put(message);
+        }
+        Ok(true)
+    }
+
+    /// The right to push one message of this length, if there is room for it now.
+    #[inline]
+    pub(crate) fn room_for(&self, len: usize) -> Result<Option<Room<'_>>> {
         if len > self.bounds.message_len {
             return Err(Error::TooLong { len, limit: self.bounds.message_len });
         }
@@ -139,21 +151,18 @@ impl Queue {
             input.taken_messages = self.output.0.messages.load(Ordering::Acquire);
             input.taken_bytes = self.output.0.bytes.load(Ordering::Acquire);
             if !input.has_room(self.bounds, len) {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        let Some(message) = message.take() else { return Ok(true) };
-        input.ring.push(message);
-        input.messages += 1;
-        input.bytes += len as u64;
-        self.input.0.messages.store(input.messages, Ordering::Release);
-        self.input.0.bytes.store(input.bytes, Ordering::Release);
-        let readers = input.readers.take();
-        drop(input);
-        if let Some(readers) = readers {
-            readers.wake();
-        }
-        Ok(true)
+        Ok(Some(Room { queue: self, input, len }))
+    }
+
+    /// Takes out who waits, gives the lock back, and wakes them.
+    #[cold]
+    fn wake_after<T>(mut held: Held<'_, T>, take: impl FnOnce(&mut T) -> [Option<Waiters>; 2]) {
+        let waiters = take(&mut held);
+        drop(held);
+        waiters.into_iter().flatten().for_each(Waiters::wake);
     }
 
     /// The next message, if there is one.
@@ -166,10 +175,8 @@ impl Queue {
             return Err(self.told_to_reader());
         }
         let Some(message) = output.ring.pop() else {
-            let sleepers = output.sleepers.take();
-            drop(output);
-            if let Some(sleepers) = sleepers {
-                sleepers.wake();
+            if !output.sleepers.is_empty() {
+                Self::wake_after(output, |output| [output.sleepers.take(), None]);
             }
             // The ring was looked at after the fate: nothing was pushed in between.
             return if fate == OPEN { Ok(None) } else { Err(self.told_to_reader()) };
@@ -178,11 +185,8 @@ impl Queue {
         output.bytes += message.len() as u64;
         self.output.0.messages.store(output.messages, Ordering::Release);
         self.output.0.bytes.store(output.bytes, Ordering::Release);
-        let writers = output.writers.take();
-        let sleepers = if output.sleepers.is_empty() { None } else { self.roused(&mut output) };
-        drop(output);
-        for waiters in [writers, sleepers].into_iter().flatten() {
-            waiters.wake();
+        if !output.writers.is_empty() || !output.sleepers.is_empty() {
+            Self::wake_after(output, |output| [output.writers.take(), self.roused(output)]);
         }
         Ok(Some(message))
     }
@@ -277,6 +281,9 @@ impl Queue {
     fn roused(&self, output: &mut OutputState) -> Option<Waiters> {
         let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
         let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
+        if output.sleepers.is_empty() {
+            return None;
+        }
         let eighth = |bound: usize| (bound - bound / 8) as u64;
         let much = held <= eighth(self.bounds.messages) && bytes <= eighth(self.bounds.bytes);
         if much { output.sleepers.take() } else { None }
@@ -341,17 +348,21 @@ impl Queue {
         drop(input);
         let mut output = self.output();
         let (writers, sleepers) = (output.writers.take(), output.sleepers.take());
+        let mut dropped = Vec::new();
         if self.fate.load(Ordering::Acquire) >= READER_CLOSED {
             while let Some(message) = output.ring.pop() {
                 output.messages += 1;
                 output.bytes += message.len() as u64;
+                dropped.push(message);
             }
             self.output.0.messages.store(output.messages, Ordering::Release);
             self.output.0.bytes.store(output.bytes, Ordering::Release);
         }
         drop(output);
+        // Their owners may have something to do: not under the lock.
+        drop(dropped);
         #[cfg(feature = "tcp")]
-        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ending = self.ending.lock().take();
         #[cfg(not(feature = "tcp"))]
         let ending = None;
         for waiters in [readers, writers, sleepers, ending].into_iter().flatten() {
@@ -363,7 +374,7 @@ impl Queue {
     #[cfg(feature = "tcp")]
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_open() {
-            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ending = self.ending.lock();
             // Whoever ends the queue takes this lock after it: one of the two sees the other.
             if self.is_open() {
                 ending.add(cx.waker());
@@ -403,14 +414,39 @@ impl Queue {
         Error::closed(self.reader_told.get().cloned().unwrap_or(Why::ClosedByPeer))
     }
 
-    // Nothing that can panic runs under these locks but the drop of a message, after which the
-    // state is whole: a poisoned lock is as good as another.
-    fn input(&self) -> MutexGuard<'_, InputState> {
-        self.input.0.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn input(&self) -> Held<'_, InputState> {
+        self.input.0.locked.lock()
     }
 
-    fn output(&self) -> MutexGuard<'_, OutputState> {
-        self.output.0.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn output(&self) -> Held<'_, OutputState> {
+        self.output.0.locked.lock()
+    }
+}
+
+/// Room for one message, for whoever holds this.
+pub(crate) struct Room<'q> {
+    queue: &'q Queue,
+    input: Held<'q, InputState>,
+    len: usize,
+}
+
+impl Room<'_> {
+    #[inline]
+    pub(crate) fn put(self, message: Payload) {
+        let Self { queue, mut input, len } = self;
+        input.ring.push(message);
+        input.messages += 1;
+        input.bytes += len as u64;
+        queue.input.0.messages.store(input.messages, Ordering::Release);
+        queue.input.0.bytes.store(input.bytes, Ordering::Release);
+        if let Some(reader) = input.readers.take_only() {
+            drop(input);
+            reader.wake();
+        } else if !input.readers.is_empty() {
+            Queue::wake_after(input, |input| [input.readers.take(), None]);
+        }
     }
 }
 

@@ -33,8 +33,13 @@ impl Waiters {
         self.first.is_none() && self.more.is_empty()
     }
 
-    /// Takes all out, to be woken once the lock is released.
+    /// Takes the only one out, to be woken once the lock is released; none if there are more.
     #[inline]
+    pub(crate) fn take_only(&mut self) -> Option<Waker> {
+        if self.more.is_empty() { self.first.take() } else { None }
+    }
+
+    /// Takes all out, to be woken once the lock is released.
     pub(crate) fn take(&mut self) -> Option<Self> {
         if self.first.is_none() && self.more.is_empty() {
             return None;

@@ -11,6 +11,7 @@
 
 use std::{
     cell::UnsafeCell,
+    mem::MaybeUninit,
     sync::{Arc, OnceLock},
 };
 
@@ -24,7 +25,8 @@ const SLOTS_MAX: usize = 4_096;
 #[repr(align(64))]
 struct Slot<T> {
     full: AtomicBool,
-    value: UnsafeCell<Option<T>>,
+    /// Initialised exactly while `full`.
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 // SAFETY: by G1 only one side touches the value at a time, and it is handed over by a release store
@@ -39,7 +41,8 @@ struct Ring<T> {
 
 impl<T> Ring<T> {
     fn new(slots: usize) -> Arc<Self> {
-        let empty = || Slot { full: AtomicBool::new(false), value: UnsafeCell::new(None) };
+        let empty =
+            || Slot { full: AtomicBool::new(false), value: UnsafeCell::new(MaybeUninit::uninit()) };
         let slots = std::iter::repeat_with(empty).take(slots).collect();
         Arc::new(Self { slots, next: OnceLock::new() })
     }
@@ -71,46 +74,74 @@ pub(super) fn ring<T>() -> (Producer<T>, Consumer<T>) {
 impl<T> Producer<T> {
     #[inline]
     pub(super) fn push(&mut self, value: T) {
-        if self.ring.slot(self.tail).full.load(Ordering::Acquire) {
-            self.grow();
-        }
         let slot = self.ring.slot(self.tail);
-        // SAFETY: the slot is not full (just loaded, or new), so it is the producer's (G1), which is
-        // this one. The acquire load pairs with the consumer's release: its last access is over.
-        unsafe { *slot.value.get() = Some(value) };
+        if slot.full.load(Ordering::Acquire) {
+            return self.push_on(value);
+        }
+        // SAFETY: the slot is not full, so it is the producer's (G1), which is this one. The acquire
+        // load pairs with the consumer's release: its last access is over.
+        unsafe { (*slot.value.get()).write(value) };
         slot.full.store(true, Ordering::Release);
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Goes on in a larger ring.
     #[cold]
-    fn grow(&mut self) {
+    fn push_on(&mut self, value: T) {
         let slots = (self.ring.slots.len() * 2).min(SLOTS_MAX);
         let next = Ring::new(slots);
         let _ = self.ring.next.set(Arc::clone(&next));
         (self.ring, self.tail) = (next, 0);
+        self.push(value);
+    }
+}
+
+impl<T> Drop for Ring<T> {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            if *slot.full.get_mut() {
+                // SAFETY: the slot is full, so its value is initialised; and neither side is left,
+                // since each keeps its ring alive.
+                unsafe { slot.value.get_mut().assume_init_drop() };
+            }
+        }
     }
 }
 
 impl<T> Consumer<T> {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<T> {
-        loop {
-            let slot = self.ring.slot(self.head);
-            if slot.full.load(Ordering::Acquire) {
-                // SAFETY: the slot is full, so it is the consumer's (G1), which is this one. The
-                // acquire load pairs with the producer's release: the value is whole.
-                let value = unsafe { (*slot.value.get()).take() };
-                slot.full.store(false, Ordering::Release);
-                self.head = self.head.wrapping_add(1);
-                return value;
-            }
-            let next = Arc::clone(self.ring.next.get()?);
+        if !self.ring.slot(self.head).full.load(Ordering::Acquire) && !self.go_on() {
+            return None;
+        }
+        let slot = self.ring.slot(self.head);
+        // SAFETY: the slot is full, so it is the consumer's (G1), which is this one, and its value
+        // is initialised. The acquire load pairs with the producer's release: the value is whole.
+        // It is not read again, since the slot is empty from here on.
+        let value = unsafe { (*slot.value.get()).assume_init_read() };
+        slot.full.store(false, Ordering::Release);
+        self.head = self.head.wrapping_add(1);
+        Some(value)
+    }
+
+    /// Looks whether the producer went on in another ring; true when the slot at the head is full.
+    #[cold]
+    fn go_on(&mut self) -> bool {
+        while let Some(next) = self.ring.next.get().map(Arc::clone) {
             // The producer went on because this ring was full; what it had put here before is seen
             // by whoever sees the next ring. Only when nothing of it is left is this ring done.
-            if !self.ring.slot(self.head).full.load(Ordering::Acquire) {
+            if !self.is_head_full() {
                 (self.ring, self.head) = (next, 0);
             }
+            if self.is_head_full() {
+                return true;
+            }
         }
+        false
+    }
+
+    fn is_head_full(&self) -> bool {
+        self.ring.slot(self.head).full.load(Ordering::Acquire)
     }
 }
 
