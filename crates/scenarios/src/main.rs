@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`registry`] | which scenarios there are, and which faults are planted in each |
+//! | [`channel`] | channels over faulty streams, with misfits and strangers |
 //! | [`register`] | the simulator's own example: a register on several nodes |
 //! | [`sds`] | groups over a lossy broadcast |
 //! | [`runner`] | runs seeds over threads, and catches panics |
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 mod progress;
 mod register;
 mod registry;

@@ -490,9 +490,11 @@ impl<N: Node> World<N> {
     /// The process at `end` does not hear of the stream again.
     fn forget(&mut self, id: u64, end: usize) {
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        stream.ends[end].open = false;
-        let key = (stream.ends[end].node, stream.ends[end].name);
-        self.streams.names.remove(&key);
+        // One that is closed already has no name: by now it may be that of another stream.
+        if std::mem::replace(&mut stream.ends[end].open, false) {
+            let key = (stream.ends[end].node, stream.ends[end].name);
+            self.streams.names.remove(&key);
+        }
         self.reap(id);
     }
 

@@ -304,6 +304,29 @@ fn streams_that_are_gone_leave_nothing_behind() {
     }
 }
 
+#[test]
+fn the_next_life_of_a_process_may_name_its_streams_as_the_last_one_did() {
+    for seed in 0..40 {
+        let (mut world, at_b) = connected_on(stage_with(seed, 2, Setup::default()));
+        does(&mut world, B, at_b, StreamAction::Finish);
+        goes_on(&mut world, SECOND);
+        // The end of the old stream is still on its way to B when the new one is dialled.
+        world.kill(A);
+        world.restart(A);
+        does(&mut world, A, OUT, StreamAction::Connect { to: B });
+        goes_on(&mut world, SECOND);
+        let connected = StreamEvent::Connected { room: Setup::default().window_bytes };
+        assert_eq!(events(&world, A), [(OUT, connected)], "seed {seed}");
+        write(&mut world, A, OUT, b"new");
+        goes_on(&mut world, SECOND);
+        assert_eq!(read(&world, B), b"new");
+        world.kill(A);
+        world.restart(A);
+        goes_on(&mut world, SECOND);
+        assert_eq!(events(&world, A), [], "nothing of it reaches a later life");
+    }
+}
+
 /// What a node may write, if it is up and connected.
 fn events_room(world: &Stage, node: NodeId, stream: StreamId) -> usize {
     if world.node(node).is_none() {
