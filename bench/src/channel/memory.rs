@@ -4,13 +4,14 @@
 //! * `rate`: one thread sends, another receives, as fast as they can.
 //!
 //! The blocking face is measured against `crossbeam-channel` and the in-memory channel of
-//! `noxu-rep`, the asynchronous face against `tokio::sync::mpsc`, each bounded to as many messages
-//! as ours.
+//! `noxu-rep`, the asynchronous face against `tokio::sync::mpsc`. All are bounded to as many messages;
+//! our bound in bytes, which no peer has, is set so high that it is not met before.
 
 use std::path::Path;
 use std::time::Instant;
 
-use mainstay_channel::{Channel, ChannelExt, limits, memory};
+use mainstay_channel::memory::{self, MemoryChannel};
+use mainstay_channel::{Bounds, Channel, ChannelExt, limits};
 use noxu_rep::net::InMemoryTransport;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -73,8 +74,13 @@ fn push(report: &mut Report, name: &str, timings: &[Timing]) {
     report.ratios.push(Ratio::of_wall(name, Unit::Ns, blocking, noxu));
 }
 
+/// Bounded as the peers are: in messages.
+fn pair(len: usize) -> Outcome<(MemoryChannel, MemoryChannel)> {
+    Ok(memory::pair_with(Bounds { messages: BOUND, bytes: BOUND * len, ..Bounds::default() })?)
+}
+
 fn round_trips(len: usize) -> Outcome<Span> {
-    let (a, b) = memory::pair();
+    let (a, b) = pair(len)?;
     let there = || {
         a.send(message(len))?;
         next(&a)?;
@@ -85,7 +91,7 @@ fn round_trips(len: usize) -> Outcome<Span> {
 }
 
 fn stream(len: usize) -> Outcome<Span> {
-    let (a, b) = memory::pair();
+    let (a, b) = pair(len)?;
     one_way(STREAM, || Ok(a.send(message(len))?), || next(&b).map(drop))
 }
 
@@ -155,7 +161,7 @@ where
 }
 
 fn round_trips_async(runtime: &Runtime, len: usize) -> Outcome<Span> {
-    let (a, b) = memory::pair();
+    let (a, b) = pair(len)?;
     let there = async move {
         for _ in 0..ROUND_TRIPS {
             a.sending(message(len)).await?;
@@ -174,7 +180,7 @@ fn round_trips_async(runtime: &Runtime, len: usize) -> Outcome<Span> {
 }
 
 fn stream_async(runtime: &Runtime, len: usize) -> Outcome<Span> {
-    let (a, b) = memory::pair();
+    let (a, b) = pair(len)?;
     let send = async move {
         for _ in 0..STREAM {
             a.sending(message(len)).await?;

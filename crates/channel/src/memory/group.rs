@@ -22,6 +22,9 @@ pub struct Group {
     mesh: Mutex<Mesh>,
 }
 
+/// For how many channels there is room in the table of a new group, at most.
+const PAIRS_AT_FIRST: usize = 512;
+
 struct Mesh {
     down: Vec<bool>,
     /// Both ends of each channel that was used, by its lower and its higher node.
@@ -83,7 +86,9 @@ pub fn group_with(size: usize, bounds: Bounds) -> Result<Group> {
     if !(1..=GROUP_SIZE_MAX).contains(&size) {
         return Err(Error::GroupSize { size, max: GROUP_SIZE_MAX });
     }
-    let mesh = Mutex::new(Mesh { down: vec![false; size], pairs: HashMap::new() });
+    // Most nodes talk to one other at least; a large group is not made to pay for it in advance.
+    let pairs = HashMap::with_capacity(size.min(PAIRS_AT_FIRST));
+    let mesh = Mutex::new(Mesh { down: vec![false; size], pairs });
     Ok(Group { bounds: bounds.check()?, size, mesh })
 }
 

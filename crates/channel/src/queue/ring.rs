@@ -18,7 +18,7 @@ use std::{
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A new channel costs little; a busy one grows quickly.
-const SLOTS_MIN: usize = 8;
+const SLOTS_MIN: usize = 2;
 /// No ring grows past this; whoever needs more has one ring behind the other.
 const SLOTS_MAX: usize = 4_096;
 
