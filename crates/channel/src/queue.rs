@@ -26,9 +26,8 @@ use std::{
 pub(crate) struct Queue {
     bounds: Bounds,
     fate: AtomicU8,
-    /// Why, as each side of the queue is told; set before `fate`.
-    reader_told: OnceLock<Why>,
-    writer_told: OnceLock<Why>,
+    /// Why it has ended; set before `fate`.
+    told: OnceLock<Box<Told>>,
     /// Those who wait for the end only.
     #[cfg(feature = "tcp")]
     ending: Latch<Waiters>,
@@ -36,9 +35,18 @@ pub(crate) struct Queue {
     output: Line<Output>,
 }
 
+/// Why a queue has ended, as each side of it is told.
+struct Told {
+    reader: Why,
+    writer: Why,
+}
+
 /// On cache lines of its own.
 #[repr(align(128))]
 struct Line<T>(T);
+
+// A mesh has many queues: each side has one line, and so has what they share.
+const _: () = assert!(size_of::<Queue>() <= 3 * align_of::<Line<()>>());
 
 /// What those who push share.
 struct Input {
@@ -63,14 +71,13 @@ struct InputState {
 /// What those who pop share.
 struct Output {
     locked: Latch<OutputState>,
+    /// How much was popped; changed only by whoever holds the lock.
     messages: AtomicU64,
     bytes: AtomicU64,
 }
 
 struct OutputState {
     ring: Consumer<Payload>,
-    messages: u64,
-    bytes: u64,
     /// Those who wait for room.
     writers: Waiters,
     /// Those who sleep until there is much room.
@@ -98,16 +105,13 @@ impl Queue {
         };
         let output = OutputState {
             ring: consumer,
-            messages: 0,
-            bytes: 0,
             writers: Waiters::default(),
             sleepers: Waiters::default(),
         };
         Self {
             bounds,
             fate: AtomicU8::new(OPEN),
-            reader_told: OnceLock::new(),
-            writer_told: OnceLock::new(),
+            told: OnceLock::new(),
             #[cfg(feature = "tcp")]
             ending: Latch::new(Waiters::default()),
             input: Line(Input {
@@ -165,6 +169,13 @@ impl Queue {
         waiters.into_iter().flatten().for_each(Waiters::wake);
     }
 
+    /// Messages and bytes that were popped, for whoever holds the lock of those who pop.
+    #[inline]
+    fn popped(&self) -> (u64, u64) {
+        let Output { messages, bytes, .. } = &self.output.0;
+        (messages.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
     /// The next message, if there is one.
     #[inline]
     pub(crate) fn pop(&self) -> Result<Option<Payload>> {
@@ -181,10 +192,9 @@ impl Queue {
             // The ring was looked at after the fate: nothing was pushed in between.
             return if fate == OPEN { Ok(None) } else { Err(self.told_to_reader()) };
         };
-        output.messages += 1;
-        output.bytes += message.len() as u64;
-        self.output.0.messages.store(output.messages, Ordering::Release);
-        self.output.0.bytes.store(output.bytes, Ordering::Release);
+        let (messages, bytes) = self.popped();
+        self.output.0.messages.store(messages + 1, Ordering::Release);
+        self.output.0.bytes.store(bytes + message.len() as u64, Ordering::Release);
         if !output.writers.is_empty() || !output.sleepers.is_empty() {
             Self::wake_after(output, |output| [output.writers.take(), self.roused(output)]);
         }
@@ -279,8 +289,9 @@ impl Queue {
     /// The sleepers, if there is enough room to wake them for.
     #[cold]
     fn roused(&self, output: &mut OutputState) -> Option<Waiters> {
-        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
-        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
+        let (messages, bytes) = self.popped();
+        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(messages);
+        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(bytes);
         if output.sleepers.is_empty() {
             return None;
         }
@@ -296,8 +307,9 @@ impl Queue {
 
     fn register(&self, len: usize, add: impl FnOnce(&mut OutputState)) -> bool {
         let mut output = self.output();
-        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(output.messages);
-        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(output.bytes);
+        let (messages, bytes) = self.popped();
+        let held = self.input.0.messages.load(Ordering::Acquire).saturating_sub(messages);
+        let bytes = self.input.0.bytes.load(Ordering::Acquire).saturating_sub(bytes);
         // What others have just pushed may not be counted yet: then there seems to be more room
         // than there is, and the caller looks again.
         let room = has_room(self.bounds, held, bytes, len);
@@ -339,8 +351,7 @@ impl Queue {
 
     /// Q4. A later end counts only where it is worse, and does not change what was told before.
     fn end(&self, fate: u8, writer_told: Why, reader_told: Why) {
-        let _ = self.writer_told.set(writer_told);
-        let _ = self.reader_told.set(reader_told);
+        let _ = self.told.set(Box::new(Told { reader: reader_told, writer: writer_told }));
         // Under the lock of those who push: a push that was taken came before the end.
         let mut input = self.input();
         self.fate.fetch_max(fate, Ordering::AcqRel);
@@ -350,13 +361,14 @@ impl Queue {
         let (writers, sleepers) = (output.writers.take(), output.sleepers.take());
         let mut dropped = Vec::new();
         if self.fate.load(Ordering::Acquire) >= READER_CLOSED {
+            let (mut messages, mut bytes) = self.popped();
             while let Some(message) = output.ring.pop() {
-                output.messages += 1;
-                output.bytes += message.len() as u64;
+                messages += 1;
+                bytes += message.len() as u64;
                 dropped.push(message);
             }
-            self.output.0.messages.store(output.messages, Ordering::Release);
-            self.output.0.bytes.store(output.bytes, Ordering::Release);
+            self.output.0.messages.store(messages, Ordering::Release);
+            self.output.0.bytes.store(bytes, Ordering::Release);
         }
         drop(output);
         // Their owners may have something to do: not under the lock.
@@ -407,11 +419,11 @@ impl Queue {
     }
 
     pub(crate) fn told_to_writer(&self) -> Error {
-        Error::closed(self.writer_told.get().cloned().unwrap_or(Why::ClosedByPeer))
+        Error::closed(self.told.get().map_or(Why::ClosedByPeer, |told| told.writer.clone()))
     }
 
     fn told_to_reader(&self) -> Error {
-        Error::closed(self.reader_told.get().cloned().unwrap_or(Why::ClosedByPeer))
+        Error::closed(self.told.get().map_or(Why::ClosedByPeer, |told| told.reader.clone()))
     }
 
     #[inline]

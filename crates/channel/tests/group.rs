@@ -1,5 +1,7 @@
 //! The rules of a group in memory, one by one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 use mainstay_channel::{Bounds, Channel, Error, NodeId, limits, memory};
 use std::{
     panic::catch_unwind,

@@ -1,6 +1,8 @@
 //! What a full channel takes in memory, as the system counts it: so in a process of its own, one
 //! transport after the other.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+
 use mainstay_channel::{
     Bounds, Bytes, Channel, ClusterId, NodeId, Secret,
     handshake::{Local, Purpose},
