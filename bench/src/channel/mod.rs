@@ -44,7 +44,7 @@ fn message(len: usize) -> Bytes {
 
 /// Rounds of work that takes milliseconds: enough of them for a steady median.
 fn rounds_of(plan: &Plan) -> usize {
-    (plan.repetitions_heavy * 3 / 2).max(REPETITIONS_MIN)
+    (plan.repetitions_heavy * 3).max(REPETITIONS_MIN)
 }
 
 /// One thread sends, another receives: the time a message takes, when there are many.
