@@ -132,13 +132,14 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 8] = [
+const NO_UNSAFE: [&str; 9] = [
     "mainstay",
     "mainstay-base",
     "mainstay-cli",
     "mainstay-scenarios",
     "mainstay-sds",
     "mainstay-sim",
+    "mainstay-store",
     "mainstay-track",
     "xtask",
 ];

@@ -1,0 +1,144 @@
+//! What can go wrong with a store.
+
+use std::io;
+
+/// The result of everything in this crate.
+///
+/// Example: see [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Each variant says what was wrong, where, and what to do.
+///
+/// ```
+/// use mainstay_store::{Error, FixedStore, Options};
+/// let dir = tempfile::tempdir()?;
+/// let missing = FixedStore::<u64, u64>::open(dir.path(), &Options::default());
+/// assert!(matches!(missing, Err(Error::NotAStore)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option or an argument is outside of its limits.
+    #[error("{what} is {value}, and must be {must}; choose another")]
+    OutOfLimits {
+        /// Which one.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it has to be.
+        must: &'static str,
+    },
+    /// There is no store here.
+    #[error("there is no store in this directory; check the path, or create one")]
+    NotAStore,
+    /// There is a store here already.
+    #[error("there is a store in this directory already; open it, or choose another directory")]
+    Exists,
+    /// Another process, or this one, has the directory open.
+    #[error("the directory is open already; close the store that has it open, then try again")]
+    Locked,
+    /// The store was made with keys or values of other sizes.
+    #[error(
+        "the store has keys of {key} bytes and values of {value}, and was opened for {asked_key} \
+         and {asked_value}; open it with the types it was created with"
+    )]
+    OtherSizes {
+        /// Bytes of a key in the store.
+        key: usize,
+        /// Bytes of a value in the store.
+        value: usize,
+        /// Bytes of a key as asked for.
+        asked_key: usize,
+        /// Bytes of a value as asked for.
+        asked_value: usize,
+    },
+    /// A file was written by a version this one does not know.
+    #[error("{file}: format version {version} is not known here; open it with a newer release")]
+    Version {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u32,
+    },
+    /// Something that was durable is not as it was written.
+    #[error("{file} at byte {offset}: {what}; restore the store from a backup")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The operating system refused something.
+    #[error("{what}: {source}; make sure there is room and the disk is sound, then try again")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A write or a sync of a shard's log failed: nobody knows what is on the disk.
+    #[error(
+        "shard {shard} takes no more writes since its log failed ({what}); check the disk, then \
+         open the store again: what was acknowledged as durable is there"
+    )]
+    Poisoned {
+        /// Which shard.
+        shard: u32,
+        /// What failed.
+        what: String,
+    },
+    /// The keys of one batch belong to different shards.
+    #[error("the batch has keys of shards {one} and {other}; make a batch for each shard")]
+    AcrossShards {
+        /// A shard.
+        one: u32,
+        /// Another one.
+        other: u32,
+    },
+    /// A batch is longer than a segment of the log.
+    #[error("the batch takes {bytes} bytes of the log, {max} are the most; make smaller batches")]
+    BatchTooLong {
+        /// What it takes.
+        bytes: u64,
+        /// The most it can take.
+        max: u64,
+    },
+    /// A shard has as many records as it may have.
+    #[error("shard {shard} has {max} records, the most it may have; delete some, or allow more")]
+    Full {
+        /// Which shard.
+        shard: u32,
+        /// The most records.
+        max: u32,
+    },
+    /// The token is of another life of the store, and says nothing about this one.
+    #[error("the token is of epoch {token}, and this is epoch {now}; read the record instead")]
+    OtherEpoch {
+        /// The token's epoch.
+        token: u64,
+        /// The store's.
+        now: u64,
+    },
+    /// Memory and disk disagree.
+    #[error("shard {shard}: {records} records differ between memory and disk; open it again")]
+    Differs {
+        /// Which shard.
+        shard: u32,
+        /// How many records.
+        records: u64,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(crate) fn damaged(file: &str, offset: u64, what: &'static str) -> Self {
+        Self::Damaged { file: file.to_owned(), offset, what }
+    }
+}

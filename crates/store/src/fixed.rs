@@ -1,0 +1,279 @@
+//! A store of typed keys and values in a directory.
+
+use std::{marker::PhantomData, path::Path, sync::Arc};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::{
+    error::{Error, Result},
+    folder::Directory,
+    keeper::Keeper,
+    options::{Durability, Options, Token},
+    shard::ShardStats,
+    store::RawStore,
+};
+
+/// Keys and values of fixed sizes, as types that are nothing but their bytes (see `zerocopy`).
+/// A thread of its own syncs every [`Options::interval`], makes segments in advance and compacts.
+///
+/// Dropped, it makes everything durable as [`close`](Self::close) does, but cannot tell an error.
+///
+/// Example: see [the crate](crate).
+pub struct FixedStore<K, V> {
+    // First, so that it ends before the last sync.
+    keeper: Option<Keeper>,
+    raw: Arc<RawStore<Directory>>,
+    is_closed: bool,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K, V> FixedStore<K, V>
+where
+    K: FromBytes + IntoBytes + Immutable,
+    V: FromBytes + IntoBytes + Immutable,
+{
+    /// Makes a store in a directory, which is made if it is not there.
+    ///
+    /// Example: see [the crate](crate).
+    ///
+    /// # Errors
+    /// As [`RawStore::create`], and [`Error::Locked`].
+    pub fn create(path: &Path, options: &Options) -> Result<Self> {
+        let folder = Directory::lock(path)?;
+        Self::over(RawStore::create(folder, size_of::<K>(), size_of::<V>(), options)?, options)
+    }
+
+    /// Opens the store of a directory.
+    ///
+    /// Example: see [the crate](crate).
+    ///
+    /// # Errors
+    /// As [`RawStore::open`], [`Error::Locked`], and [`Error::OtherSizes`].
+    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::NotAStore);
+        }
+        let folder = Directory::lock(path)?;
+        Self::over(RawStore::open(folder, options)?, options)
+    }
+
+    fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
+        let ((key, value), asked) = (raw.lengths(), (size_of::<K>(), size_of::<V>()));
+        if (key, value) != asked {
+            let (asked_key, asked_value) = asked;
+            return Err(Error::OtherSizes { key, value, asked_key, asked_value });
+        }
+        let raw = Arc::new(raw);
+        let keeper = Some(Keeper::start(Arc::clone(&raw), options.interval)?);
+        Ok(Self { keeper, raw, is_closed: false, types: PhantomData })
+    }
+
+    /// The same store over bytes.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u32>::create(dir.path(), &Options::default())?;
+    /// assert_eq!(store.raw().lengths(), (8, 4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn raw(&self) -> &RawStore<Directory> {
+        &self.raw
+    }
+
+    /// The value of a key.
+    ///
+    /// Example: see [the crate](crate).
+    ///
+    /// # Errors
+    /// None that a store opened with these types can have; the signature is [`RawStore::get`]'s.
+    pub fn get(&self, key: &K) -> Result<Option<V>> {
+        let read = |value: &[u8]| V::read_from_bytes(value).ok();
+        Ok(self.raw.read(key.as_bytes(), read)?.flatten())
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// Example: see [the crate](crate).
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn put(&self, key: &K, value: &V, durability: Durability) -> Result<Token> {
+        self.raw.put(key.as_bytes(), value.as_bytes(), durability)
+    }
+
+    /// Sets the value of a key that is not there yet; `None` if it is.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// assert!(store.insert(&1, &2, Memory)?.is_some());
+    /// assert!(store.insert(&1, &3, Memory)?.is_none());
+    /// assert_eq!(store.get(&1)?, Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn insert(&self, key: &K, value: &V, durability: Durability) -> Result<Option<Token>> {
+        self.raw.insert(key.as_bytes(), value.as_bytes(), durability)
+    }
+
+    /// Removes a key; `None` if it is not there.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Memory)?;
+    /// assert!(store.delete(&1, Memory)?.is_some());
+    /// assert!(store.delete(&1, Memory)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn delete(&self, key: &K, durability: Durability) -> Result<Option<Token>> {
+        self.raw.delete(key.as_bytes(), durability)
+    }
+
+    /// Makes the value of a key `new` (`None`: no value) if it is `old`; `None` if it is not.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// assert!(store.compare_and_swap(&1, None, Some(&2), Memory)?.is_some());
+    /// assert!(store.compare_and_swap(&1, Some(&9), None, Memory)?.is_none());
+    /// assert!(store.compare_and_swap(&1, Some(&2), None, Memory)?.is_some());
+    /// assert_eq!(store.get(&1)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn compare_and_swap(
+        &self,
+        key: &K,
+        old: Option<&V>,
+        new: Option<&V>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        let (old, new) = (old.map(V::as_bytes), new.map(V::as_bytes));
+        self.raw.compare_and_swap(key.as_bytes(), old, new, durability)
+    }
+
+    /// Makes of a key's value what a closure says of it, while no other writer of the shard gets
+    /// in. The closure must not use the store.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// for _ in 0..3 {
+    ///     store.update(&1, Memory, |count| Some(count.unwrap_or(0) + 1))?;
+    /// }
+    /// assert_eq!(store.get(&1)?, Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn update(
+        &self,
+        key: &K,
+        durability: Durability,
+        change: impl FnOnce(Option<V>) -> Option<V>,
+    ) -> Result<Token> {
+        self.raw.update(key.as_bytes(), durability, |old| {
+            let old = old.and_then(|old| V::read_from_bytes(old).ok());
+            change(old).map(|new| new.as_bytes().to_vec())
+        })
+    }
+
+    /// Shows every record to a closure, in no order; see [`RawStore::for_each`].
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Memory)?;
+    /// store.for_each(|key, value| assert_eq!((key, value), (1, 2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each(&self, mut show: impl FnMut(K, V)) {
+        self.raw.for_each(|key, value| {
+            if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
+                show(key, value);
+            }
+        });
+    }
+
+    /// Returns when the write of a token is durable.
+    ///
+    /// Example: see [`Durability`].
+    ///
+    /// # Errors
+    /// As [`RawStore::wait`].
+    pub fn wait(&self, token: Token) -> Result<()> {
+        self.raw.wait(token)
+    }
+
+    /// Is the write of a token durable?
+    ///
+    /// Example: see [`Durability`].
+    ///
+    /// # Errors
+    /// As [`RawStore::is_durable`].
+    pub fn is_durable(&self, token: Token) -> Result<bool> {
+        self.raw.is_durable(token)
+    }
+
+    /// Returns when everything written before is durable; with the last write of each shard.
+    ///
+    /// Example: see [`RawStore::sync`].
+    ///
+    /// # Errors
+    /// As [`RawStore::sync`].
+    pub fn sync(&self) -> Result<Vec<Token>> {
+        self.raw.sync()
+    }
+
+    /// What each shard has.
+    ///
+    /// Example: see [`RawStore::compact`].
+    #[must_use]
+    pub fn stats(&self) -> Vec<ShardStats> {
+        self.raw.stats()
+    }
+
+    /// Makes everything durable; see [`RawStore::close`].
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// FixedStore::<u64, u64>::create(dir.path(), &Options::default())?.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::close`].
+    pub fn close(mut self) -> Result<()> {
+        drop(self.keeper.take());
+        self.is_closed = true;
+        self.raw.note_durable()
+    }
+}
+
+impl<K, V> Drop for FixedStore<K, V> {
+    fn drop(&mut self) {
+        drop(self.keeper.take());
+        if !self.is_closed
+            && let Err(error) = self.raw.note_durable()
+        {
+            tracing::warn!(%error, "the store was dropped, and its last writes may not be durable");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Where a store keeps its files: a directory, or a simulated disk.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use mainstay_sim::{Disk, DiskFile, Storage};
+
+use crate::error::{Error, Result};
+
+/// A flat set of named files. Names become durable by [`Folder::sync_names`], contents by the sync
+/// of each file.
+///
+/// ```
+/// use mainstay_store::{Folder, Options, RawStore, Durability};
+/// let disk = mainstay_sim::Disk::new(7);
+/// let store = RawStore::create(disk.clone(), 1, 1, &Options { shards: 1, ..Options::default() })?;
+/// store.put(b"k", b"v", Durability::Each)?;
+/// disk.power_cut();
+/// let store = RawStore::open(disk, &Options::default())?;
+/// assert_eq!(store.get(b"k")?, Some(b"v".to_vec()));
+/// # Ok::<(), mainstay_store::Error>(())
+/// ```
+pub trait Folder: Send + Sync {
+    /// What its files are.
+    type File: Storage + Send + Sync;
+
+    /// Opens a file; one that is not there is made, empty.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn file(&self, name: &str) -> io::Result<Self::File>;
+
+    /// The names of all files.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Removes a file, if it is there.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Returns when the names of all files made and removed before are safe from a power cut.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// A directory of the file system, locked as long as it lives (A5).
+///
+/// ```
+/// use mainstay_store::{Directory, Error};
+/// let dir = tempfile::tempdir()?;
+/// let first = Directory::lock(dir.path())?;
+/// assert!(matches!(Directory::lock(dir.path()), Err(Error::Locked)));
+/// drop(first);
+/// assert!(Directory::lock(dir.path()).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Directory {
+    path: PathBuf,
+    handle: File,
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+
+impl Directory {
+    /// Locks a directory; one that is not there is made.
+    ///
+    /// Example: see [`Directory`].
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another store, of this process or another, has it.
+    pub fn lock(path: &Path) -> Result<Self> {
+        let failed = |error| Error::io(path.display().to_string())(error);
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = open(&path.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let handle = File::open(path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), handle, _lock: lock })
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+impl Folder for Directory {
+    type File = File;
+
+    fn file(&self, name: &str) -> io::Result<File> {
+        open(&self.path.join(name))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // A name that is no text is none of ours.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+/// Names are durable at once there.
+impl Folder for Disk {
+    type File = DiskFile;
+
+    fn file(&self, name: &str) -> io::Result<DiskFile> {
+        Ok(Self::file(self, name))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(Self::names(self))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if self.is_dead() {
+            return Err(io::Error::other("the process is dead"));
+        }
+        Self::remove(self, name);
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! The bytes of a store's files. The tables are in `docs/format/store.md`.
+//!
+//! Headers have 128 bytes, the magic first and a CRC32C of all before it last, in every version,
+//! and lie in two copies in different sectors.
+
+use mainstay_base::{Crc32c, crc32c};
+use mainstay_sim::Storage;
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout,
+    little_endian::{U32, U64},
+};
+
+use crate::error::{Error, Result};
+
+/// The version of all formats here.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes of a header.
+pub(crate) const HEADER_LEN: usize = 128;
+/// Where the second copy of a header is.
+pub(crate) const COPY_AT: u64 = 512;
+/// Where frames and chunks begin.
+pub(crate) const DATA_AT: u64 = 4096;
+/// The file that makes a directory a store.
+pub(crate) const STORE_FILE: &str = "store";
+
+/// The header of a kind of file.
+pub(crate) trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
+    const MAGIC: [u8; 8];
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct StoreHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) key_len: U32,
+    pub(crate) value_len: U32,
+    pub(crate) shards: U32,
+    pub(crate) reserved_32: U32,
+    pub(crate) segment_bytes: U64,
+    pub(crate) epoch: U64,
+    pub(crate) generation: U64,
+    pub(crate) reserved: [u8; 52],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct SegmentHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) chain: U32,
+    pub(crate) number: U64,
+    pub(crate) epoch: U64,
+    pub(crate) first_sequence: U64,
+    pub(crate) bytes: U64,
+    pub(crate) reserved: [u8; 52],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ImageHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) chunks: U32,
+    pub(crate) number: U64,
+    pub(crate) epoch: U64,
+    pub(crate) from: U64,
+    pub(crate) through: U64,
+    pub(crate) records: U64,
+    pub(crate) bytes: U64,
+    pub(crate) reserved: [u8; 36],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct FrameHeader {
+    pub(crate) magic: [u8; 4],
+    pub(crate) checksum: U32,
+    pub(crate) len: U32,
+    pub(crate) count: U32,
+    pub(crate) chain: U32,
+    pub(crate) shard: U32,
+    pub(crate) epoch: U64,
+    pub(crate) sequence: U64,
+    pub(crate) durable: U64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ChunkHeader {
+    pub(crate) checksum: U32,
+    pub(crate) count: U32,
+    pub(crate) index: U32,
+    pub(crate) image: U32,
+}
+
+pub(crate) const FRAME_LEN: usize = size_of::<FrameHeader>();
+pub(crate) const CHUNK_LEN: usize = size_of::<ChunkHeader>();
+pub(crate) const FRAME_MAGIC: [u8; 4] = *b"MSLF";
+/// The first byte of a change in a frame.
+pub(crate) const PUT: u8 = 1;
+pub(crate) const DELETE: u8 = 2;
+/// Records of a chunk, at most.
+pub(crate) const CHUNK_RECORDS: usize = 256;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<StoreHeader>() == HEADER_LEN);
+    assert!(offset_of!(StoreHeader, id) == 16);
+    assert!(offset_of!(StoreHeader, key_len) == 32);
+    assert!(offset_of!(StoreHeader, segment_bytes) == 48);
+    assert!(offset_of!(StoreHeader, generation) == 64);
+    assert!(offset_of!(StoreHeader, checksum) == 124);
+    assert!(size_of::<SegmentHeader>() == HEADER_LEN);
+    assert!(offset_of!(SegmentHeader, shard) == 32);
+    assert!(offset_of!(SegmentHeader, number) == 40);
+    assert!(offset_of!(SegmentHeader, first_sequence) == 56);
+    assert!(offset_of!(SegmentHeader, checksum) == 124);
+    assert!(size_of::<ImageHeader>() == HEADER_LEN);
+    assert!(offset_of!(ImageHeader, shard) == 32);
+    assert!(offset_of!(ImageHeader, number) == 40);
+    assert!(offset_of!(ImageHeader, from) == 56);
+    assert!(offset_of!(ImageHeader, bytes) == 80);
+    assert!(offset_of!(ImageHeader, checksum) == 124);
+    assert!(FRAME_LEN == 48);
+    assert!(offset_of!(FrameHeader, len) == 8);
+    assert!(offset_of!(FrameHeader, chain) == 16);
+    assert!(offset_of!(FrameHeader, epoch) == 24);
+    assert!(offset_of!(FrameHeader, durable) == 40);
+    assert!(CHUNK_LEN == 16);
+};
+
+impl Header for StoreHeader {
+    const MAGIC: [u8; 8] = *b"MAINSTOR";
+}
+impl Header for SegmentHeader {
+    const MAGIC: [u8; 8] = *b"MAINSLOG";
+}
+impl Header for ImageHeader {
+    const MAGIC: [u8; 8] = *b"MAINSIMG";
+}
+
+/// The bytes of a header, its checksum filled in.
+pub(crate) fn sealed<H: Header>(header: &H) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    bytes.copy_from_slice(header.as_bytes());
+    let sum = crc32c(&bytes[..HEADER_LEN - 4]);
+    bytes[HEADER_LEN - 4..].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Writes both copies of a header.
+pub(crate) fn write_header<H: Header>(file: &impl Storage, header: &H) -> std::io::Result<()> {
+    let bytes = sealed(header);
+    file.write_at(0, &bytes)?;
+    file.write_at(COPY_AT, &bytes)
+}
+
+/// The sound copies of a header, the first first.
+///
+/// # Errors
+/// If a sound copy is of another version, or the disk refuses.
+pub(crate) fn read_headers<H: Header>(file: &impl Storage, name: &str) -> Result<Vec<H>> {
+    let len = file.len().map_err(Error::io(name))?;
+    let mut sound = Vec::new();
+    for at in [0, COPY_AT] {
+        if at + HEADER_LEN as u64 > len {
+            continue;
+        }
+        let mut bytes = [0; HEADER_LEN];
+        file.read_at(at, &mut bytes).map_err(Error::io(name))?;
+        let sum = crc32c(&bytes[..HEADER_LEN - 4]).to_le_bytes();
+        if bytes[..8] != H::MAGIC || bytes[HEADER_LEN - 4..] != sum {
+            continue;
+        }
+        let version = u32_at(&bytes, 8);
+        if version != VERSION || u32_at(&bytes, 12) != 0 {
+            return Err(Error::Version { file: name.to_owned(), version });
+        }
+        sound.extend(H::read_from_bytes(&bytes));
+    }
+    Ok(sound)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(four)
+}
+
+/// The checksum of a frame: of everything behind the checksum itself.
+pub(crate) fn frame_sum(frame: &[u8]) -> u32 {
+    crc32c(&frame[8..])
+}
+
+/// The checksum of a chunk, likewise.
+pub(crate) fn chunk_sum(header: &ChunkHeader, records: &[u8]) -> u32 {
+    let mut sum = Crc32c::new();
+    sum.update(&header.as_bytes()[4..]);
+    sum.update(records);
+    sum.finish()
+}
+
+/// What the chain of a shard's log begins with.
+pub(crate) fn chain_start(id: &[u8; 16], shard: u32) -> u32 {
+    let mut sum = Crc32c::new();
+    sum.update(id);
+    sum.update(&shard.to_le_bytes());
+    sum.finish()
+}
+
+/// The name of a segment.
+pub(crate) fn segment_name(shard: u32, number: u64) -> String {
+    format!("shard-{shard:04}-{number:016x}.log")
+}
+
+/// The name of an image.
+pub(crate) fn image_name(shard: u32, number: u64) -> String {
+    format!("shard-{shard:04}-{number:016x}.image")
+}
+
+/// What a name says: the shard, the number, and whether it is an image.
+pub(crate) fn parse_name(name: &str) -> Option<(u32, u64, bool)> {
+    let (shard, rest) = name.strip_prefix("shard-")?.split_once('-')?;
+    let (number, kind) = rest.split_once('.')?;
+    let shard = shard.parse().ok()?;
+    let number = u64::from_str_radix(number, 16).ok()?;
+    let parsed = (shard, number, kind == "image");
+    let again = if parsed.2 { image_name(shard, number) } else { segment_name(shard, number) };
+    (again == name).then_some(parsed)
+}

@@ -1,0 +1,97 @@
+//! Images: all records of a shard in a file of their own, so that the log before them can go.
+//!
+//! An image is written beside the writers, a chunk at a time. It holds all writes up to `from`, and
+//! of later ones, up to `through`, some: replaying the log behind `from` makes it right, since a
+//! frame says what a record becomes and not how it changes.
+//!
+//! Data is synced before the header is written (a sound header means that all of it was durable),
+//! and the log up to `through` before that: an image is never ahead of the log.
+
+use mainstay_sim::Storage;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{
+    error::{Error, Result},
+    format::{CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, ImageHeader, chunk_sum, image_name},
+    table::Table,
+};
+
+/// Writes chunks; returns how many, how many records, and where the data ends.
+pub(crate) fn write_chunks(
+    file: &impl Storage,
+    number: u64,
+    mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> (usize, Option<u32>),
+) -> std::io::Result<(u32, u64, u64)> {
+    let (mut index, mut records, mut at, mut slot) = (0, 0, DATA_AT, Some(0));
+    let mut chunk = Vec::new();
+    while let Some(from) = slot {
+        chunk.clear();
+        chunk.resize(CHUNK_LEN, 0);
+        let (count, following) = next(from, CHUNK_RECORDS, &mut chunk);
+        slot = following;
+        if count == 0 {
+            continue;
+        }
+        let mut header = ChunkHeader {
+            checksum: 0.into(),
+            count: (count as u32).into(),
+            index: index.into(),
+            image: (number as u32).into(),
+        };
+        header.checksum = chunk_sum(&header, &chunk[CHUNK_LEN..]).into();
+        chunk[..CHUNK_LEN].copy_from_slice(header.as_bytes());
+        file.write_at(at, &chunk)?;
+        at += chunk.len() as u64;
+        index += 1;
+        records += count as u64;
+    }
+    if index == 0 {
+        // An image of no records has the length its header says, too.
+        file.set_len(at)?;
+    }
+    Ok((index, records, at))
+}
+
+/// Reads the chunks of an image into a table.
+pub(crate) fn load(file: &impl Storage, header: &ImageHeader, table: &mut Table) -> Result<()> {
+    let name = image_name(header.shard.get(), header.number.get());
+    let end = header.bytes.get();
+    let len = file.len().map_err(Error::io(&*name))?;
+    if end > len {
+        return Err(Error::damaged(&name, len, "the image ends too early"));
+    }
+    let (mut at, mut records) = (DATA_AT, 0);
+    let mut bytes = Vec::new();
+    for index in 0..header.chunks.get() {
+        let damaged = || Error::damaged(&name, at, "a chunk of the image is not as it was written");
+        let mut head = [0; CHUNK_LEN];
+        if at + CHUNK_LEN as u64 > end {
+            return Err(damaged());
+        }
+        file.read_at(at, &mut head).map_err(Error::io(&*name))?;
+        let chunk = ChunkHeader::read_from_bytes(&head).map_err(|_| damaged())?;
+        let count = chunk.count.get() as usize;
+        if count > CHUNK_RECORDS {
+            return Err(damaged());
+        }
+        let from = at + CHUNK_LEN as u64;
+        bytes.resize(count * table.stride(), 0);
+        if from + bytes.len() as u64 > end {
+            return Err(damaged());
+        }
+        file.read_at(from, &mut bytes).map_err(Error::io(&*name))?;
+        let is_it = chunk.index.get() == index && chunk.image.get() == header.number.get() as u32;
+        if !is_it || chunk_sum(&chunk, &bytes) != chunk.checksum.get() {
+            return Err(damaged());
+        }
+        for record in bytes.chunks_exact(table.stride()) {
+            table.load(record);
+        }
+        records += count as u64;
+        at = from + bytes.len() as u64;
+    }
+    if at != end || records != header.records.get() {
+        return Err(Error::damaged(&name, at, "the image is not as long as its header says"));
+    }
+    Ok(())
+}

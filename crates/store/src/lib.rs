@@ -1,0 +1,54 @@
+//! A key-value store with keys and values of fixed sizes: read at the speed of memory, durable by
+//! an append-only log, sharded by a hash of the key.
+//!
+//! [`FixedStore`] is typed and keeps itself in order by a thread of its own; [`RawStore`] beneath
+//! it is over bytes, over any [`Folder`], and does nothing by itself.
+//!
+//! What holds, argued and tested in `docs/invariants.md`; the bytes are in `docs/format/store.md`:
+//!
+//! * A1. After a kill or a power cut a shard is as some write left it that is not older than the
+//!   last one known to be durable: whole writes, whole batches, no gap, no mix.
+//! * A2. A write is told to be durable only when the log up to it was synced without an error.
+//! * A3. After an error of a write or a sync of the log the shard takes no more writes until it is
+//!   opened again; what it cannot vouch for is not acknowledged.
+//! * A4. Damage of what was durable is an error that names the place, and nothing is served from it.
+//! * A5. A directory is open once.
+//! * A6. Compaction deletes a part of the log only when an image that holds all of it is durable.
+//!
+//! ```
+//! use mainstay_store::{Durability, FixedStore, Options};
+//! let dir = tempfile::tempdir()?;
+//! let store = FixedStore::<[u8; 16], [u8; 8]>::create(dir.path(), &Options::default())?;
+//! store.put(b"subscriber-00042", &7_u64.to_le_bytes(), Durability::Group)?;
+//! drop(store);
+//! let store = FixedStore::<[u8; 16], [u8; 8]>::open(dir.path(), &Options::default())?;
+//! assert_eq!(store.get(b"subscriber-00042")?, Some(7_u64.to_le_bytes()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod limits;
+
+mod error;
+mod fixed;
+mod folder;
+mod format;
+mod image;
+mod keeper;
+mod log;
+mod options;
+mod planted;
+#[cfg(test)]
+mod power;
+mod recover;
+mod shard;
+mod store;
+mod table;
+
+pub use error::{Error, Result};
+pub use fixed::FixedStore;
+pub use folder::{Directory, Folder};
+pub use options::{Durability, Options, Token};
+pub use shard::{Change, ShardStats};
+pub use store::RawStore;

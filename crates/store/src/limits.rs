@@ -1,0 +1,31 @@
+//! All limits of a store.
+
+/// The longest key, in bytes. The shortest is 1.
+///
+/// Example: see [`crate::RawStore::create`].
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// The longest value, in bytes. The shortest is 0: a set of keys.
+///
+/// Example: see [`crate::RawStore::create`].
+pub const VALUE_BYTES_MAX: usize = 4_096;
+
+/// The most shards. Their number is a power of two.
+///
+/// Example: see [`crate::Options::shards`].
+pub const SHARDS_MAX: u32 = 1_024;
+
+/// The smallest segment of a log, in bytes.
+///
+/// Example: see [`crate::Options::segment_bytes`].
+pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+
+/// The largest segment of a log, in bytes.
+///
+/// Example: see [`crate::Options::segment_bytes`].
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// The most records of a shard.
+///
+/// Example: see [`crate::Options::records_max`].
+pub const RECORDS_MAX: u32 = u32::MAX - 1;

@@ -1,0 +1,114 @@
+//! What a store is asked for.
+
+use std::time::Duration;
+
+use crate::{
+    error::{Error, Result},
+    limits::{RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX},
+};
+
+/// How to make or open a store.
+///
+/// ```
+/// use mainstay_store::Options;
+/// let options = Options { shards: 4, ..Options::default() };
+/// assert_eq!(options.segment_bytes, 8 << 20);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many shards a new store has: a power of two, at most [`SHARDS_MAX`]. A store that
+    /// exists keeps its number.
+    ///
+    /// ```
+    /// use mainstay_store::{Error, FixedStore, Options, limits::SHARDS_MAX};
+    /// let dir = tempfile::tempdir()?;
+    /// let options = Options { shards: 2 * SHARDS_MAX, ..Options::default() };
+    /// let refused = FixedStore::<u64, u64>::create(dir.path(), &options);
+    /// assert!(matches!(refused, Err(Error::OutOfLimits { .. })));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub shards: u32,
+    /// Bytes of a segment of a new store's log: a multiple of 4,096.
+    ///
+    /// Example: see [`Options`].
+    pub segment_bytes: u64,
+    /// The most records of a shard, for as long as the store is open.
+    ///
+    /// Example: see [`Options`].
+    pub records_max: u32,
+    /// How soon a write of [`Durability::Interval`] is synced, at the latest.
+    ///
+    /// Example: see [`Options`].
+    pub interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            segment_bytes: 8 << 20,
+            records_max: RECORDS_MAX,
+            interval: Duration::from_millis(50),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |what, value, must| Err(Error::OutOfLimits { what, value, must });
+        let segments = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        if !self.shards.is_power_of_two() || self.shards > SHARDS_MAX {
+            return refuse("shards", self.shards.into(), "a power of two, at most 1024");
+        }
+        if !segments.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4096) {
+            return refuse("segment_bytes", self.segment_bytes, "16384 to 2^30, in steps of 4096");
+        }
+        self.check_running()
+    }
+
+    pub(crate) fn check_running(&self) -> Result<()> {
+        if self.records_max > RECORDS_MAX {
+            let must = "at most 2^32 - 2";
+            let value = self.records_max.into();
+            return Err(Error::OutOfLimits { what: "records_max", value, must });
+        }
+        Ok(())
+    }
+}
+
+/// When a write returns, and so what it survives from then on.
+///
+/// ```
+/// use mainstay_store::{Durability, FixedStore, Options};
+/// let dir = tempfile::tempdir()?;
+/// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+/// let token = store.put(&1, &2, Durability::Memory)?;
+/// store.wait(token)?;
+/// assert!(store.is_durable(token)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The operating system has it: it survives the process, and is synced with the next sync.
+    Memory,
+    /// The same, and a timer syncs it within [`Options::interval`].
+    Interval,
+    /// It is on the disk. Writers that wait at the same time share a sync.
+    Group,
+    /// It is on the disk, by a sync of its own, before any later write of its shard.
+    Each,
+}
+
+/// Which write of a store: the epoch began when the store was opened, the sequence counts the
+/// writes of a shard through all epochs.
+///
+/// Example: see [`Durability`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Which life of the store.
+    pub epoch: u64,
+    /// Which shard.
+    pub shard: u32,
+    /// Which write of the shard.
+    pub sequence: u64,
+}

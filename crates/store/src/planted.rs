@@ -1,0 +1,60 @@
+//! Faults that tests plant, to see that the tests find them. Outside of tests there are none.
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A write is told to be durable without a sync.
+    SyncLeftOut,
+    /// The next segment is begun before the last one is synced.
+    RotationWithoutSync,
+    /// An error of a sync is told once, and forgotten.
+    ErrorForgotten,
+    /// The log is cut before the image is synced.
+    LogCutEarly,
+    /// The header of an image is written together with its data.
+    ImageHeaderEarly,
+    /// An image is published before the log it has seen is synced.
+    ImageAhead,
+    /// Frames are believed without their checksum.
+    ChecksumIgnored,
+    /// What an opening finds at the end of the log is not written and synced again.
+    TailTrusted,
+}
+
+pub(crate) use switch::{current, plant};
+
+/// Is this fault planted?
+pub(crate) fn is(fault: Fault) -> bool {
+    current() == Some(fault)
+}
+
+#[cfg(test)]
+mod switch {
+    use super::Fault;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// Plants a fault for this thread.
+    pub(crate) fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+    }
+
+    /// The fault of this thread.
+    pub(crate) fn current() -> Option<Fault> {
+        PLANTED.get()
+    }
+}
+
+#[cfg(not(test))]
+mod switch {
+    use super::Fault;
+
+    pub(crate) const fn plant(_: Option<Fault>) {}
+
+    pub(crate) const fn current() -> Option<Fault> {
+        None
+    }
+}

@@ -1,0 +1,587 @@
+//! A store over bytes.
+
+use std::thread;
+
+use mainstay_sim::Storage;
+
+use crate::{
+    error::{Error, Result},
+    folder::Folder,
+    format::{COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, sealed, write_header},
+    limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
+    options::{Durability, Options, Token},
+    planted,
+    recover::{load, store_header},
+    shard::{self, Change, Guard, Shard, ShardStats},
+    table::{hash_of, shard_of},
+};
+
+/// Records copied at a time by [`RawStore::for_each`].
+const SCAN_RECORDS: usize = 256;
+
+/// Keys and values of fixed sizes as bytes, in a [`Folder`]. Nothing happens by itself here:
+/// whoever has one calls [`tend`](Self::tend) from time to time, as [`crate::FixedStore`] does.
+///
+/// A write is visible to everybody as soon as it is in the log, before it is durable.
+///
+/// ```
+/// use mainstay_store::{Durability, Options, RawStore};
+/// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+/// store.put(b"de", b"049", Durability::Memory)?;
+/// assert_eq!(store.get(b"de")?, Some(b"049".to_vec()));
+/// # Ok::<(), mainstay_store::Error>(())
+/// ```
+pub struct RawStore<F: Folder> {
+    folder: F,
+    header: StoreHeader,
+    shards: Vec<Shard<F>>,
+}
+
+impl<F: Folder> RawStore<F> {
+    /// Makes a store for keys of `key_len` bytes and values of `value_len`.
+    ///
+    /// Example: see [`RawStore`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
+    pub fn create(folder: F, key_len: usize, value_len: usize, options: &Options) -> Result<Self> {
+        options.check()?;
+        let refuse =
+            |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
+        if !(1..=KEY_BYTES_MAX).contains(&key_len) {
+            return refuse("the length of a key", key_len, "1 to 256 bytes");
+        }
+        if value_len > VALUE_BYTES_MAX {
+            return refuse("the length of a value", value_len, "at most 4096 bytes");
+        }
+        match store_header(&folder) {
+            Err(Error::NotAStore) => {}
+            Ok(_) => return Err(Error::Exists),
+            Err(error) => return Err(error),
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            Error::io("random numbers")(std::io::Error::other(error.to_string()))
+        })?;
+        let header = StoreHeader {
+            magic: StoreHeader::MAGIC,
+            version: VERSION.into(),
+            flags: 0.into(),
+            id,
+            key_len: (key_len as u32).into(),
+            value_len: (value_len as u32).into(),
+            shards: options.shards.into(),
+            reserved_32: 0.into(),
+            segment_bytes: options.segment_bytes.into(),
+            epoch: 0.into(),
+            generation: 1.into(),
+            reserved: [0; 52],
+            checksum: 0.into(),
+        };
+        // What an earlier creation left that did not come to its end.
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            if crate::format::parse_name(&name).is_some() {
+                folder.remove(&name).map_err(Error::io(name))?;
+            }
+        }
+        for shard in 0..options.shards {
+            shard::create(&folder, &header, shard)?;
+        }
+        // The header last: from then on it is a store.
+        let publish = || {
+            let file = folder.file(STORE_FILE)?;
+            write_header(&file, &header)?;
+            file.sync()?;
+            folder.sync_names()
+        };
+        publish().map_err(Error::io(STORE_FILE))?;
+        Self::open(folder, options)
+    }
+
+    /// Opens a store, and makes it what its log and images say (A1). Shards are read in parallel.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::Damaged`] if what was durable is not as it was written; what
+    /// the disk says.
+    pub fn open(folder: F, options: &Options) -> Result<Self> {
+        options.check_running()?;
+        let mut header = store_header(&folder)?;
+        check_header(&header)?;
+        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
+        let generation = header.generation.get() + 1;
+        header.generation = generation.into();
+        header.epoch = (header.epoch.get() + 1).into();
+        let begin = || {
+            let file = folder.file(STORE_FILE)?;
+            file.write_at(if generation % 2 == 0 { 0 } else { COPY_AT }, &sealed(&header))?;
+            file.sync()
+        };
+        begin().map_err(Error::io(STORE_FILE))?;
+        let resume = |number| {
+            let loaded = load(&folder, &header, number)?;
+            Shard::resume(&folder, &header, number, options.records_max, loaded)
+        };
+        let shards = in_parallel(header.shards.get(), resume)?;
+        Ok(Self { folder, header, shards })
+    }
+
+    /// Bytes of a key, and of a value.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert_eq!(store.lengths(), (2, 3));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
+        let (value, must) = (key.len() as u64, "that of the store's keys");
+        if key.len() != self.lengths().0 {
+            return Err(Error::OutOfLimits { what: "the length of the key", value, must });
+        }
+        let hash = hash_of(key);
+        Ok((hash, &self.shards[shard_of(hash, self.shards.len())]))
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<()> {
+        if value.len() == self.lengths().1 {
+            return Ok(());
+        }
+        let (value, must) = (value.len() as u64, "that of the store's values");
+        Err(Error::OutOfLimits { what: "the length of the value", value, must })
+    }
+
+    /// Shows the value of a key to a closure, which holds writers of the shard off: keep it short.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// assert_eq!(store.read(b"de", |value| value[1])?, Some(b'4'));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key is of another length.
+    pub fn read<R>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        let (hash, shard) = self.check_key(key)?;
+        Ok(shard.table().get(hash, key).map(look))
+    }
+
+    /// The value of a key.
+    ///
+    /// Example: see [`RawStore`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key is of another length.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.read(key, <[u8]>::to_vec)
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// Example: see [`RawStore`].
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Full`], [`Error::OutOfLimits`], or [`Error::Io`] if there is
+    /// no room for the log. After [`Error::Poisoned`] of a durable write the value is visible, and
+    /// is there or not when the store is opened again; after the others nothing has changed.
+    pub fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
+        self.check_value(value)?;
+        let (_, shard) = self.check_key(key)?;
+        self.commit(shard, shard.writer(), &[Change::Put(key, value)], durability)
+    }
+
+    /// Sets the value of a key that is not there yet; `None` if it is.
+    ///
+    /// Example: see [`crate::FixedStore::insert`].
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn insert(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        self.change(key, durability, |old| old.is_none().then(|| Some(value.to_vec())))
+    }
+
+    /// Removes a key; `None` if it is not there.
+    ///
+    /// Example: see [`crate::FixedStore::delete`].
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
+        self.change(key, durability, |old| old.is_some().then_some(None))
+    }
+
+    /// Makes the value of a key `new` (`None`: no value) if it is `old`; `None` if it is not.
+    ///
+    /// Example: see [`crate::FixedStore::compare_and_swap`].
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn compare_and_swap(
+        &self,
+        key: &[u8],
+        old: Option<&[u8]>,
+        new: Option<&[u8]>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        self.change(key, durability, |now| (now == old).then(|| new.map(<[u8]>::to_vec)))
+    }
+
+    /// Makes of a key's value what a closure says of it, while no other writer of the shard gets
+    /// in: `Some(value)`, or `None` for no value. The closure must not use the store.
+    ///
+    /// Example: see [`crate::FixedStore::update`].
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn update(
+        &self,
+        key: &[u8],
+        durability: Durability,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Token> {
+        let mut last = None;
+        let changed = self.change(key, durability, |old| {
+            let new = change(old);
+            let nothing = old.is_none() && new.is_none();
+            (!nothing).then_some(new)
+        })?;
+        // Nothing became nothing: that is as durable as the last write.
+        let (_, shard) = self.check_key(key)?;
+        let token = changed.unwrap_or_else(|| *last.insert(self.token(shard, shard.written())));
+        if last.is_some() && matches!(durability, Durability::Group | Durability::Each) {
+            shard.wait(token.sequence)?;
+        }
+        Ok(token)
+    }
+
+    /// `decide` says what the value becomes, or that it stays.
+    fn change(
+        &self,
+        key: &[u8],
+        durability: Durability,
+        decide: impl FnOnce(Option<&[u8]>) -> Option<Option<Vec<u8>>>,
+    ) -> Result<Option<Token>> {
+        let (hash, shard) = self.check_key(key)?;
+        let log = shard.writer();
+        let decision = decide(shard.table().get(hash, key));
+        let Some(new) = decision else { return Ok(None) };
+        let change = match &new {
+            Some(value) => {
+                self.check_value(value)?;
+                Change::Put(key, value)
+            }
+            None if shard.table().get(hash, key).is_none() => return Ok(None),
+            None => Change::Delete(key),
+        };
+        self.commit(shard, log, &[change], durability).map(Some)
+    }
+
+    /// Makes several changes of one shard at once: after a crash all of them are there, or none.
+    /// Readers may see them one after another only if they read key by key. `None` for no changes.
+    ///
+    /// ```
+    /// # use mainstay_store::{Change, Durability, Options, RawStore};
+    /// # let one = Options { shards: 1, ..Options::default() };
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &one)?;
+    /// let changes = [Change::Put(b"de", b"049"), Change::Delete(b"dd")];
+    /// store.batch(&changes, Durability::Group)?;
+    /// assert_eq!(store.shard(b"de")?, store.shard(b"dd")?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AcrossShards`], [`Error::BatchTooLong`], and as [`put`](Self::put).
+    pub fn batch(&self, changes: &[Change<'_>], durability: Durability) -> Result<Option<Token>> {
+        let Some(first) = changes.first() else { return Ok(None) };
+        let one = self.shard(first.key())?;
+        for change in changes {
+            let other = self.shard(change.key())?;
+            if one != other {
+                return Err(Error::AcrossShards { one, other });
+            }
+            if let Change::Put(_, value) = change {
+                self.check_value(value)?;
+            }
+        }
+        let shard = &self.shards[one as usize];
+        self.commit(shard, shard.writer(), changes, durability).map(Some)
+    }
+
+    /// Which shard a key belongs to.
+    ///
+    /// Example: see [`RawStore::batch`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key is of another length.
+    pub fn shard(&self, key: &[u8]) -> Result<u32> {
+        let (hash, _) = self.check_key(key)?;
+        Ok(shard_of(hash, self.shards.len()) as u32)
+    }
+
+    fn commit(
+        &self,
+        shard: &Shard<F>,
+        mut log: Guard<'_, F>,
+        changes: &[Change<'_>],
+        durability: Durability,
+    ) -> Result<Token> {
+        let sequence = shard.append(&self.folder, &self.header, &mut log, changes)?;
+        match durability {
+            Durability::Memory | Durability::Interval => {}
+            Durability::Each => shard.sync_now(&log)?,
+            Durability::Group => {
+                drop(log);
+                shard.wait(sequence)?;
+            }
+        }
+        Ok(self.token(shard, sequence))
+    }
+
+    fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
+        Token { epoch: self.header.epoch.get(), shard: shard.number(), sequence }
+    }
+
+    fn shard_of_token(&self, token: Token) -> Result<&Shard<F>> {
+        let now = self.header.epoch.get();
+        match self.shards.get(token.shard as usize) {
+            Some(shard) if token.epoch == now => Ok(shard),
+            _ => Err(Error::OtherEpoch { token: token.epoch, now }),
+        }
+    }
+
+    /// Returns when the write of a token is durable.
+    ///
+    /// Example: see [`Durability`].
+    ///
+    /// # Errors
+    /// [`Error::OtherEpoch`] for a token from before the store was opened; [`Error::Poisoned`].
+    pub fn wait(&self, token: Token) -> Result<()> {
+        let shard = self.shard_of_token(token)?;
+        shard.wait(token.sequence.min(shard.written()))
+    }
+
+    /// Is the write of a token durable?
+    ///
+    /// Example: see [`Durability`].
+    ///
+    /// # Errors
+    /// [`Error::OtherEpoch`] for a token from before the store was opened.
+    pub fn is_durable(&self, token: Token) -> Result<bool> {
+        Ok(self.shard_of_token(token)?.is_durable(token.sequence))
+    }
+
+    /// Returns when everything written before, in all shards, is durable; with the last write of
+    /// each shard.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let token = store.put(b"de", b"049", Durability::Memory)?;
+    /// assert!(store.sync()?.contains(&token));
+    /// assert!(store.is_durable(token)?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]; the other shards are synced nevertheless.
+    pub fn sync(&self) -> Result<Vec<Token>> {
+        let sync = |shard: &Shard<F>| {
+            let sequence = shard.written();
+            shard.wait(sequence).map(|()| self.token(shard, sequence))
+        };
+        let synced: Vec<Result<Token>> = self.shards.iter().map(sync).collect();
+        synced.into_iter().collect()
+    }
+
+    /// Shows every record to a closure, in no order, some hundred at a time. Writers go on: a
+    /// record that is neither written nor deleted meanwhile is shown exactly once.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.for_each(|key, value| assert_eq!((key, value), (&b"de"[..], &b"049"[..])));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        let mut records = Vec::new();
+        for shard in &self.shards {
+            let mut slot = Some(0);
+            while let Some(from) = slot {
+                records.clear();
+                let stride = {
+                    let table = shard.table();
+                    slot = table.chunk(from, SCAN_RECORDS, &mut records).1;
+                    table.stride()
+                };
+                for record in records.chunks_exact(stride) {
+                    let (key, value) = record[8..].split_at(self.lengths().0);
+                    show(key, value);
+                }
+            }
+        }
+    }
+
+    /// Writes an image of every shard and cuts the logs (A6).
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.compact()?;
+    /// assert_eq!(store.stats().iter().map(|shard| shard.image).sum::<u64>(), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says; the store goes on with its log as it is.
+    pub fn compact(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.compact(&self.folder, &self.header))
+    }
+
+    /// Does what is due: makes everything durable, prepares segments, and compacts shards whose
+    /// log is longer than their records are worth.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let token = store.put(b"de", b"049", Durability::Interval)?;
+    /// store.tend()?;
+    /// assert!(store.is_durable(token)?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what the disk says; all shards are tended nevertheless.
+    pub fn tend(&self) -> Result<()> {
+        let tend = |shard: &Shard<F>| {
+            shard.wait(shard.written())?;
+            shard.prepare(&self.folder, &self.header)?;
+            if shard.is_long(&self.header) {
+                shard.compact(&self.folder, &self.header)?;
+            }
+            Ok(())
+        };
+        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
+        tended.into_iter().collect()
+    }
+
+    /// Reads all files again, checks every checksum, and compares them with memory, a shard at a
+    /// time; its writers wait.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.verify()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with the first place that is not as it was written, or
+    /// [`Error::Differs`].
+    pub fn verify(&self) -> Result<()> {
+        for (number, shard) in (0..).zip(&self.shards) {
+            let _no_images = shard.upkeep();
+            let _no_writes = shard.writer();
+            let loaded = load(&self.folder, &self.header, number)?;
+            let records = loaded.table.differences(&shard.table());
+            if records > 0 {
+                return Err(Error::Differs { shard: number, records });
+            }
+        }
+        Ok(())
+    }
+
+    /// What each shard has.
+    ///
+    /// Example: see [`RawStore::compact`].
+    #[must_use]
+    pub fn stats(&self) -> Vec<ShardStats> {
+        self.shards.iter().map(Shard::stats).collect()
+    }
+
+    /// Makes everything durable, and notes in the log that it is: from then on the loss of the
+    /// last write too is told from its never having been durable.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.close()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or [`Error::Io`] if there is no room for the note.
+    pub fn close(self) -> Result<()> {
+        self.note_durable()
+    }
+
+    pub(crate) fn note_durable(&self) -> Result<()> {
+        self.sync()?;
+        for shard in &self.shards {
+            if shard.written() > 0 {
+                self.commit(shard, shard.writer(), &[], Durability::Each)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whoever wrote the header had the checksum right; the numbers are checked all the same.
+fn check_header(header: &StoreHeader) -> Result<()> {
+    let options = Options {
+        shards: header.shards.get(),
+        segment_bytes: header.segment_bytes.get(),
+        ..Options::default()
+    };
+    let lengths = (header.key_len.get() as usize, header.value_len.get() as usize);
+    let is_sound = options.check().is_ok()
+        && (1..=KEY_BYTES_MAX).contains(&lengths.0)
+        && lengths.1 <= VALUE_BYTES_MAX
+        && header.generation.get() < u64::MAX
+        && header.epoch.get() < u64::MAX;
+    let what = "the header has numbers outside of their limits";
+    if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, what)) }
+}
+
+/// Does the work for 0 to `count` on as many threads as there are processors.
+fn in_parallel<T: Send>(count: u32, work: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let (threads, fault, work) = (threads.min(count), planted::current(), &work);
+    let mut done: Vec<(u32, Result<T>)> = thread::scope(|scope| {
+        let part = |first| {
+            move || {
+                planted::plant(fault);
+                (first..count)
+                    .step_by(threads as usize)
+                    .map(|number| (number, work(number)))
+                    .collect::<Vec<_>>()
+            }
+        };
+        let threads: Vec<_> = (1..threads).map(|first| scope.spawn(part(first))).collect();
+        let mut done = part(0)();
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => done.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
