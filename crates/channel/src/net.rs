@@ -30,6 +30,7 @@
 mod batch;
 mod connect;
 mod dialler;
+#[cfg(any(feature = "tls", feature = "quic"))]
 mod driver;
 mod listener;
 mod meet;
@@ -39,6 +40,7 @@ mod quic;
 mod runtime;
 mod socket;
 mod strangers;
+mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -165,7 +167,7 @@ pub struct NetChannel {
 /// The queues, the tasks that move them, and the way past both.
 struct NetEnd {
     endpoint: Endpoint,
-    tasks: driver::Tasks,
+    tasks: tasks::Tasks,
     direct: Option<Arc<Direct>>,
 }
 

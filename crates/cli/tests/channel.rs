@@ -1,5 +1,7 @@
 //! `mainstay channel` from outside: what it prints, and with which status it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use std::{
     io::{BufRead, BufReader},
     path::Path,

@@ -56,6 +56,7 @@ impl Batch {
     }
 
     /// Writes everything.
+    #[cfg(any(test, feature = "tls", feature = "quic"))]
     pub(super) async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         self.seal();
         while self.is_unwritten() {

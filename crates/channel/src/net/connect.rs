@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::tls;
-use super::{NetChannel, Settings, Wire, driver, meet, plain, runtime};
+use super::{NetChannel, Settings, Wire, meet, plain, runtime};
 use crate::{Error, Peer, Proof, Result, Transport, handshake::Agreement};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, net::SocketAddr, time::Duration};
@@ -78,7 +78,7 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
                     .await?;
             let peer = peer(&agreement, Transport::Tls, at, true);
             let limit = agreement.message_len_max;
-            Ok(driver::start(reader, writer, decoder, peer, limit, settings))
+            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
         }
         #[cfg(feature = "quic")]
         Wire::Quic(endpoint) => {
@@ -88,7 +88,7 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
                     .await?;
             let peer = peer(&agreement, Transport::Quic, at, true);
             let limit = agreement.message_len_max;
-            Ok(driver::start(reader, writer, decoder, peer, limit, settings))
+            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
         }
     }
 }

@@ -3,7 +3,7 @@
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{
-    NetChannel, Settings, Wire, connect::peer, connect::prepare, driver, meet, plain, runtime,
+    NetChannel, Settings, Wire, connect::peer, connect::prepare, meet, plain, runtime,
     strangers::Strangers,
 };
 use crate::{Error, Result, Transport, limits::ACCEPTED_WAITING, park::Parker, waiters::Waiters};
@@ -324,7 +324,7 @@ async fn welcome(
                     .await?;
             let peer = peer(&agreement, Transport::Tls, from, true);
             let limit = agreement.message_len_max;
-            Ok(driver::start(reader, writer, decoder, peer, limit, settings))
+            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
         }
         #[cfg(feature = "quic")]
         Wire::Quic(_) => Err(lost(from, io::ErrorKind::Unsupported.into())),

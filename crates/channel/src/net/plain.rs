@@ -17,8 +17,8 @@
 use super::{
     NetChannel, NetEnd, Settings,
     batch::{BATCH_BYTES, Batch},
-    driver::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
     socket::{Bell, Wanted, read_into, watched},
+    tasks::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
 };
 use crate::{
     Bounds, Bytes, Error, Payload, Peer, Result, Why,
