@@ -64,12 +64,21 @@ impl Channel {
         }
         self.restore_filter();
         self.restore_cited();
+        self.deliver_again();
+        // What waited for something that is forgotten by now is delivered here for the first time:
+        // not before it is kept that it was, or its number would be another message's one day.
+        if keep == Keep::Durable {
+            self.outputs.after = self.changes.next();
+        }
+        let delivered = self.scalars.delivered;
         for (id, item) in items.iter().filter(|(_, item)| item.tag == Tag::Buffered) {
             self.restore_waiting(now, id, item)?;
         }
         self.limit_log();
-        self.deliver_again();
         self.config.keep = keep;
+        if self.scalars.delivered > delivered {
+            self.mark_imported();
+        }
         if self.log.len() > 0 {
             self.news(now);
         }
