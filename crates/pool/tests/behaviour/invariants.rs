@@ -74,6 +74,7 @@ fn every_invariant_at_the_head_of_a_module_has_a_row() {
         "track/src",
         "channel/src",
         "sim/src",
+        "store/src",
         "scenarios/src/channel",
     ];
     for room in rooms {
