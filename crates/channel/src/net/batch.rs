@@ -7,16 +7,13 @@ use crate::{
 use bytes::{Buf, BufMut, BytesMut};
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     io::{self, IoSlice, Write},
-    pin::Pin,
 };
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// What is written at once, at least while there is so much.
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// How many pieces one write may have.
-const SLICES_MAX: usize = 64;
+pub(super) const SLICES_MAX: usize = 64;
 /// A payload up to this length is copied behind its header, which is cheaper than a slice more.
 const COPIED_LEN_MAX: usize = 2_048;
 
@@ -55,22 +52,6 @@ impl Batch {
         self.len
     }
 
-    /// Writes everything.
-    #[cfg(any(test, feature = "tls", feature = "quic"))]
-    pub(super) async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        self.seal();
-        while self.is_unwritten() {
-            let written = poll_fn(|cx| {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = self.fill(&mut slices);
-                Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
-            })
-            .await?;
-            self.advance(written)?;
-        }
-        writer.flush().await
-    }
-
     /// Writes as much as can be written without waiting; whether that was everything.
     pub(super) fn write_now(&mut self, mut writer: impl Write) -> io::Result<bool> {
         self.seal();
@@ -87,14 +68,14 @@ impl Batch {
         Ok(true)
     }
 
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         if !self.short.is_empty() {
             self.pieces.push_back(self.short.split().freeze());
         }
     }
 
     /// Whether there is anything left; forgets what there was if there is not.
-    fn is_unwritten(&mut self) -> bool {
+    pub(super) fn is_unwritten(&mut self) -> bool {
         while self.pieces.front().is_some_and(Bytes::is_empty) {
             self.pieces.pop_front();
         }
@@ -104,14 +85,14 @@ impl Batch {
         !self.pieces.is_empty()
     }
 
-    fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>; SLICES_MAX]) -> usize {
+    pub(super) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>; SLICES_MAX]) -> usize {
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
         }
         self.pieces.len().min(SLICES_MAX)
     }
 
-    fn advance(&mut self, mut written: usize) -> io::Result<()> {
+    pub(super) fn advance(&mut self, mut written: usize) -> io::Result<()> {
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

@@ -8,7 +8,7 @@
 
 use super::{
     NetChannel, NetEnd, Settings,
-    batch::{BATCH_BYTES, Batch},
+    batch::{BATCH_BYTES, Batch, SLICES_MAX},
     tasks::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
 };
 use crate::{
@@ -21,7 +21,8 @@ use crate::{
 };
 use std::{
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -197,9 +198,23 @@ async fn write(
                 Ok(None) | Err(_) => break,
             }
         }
-        batch.write(writer).await?;
+        write_all(&mut batch, writer).await?;
         idle = false;
     }
+}
+
+async fn write_all(batch: &mut Batch, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    batch.seal();
+    while batch.is_unwritten() {
+        let written = poll_fn(|cx| {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = batch.fill(&mut slices);
+            Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
+        })
+        .await?;
+        batch.advance(written)?;
+    }
+    writer.flush().await
 }
 
 async fn say_close(writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
