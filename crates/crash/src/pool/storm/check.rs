@@ -195,6 +195,10 @@ impl Judge<'_> {
 
     /// A dead holder's deed becomes nobody's, or is about nothing any more.
     fn inherit(&self, pool: &Pool, deed: &Deed, seen: &Seen) -> Check {
+        // What it may have allocated stays as long as somebody is frozen, and so does this word of it.
+        if seen.phase == Phase::Nothing && self.any_frozen() {
+            return Ok(());
+        }
         let block = match seen.phase {
             Phase::Nothing => None,
             _ => Some(pool.block_info(seen.id.number)?),
