@@ -29,7 +29,8 @@ pub(crate) struct Args {}
 /// Where each crate stands: its name and all it may depend on, lowest first. An arrow points
 /// from a crate only to crates above its own line here, so there can be no cycle.
 const PLACES: &[(&str, &[&str])] = &[
-    ("mainstay-base", &[]),
+    ("mainstay-checksum", &[]),
+    ("mainstay-base", &["mainstay-checksum"]),
     ("mainstay-sim", &["mainstay-base"]),
     ("mainstay-shm", &["mainstay-base"]),
     ("mainstay-pool", &["mainstay-base", "mainstay-shm"]),

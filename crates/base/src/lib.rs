@@ -6,12 +6,11 @@
 
 pub mod hlc;
 
-mod crc;
 mod fingerprint;
 mod name;
 mod rng;
 
-pub use crc::{Crc32c, Crc64, crc32c, crc64};
 pub use fingerprint::Fingerprint;
+pub use mainstay_checksum::{Crc32c, Crc64, crc32c, crc64};
 pub use name::{NAME_LEN_MAX, Name, NameError};
 pub use rng::{Rng, mix64};

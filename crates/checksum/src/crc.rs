@@ -1,25 +1,26 @@
-//! CRC32C (Castagnoli), the checksum of everything Mainstay stores or sends, and CRC-64/NVME, for
-//! telling two contents apart where one in 2^32 is too often.
-//!
-//! Sources: RFC 3720 appendix B.4 (iSCSI); NVM Express NVM Command Set Specification 1.0d, 5.2.1.3.4
-//! (64b CRC). The work is done in hardware by the `crc-fast` crate.
+//! The checksums themselves: which way a piece of memory goes.
 
 use crc_fast::{CrcAlgorithm, Digest, crc32_iscsi, crc64_nvme};
 
 /// CRC32C of `bytes`.
 ///
 /// ```
-/// assert_eq!(mainstay_base::crc32c(b"123456789"), 0xE306_9283);
+/// assert_eq!(mainstay_checksum::crc32c(b"123456789"), 0xE306_9283);
 /// ```
 #[must_use]
+#[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sum) = crate::page::crc32c(bytes) {
+        return sum;
+    }
     crc32_iscsi(bytes)
 }
 
 /// CRC32C of bytes that arrive in pieces.
 ///
 /// ```
-/// use mainstay_base::{crc32c, Crc32c};
+/// use mainstay_checksum::{crc32c, Crc32c};
 /// let mut crc = Crc32c::new();
 /// crc.update(b"1234");
 /// crc.update(b"56789");
@@ -64,7 +65,7 @@ impl Default for Crc32c {
 /// other two have by a chance of 2^-64. It is no guard against malice.
 ///
 /// ```
-/// assert_eq!(mainstay_base::crc64(b"123456789"), 0xAE8B_1486_0A79_9888);
+/// assert_eq!(mainstay_checksum::crc64(b"123456789"), 0xAE8B_1486_0A79_9888);
 /// ```
 #[must_use]
 pub fn crc64(bytes: &[u8]) -> u64 {
@@ -74,7 +75,7 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 /// CRC-64/NVME of bytes that arrive in pieces.
 ///
 /// ```
-/// use mainstay_base::{crc64, Crc64};
+/// use mainstay_checksum::{crc64, Crc64};
 /// let mut crc = Crc64::new();
 /// crc.update(b"1234");
 /// crc.update(b"56789");
@@ -119,6 +120,8 @@ fn narrow(crc: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -128,5 +131,52 @@ mod tests {
         let ascending: Vec<u8> = (0..32).collect();
         assert_eq!(crc32c(&ascending), 0x46DD_794E);
         assert_eq!(crc32c(b""), 0);
+    }
+
+    /// The polynomial, a bit at a time.
+    fn by_the_book(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                (sum >> 1) ^ (0x82F6_3B78 & (sum & 1).wrapping_neg())
+            })
+        })
+    }
+
+    #[test]
+    fn each_single_bit_of_a_page_counts() {
+        let mut page = [0_u8; 4_096];
+        let empty = crc32c(&page);
+        let mut seen = std::collections::HashSet::from([empty]);
+        for bit in 0..page.len() * 8 {
+            page[bit / 8] ^= 1 << (bit % 8);
+            assert!(seen.insert(crc32c(&page)), "bit {bit}");
+            page[bit / 8] = 0;
+        }
+        page[4_095] = 1;
+        assert_eq!(crc32c(&page), by_the_book(&page));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_length_at_any_address_is_summed_as_the_polynomial_says(
+            seed in any::<u64>(),
+            len in prop_oneof![0_usize..20_000, 4_090_usize..4_200, 32_700_usize..32_900],
+            offset in 0_usize..64,
+        ) {
+            let mut word = seed | 1;
+            let bytes: Vec<u8> = (0..offset + len)
+                .map(|_| {
+                    word = word.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                    (word >> 56) as u8
+                })
+                .collect();
+            let bytes = &bytes[offset..];
+            prop_assert_eq!(crc32c(bytes), by_the_book(bytes));
+            let mut pieces = Crc32c::new();
+            bytes.chunks(1_000).for_each(|piece| pieces.update(piece));
+            prop_assert_eq!(pieces.finish(), by_the_book(bytes));
+        }
     }
 }
