@@ -15,19 +15,25 @@ fn durable() -> Config {
     config
 }
 
-/// Polls everything, keeps every change, returns the rest.
-fn keep(channel: &mut Channel, place: &mut impl Persistence) -> Vec<Said> {
+/// Polls everything, keeps every change, returns all of it.
+fn keep_all(channel: &mut Channel, place: &mut impl Persistence) -> Vec<Said> {
     let name = channel.name().to_owned();
     let mut said = Vec::new();
     while let Some(output) = channel.poll_output() {
-        match Said::from(output) {
-            Said::Persist { number, bytes, .. } => {
-                place.save(&name, &Change::parse(&name, &bytes).unwrap()).unwrap();
-                channel.persisted(number);
-            }
-            other => said.push(other),
+        let output = Said::from(output);
+        if let Said::Persist { number, bytes, .. } = &output {
+            place.save(&name, &Change::parse(&name, bytes).unwrap()).unwrap();
+            channel.persisted(*number);
         }
+        said.push(output);
     }
+    said
+}
+
+/// The same without the changes.
+fn keep(channel: &mut Channel, place: &mut impl Persistence) -> Vec<Said> {
+    let mut said = keep_all(channel, place);
+    said.retain(|said| !matches!(said, Said::Persist { .. }));
     said
 }
 
@@ -302,6 +308,50 @@ fn what_waited_goes_on_waiting_and_what_was_not_acknowledged_is_sent_again() {
     assert!(said.contains(&Said::Acknowledged("b1".into())));
     assert_eq!(delivered(&said), ["m1", "m2"]);
     assert_eq!(again(durable(), &mut place).counts().outgoing, 0);
+}
+
+/// Bob, who joined late, as he was kept while `m` waited for something that only a sync message
+/// had spoken of. What is only spoken of is not kept; and what `m` cites before a message from
+/// before Bob's time is from before his time as well. So `m` waits for nothing when it is loaded.
+fn kept_while_waiting_for_what_is_forgotten(config: &Config) -> Memory {
+    let mut place = Memory::new();
+    let mut bob = channel("bob", config.clone());
+    receive(&mut bob, START, &message("alice", "m0", L, &["before"]));
+    assert_eq!(delivered(&keep(&mut bob, &mut place)), ["m0"]);
+    let later = START.after(2 * config.t_min_ms);
+    let sync = Message { content: None, ..message("carol", "s1", L + 1, &["spoken of"]) };
+    receive(&mut bob, later, &sync);
+    receive(&mut bob, later, &message("alice", "m", L + 2, &["spoken of", "before"]));
+    assert!(delivered(&keep(&mut bob, &mut place)).is_empty());
+    assert_eq!((bob.counts().buffered, bob.counts().missing), (1, 1));
+    place
+}
+
+#[test]
+fn what_is_delivered_while_a_channel_is_loaded_is_kept_first_and_delivered_once() {
+    let mut config = durable();
+    config.start = Start::Joining;
+    let mut place = kept_while_waiting_for_what_is_forgotten(&config);
+    let mut bob = again(config.clone(), &mut place);
+    let said = keep_all(&mut bob, &mut place);
+    let at = |what: &dyn Fn(&Said) -> bool| said.iter().position(what).unwrap();
+    let kept = at(&|said| matches!(said, Said::Persist { base: true, .. }));
+    let told = at(&|said| matches!(said, Said::Delivered { id, number: 2, .. } if id == "m"));
+    assert!(kept < told, "{said:?}");
+    assert_eq!(delivered(&said), ["m0", "m"], "behind what is delivered again");
+    // The application is done with it, and more is said. After another restart the next number is
+    // the next message's, and nothing comes again.
+    bob.confirm(2).unwrap();
+    receive(&mut bob, START, &message("alice", "n", L + 3, &["m"]));
+    assert_eq!(delivered(&keep(&mut bob, &mut place)), ["n"]);
+    bob.confirm(3).unwrap();
+    keep(&mut bob, &mut place);
+    let mut bob = again(config, &mut place);
+    assert_eq!(log(&bob), ["m0", "m", "n"]);
+    assert!(delivered(&keep(&mut bob, &mut place)).is_empty());
+    receive(&mut bob, START, &message("alice", "o", L + 4, &["n"]));
+    let said = keep(&mut bob, &mut place);
+    assert!(matches!(&said[0], Said::Delivered { id, number: 4, .. } if id == "o"), "{said:?}");
 }
 
 #[test]
