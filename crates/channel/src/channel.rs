@@ -1,6 +1,6 @@
 //! What every channel can do, whatever it runs over.
 
-use crate::{Bytes, Error, Peer, Result, limits};
+use crate::{Bytes, Error, Peer, Result, Statistics, limits};
 use bytes::{BufMut, BytesMut};
 use std::{
     future::Future,
@@ -438,36 +438,4 @@ impl Bounds {
         }
         Ok(self)
     }
-}
-
-/// What has passed through one end of a channel.
-///
-/// ```
-/// use mainstay_channel::{Channel, memory};
-/// # use std::time::Duration;
-/// let (a, b) = memory::pair();
-/// a.send("ringing".into())?;
-/// a.send("hung up".into())?;
-/// b.receive(Duration::ZERO)?;
-/// assert_eq!((a.statistics().messages_sent, a.statistics().bytes_sent), (2, 14));
-/// assert_eq!((b.statistics().messages_received, b.statistics().messages_waiting), (1, 1));
-/// # Ok::<(), mainstay_channel::Error>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Statistics {
-    /// Messages that `send` took.
-    pub messages_sent: u64,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// Of these, messages that have not left this end: taken by the peer, or by the network.
-    pub messages_unsent: u64,
-    /// Messages that `receive` gave.
-    pub messages_received: u64,
-    /// Their bytes.
-    pub bytes_received: u64,
-    /// Messages that are here, to be received.
-    pub messages_waiting: u64,
-    /// How often a sender had to wait for room.
-    pub waits_for_room: u64,
 }

@@ -111,9 +111,10 @@ pub struct Frame {
 #[non_exhaustive]
 pub enum FrameError {
     /// It does not begin as a frame does.
-    #[error("a frame begins with {found:02x?} and not with {MAGIC:02x?}")]
+    #[error("a frame begins with {:02x?} and not with {MAGIC:02x?}", up_to_wrong(found))]
     Magic {
-        /// What stands there.
+        /// What stands there, up to the first wrong byte; zeros behind it. So it is the same however
+        /// much of the stream has arrived (F2).
         found: [u8; 4],
     },
     /// A frame of a kind that this version does not know.
@@ -372,12 +373,7 @@ impl Decoder {
             }
             None => {
                 // A stranger who speaks something else is told from its first bytes.
-                let first = &self.buffer[..self.buffer.len().min(MAGIC.len())];
-                if !MAGIC.starts_with(first) {
-                    let mut found = [0; 4];
-                    found[..first.len()].copy_from_slice(first);
-                    return Err(FrameError::Magic { found });
-                }
+                check_magic(&self.buffer)?;
                 return Ok(None);
             }
         };
@@ -406,9 +402,7 @@ impl Decoder {
         let mut bytes = [0; HEADER_LEN];
         bytes.copy_from_slice(&self.buffer[..HEADER_LEN]);
         let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-        if word(0) != MAGIC {
-            return Err(FrameError::Magic { found: word(0) });
-        }
+        check_magic(&bytes)?;
         let reserved = [bytes[5], bytes[6], bytes[7]];
         if reserved != [0; 3] {
             return Err(FrameError::Reserved { found: reserved });
@@ -422,6 +416,24 @@ impl Decoder {
         covered.copy_from_slice(&bytes[..12]);
         Ok(Header { kind, len, crc: u32::from_le_bytes(word(12)), covered })
     }
+}
+
+/// Whether what `bytes` begin with is the beginning of a frame, as far as it is there.
+fn check_magic(bytes: &[u8]) -> Result<(), FrameError> {
+    let begin = up_to_wrong(bytes);
+    if MAGIC.starts_with(begin) {
+        return Ok(());
+    }
+    let mut found = [0; MAGIC.len()];
+    found[..begin.len()].copy_from_slice(begin);
+    Err(FrameError::Magic { found })
+}
+
+/// The part of `bytes` that is compared with the magic: it ends at the first wrong byte.
+fn up_to_wrong(bytes: &[u8]) -> &[u8] {
+    let pairs = || bytes.iter().zip(MAGIC);
+    let wrong = pairs().position(|(byte, magic)| *byte != magic);
+    &bytes[..wrong.map_or(pairs().len(), |at| at + 1)]
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!     [`HANDSHAKE_LEN_MAX`] bytes.
 //! H3. Both ends prove, over fresh random numbers of both and all that was said, that they know the
 //!     secret; so nothing that was recorded or reflected is a proof.
-//! H4. A refusal has a reason, and both ends learn it.
+//! H4. A refusal has a reason, and both ends learn it; an acceptor that has not received as much as
+//!     the refusal costs hangs up without a word (H2).
 //! H5. It ends: each end takes at most two frames, and the driver bounds the time.
 //!
 //! Where TLS proves who is there, the secret may be left out; then the certificate has to name the
@@ -24,7 +25,7 @@ pub use wire::{Purpose, PurposeError};
 
 use crate::{
     Bytes, ClusterId, NodeId, Secret,
-    frame::{Frame, Kind, encode},
+    frame::{Frame, HEADER_LEN, Kind, encode},
     limits::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX},
 };
 use std::{fmt, ops::RangeInclusive, sync::Arc};
@@ -185,6 +186,9 @@ pub struct Handshake {
     /// The node that the dialler wants.
     expected: Option<NodeId>,
     vouch: Option<Vouch>,
+    /// H2: how many bytes this end may still send. An acceptor earns them by what it receives; a
+    /// dialler answers one whom it chose itself, and has no limit.
+    credit: usize,
     state: State,
 }
 
@@ -241,7 +245,8 @@ impl Handshake {
         };
         let hello = Bytes::copy_from_slice(&hello.encode());
         let frame = encode(Kind::Hello, &hello);
-        (Self { local, expected, vouch: None, state: State::Greeted { hello } }, frame)
+        let state = State::Greeted { hello };
+        (Self { local, expected, vouch: None, credit: usize::MAX, state }, frame)
     }
 
     /// The end that was dialled.
@@ -249,7 +254,7 @@ impl Handshake {
     /// Example: see [`Handshake`].
     #[must_use]
     pub fn accept(local: Local, nonce: [u8; 32]) -> Self {
-        Self { local, expected: None, vouch: None, state: State::Listening { nonce } }
+        Self { local, expected: None, vouch: None, credit: 0, state: State::Listening { nonce } }
     }
 
     /// The same on a connection that has shown a certificate: the node that the peer says it is
@@ -278,6 +283,7 @@ impl Handshake {
             let reason = Reason::decode(&frame.payload, &self.local.versions);
             return Step::Refused(Refusal { by_peer: true, reason }, None);
         }
+        self.credit = self.credit.saturating_add(HEADER_LEN + frame.payload.len());
         let state = std::mem::replace(&mut self.state, State::Ended);
         let step = match (state, frame.kind) {
             (State::Listening { nonce }, Kind::Hello) => self.hear_hello(&frame.payload, nonce),
@@ -292,23 +298,36 @@ impl Handshake {
             }
             _ => Err(Reason::Malformed),
         };
-        step.unwrap_or_else(|reason| self.refuse(reason))
+        let step = step.unwrap_or_else(|reason| self.refuse(reason));
+        if let Step::Send(answer) | Step::Done(_, Some(answer)) = &step {
+            self.credit = self
+                .credit
+                .checked_sub(answer.len())
+                .expect("H2: a hello earns more than a challenge and a welcome cost; see wire.rs");
+        }
+        step
     }
 
     /// Ends the handshake for a reason that the driver knows: the time is over, there is no room.
+    /// The peer is told if it has said enough to earn an answer (H2).
     ///
     /// ```
     /// # use mainstay_channel::{ClusterId, NodeId, handshake::{Handshake, Local, Purpose}};
     /// use mainstay_channel::handshake::{Reason, Step};
-    /// # let local = Local::new(NodeId(1), ClusterId::default(), Purpose::new("calls")?);
-    /// let mut acceptor = Handshake::accept(local, [2; 32]);
-    /// assert!(matches!(acceptor.refuse(Reason::Late), Step::Refused(_, Some(_))));
+    /// # let local = |node| Local::new(NodeId(node), ClusterId::default(), Purpose::new("calls").unwrap());
+    /// let mut acceptor = Handshake::accept(local(1), [2; 32]);
+    /// // Who said nothing gets nothing.
+    /// assert!(matches!(acceptor.refuse(Reason::Late), Step::Refused(_, None)));
+    /// let (mut dialler, _hello) = Handshake::dial(local(2), None, [1; 32]);
+    /// assert!(matches!(dialler.refuse(Reason::Late), Step::Refused(_, Some(_))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn refuse(&mut self, reason: Reason) -> Step {
         self.state = State::Ended;
         let frame = encode(Kind::Refusal, &reason.encode(&self.local.versions));
-        Step::Refused(Refusal { by_peer: false, reason }, Some(frame))
+        let left = self.credit.checked_sub(frame.len());
+        self.credit = left.unwrap_or(self.credit);
+        Step::Refused(Refusal { by_peer: false, reason }, left.map(|_| frame))
     }
 
     fn hear_hello(&mut self, payload: &Bytes, nonce: [u8; 32]) -> Result<Step, Reason> {

@@ -39,13 +39,15 @@ mod identity;
 mod park;
 mod queue;
 mod spin;
+mod statistics;
 mod waiters;
 
 pub use bytes::Bytes;
-pub use channel::{Bounds, Channel, ChannelExt, Payload, Receiving, Sending, Statistics};
+pub use channel::{Bounds, Channel, ChannelExt, Payload, Receiving, Sending};
 pub use error::{Error, Result, Why};
 pub use faulty::{Cut, Faults, Faulty};
 pub use identity::{ClusterId, NodeId, Peer, Proof, Secret, Transport};
+pub use statistics::Statistics;
 
 /// Whether the fault of this name is planted: a constant `false` in a normal build.
 #[inline(always)]

@@ -61,10 +61,7 @@ use crate::{
 };
 use plain::Direct;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -242,12 +239,7 @@ impl NetEnd {
     fn statistics(&self) -> Statistics {
         let mut statistics = self.endpoint.statistics();
         if let Some(direct) = &self.direct {
-            let count = |word: &AtomicU64| word.load(Ordering::Relaxed);
-            statistics.messages_sent += count(&direct.counts.sent);
-            statistics.bytes_sent += count(&direct.counts.bytes_sent);
-            statistics.messages_received += count(&direct.counts.received);
-            statistics.bytes_received += count(&direct.counts.bytes_received);
-            statistics.waits_for_room += count(&direct.counts.waits);
+            direct.counters.add_to(&mut statistics);
         }
         statistics
     }

@@ -240,7 +240,7 @@ impl ShmChannel {
         if self.end().push(message)? {
             return Ok(());
         }
-        self.end().counts.waits.fetch_add(1, Ordering::Relaxed);
+        self.end().counters.waited();
         self.wait(None, || self.end().push(message).map(|done| done.then_some(())))?;
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Channel for ShmChannel {
         }
         let again = attempt();
         if again.is_pending() {
-            self.end().counts.waits.fetch_add(1, Ordering::Relaxed);
+            self.end().counters.waited();
         }
         again
     }
@@ -300,17 +300,11 @@ impl Channel for ShmChannel {
     }
 
     fn statistics(&self) -> Statistics {
-        let counts = &self.end().counts;
         let (messages_unsent, messages_waiting) = self.end().waiting();
-        Statistics {
-            messages_sent: counts.sent.load(Ordering::Relaxed),
-            bytes_sent: counts.bytes_sent.load(Ordering::Relaxed),
-            messages_unsent,
-            messages_received: counts.received.load(Ordering::Relaxed),
-            bytes_received: counts.bytes_received.load(Ordering::Relaxed),
-            messages_waiting,
-            waits_for_room: counts.waits.load(Ordering::Relaxed),
-        }
+        let mut statistics =
+            Statistics { messages_unsent, messages_waiting, ..Statistics::default() };
+        self.end().counters.add_to(&mut statistics);
+        statistics
     }
 
     fn send(&self, message: Bytes) -> Result<()> {

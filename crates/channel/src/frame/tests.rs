@@ -81,6 +81,26 @@ fn what_is_no_frame_is_told_from_its_first_byte() {
 }
 
 #[test]
+fn f2_what_is_told_of_a_stream_that_is_none_is_the_same_however_it_is_cut() {
+    for (stream, found, words) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], *b"G\0\0\0", "begins with [47] and"),
+        (b"MSF2, and more than a header", *b"MSF2", "begins with [4d, 53, 46, 32] and"),
+        (b"MX", *b"MX\0\0", "begins with [4d, 58] and"),
+    ] {
+        for piece in 1..=stream.len() {
+            let mut decoder = Decoder::new(100);
+            let told = stream.chunks(piece).find_map(|piece| {
+                decoder.feed(piece);
+                decoder.next_frame().err()
+            });
+            let told = told.expect("it is no stream of frames");
+            assert_eq!(told, FrameError::Magic { found }, "in pieces of {piece}");
+            assert!(told.to_string().contains(words), "{told}");
+        }
+    }
+}
+
+#[test]
 fn unknown_kinds_and_reserved_bytes_are_refused() {
     let good = encode(Kind::Message, b"x").to_vec();
     let mut kind = good.clone();

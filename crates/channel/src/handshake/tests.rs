@@ -100,6 +100,46 @@ fn h4_each_mismatch_is_refused_with_its_reason_on_both_sides() {
 }
 
 #[test]
+fn h2_who_has_not_said_as_much_as_a_refusal_costs_is_hung_up_on_without_a_word() {
+    let refusal_len = HEADER_LEN + wire::REFUSAL_LEN;
+    for len in 0..20 {
+        let mut acceptor = Handshake::accept(local(2), [2; 32]);
+        let payload = Bytes::from(vec![0; len]);
+        let (told, ending) = split(acceptor.handle(&Frame { kind: Kind::Hello, payload }));
+        assert_eq!(ending.unwrap().unwrap_err().reason, Reason::Malformed, "we know it, anyway");
+        let earned = HEADER_LEN + len >= refusal_len;
+        assert_eq!(told.map(|told| told.len()), earned.then_some(refusal_len), "{len} bytes");
+    }
+    let silence = Handshake::accept(local(2), [2; 32]).refuse(Reason::Late);
+    assert_eq!(silence, Step::Refused(Refusal { by_peer: false, reason: Reason::Late }, None));
+}
+
+#[test]
+fn h2_what_was_said_pays_for_one_refusal_and_not_for_one_after_the_other() {
+    let mut acceptor = Handshake::accept(local(2), [2; 32]);
+    let (mut received, mut sent, mut told) = (0, 0, 0);
+    for _ in 0..30 {
+        received += HEADER_LEN;
+        let refused = acceptor.handle(&Frame { kind: Kind::Proof, payload: Bytes::new() });
+        if let (Some(bytes), _) = split(refused) {
+            (sent, told) = (sent + bytes.len(), told + 1);
+        }
+        assert!(sent <= received, "sent {sent} bytes for {received}");
+    }
+    assert_eq!(told, 20, "two frames of three are answered");
+}
+
+#[test]
+fn h4_one_who_is_late_with_its_proof_is_told_so() {
+    let (mut dialler, hello) = Handshake::dial(local(1), None, [1; 32]);
+    let mut acceptor = Handshake::accept(local(2), [2; 32]);
+    assert!(matches!(acceptor.handle(&frame(&hello)), Step::Send(_)));
+    let (told, _) = split(acceptor.refuse(Reason::Late));
+    let heard = split(dialler.handle(&frame(&told.expect("its hello has paid for it")))).1;
+    assert_eq!(heard.unwrap().unwrap_err(), Refusal { by_peer: true, reason: Reason::Late });
+}
+
+#[test]
 fn a_certificate_of_another_node_is_refused_on_both_sides_whoever_shows_it() {
     let only = |node| -> Vouch { Arc::new(move |named| named == NodeId(node)) };
     let dialler = Handshake::dial(local(1), None, [1; 32]);

@@ -1,6 +1,6 @@
 //! The payloads of the handshake's frames, as bytes. `docs/format/wire.md` has the same tables.
 
-use crate::{ClusterId, NodeId, handshake::Reason, limits::PURPOSE_LEN_MAX};
+use crate::{ClusterId, NodeId, frame::HEADER_LEN, handshake::Reason, limits::PURPOSE_LEN_MAX};
 use std::fmt;
 use uuid::Uuid;
 
@@ -15,10 +15,10 @@ pub(super) const REFUSAL_LEN: usize = 8;
 const PURPOSE_AT: usize = 121;
 
 const _: () = assert!(PURPOSE_AT + PURPOSE_LEN_MAX + 7 == HELLO_LEN);
-// H2: after a hello a challenge or a refusal, after a proof of 32 bytes a welcome: never more in
-// all than was received in all.
-const _: () = assert!(CHALLENGE_LEN <= HELLO_LEN && REFUSAL_LEN <= 32);
-const _: () = assert!(CHALLENGE_LEN + WELCOME_LEN <= HELLO_LEN + 32);
+// H2: what a hello earns, with its header, pays for a challenge, a welcome, and a refusal as well,
+// each with a header: so whoever has said a whole hello learns why it is refused (H4).
+const _: () =
+    assert!(HEADER_LEN + HELLO_LEN >= 3 * HEADER_LEN + CHALLENGE_LEN + WELCOME_LEN + REFUSAL_LEN);
 
 /// What a channel is for: 1 to 64 bytes of letters, digits and `.-_/`.
 ///

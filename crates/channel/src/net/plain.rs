@@ -27,6 +27,7 @@ use crate::{
     handshake::Reason,
     limits::LINGER,
     queue::Queue,
+    statistics::Counters,
 };
 use std::{
     future::poll_fn,
@@ -72,17 +73,8 @@ pub(super) struct Direct {
     changed: Notify,
     /// The outbox was given back, and there is work for the writer task.
     freed: Notify,
-    pub(super) counts: Counts,
-}
-
-/// What has passed by the queues.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) sent: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
-    pub(super) received: AtomicU64,
-    pub(super) bytes_received: AtomicU64,
-    pub(super) waits: AtomicU64,
+    /// What has passed by the queues.
+    pub(super) counters: Counters,
 }
 
 struct Inbox {
@@ -134,7 +126,7 @@ pub(super) fn start(
         uses: AtomicU64::new(0),
         changed: Notify::new(),
         freed: Notify::new(),
-        counts: Counts::default(),
+        counters: Counters::default(),
     });
     let left = Left::two();
 
@@ -218,7 +210,7 @@ impl Direct {
                 Ok(false) if !outgoing.is_open() => break Err(outgoing.told_to_writer()),
                 Ok(false) => {
                     if !std::mem::replace(&mut waited, true) {
-                        self.counts.waits.fetch_add(1, Relaxed);
+                        self.counters.waited();
                     }
                     wait(bell, &self.socket, Wanted::Output, LOOK_MAX);
                 }
@@ -236,8 +228,7 @@ impl Direct {
             self.freed.notify_one();
         }
         written?;
-        self.counts.sent.fetch_add(1, Relaxed);
-        self.counts.bytes_sent.fetch_add(len as u64, Relaxed);
+        self.counters.sent(len);
         Ok(true)
     }
 
@@ -271,8 +262,7 @@ impl Direct {
             }
             match inbox.next() {
                 Next::Message(message) => {
-                    self.counts.received.fetch_add(1, Relaxed);
-                    self.counts.bytes_received.fetch_add(message.len() as u64, Relaxed);
+                    self.counters.received(message.len());
                     return Ok(Some(message));
                 }
                 Next::End(ended) => self.end_from_thread(inbox, ended),

@@ -14,6 +14,7 @@ use crate::{
     Bytes, Error, Payload, Result, Why,
     frame::{Decoder, Frame, HEADER_LEN, Kind, header},
     limits::LINGER,
+    statistics::Counters,
     waiters::Waiters,
 };
 use mainstay_shm::{Atomic64, Backing, Mapping, fork::Epoch, futex, lease::Prober};
@@ -21,10 +22,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, SeqCst},
-        },
+        atomic::Ordering::{Acquire, Relaxed, SeqCst},
     },
     task::Waker,
     time::{Duration, Instant},
@@ -47,16 +45,7 @@ pub(super) struct End {
     reader: Mutex<Reader>,
     tasks: Mutex<Tasks>,
     why: OnceLock<Why>,
-    pub(super) counts: Counts,
-}
-
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) sent: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
-    pub(super) received: AtomicU64,
-    pub(super) bytes_received: AtomicU64,
-    pub(super) waits: AtomicU64,
+    pub(super) counters: Counters,
 }
 
 #[derive(Default)]
@@ -101,7 +90,7 @@ impl End {
             reader: Mutex::new(Reader { head: 0, taken: 0, decoder: Decoder::new(len_max) }),
             tasks: Mutex::default(),
             why: OnceLock::new(),
-            counts: Counts::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -159,8 +148,7 @@ impl End {
         let is_pending = !writer.pending.is_empty();
         self.announce(&writer, &ours, &theirs);
         drop(writer);
-        self.counts.sent.fetch_add(1, Relaxed);
-        self.counts.bytes_sent.fetch_add(len as u64, Relaxed);
+        self.counters.sent(len);
         if is_pending {
             self.help(ours.bell.load(SeqCst).wrapping_sub(1));
         }
@@ -258,8 +246,7 @@ impl End {
                     ours.taken.store(reader.taken, SeqCst);
                     drop(reader);
                     ring_if_awaited(&theirs);
-                    self.counts.received.fetch_add(1, Relaxed);
-                    self.counts.bytes_received.fetch_add(payload.len() as u64, Relaxed);
+                    self.counters.received(payload.len());
                     return Ok(Some(payload));
                 }
                 Ok(Some(Frame { kind, .. })) => {

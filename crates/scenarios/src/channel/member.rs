@@ -334,8 +334,6 @@ impl Member {
 
     /// Z4, Z5.
     fn check_bounds(&mut self, connection: &Connection) {
-        /// One refusal may be more than what a silent stranger has said.
-        const REFUSAL_LEN: usize = HEADER_LEN + 8;
         /// The window of a stream, and what may be read at once.
         const WINDOW: usize = 64 << 10;
         let (unread, unwritten) = connection.link.held_bytes();
@@ -354,7 +352,7 @@ impl Member {
             }
         }
         if let Some((read, written)) = connection.link.bytes_of_a_stranger()
-            && written > read.max(REFUSAL_LEN)
+            && written > read
         {
             self.wrong(format!("{id} has sent {written} bytes to a stranger for {read}"));
         }

@@ -8,7 +8,7 @@
 //! Z2. What is received is what was sent, in order, once, without a gap, whole.
 //! Z3. After a clean close, everything sent before it has been received.
 //! Z4. No end holds more than its bounds, whatever the other does.
-//! Z5. A stranger is never sent more than it has sent, but for one refusal.
+//! Z5. A stranger is never sent more than it has sent.
 //! Z6. Peers that cannot be reached are not dialled more often than the back-off says.
 //! Z7. The user of a channel that has ended is told so.
 //! Z8. Once all is mended, all members are connected, all connections are open on both ends, none
