@@ -77,7 +77,7 @@ pub struct Directory {
     _lock: File,
 }
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 impl Directory {
     /// Locks a directory; one that is not there is made.

@@ -41,10 +41,13 @@ mod options;
 mod planted;
 #[cfg(test)]
 mod power;
+mod read_only;
 mod recover;
 mod shard;
 mod store;
+mod survey;
 mod table;
+mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
@@ -52,3 +55,5 @@ pub use folder::{Directory, Folder};
 pub use options::{Durability, Options, Token};
 pub use shard::{Change, ShardStats};
 pub use store::RawStore;
+pub use survey::{Damage, FileKind, FileReport, Survey};
+pub use view::{ShardFiles, View};

@@ -542,7 +542,7 @@ impl<F: Folder> RawStore<F> {
 }
 
 /// Whoever wrote the header had the checksum right; the numbers are checked all the same.
-fn check_header(header: &StoreHeader) -> Result<()> {
+pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
     let options = Options {
         shards: header.shards.get(),
         segment_bytes: header.segment_bytes.get(),
@@ -559,7 +559,10 @@ fn check_header(header: &StoreHeader) -> Result<()> {
 }
 
 /// Does the work for 0 to `count` on as many threads as there are processors.
-fn in_parallel<T: Send>(count: u32, work: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
+pub(crate) fn in_parallel<T: Send>(
+    count: u32,
+    work: impl Fn(u32) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let threads = thread::available_parallelism().map_or(1, |count| count.get() as u32);
     let (threads, fault, work) = (threads.min(count), planted::current(), &work);
     let mut done: Vec<(u32, Result<T>)> = thread::scope(|scope| {

@@ -1,0 +1,66 @@
+//! The directory of a store for who only looks: nothing in it is made, changed or removed.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Result},
+    folder::{Folder, LOCK},
+};
+
+/// Shared by all who look, and refused while somebody writes (A5).
+pub(crate) struct ReadOnly {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl ReadOnly {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::NotAStore);
+        }
+        let failed = |error| Error::io(path.display().to_string())(error);
+        // A copy of a store may have no such file, and a medium may take none.
+        let lock = match File::open(path.join(LOCK)) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        match lock.as_ref().map(File::try_lock_shared) {
+            None | Some(Ok(())) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Some(Err(TryLockError::WouldBlock)) => Err(Error::Locked),
+            Some(Err(TryLockError::Error(error))) => Err(failed(error)),
+        }
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the store was opened for looking only")
+}
+
+impl Folder for ReadOnly {
+    type File = File;
+
+    fn file(&self, name: &str) -> io::Result<File> {
+        File::open(self.path.join(name))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Err(refused())
+    }
+}

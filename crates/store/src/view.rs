@@ -1,0 +1,232 @@
+//! A store as its files say, without taking part: nothing is written, no epoch begins.
+
+use std::path::Path;
+
+use mainstay_sim::Storage;
+
+use crate::{
+    error::{Error, Result},
+    folder::Folder,
+    format::{FRAME_LEN, StoreHeader, segment_name},
+    log::Frame,
+    read_only::ReadOnly,
+    recover::{Loaded, load, store_header},
+    store::{check_header, in_parallel},
+    table::{hash_of, shard_of},
+};
+
+/// Records copied at a time.
+const SCAN_RECORDS: usize = 256;
+
+/// All records of a store that nobody has open, in memory. Several processes can look at the same
+/// time; while one does, the store cannot be opened, and the other way round (A5).
+///
+/// ```
+/// use mainstay_store::{Durability, FixedStore, Options, View};
+/// let dir = tempfile::tempdir()?;
+/// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+/// store.put(&1, &2, Durability::Group)?;
+/// store.close()?;
+/// let view = View::open(dir.path())?;
+/// assert_eq!(view.get(&1_u64.to_le_bytes())?, Some(2_u64.to_le_bytes().to_vec()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct View {
+    header: StoreHeader,
+    shards: Vec<(Loaded, ShardFiles)>,
+    // Last, so that nobody writes before all is forgotten.
+    _folder: ReadOnly,
+}
+
+/// What the files of a shard hold.
+///
+/// Example: see [`View::shards`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardFiles {
+    /// Records.
+    pub records: u64,
+    /// Writes since the store was created.
+    pub sequence: u64,
+    /// The last of them that the log itself says was durable.
+    pub durable: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Bytes of these segments, those not yet used included.
+    pub log_bytes: u64,
+    /// Up to which write the image holds everything; 0 if there is none.
+    pub image: u64,
+    /// Bytes of the image.
+    pub image_bytes: u64,
+}
+
+impl View {
+    /// Reads a store, its shards in parallel.
+    ///
+    /// Example: see [`View`].
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::Locked`] while somebody has it open; [`Error::Damaged`] as
+    /// [`RawStore::open`](crate::RawStore::open).
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder = ReadOnly::open(path)?;
+        let header = store_header(&folder)?;
+        check_header(&header)?;
+        let read = |number| {
+            let loaded = load(&folder, &header, number)?;
+            let files = ShardFiles::of(&folder, &loaded, number)?;
+            Ok((loaded, files))
+        };
+        let shards = in_parallel(header.shards.get(), read)?;
+        Ok(Self { header, shards, _folder: folder })
+    }
+
+    /// Bytes of a key, and of a value.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # let dir = tempfile::tempdir()?;
+    /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
+    /// assert_eq!(View::open(dir.path())?.lengths(), (8, 4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
+    }
+
+    /// What tells this store from all others.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// drop(FixedStore::<u64, u32>::create(one.path(), &Options::default())?);
+    /// drop(FixedStore::<u64, u32>::create(other.path(), &Options::default())?);
+    /// assert_ne!(View::open(one.path())?.id(), View::open(other.path())?.id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.header.id
+    }
+
+    /// How often the store was opened for writing.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # let dir = tempfile::tempdir()?;
+    /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
+    /// assert_eq!(View::open(dir.path())?.epoch(), 1);
+    /// assert_eq!(View::open(dir.path())?.epoch(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.header.epoch.get()
+    }
+
+    /// Bytes of a segment of its log.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # let dir = tempfile::tempdir()?;
+    /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
+    /// assert_eq!(View::open(dir.path())?.segment_bytes(), Options::default().segment_bytes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.header.segment_bytes.get()
+    }
+
+    /// The value of a key.
+    ///
+    /// Example: see [`View`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key is of another length.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if key.len() != self.lengths().0 {
+            let (what, must) = ("the length of the key", "that of the store's keys");
+            return Err(Error::OutOfLimits { what, value: key.len() as u64, must });
+        }
+        let hash = hash_of(key);
+        let (loaded, _) = &self.shards[shard_of(hash, self.shards.len())];
+        Ok(loaded.table.get(hash, key).map(<[u8]>::to_vec))
+    }
+
+    /// Shows every record to a closure, in no order.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, View};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// # store.put(&1, &2, Durability::Memory)?;
+    /// # store.close()?;
+    /// View::open(dir.path())?.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        let key_len = self.lengths().0;
+        let mut records = Vec::new();
+        for (Loaded { table, .. }, _) in &self.shards {
+            let mut slot = Some(0);
+            while let Some(from) = slot {
+                records.clear();
+                slot = table.chunk(from, SCAN_RECORDS, &mut records).1;
+                for record in records.chunks_exact(table.stride()) {
+                    let (key, value) = record[8..].split_at(key_len);
+                    show(key, value);
+                }
+            }
+        }
+    }
+
+    /// What the files of each shard hold.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, View};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Durability::Memory)?;
+    /// store.close()?;
+    /// let view = View::open(dir.path())?;
+    /// assert_eq!(view.shards().map(|shard| shard.records).sum::<u64>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = &ShardFiles> {
+        self.shards.iter().map(|(_, files)| files)
+    }
+}
+
+impl ShardFiles {
+    fn of(folder: &ReadOnly, loaded: &Loaded, shard: u32) -> Result<Self> {
+        let mut log_bytes = 0;
+        for segment in &loaded.segments {
+            let name = segment_name(shard, segment.number.get());
+            let len = folder.file(&name).and_then(|file| Storage::len(&file));
+            log_bytes += len.map_err(Error::io(name))?;
+        }
+        Ok(Self {
+            records: loaded.table.len() as u64,
+            sequence: loaded.sequence,
+            durable: vouched_for(loaded),
+            segments: loaded.segments.len() as u64,
+            log_bytes,
+            image: loaded.image.map_or(0, |image| image.from.get()),
+            image_bytes: loaded.image.map_or(0, |image| image.bytes.get()),
+        })
+    }
+}
+
+/// The last frame says what was durable before it. A segment without frames was begun when all of
+/// the log was.
+fn vouched_for(loaded: &Loaded) -> u64 {
+    let mut at = crate::format::DATA_AT as usize;
+    let mut durable = loaded.sequence;
+    while let Some(frame) = loaded.tail.get(at..).and_then(Frame::read) {
+        durable = frame.header.durable.get();
+        at += (frame.header.len.get() as usize).max(FRAME_LEN);
+    }
+    durable
+}
