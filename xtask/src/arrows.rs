@@ -30,13 +30,14 @@ pub(crate) struct Args {}
 /// from a crate only to crates above its own line here, so there can be no cycle.
 const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-checksum", &[]),
+    ("mainstay-storage", &[]),
     ("mainstay-base", &["mainstay-checksum"]),
-    ("mainstay-sim", &["mainstay-base"]),
+    ("mainstay-sim", &["mainstay-base", "mainstay-storage"]),
     ("mainstay-shm", &["mainstay-base"]),
     ("mainstay-pool", &["mainstay-base", "mainstay-shm"]),
     ("mainstay-track", &["mainstay-base", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-state", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
-    ("mainstay-store", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
+    ("mainstay-store", &["mainstay-base", "mainstay-storage", "mainstay-sim", "mainstay-shm"]),
     ("mainstay-channel", &["mainstay-base", "mainstay-sim", "mainstay-shm"]),
     ("mainstay-sds", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
     (
@@ -133,13 +134,14 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 9] = [
+const NO_UNSAFE: [&str; 10] = [
     "mainstay",
     "mainstay-base",
     "mainstay-cli",
     "mainstay-scenarios",
     "mainstay-sds",
     "mainstay-sim",
+    "mainstay-storage",
     "mainstay-store",
     "mainstay-track",
     "xtask",

@@ -92,7 +92,6 @@ mod net;
 mod node;
 mod queue;
 mod random;
-mod storage;
 mod time;
 mod trace;
 mod world;
@@ -101,12 +100,12 @@ pub use clock::Now;
 pub use disk::{CrashImages, Disk, DiskFaults, DiskFile, SECTOR_BYTES};
 pub use error::{Error, Result};
 pub use faults::{Fault, FaultSet, Faults, Links};
+pub use mainstay_storage::{Folder, Storage};
 pub use net::{PartitionId, Ways};
 pub use node::{
     Boot, Broken, Input, Node, NodeId, Output, Payload, StreamAction, StreamEvent, StreamId,
 };
 pub use random::{Chance, stream};
-pub use storage::Storage;
 pub use time::Time;
 pub use trace::digest;
 pub use world::{Happening, Setup, Story, World};

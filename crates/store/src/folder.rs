@@ -1,4 +1,4 @@
-//! Where a store keeps its files: a directory, or a simulated disk.
+//! Where a store keeps its files: a directory.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -6,59 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mainstay_sim::{Disk, DiskFile, Storage};
+use mainstay_storage::Folder;
 
 use crate::error::{Error, Result};
-
-/// A flat set of named files. Names become durable by [`Folder::sync_names`], contents by the sync
-/// of each file.
-///
-/// ```
-/// use mainstay_store::{Folder, Options, RawStore, Durability};
-/// let disk = mainstay_sim::Disk::new(7);
-/// let store = RawStore::create(disk.clone(), 1, 1, &Options { shards: 1, ..Options::default() })?;
-/// store.put(b"k", b"v", Durability::Each)?;
-/// disk.power_cut();
-/// let store = RawStore::open(disk, &Options::default())?;
-/// assert_eq!(store.get(b"k")?, Some(b"v".to_vec()));
-/// # Ok::<(), mainstay_store::Error>(())
-/// ```
-pub trait Folder: Send + Sync {
-    /// What its files are.
-    type File: Storage + Send + Sync;
-
-    /// Opens a file; one that is not there is made, empty.
-    ///
-    /// Example: see [`Folder`].
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn file(&self, name: &str) -> io::Result<Self::File>;
-
-    /// The names of all files.
-    ///
-    /// Example: see [`Folder`].
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn names(&self) -> io::Result<Vec<String>>;
-
-    /// Removes a file, if it is there.
-    ///
-    /// Example: see [`Folder`].
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn remove(&self, name: &str) -> io::Result<()>;
-
-    /// Returns when the names of all files made and removed before are safe from a power cut.
-    ///
-    /// Example: see [`Folder`].
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn sync_names(&self) -> io::Result<()>;
-}
 
 /// A directory of the file system, locked as long as it lives (A5).
 ///
@@ -129,30 +79,5 @@ impl Folder for Directory {
 
     fn sync_names(&self) -> io::Result<()> {
         self.handle.sync_all()
-    }
-}
-
-/// Names are durable at once there.
-impl Folder for Disk {
-    type File = DiskFile;
-
-    fn file(&self, name: &str) -> io::Result<DiskFile> {
-        Ok(Self::file(self, name))
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(Self::names(self))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        if self.is_dead() {
-            return Err(io::Error::other("the process is dead"));
-        }
-        Self::remove(self, name);
-        Ok(())
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! and lie in two copies in different sectors.
 
 use mainstay_base::{Crc32c, crc32c};
-use mainstay_sim::Storage;
+use mainstay_storage::Storage;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout,
     little_endian::{U32, U64},

@@ -7,7 +7,7 @@
 //! Data is synced before the header is written (a sound header means that all of it was durable),
 //! and the log up to `through` before that: an image is never ahead of the log.
 
-use mainstay_sim::Storage;
+use mainstay_storage::Storage;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{

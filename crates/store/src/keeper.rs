@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
+use mainstay_storage::Folder;
+
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     store::RawStore,
 };
 

@@ -51,7 +51,8 @@ mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
-pub use folder::{Directory, Folder};
+pub use folder::Directory;
+pub use mainstay_storage::Folder;
 pub use options::{Durability, Options, Token};
 pub use shard::{Change, ShardStats};
 pub use store::RawStore;

@@ -6,9 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mainstay_storage::Folder;
+
 use crate::{
     error::{Error, Result},
-    folder::{Folder, LOCK},
+    folder::LOCK,
 };
 
 /// Shared by all who look, and refused while somebody writes (A5).

@@ -1,10 +1,9 @@
 //! What the files of a shard say: reads and checks, and changes nothing.
 
-use mainstay_sim::Storage;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     format::{
         DATA_AT, ImageHeader, SegmentHeader, StoreHeader, chain_start, image_name, parse_name,
         read_headers, segment_name,

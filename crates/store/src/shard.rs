@@ -8,11 +8,10 @@ use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-use mainstay_sim::Storage;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     format::{
         DATA_AT, Header, ImageHeader, SegmentHeader, StoreHeader, VERSION, chain_start, image_name,
         segment_name, write_header,

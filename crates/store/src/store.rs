@@ -2,11 +2,10 @@
 
 use std::thread;
 
-use mainstay_sim::Storage;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     format::{COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, sealed, write_header},
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
     options::{Durability, Options, Token},
@@ -100,7 +99,16 @@ impl<F: Folder> RawStore<F> {
 
     /// Opens a store, and makes it what its log and images say (A1). Shards are read in parallel.
     ///
-    /// Example: see [`Folder`].
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawStore::create(disk.clone(), 1, 1, &Options::default())?;
+    /// store.put(b"k", b"v", Durability::Each)?;
+    /// disk.power_cut();
+    /// let store = RawStore::open(disk, &Options::default())?;
+    /// assert_eq!(store.get(b"k")?, Some(b"v".to_vec()));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotAStore`]; [`Error::Damaged`] if what was durable is not as it was written; what

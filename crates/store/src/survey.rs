@@ -7,12 +7,11 @@
 
 use std::path::Path;
 
-use mainstay_sim::Storage;
+use mainstay_storage::{Folder, Storage};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     format::{
         CHUNK_LEN, CHUNK_RECORDS, COPY_AT, ChunkHeader, DATA_AT, HEADER_LEN, Header, ImageHeader,
         STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name, read_headers,

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use mainstay_sim::Storage;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
-    folder::Folder,
     format::{FRAME_LEN, StoreHeader, segment_name},
     log::Frame,
     read_only::ReadOnly,

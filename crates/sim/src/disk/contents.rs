@@ -69,14 +69,15 @@ impl Contents {
         }
     }
 
-    pub(super) fn sync(&mut self) {
+    /// Saves the sectors from byte `start` to `end`, and the length.
+    pub(super) fn sync(&mut self, start: u64, end: u64) {
         if !self.length_taken_for_clean {
             self.safe_len = self.len();
             self.lengths.clear();
         }
         let Self { safe, dirty, .. } = self;
         dirty.retain(|sector, dirty| {
-            if dirty.taken_for_clean {
+            if dirty.taken_for_clean || !is_in(*sector, start, end) {
                 return true;
             }
             if let Some((_, newest)) = dirty.versions.last() {
@@ -86,10 +87,10 @@ impl Contents {
         });
     }
 
-    pub(super) fn fail_sync(&mut self) {
+    pub(super) fn fail_sync(&mut self, start: u64, end: u64) {
         self.length_taken_for_clean = !self.lengths.is_empty();
-        for dirty in self.dirty.values_mut() {
-            dirty.taken_for_clean = true;
+        for (sector, dirty) in &mut self.dirty {
+            dirty.taken_for_clean |= is_in(*sector, start, end);
         }
     }
 
@@ -163,6 +164,12 @@ impl Contents {
             dirty.versions.push((operation, bytes));
         }
     }
+}
+
+/// Has the sector bytes from `start` to `end`?
+fn is_in(sector: u64, start: u64, end: u64) -> bool {
+    let first = sector * SECTOR_BYTES as u64;
+    first < end && first + SECTOR_BYTES as u64 > start
 }
 
 /// Which version of each dirty sector, in order, and of the length.

@@ -4,6 +4,7 @@
 //! D2. After a power cut, a sector that was synced is as it was at the last sync, or as some later
 //! write made it. Which of these is chosen for each sector on its own: unsynced writes are lost,
 //! torn between sectors, and reordered.
+//! A write that syncs itself saves the sectors it is in, the length, and nothing else.
 //! D3. A sync that fails leaves what it was to save in doubt for good: later syncs succeed without
 //! saving it, as on Linux (Rebello and others, "Can Applications Recover from fsync Failures?",
 //! 2020), unless it is written again.
@@ -16,10 +17,11 @@
 mod contents;
 mod images;
 
-use crate::{Chance, limits::FILE_BYTES_MAX, random::stream, storage::Storage, time::nanos_of};
+use crate::{Chance, limits::FILE_BYTES_MAX, random::stream, time::nanos_of};
 use contents::Contents;
 pub use images::CrashImages;
 use mainstay_base::Rng;
+use mainstay_storage::{Folder, Storage};
 use std::{
     collections::BTreeMap,
     io,
@@ -392,14 +394,15 @@ impl Access<'_> {
         Err(error)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    /// Of the bytes from `start` to `end`.
+    fn sync(&mut self, start: u64, end: u64) -> io::Result<()> {
         let most = nanos_of(self.faults.sync_time);
         *self.busy += Duration::from_nanos(self.rng.between(most / 4, most));
         if self.rng.chance(self.faults.sync_error_ppm) {
-            self.contents.fail_sync();
+            self.contents.fail_sync(start, end);
             return Err(self.errno(EIO));
         }
-        self.contents.sync();
+        self.contents.sync(start, end);
         Ok(())
     }
 }
@@ -431,7 +434,39 @@ impl Storage for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.access(|mut access| access.sync())
+        self.access(|mut access| access.sync(0, u64::MAX))
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.access(|mut access| {
+            access.write(offset, bytes)?;
+            access.sync(offset, offset + bytes.len() as u64)
+        })
+    }
+}
+
+/// Names are durable at once here.
+impl Folder for Disk {
+    type File = DiskFile;
+
+    fn file(&self, name: &str) -> io::Result<DiskFile> {
+        Ok(Self::file(self, name))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(Self::names(self))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if self.is_dead() {
+            return Err(io::Error::other("the process is dead"));
+        }
+        Self::remove(self, name);
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -235,3 +235,18 @@ fn a_real_file_and_a_simulated_one_answer_alike() {
         assert_eq!(Storage::len(&real).unwrap(), simulated.len().unwrap());
     }
 }
+
+#[test]
+fn a_write_that_syncs_itself_saves_its_sectors_and_no_others() {
+    let disk = Disk::new(21);
+    let file = disk.file("f");
+    file.write_at(0, &[0; 4 * SECTOR_BYTES]).unwrap();
+    file.sync().unwrap();
+    file.write_at(0, b"lost").unwrap();
+    file.write_synced_at(2 * SECTOR_BYTES as u64, b"kept").unwrap();
+    let images: Vec<Vec<u8>> =
+        disk.crash_images(100).map(|image| all_of(&image.file("f"))).collect();
+    assert_eq!(images.len(), 2);
+    assert!(images.iter().all(|image| image[2 * SECTOR_BYTES..].starts_with(b"kept")));
+    assert!(images.iter().any(|image| image.starts_with(&[0; 4])));
+}

@@ -1,23 +1,22 @@
-//! What a store needs of a file: five calls, made of a real file or of a simulated one.
+//! A file.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::io;
 
 /// A file: bytes at offsets, which survive a power cut once they are synced, and not before.
 ///
-/// Written for code that is to run over a real file ([`File`] is one) and over a simulated
-/// [`DiskFile`](crate::DiskFile) that loses, tears and refuses. All calls take `&self`, as those
-/// of a real file do.
+/// [`std::fs::File`] is one, and so is the file of a simulated disk. All calls take `&self`, as
+/// those of a real file do.
 ///
 /// ```
-/// use mainstay_sim::{Disk, Storage};
+/// use mainstay_storage::Storage;
 /// fn remember(file: &impl Storage, what: &[u8]) -> std::io::Result<()> {
 ///     file.write_at(0, what)?;
 ///     file.sync()
 /// }
-/// let disk = Disk::new(7);
-/// remember(&disk.file("log"), b"kept")?;
+/// let file = tempfile::tempfile()?;
+/// remember(&file, b"kept")?;
 /// let mut found = [0; 4];
-/// disk.file("log").read_at(0, &mut found)?;
+/// file.read_at(0, &mut found)?;
 /// assert_eq!(&found, b"kept");
 /// # std::io::Result::Ok(())
 /// ```
@@ -39,11 +38,30 @@ pub trait Storage {
     /// What the disk says.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes as [`write_at`](Self::write_at) does, and returns when these bytes, and nothing else
+    /// for certain, are safe from a power cut. After an error it is as after one of
+    /// [`sync`](Self::sync).
+    ///
+    /// ```
+    /// use mainstay_storage::Storage;
+    /// let file = tempfile::tempfile()?;
+    /// file.write_synced_at(0, b"kept")?;
+    /// assert_eq!(file.len()?, 4);
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync()
+    }
+
     /// How many bytes the file has.
     ///
     /// ```
-    /// use mainstay_sim::{Disk, Storage};
-    /// assert_eq!(Disk::new(7).file("log").len()?, 0);
+    /// use mainstay_storage::Storage;
+    /// assert_eq!(tempfile::tempfile()?.len()?, 0);
     /// # std::io::Result::Ok(())
     /// ```
     ///
@@ -54,8 +72,8 @@ pub trait Storage {
     /// Has the file no bytes?
     ///
     /// ```
-    /// use mainstay_sim::{Disk, Storage};
-    /// assert!(Disk::new(7).file("log").is_empty()?);
+    /// use mainstay_storage::Storage;
+    /// assert!(tempfile::tempfile()?.is_empty()?);
     /// # std::io::Result::Ok(())
     /// ```
     ///
@@ -68,9 +86,9 @@ pub trait Storage {
     /// Cuts the file off at `len`, or makes it longer by zeros.
     ///
     /// ```
-    /// use mainstay_sim::{Disk, Storage};
-    /// let file = Disk::new(7).file("log");
-    /// file.set_len(100)?;
+    /// use mainstay_storage::Storage;
+    /// let file = tempfile::tempfile()?;
+    /// Storage::set_len(&file, 100)?;
     /// assert_eq!(file.len()?, 100);
     /// # std::io::Result::Ok(())
     /// ```
@@ -87,26 +105,4 @@ pub trait Storage {
     /// # Errors
     /// What the disk says.
     fn sync(&self) -> io::Result<()>;
-}
-
-impl Storage for File {
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.read_exact_at(bytes, offset)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        Self::set_len(self, len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
