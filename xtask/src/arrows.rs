@@ -39,7 +39,17 @@ const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-state", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
     ("mainstay-store", &["mainstay-base", "mainstay-storage", "mainstay-sim", "mainstay-shm"]),
     ("mainstay-channel", &["mainstay-base", "mainstay-sim", "mainstay-shm"]),
-    ("mainstay-sds", &["mainstay-base", "mainstay-sim", "mainstay-shm", "mainstay-pool"]),
+    (
+        "mainstay-sds",
+        &[
+            "mainstay-base",
+            "mainstay-sim",
+            "mainstay-shm",
+            "mainstay-pool",
+            "mainstay-store",
+            "mainstay-channel",
+        ],
+    ),
     (
         "mainstay-replica",
         &[

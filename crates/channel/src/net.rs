@@ -44,7 +44,7 @@ mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use connect::connect;
+pub use connect::{connect, connecting};
 pub use dialler::Dialler;
 pub use listener::{Listener, Refused, Visits};
 #[cfg(feature = "quic")]

@@ -127,3 +127,13 @@ pub const LAMPORT_MAX: u64 = 1 << 62;
 ///
 /// Example: see the [module](self).
 pub const CHANNELS_MAX: usize = 1 << 17;
+
+/// The most connections of a mesh.
+///
+/// Example: see the [module](self).
+pub const LINKS_MAX: usize = 1024;
+
+/// The most connections of a mesh to one member.
+///
+/// Example: see the [module](self).
+pub const LINKS_PER_MEMBER_MAX: usize = 4;

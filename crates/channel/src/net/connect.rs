@@ -8,6 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpStream, lookup_host},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -20,11 +21,47 @@ use tokio::{
 /// `Refused` when either end does not want the other; `Late`, `Network`, `Handshake`.
 pub fn connect(wire: &Wire, address: &str, settings: &Settings) -> Result<NetChannel> {
     let (wire, to, settings) = (wire.clone(), address.to_owned(), settings.clone());
-    runtime::run(async move { connect_on(&wire, &to, &settings).await })?.unwrap_or_else(|| {
-        let source = io::Error::other("the attempt was given up");
-        let hint = "the program is ending";
-        Err(Error::Network { address: address.to_owned(), action: "connect", source, hint })
-    })
+    runtime::run(async move { connect_on(&wire, &to, &settings).await })?
+        .unwrap_or_else(|| Err(given_up(address)))
+}
+
+/// The same for tasks, on any runtime. When the future is dropped before it is done, the attempt is
+/// given up.
+///
+/// ```
+/// # use mainstay_channel::{ClusterId, NodeId, handshake::{Local, Purpose}};
+/// # use mainstay_channel::net::{self, Settings, Wire};
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// # let settings = Settings::new(Local::new(NodeId(1), ClusterId::default(), Purpose::new("x")?));
+/// # let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+/// assert!(net::connecting(&Wire::Tcp, &free, &settings).await.is_err(), "nobody listens there");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connecting(wire: &Wire, address: &str, settings: &Settings) -> Result<NetChannel> {
+    /// A task that nobody waits for is ended.
+    struct Attempt<T>(JoinHandle<T>);
+
+    impl<T> Drop for Attempt<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let (wire, to, settings) = (wire.clone(), address.to_owned(), settings.clone());
+    let attempt = async move { connect_on(&wire, &to, &settings).await };
+    let mut attempt = Attempt(runtime::handle()?.spawn(attempt));
+    (&mut attempt.0).await.unwrap_or_else(|_| Err(given_up(address)))
+}
+
+fn given_up(address: &str) -> Error {
+    let source = io::Error::other("the attempt was given up");
+    let hint = "the program is ending";
+    Error::Network { address: address.to_owned(), action: "connect", source, hint }
 }
 
 /// The same, on the runtime.

@@ -51,6 +51,10 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A channel to another member, or the place to wait for such, cannot be had.
+    #[cfg(feature = "channel")]
+    #[error(transparent)]
+    Channel(#[from] mainstay_channel::Error),
     /// A store node does not serve a channel.
     #[error("the store node at {address} does not serve channel {channel:?}: ask another one")]
     Refused {

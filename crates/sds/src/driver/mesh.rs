@@ -1,19 +1,25 @@
 //! A group over connections from each member to each other one.
 
 use std::{
+    collections::HashSet,
     future::poll_fn,
     io,
     task::{Context, Poll},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     error::{Error, Result, fits},
     transport::Transport,
 };
-use crate::limits::MESSAGE_LEN_MAX;
+use crate::limits::{LINKS_MAX, LINKS_PER_MEMBER_MAX, MESSAGE_LEN_MAX};
 
-/// A connection to one other member, which carries whole messages: a channel of Mainstay's, or
-/// anything of that kind.
+/// Connections that may wait to be taken in.
+const WAITING_MAX: usize = 16;
+
+/// A connection to one other member, which carries whole messages: a channel of Mainstay's
+/// (`channels::ChannelLink`), or anything of that kind.
 ///
 /// ```
 /// use mainstay_sds::driver::{Link, Mesh, Transport};
@@ -59,26 +65,93 @@ pub trait Link: Send {
     /// # Errors
     /// If nothing will ever arrive again.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>>;
+
+    /// Who is at the other end, by a number, if that is known. Where two members have several
+    /// connections, because each has gone to the other or one has come back, messages go over the
+    /// newest one only.
+    fn member(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Connections to all other members. One that is full loses messages, and one that breaks is left
 /// out from then on: a slow or dead member holds nobody up.
 ///
-/// Example: see [`Link`].
+/// Example: see [`Link`], and [`Door`] for members that come and go.
 #[derive(Debug)]
 pub struct Mesh<L> {
+    /// The newest last.
     links: Vec<L>,
     /// Where to look first, so that a member who talks a lot does not drown the others.
     next: usize,
+    arrivals: Option<mpsc::Receiver<L>>,
+    /// The members that have got the message that is being sent.
+    served: HashSet<u64>,
+}
+
+/// Lets connections into a mesh that is running. The mesh goes on without any connection as long
+/// as there is a door.
+///
+/// ```
+/// # use mainstay_sds::driver::{Link, Mesh, Transport};
+/// # struct Silent(tokio::sync::mpsc::Sender<Vec<u8>>);
+/// # impl Link for Silent {
+/// #     fn try_send(&mut self, message: &[u8]) -> std::io::Result<bool> {
+/// #         Ok(self.0.try_send(message.to_vec()).is_ok())
+/// #     }
+/// #     fn poll_receive(&mut self, _: &mut std::task::Context<'_>)
+/// #         -> std::task::Poll<std::io::Result<Vec<u8>>> { std::task::Poll::Pending }
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # let (to_bob, mut bob) = tokio::sync::mpsc::channel(1);
+/// let (mut mesh, door) = Mesh::with_door();
+/// mesh.broadcast(b"nobody hears this").await?;
+/// door.admit(Silent(to_bob)).await?;
+/// mesh.broadcast(b"hello").await?;
+/// assert_eq!(bob.recv().await.unwrap(), b"hello");
+/// # Ok::<(), mainstay_sds::driver::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Door<L>(mpsc::Sender<L>);
+
+impl<L> Clone for Door<L> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<L: Link> Door<L> {
+    /// Adds a connection. Beyond [`LINKS_MAX`] it is dropped at once; of more than
+    /// [`LINKS_PER_MEMBER_MAX`] to one member the oldest is.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if the mesh is gone.
+    ///
+    /// Example: see [`Door`].
+    pub async fn admit(&self, link: L) -> Result<()> {
+        self.0.send(link).await.map_err(|_| Error::Ended)
+    }
 }
 
 impl<L: Link> Mesh<L> {
-    /// A member with these connections.
+    /// A member with these connections, which ends with the last of them.
     ///
     /// Example: see [`Link`].
     #[must_use]
     pub fn new(links: impl IntoIterator<Item = L>) -> Self {
-        Self { links: links.into_iter().collect(), next: 0 }
+        let mut mesh = Self { links: Vec::new(), next: 0, arrivals: None, served: HashSet::new() };
+        links.into_iter().for_each(|link| mesh.take_in(link));
+        mesh
+    }
+
+    /// A member without connections, and the door for those to come.
+    ///
+    /// Example: see [`Door`].
+    #[must_use]
+    pub fn with_door() -> (Self, Door<L>) {
+        let (door, arrivals) = mpsc::channel(WAITING_MAX);
+        (Self { arrivals: Some(arrivals), ..Self::new([]) }, Door(door))
     }
 
     /// How many connections there still are.
@@ -98,7 +171,33 @@ impl<L: Link> Mesh<L> {
         self.links.len()
     }
 
+    fn take_in(&mut self, link: L) {
+        if let Some(member) = link.member() {
+            let mut same =
+                self.links.iter().enumerate().filter(|(_, l)| l.member() == Some(member));
+            let oldest = same.next().map(|(at, _)| at);
+            // With the oldest one and the new one, the others make the number.
+            if let Some(oldest) = oldest.filter(|_| same.count() + 2 > LINKS_PER_MEMBER_MAX) {
+                self.links.remove(oldest);
+            }
+        }
+        if self.links.len() < LINKS_MAX {
+            self.links.push(link);
+        }
+    }
+
+    fn poll_arrivals(&mut self, cx: &mut Context<'_>) {
+        while let Some(arrivals) = &mut self.arrivals {
+            match arrivals.poll_recv(cx) {
+                Poll::Ready(Some(link)) => self.take_in(link),
+                Poll::Ready(None) => self.arrivals = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
+        self.poll_arrivals(cx);
         let mut looked_at = 0;
         while looked_at < self.links.len() {
             let at = self.next % self.links.len();
@@ -116,7 +215,8 @@ impl<L: Link> Mesh<L> {
                 }
             }
         }
-        if self.links.is_empty() { Poll::Ready(Err(Error::Ended)) } else { Poll::Pending }
+        let is_over = self.links.is_empty() && self.arrivals.is_none();
+        if is_over { Poll::Ready(Err(Error::Ended)) } else { Poll::Pending }
     }
 }
 
@@ -127,8 +227,21 @@ impl<L: Link> Transport for Mesh<L> {
 
     async fn broadcast(&mut self, message: &[u8]) -> Result<()> {
         fits(message.len(), MESSAGE_LEN_MAX)?;
-        // Whether there was room does not matter: what is lost is repaired.
-        self.links.retain_mut(|link| link.try_send(message).is_ok());
+        while let Some(Ok(link)) = self.arrivals.as_mut().map(mpsc::Receiver::try_recv) {
+            self.take_in(link);
+        }
+        self.served.clear();
+        for at in (0..self.links.len()).rev() {
+            let member = self.links[at].member();
+            if member.is_some_and(|member| self.served.contains(&member)) {
+                continue;
+            }
+            // Whether there was room does not matter: what is lost is repaired.
+            match self.links[at].try_send(message) {
+                Ok(_) => self.served.extend(member),
+                Err(_) => drop(self.links.remove(at)),
+            }
+        }
         Ok(())
     }
 

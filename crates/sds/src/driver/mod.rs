@@ -7,6 +7,7 @@
 //! | [`Multicast`] | UDP on one host or one local network, without any server |
 //! | `gossip::Gossip` | libp2p gossipsub, over any network; feature `gossipsub` |
 //! | [`Mesh`] | connections from each member to each other one |
+//! | `channels::Channels` | a mesh of Mainstay channels, over TCP, TLS or QUIC; feature `channel` |
 //! | [`Lossy`] | any of these, with loss, duplicates and delay on purpose |
 //!
 //! A [`Store`] hears everything, keeps it, and answers those who miss something.
@@ -42,6 +43,8 @@
 //! ```
 
 mod bus;
+#[cfg(feature = "channel")]
+pub mod channels;
 mod clock;
 mod error;
 mod event;
@@ -61,7 +64,7 @@ pub use error::{Error, Result};
 pub use event::{Delivered, Event, Events, Lacking, Placed};
 pub use handle::{Handle, MessageId, Posted};
 pub use lossy::{Faults, Lossy};
-pub use mesh::{Link, Mesh};
+pub use mesh::{Door, Link, Mesh};
 pub use multicast::{Multicast, MulticastOptions};
 pub use node::{Node, Statistics};
 pub use store::{Store, StoreClient};

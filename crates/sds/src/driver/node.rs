@@ -260,7 +260,7 @@ fn envelope(channel: &Channel) -> usize {
 }
 
 /// 64 bits from the system's source, by way of the standard library's hash keys.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -1,7 +1,10 @@
 //! A group over connections from each member to each other one.
 
 use crate::group::{Member, Told, quick, until};
-use mainstay_sds::driver::{Error, Link, Mesh, Transport};
+use mainstay_sds::{
+    driver::{Error, Link, Mesh, Transport},
+    limits::{LINKS_MAX, LINKS_PER_MEMBER_MAX},
+};
 use std::{
     io,
     task::{Context, Poll},
@@ -92,4 +95,89 @@ async fn a_member_that_talks_a_lot_does_not_drown_the_others() {
         heard.push(message.clone());
     }
     assert!(heard.contains(&b"soft".to_vec()));
+}
+
+/// A connection that is known to lead to a member.
+struct Named(u64, Queues);
+
+impl Link for Named {
+    fn try_send(&mut self, message: &[u8]) -> io::Result<bool> {
+        self.1.try_send(message)
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        self.1.poll_receive(cx)
+    }
+
+    fn member(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test]
+async fn of_several_connections_to_one_member_the_newest_that_works_is_used_and_all_are_heard() {
+    let ((old, mut old_end), (new, mut new_end), (other, mut other_end)) =
+        (pair(8), pair(8), pair(8));
+    let mut alice = Mesh::new([Named(1, old), Named(2, other), Named(1, new)]);
+    alice.broadcast(b"hello").await.unwrap();
+    assert_eq!(new_end.from.try_recv().unwrap(), b"hello");
+    assert_eq!(other_end.from.try_recv().unwrap(), b"hello");
+    assert!(old_end.from.try_recv().is_err(), "once is enough");
+    assert!(old_end.try_send(b"from the old one").unwrap());
+    let mut message = Vec::new();
+    alice.receive(&mut message).await.unwrap();
+    assert_eq!(message, b"from the old one");
+    drop(new_end);
+    alice.broadcast(b"again").await.unwrap();
+    assert_eq!(old_end.from.try_recv().unwrap(), b"again", "in the same breath");
+}
+
+#[tokio::test]
+async fn there_are_at_most_so_many_connections_to_one_member_and_the_oldest_goes() {
+    let (mut mesh, door) = Mesh::with_door();
+    let mut ends = Vec::new();
+    for _ in 0..=LINKS_PER_MEMBER_MAX {
+        let (here, there) = pair(1);
+        door.admit(Named(7, here)).await.unwrap();
+        ends.push(there);
+        if ends.len() == LINKS_PER_MEMBER_MAX {
+            mesh.broadcast(b"all are kept").await.unwrap();
+            assert!(ends.iter().all(|end| !end.to.is_closed()));
+        }
+    }
+    mesh.broadcast(b"one too many").await.unwrap();
+    let closed: Vec<bool> = ends.iter().map(|end| end.to.is_closed()).collect();
+    assert!(closed[0] && !closed[1..].contains(&true), "{closed:?}");
+    assert_eq!(mesh.links(), LINKS_PER_MEMBER_MAX);
+}
+
+#[tokio::test]
+async fn there_are_at_most_so_many_connections_and_one_more_is_refused() {
+    let mut ends = Vec::new();
+    let mut link = |member| {
+        let (here, there) = pair(1);
+        ends.push(there);
+        Named(member, here)
+    };
+    let mesh = Mesh::new((0..=LINKS_MAX as u64).map(&mut link));
+    assert_eq!(mesh.links(), LINKS_MAX);
+    assert!(ends[LINKS_MAX].to.is_closed() && !ends[LINKS_MAX - 1].to.is_closed());
+}
+
+#[tokio::test]
+async fn a_mesh_with_a_door_waits_for_the_next_member_and_ends_when_the_door_is_shut() {
+    let (mut mesh, door) = Mesh::with_door();
+    let mut message = Vec::new();
+    let pause = Duration::from_millis(10);
+    assert!(tokio::time::timeout(pause, mesh.receive(&mut message)).await.is_err(), "it waits");
+    let (here, mut there) = pair(1);
+    assert!(there.try_send(b"late, and welcome").unwrap());
+    door.admit(here).await.unwrap();
+    mesh.receive(&mut message).await.unwrap();
+    assert_eq!(message, b"late, and welcome");
+    drop((door, there));
+    assert!(matches!(mesh.receive(&mut message).await, Err(Error::Ended)));
+    let (mesh, door) = Mesh::with_door();
+    drop(mesh);
+    assert!(matches!(door.admit(pair(1).0).await, Err(Error::Ended)));
 }
