@@ -63,6 +63,19 @@ pub(crate) enum CliError {
     #[error("the simulation: {what}")]
     Simulation { what: String },
     #[cfg(feature = "sds")]
+    #[error(
+        "{group:?} is no multicast group: give an IPv4 address and a port, as in 239.77.3.1:7731, or \
+         choose another way with --over"
+    )]
+    NotAGroup { group: String },
+    /// The program was built without it.
+    #[cfg(all(feature = "sds", not(feature = "gossipsub")))]
+    #[error(
+        "this program was built without gossipsub, which needs a C compiler; build one with `cargo \
+         install --path crates/cli --features gossipsub`"
+    )]
+    WithoutGossipsub,
+    #[cfg(feature = "sds")]
     #[error("cannot read standard input: {0}; check where it comes from")]
     Input(io::Error),
 
@@ -178,6 +191,8 @@ impl CliError {
         match self {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Missing { .. } | Self::Purpose(_) => 2,
+            #[cfg(feature = "sds")]
+            Self::NotAGroup { .. } => 2,
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
             Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,

@@ -10,6 +10,9 @@ use std::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// For those whose end is not what is looked at.
+const QUICK: [&str; 2] = ["--patience", "0s"];
+
 /// A group of this test's own: tests of a machine run beside each other.
 fn group(last: u8) -> String {
     let pid = std::process::id();
@@ -47,6 +50,12 @@ impl Talker {
         let talker = Self { child, to, told };
         talker.wait("it has joined", |talker| talker.count("opened") == 1);
         talker
+    }
+
+    /// Where it listens, as arguments for those who want to get there.
+    fn dial(&self) -> [String; 2] {
+        let opened = self.all("opened").pop().unwrap();
+        ["--dial".to_owned(), opened["addresses"][0].as_str().unwrap().to_owned()]
     }
 
     fn say(&mut self, text: &str) {
@@ -100,32 +109,32 @@ impl Drop for Talker {
     }
 }
 
-fn talk(profile: &str, last: u8, each: usize) {
-    let group = group(last);
-    let arguments = |seed| ["--loss", "30", "--profile", profile, "--seed", seed];
-    let mut alice = Talker::start("alice", &group, &arguments("1"));
-    let mut bob = Talker::start("bob", &group, &arguments("2"));
+/// Each says `each` lines, and in the end all have all of them in the same order.
+fn talk(mut talkers: Vec<(&str, Talker)>, each: usize) {
     for round in 0..each {
-        alice.say(&format!("alice {round}"));
-        std::thread::sleep(Duration::from_millis(15));
-        bob.say(&format!("bob {round}"));
-        std::thread::sleep(Duration::from_millis(15));
+        for (name, talker) in &mut talkers {
+            talker.say(&format!("{name} {round}"));
+            std::thread::sleep(Duration::from_millis(15));
+        }
     }
-    for talker in [&alice, &bob] {
+    let others = talkers.len() - 1;
+    for (_, talker) in &talkers {
         talker.wait("every line arrived, and is known to have", |talker| {
-            talker.count("delivered") == each && talker.count("acknowledged") == each
+            talker.count("delivered") == others * each && talker.count("acknowledged") == each
         });
     }
     // Of a hundred messages thirty were lost: something had to be put right.
-    let repaired = |talker: &Talker| {
+    let repaired = |(_, talker): &(&str, Talker)| {
         talker.count("missing") + talker.count("resent") + talker.count("repaired")
     };
-    assert!(repaired(&alice) + repaired(&bob) > 0);
+    assert!(talkers.iter().map(repaired).sum::<usize>() > 0);
 
-    let log = alice.end();
-    assert_eq!(log, bob.end());
-    assert_eq!(log.len(), 2 * each);
-    for name in ["alice", "bob"] {
+    let names: Vec<&str> = talkers.iter().map(|(name, _)| *name).collect();
+    let mut logs = talkers.into_iter().map(|(_, talker)| talker.end());
+    let log = logs.next().unwrap();
+    assert_eq!(log.len(), names.len() * each);
+    assert!(logs.all(|other| other == log), "one order for all");
+    for name in names {
         let said: Vec<&str> =
             log.iter().filter(|(who, _)| who == name).map(|(_, text)| &**text).collect();
         let expected: Vec<String> = (0..each).map(|round| format!("{name} {round}")).collect();
@@ -133,14 +142,24 @@ fn talk(profile: &str, last: u8, each: usize) {
     }
 }
 
+/// Two in a multicast group of a profile.
+fn pair(profile: &str, last: u8) -> Vec<(&'static str, Talker)> {
+    let group = group(last);
+    let start = |name, seed| {
+        let arguments = ["--loss", "30", "--profile", profile, "--seed", seed];
+        (name, Talker::start(name, &group, &arguments))
+    };
+    vec![start("alice", "1"), start("bob", "2")]
+}
+
 #[test]
 fn every_line_arrives_on_both_sides_in_the_same_order_although_30_percent_are_lost() {
-    talk("lip", 1, 25);
+    talk(pair("lip", 1), 25);
 }
 
 #[test]
 fn the_same_holds_in_the_other_dialect() {
-    talk("nim", 2, 10);
+    talk(pair("nim", 2), 10);
 }
 
 #[test]
@@ -156,6 +175,79 @@ fn one_who_comes_late_gets_what_was_said_before() {
     alice.wait("and is acknowledged", |alice| alice.count("acknowledged") == 5);
     let log = alice.end();
     assert_eq!(log, bob.end());
+}
+
+/// A file with a secret, in a folder that goes with it.
+fn secret(bytes: &[u8]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, bytes).unwrap();
+    (folder, path.into_os_string().into_string().unwrap())
+}
+
+#[test]
+fn the_same_holds_over_tcp_between_each_two_of_three() {
+    let (_folder, secret) = secret(b"0123456789abcdef");
+    let start = |name, seed, dial: &[String]| {
+        let fixed = ["--over", "mesh", "--secret-file", &secret, "--loss", "30", "--seed", seed];
+        let dial: Vec<&str> = dial.iter().map(String::as_str).collect();
+        (name, Talker::start(name, "room", &[&fixed[..], &dial].concat()))
+    };
+    let alice = start("alice", "1", &[]);
+    let bob = start("bob", "2", &alice.1.dial());
+    let carol = start("carol", "3", &[alice.1.dial(), bob.1.dial()].concat());
+    talk(vec![alice, bob, carol], 10);
+}
+
+#[test]
+fn over_tcp_nobody_gets_in_without_the_secret_or_from_another_group() {
+    let (_folder, right) = secret(b"0123456789abcdef");
+    let (_another, wrong) = secret(b"another secret !");
+    let arguments = |secret| ["--over", "mesh", "--secret-file", secret];
+    let mut alice = Talker::start("alice", "room", &[&arguments(&right)[..], &QUICK].concat());
+    let dial = alice.dial();
+    let dial: Vec<&str> = dial.iter().map(String::as_str).collect();
+    let more = |secret| [&arguments(secret)[..], &dial, &QUICK].concat();
+    let eve = Talker::start("eve", "room", &more(&wrong));
+    let mallory = Talker::start("mallory", "another room", &more(&right));
+    let bob = Talker::start("bob", "room", &more(&right));
+    alice.say("among ourselves");
+    bob.wait("a member hears it", |bob| bob.count("delivered") == 1);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((eve.count("delivered"), mallory.count("delivered")), (0, 0));
+}
+
+#[test]
+fn over_tcp_a_secret_is_asked_for() {
+    let output = run("", &["--over", "mesh"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: --over mesh needs --secret-file"), "{stderr}");
+}
+
+/// Alice and carol know only bob, so what they say to each other goes through him.
+#[cfg(feature = "gossipsub")]
+#[test]
+fn the_same_holds_over_gossipsub_among_three_in_a_line() {
+    let start = |name, seed, dial: &[String]| {
+        let fixed = ["--over", "gossipsub", "--loss", "30", "--seed", seed];
+        let dial: Vec<&str> = dial.iter().map(String::as_str).collect();
+        (name, Talker::start(name, "room", &[&fixed[..], &dial].concat()))
+    };
+    let bob = start("bob", "2", &[]);
+    let alice = start("alice", "1", &bob.1.dial());
+    let carol = start("carol", "3", &bob.1.dial());
+    talk(vec![alice, bob, carol], 10);
+}
+
+#[cfg(not(feature = "gossipsub"))]
+#[test]
+fn a_program_without_gossipsub_says_how_to_build_one_with_it() {
+    let output = run("", &["--over", "gossipsub"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let hint = "build one with `cargo install --path crates/cli --features gossipsub`";
+    assert!(stderr.contains(hint), "{stderr}");
 }
 
 fn run(input: &str, arguments: &[&str]) -> Output {
@@ -187,6 +279,10 @@ fn an_address_that_is_no_group_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("error: 10.0.0.1 is no multicast group"), "{stderr}");
+    let output = run("", &["--group", "room"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: \"room\" is no multicast group"), "{stderr}");
 }
 
 #[test]

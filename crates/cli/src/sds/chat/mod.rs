@@ -1,10 +1,14 @@
-//! `mainstay sds chat`: a conversation over UDP multicast, on a network as bad as one likes.
+//! `mainstay sds chat`: a conversation in a group, on a network as bad as one likes.
 
 mod input;
 mod room;
 mod told;
+mod way;
 
-use self::room::{Room, name_with_tag};
+use self::{
+    room::{Room, name_with_tag},
+    way::{Joined, Way},
+};
 use super::ProfileArg;
 use crate::{
     error::{CliError, Outcome, Result},
@@ -14,22 +18,23 @@ use crate::{
 };
 use mainstay::sds::{
     Config,
-    driver::{Error as DriverError, Faults, Handle, Lossy, Multicast, MulticastOptions, Node},
+    driver::{Error as DriverError, Faults, Handle},
 };
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How often to look whether the user wants an end, or everything is settled.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Talk to a group over UDP multicast, with loss dialled in
+/// Talk to a group over UDP multicast, gossipsub or TCP, with loss dialled in
 ///
 /// Each line of standard input is a message to everybody in the same group and channel; start it in
 /// a second terminal to have somebody to talk to. By default the group stays on this host. Whatever
 /// is lost is noticed, asked for and repaired, so that all members end with the same lines in the
 /// same order: `/log`, or `--log` at the end, prints them.
+///
+/// Over gossipsub and mesh a member prints where it listens, and another one dials that. Over mesh
+/// each two members need one to dial the other; over gossipsub it is enough that they are connected
+/// by way of others.
 ///
 /// At the end of the input it stays until its own messages are acknowledged and nothing is missing.
 #[derive(clap::Args)]
@@ -46,20 +51,17 @@ Examples:
   mainstay sds chat --name alice --loss 30
   seq 100 | mainstay sds chat --name counter --loss 30 --log
   mainstay sds chat --group 239.77.3.2:7732 --interface 192.168.1.5 --hops 1
+  mainstay sds chat --over gossipsub --group room --listen /ip4/0.0.0.0/tcp/7732
+  mainstay sds chat --over gossipsub --group room --dial /ip4/192.168.1.5/tcp/7732
+  mainstay sds chat --over mesh --group room --secret-file secret --listen 0.0.0.0:7733
+  mainstay sds chat --over mesh --group room --secret-file secret --dial 192.168.1.5:7733
   mainstay sds chat --json | jq 'select(.event == \"delivered\")'")]
 pub(crate) struct Args {
     /// What the others call you
     #[arg(long, env = "USER", default_value = "somebody", value_parser = a_name)]
     name: String,
-    /// The group's address and port: 239.0.0.0 to 239.255.255.255 are free for everybody
-    #[arg(long, default_value = "239.77.3.1:7731")]
-    group: SocketAddrV4,
-    /// The address of the network interface; 127.0.0.1 stays on this host
-    #[arg(long, default_value = "127.0.0.1")]
-    interface: Ipv4Addr,
-    /// How many routers a message may pass
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=255))]
-    hops: u32,
+    #[command(flatten)]
+    way: Way,
     /// The conversation within the group
     #[arg(long, default_value = "chat")]
     channel: String,
@@ -140,20 +142,17 @@ enum Phase {
 async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
     let interrupt = Interrupt::watch();
     let own_id = name_with_tag(&args.name, random());
-    let options =
-        MulticastOptions { group: args.group, interface: args.interface, hops: args.hops };
     let faults = Faults {
         loss: f64::from(args.loss) / 100.0,
         ..Faults::none(args.seed.unwrap_or_else(random))
     };
-    let transport = Lossy::new(Multicast::join(options)?, faults);
-    let (handle, mut events) = Node::new(own_id.as_bytes(), transport)?.tell_sent().spawn();
+    let Joined { handle, mut events, addresses } = args.way.join(&own_id, faults, random()).await?;
     handle.join(&args.channel, config(args)).await?;
     // Whoever is there already tells then what there is.
     handle.with(&args.channel, |channel, now| channel.announce(now)).await?;
 
     let mut room = Room::new(out, own_id);
-    room.opened(args.group, &args.channel, args.loss)?;
+    room.opened(&args.way, &args.channel, args.loss, &addresses)?;
     let mut lines = input::lines();
     let mut phase = Phase::Talking;
     let mut look = tokio::time::interval(LOOK);

@@ -1,6 +1,9 @@
 //! The conversation so far, and how it is shown.
 
-use super::told::{Row, Told, Traffic};
+use super::{
+    told::{Row, Told, Traffic},
+    way::{Over, Way},
+};
 use crate::{
     error::{CliError, Result},
     output::{Output, escape},
@@ -14,7 +17,6 @@ use mainstay::sds::{
 use std::{
     collections::{BTreeMap, HashMap},
     io::Write,
-    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
@@ -74,15 +76,28 @@ impl<'a> Room<'a> {
         self.failed
     }
 
-    pub(super) fn opened(&mut self, group: SocketAddrV4, channel: &str, loss: u8) -> Result<()> {
-        let id = self.own_id.clone();
+    pub(super) fn opened(
+        &mut self,
+        way: &Way,
+        channel: &str,
+        loss: u8,
+        addresses: &[String],
+    ) -> Result<()> {
+        let (id, group, over) = (self.own_id.clone(), &way.group, way.over.name());
+        let by = if way.over == Over::Multicast { String::new() } else { format!(" over {over}") };
         let text = format!(
-            "{} in channel {channel} of group {group}, losing {loss} of 100 messages; end with \
+            "{} in channel {channel} of group {group}{by}, losing {loss} of 100 messages; end with \
              Ctrl-D",
             name_of(&id)
         );
-        let group = group.to_string();
-        self.tell(&Told::Opened { id: &id, group, channel, loss_percent: loss }, Look::Faint, &text)
+        let opened = Told::Opened { id: &id, over, group, channel, loss_percent: loss, addresses };
+        self.tell(&opened, Look::Faint, &text)?;
+        if !self.out.json {
+            for address in addresses {
+                self.out.line(&format!("-- others get here with --dial {address}"))?;
+            }
+        }
+        self.out.flush()
     }
 
     /// A message of one's own.

@@ -18,9 +18,12 @@ pub(super) struct Row {
 pub(super) enum Told<'a> {
     Opened {
         id: &'a str,
-        group: String,
+        over: &'a str,
+        group: &'a str,
         channel: &'a str,
         loss_percent: u8,
+        /// Where others can reach this member; none over multicast.
+        addresses: &'a [String],
     },
     /// One's own message was sent for the first time.
     Said(&'a Row),
