@@ -277,8 +277,13 @@ impl Decoder {
     ///
     /// Example: see [`Decoder`].
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.broken.is_none() {
-            self.buffer.extend_from_slice(bytes);
+        let mut rest = if self.broken.is_none() { bytes } else { &[] };
+        while !rest.is_empty() {
+            let space = self.space();
+            let room = space.capacity() - space.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            space.extend_from_slice(now);
+            rest = later;
         }
     }
 

@@ -30,13 +30,15 @@
 mod batch;
 mod connect;
 mod dialler;
-#[cfg(any(feature = "tls", feature = "quic"))]
+mod direct;
+#[cfg(feature = "quic")]
 mod driver;
 mod listener;
 mod meet;
-mod plain;
 #[cfg(feature = "quic")]
 mod quic;
+#[cfg(feature = "tls")]
+mod records;
 mod runtime;
 mod socket;
 mod strangers;
@@ -59,7 +61,7 @@ use crate::{
     limits::{HANDSHAKE_TIME_DEFAULT, STRANGERS_DEFAULT},
     park::Parker,
 };
-use plain::Direct;
+use direct::Direct;
 use std::{
     sync::Arc,
     task::{Context, Poll},

@@ -47,7 +47,7 @@ impl Batch {
         self.len += HEADER_LEN;
     }
 
-    /// How many bytes of frames were added since all was written.
+    /// How many bytes of frames were added since everything was written: none is none left.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -65,7 +65,13 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
+        self.forget();
         Ok(true)
+    }
+
+    /// Everything was written.
+    pub(super) fn forget(&mut self) {
+        self.len = 0;
     }
 
     pub(super) fn seal(&mut self) {
@@ -74,13 +80,10 @@ impl Batch {
         }
     }
 
-    /// Whether there is anything left; forgets what there was if there is not.
+    /// Whether there is anything left to hand over.
     pub(super) fn is_unwritten(&mut self) -> bool {
         while self.pieces.front().is_some_and(Bytes::is_empty) {
             self.pieces.pop_front();
-        }
-        if self.pieces.is_empty() {
-            self.len = 0;
         }
         !self.pieces.is_empty()
     }

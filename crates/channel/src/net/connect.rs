@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::tls;
-use super::{NetChannel, Settings, Wire, meet, plain, runtime};
+use super::{NetChannel, Settings, Wire, direct, meet, runtime};
 use crate::{Error, Peer, Proof, Result, Transport, handshake::Agreement};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, net::SocketAddr, time::Duration};
@@ -102,8 +102,11 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
             let (agreement, decoder) =
                 meet::dial(&mut reader, &mut writer, settings, None, &at.to_string()).await?;
             let peer = peer(&agreement, Transport::Tcp, at, false);
-            plain::start(stream, decoder, peer, agreement.message_len_max, settings)
-                .map_err(|source| plain::unusable(at, source))
+            direct::Stream::plain(stream)
+                .and_then(|stream| {
+                    direct::start(stream, decoder, peer, agreement.message_len_max, settings)
+                })
+                .map_err(|source| direct::unusable(at, source))
         }
         #[cfg(feature = "tls")]
         Wire::Tls(credentials) => {
@@ -114,8 +117,11 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
                 meet::dial(&mut reader, &mut writer, settings, Some(vouch), &at.to_string())
                     .await?;
             let peer = peer(&agreement, Transport::Tls, at, true);
-            let limit = agreement.message_len_max;
-            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
+            tls::taken_apart(reader.unsplit(writer))
+                .and_then(|stream| {
+                    direct::start(stream, decoder, peer, agreement.message_len_max, settings)
+                })
+                .map_err(|source| direct::unusable(at, source))
         }
         #[cfg(feature = "quic")]
         Wire::Quic(endpoint) => {

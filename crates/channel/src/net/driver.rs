@@ -214,6 +214,7 @@ async fn write_all(batch: &mut Batch, writer: &mut (impl AsyncWrite + Unpin)) ->
         .await?;
         batch.advance(written)?;
     }
+    batch.forget();
     writer.flush().await
 }
 

@@ -3,7 +3,7 @@
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{
-    NetChannel, Settings, Wire, connect::peer, connect::prepare, meet, plain, runtime,
+    NetChannel, Settings, Wire, connect::peer, connect::prepare, direct, meet, runtime,
     strangers::Strangers,
 };
 use crate::{Error, Result, Transport, limits::ACCEPTED_WAITING, park::Parker, waiters::Waiters};
@@ -312,8 +312,11 @@ async fn welcome(
             let (agreement, decoder) =
                 meet::accept(&mut reader, &mut writer, settings, None, &from.to_string()).await?;
             let peer = peer(&agreement, Transport::Tcp, from, false);
-            plain::start(stream, decoder, peer, agreement.message_len_max, settings)
-                .map_err(|source| plain::unusable(from, source))
+            direct::Stream::plain(stream)
+                .and_then(|stream| {
+                    direct::start(stream, decoder, peer, agreement.message_len_max, settings)
+                })
+                .map_err(|source| direct::unusable(from, source))
         }
         #[cfg(feature = "tls")]
         Wire::Tls(credentials) => {
@@ -323,8 +326,11 @@ async fn welcome(
                 meet::accept(&mut reader, &mut writer, settings, Some(vouch), &from.to_string())
                     .await?;
             let peer = peer(&agreement, Transport::Tls, from, true);
-            let limit = agreement.message_len_max;
-            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
+            tls::taken_apart(reader.unsplit(writer))
+                .and_then(|stream| {
+                    direct::start(stream, decoder, peer, agreement.message_len_max, settings)
+                })
+                .map_err(|source| direct::unusable(from, source))
         }
         #[cfg(feature = "quic")]
         Wire::Quic(_) => Err(lost(from, io::ErrorKind::Unsupported.into())),

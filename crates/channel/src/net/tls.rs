@@ -4,7 +4,7 @@
 //! yet whom it will meet checks the chain, and that of the node, which has to be the node that the
 //! handshake names. TLS 1.3 only; no early data, no resumption.
 
-use super::Settings;
+use super::{Settings, direct};
 use crate::{ClusterId, Error, NodeId, Result, handshake::Vouch};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -14,19 +14,12 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::TLS13,
 };
-use std::{net::SocketAddr, path::Path, sync::Arc};
-use tokio::{io::BufReader, net::TcpStream, time::timeout};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// What is agreed on beside the version: so that a port with another protocol is told at once.
 const ALPN: &[u8] = b"mainstay/1";
-
-/// What is read from the socket at once: four records of the greatest length. The library that takes
-/// records apart asks for a quarter of one at a time, which would be a system call each.
-const AHEAD: usize = 64 << 10;
-
-/// A stream that is read ahead, below the records.
-pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// The name that every certificate of a cluster is for.
 ///
@@ -181,10 +174,9 @@ pub(super) async fn connect(
     credentials: &Credentials,
     settings: &Settings,
     at: SocketAddr,
-) -> Result<(Stream, Vouch)> {
+) -> Result<(TlsStream<TcpStream>, Vouch)> {
     let cluster = settings.local.cluster;
     let connector = TlsConnector::from(Arc::clone(&credentials.client));
-    let stream = BufReader::with_capacity(AHEAD, stream);
     let work = async { connector.connect(server_name(cluster), stream).await.map(TlsStream::from) };
     finish(work, settings, at).await
 }
@@ -194,18 +186,17 @@ pub(super) async fn accept(
     credentials: &Credentials,
     settings: &Settings,
     from: SocketAddr,
-) -> Result<(Stream, Vouch)> {
+) -> Result<(TlsStream<TcpStream>, Vouch)> {
     let acceptor = TlsAcceptor::from(Arc::clone(&credentials.server));
-    let stream = BufReader::with_capacity(AHEAD, stream);
     let work = async { acceptor.accept(stream).await.map(TlsStream::from) };
     finish(work, settings, from).await
 }
 
 async fn finish(
-    work: impl Future<Output = std::io::Result<Stream>>,
+    work: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
     settings: &Settings,
     address: SocketAddr,
-) -> Result<(Stream, Vouch)> {
+) -> Result<(TlsStream<TcpStream>, Vouch)> {
     let time = settings.handshake_time;
     let late = |_| Error::Late { address: address.to_string(), action: "agree on TLS", time };
     let stream = timeout(time, work).await.map_err(late)?.map_err(|source| {
@@ -219,4 +210,19 @@ async fn finish(
     })?;
     let vouch = vouch(stream.get_ref().1.peer_certificates(), settings.local.cluster);
     Ok((stream, vouch))
+}
+
+/// The session and the socket of a stream whose handshake is through.
+pub(super) fn taken_apart(stream: TlsStream<TcpStream>) -> io::Result<direct::Stream> {
+    let (socket, session) = match stream {
+        TlsStream::Client(stream) => {
+            let (socket, session) = stream.into_inner();
+            (socket, session.into())
+        }
+        TlsStream::Server(stream) => {
+            let (socket, session) = stream.into_inner();
+            (socket, session.into())
+        }
+    };
+    Ok(direct::Stream { socket: socket.into_std()?, session: Some(session) })
 }

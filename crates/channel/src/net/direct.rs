@@ -1,9 +1,10 @@
-//! TCP without anything in between: threads that block do their own reading and writing.
+//! Streams over TCP: threads that block do their own reading and writing.
 //!
 //! A task that reads for a thread costs two switches a message, which is more than all the rest. So
 //! whoever blocks in `receive` reads from the socket itself, and whoever blocks in `send` writes to
 //! it; the tasks do it for everybody else (tasks of the user, `try_send`), and what goes on beside:
-//! signs of life, the close, a peer that speaks while nobody listens.
+//! signs of life, the close, a peer that speaks while nobody listens. Between the frames and the
+//! socket there may be TLS.
 //!
 //! B1. What is read goes through the one decoder, and what is written through the one batch, each
 //!     behind its lock: however many threads and tasks there are, frames stay whole and in order.
@@ -14,10 +15,14 @@
 //!     no thread has come for a while, or a task asks.
 //! B4. A thread that waits for the socket waits for the bell too, which is rung at every end.
 
+mod driven;
+
+#[cfg(feature = "tls")]
+use super::records::{Arrived, Records};
 use super::{
     NetChannel, NetEnd, Settings,
-    batch::{BATCH_BYTES, Batch},
-    socket::{Bell, Wanted, read_into, watched},
+    batch::Batch,
+    socket::{Bell, Wanted, read_into},
     tasks::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
 };
 use crate::{
@@ -30,23 +35,18 @@ use crate::{
     statistics::Counters,
 };
 use std::{
-    future::poll_fn,
     io,
     net::{Shutdown, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{
             AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed},
         },
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    io::Interest,
-    sync::Notify,
-    time::{MissedTickBehavior, interval_at, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 
 /// How long no thread must have come before the task takes over, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -55,6 +55,9 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// What the threads and the tasks of a channel share.
 pub(super) struct Direct {
     socket: Arc<TcpStream>,
+    /// What is between the frames and the socket, if anything is.
+    #[cfg(feature = "tls")]
+    records: Option<Records>,
     queues: Queues,
     /// Made when a thread first waits.
     bell: OnceLock<Bell>,
@@ -79,6 +82,9 @@ pub(super) struct Direct {
 
 struct Inbox {
     decoder: Decoder,
+    /// Where records are read to.
+    #[cfg(feature = "tls")]
+    arrived: Arrived,
     heard: Instant,
     /// How reading ended, if a thread has seen it.
     ended: Option<Ended>,
@@ -99,9 +105,27 @@ enum Next {
     End(Ended),
 }
 
-/// Makes a channel of a stream whose handshake is through. Must be called on the runtime.
+/// A stream whose handshake is through.
+pub(super) struct Stream {
+    pub(super) socket: TcpStream,
+    #[cfg(feature = "tls")]
+    pub(super) session: Option<rustls::Connection>,
+}
+
+impl Stream {
+    /// One with nothing between the frames and the socket.
+    pub(super) fn plain(stream: tokio::net::TcpStream) -> io::Result<Self> {
+        Ok(Self {
+            socket: stream.into_std()?,
+            #[cfg(feature = "tls")]
+            session: None,
+        })
+    }
+}
+
+/// Makes a channel of a stream. Must be called on the runtime.
 pub(super) fn start(
-    stream: tokio::net::TcpStream,
+    stream: Stream,
     decoder: Decoder,
     peer: Peer,
     message_len_theirs: usize,
@@ -114,11 +138,22 @@ pub(super) fn start(
     let mut decoder = decoder;
     decoder.allow(bounds.message_len);
     let direct = Arc::new(Direct {
-        socket: Arc::new(stream.into_std()?),
+        socket: Arc::new(stream.socket),
+        #[cfg(feature = "tls")]
+        records: match stream.session {
+            Some(session) => Some(Records::new(session, &mut decoder)?),
+            None => None,
+        },
         queues: Queues::of(&outgoing, &incoming),
         bell: OnceLock::new(),
         silence: settings.silence,
-        inbox: Mutex::new(Inbox { decoder, heard: Instant::now(), ended: None }),
+        inbox: Mutex::new(Inbox {
+            decoder,
+            #[cfg(feature = "tls")]
+            arrived: Arrived::new(),
+            heard: Instant::now(),
+            ended: None,
+        }),
         outbox: Mutex::default(),
         is_direct: AtomicBool::new(false),
         direct_wanted: AtomicBool::new(false),
@@ -191,7 +226,7 @@ impl Direct {
             return Ok(false);
         }
         let Some(mut outbox) = try_lock(&self.outbox) else { return Ok(false) };
-        if outbox.batch.len() > 0 || !outgoing.is_idle() {
+        if !self.is_written(&outbox) || !outgoing.is_idle() {
             return Ok(false);
         }
         // An end comes under no lock of ours: a message that is written in that moment comes
@@ -205,7 +240,7 @@ impl Direct {
         let bell = self.bell();
         let mut waited = false;
         let written = loop {
-            match outbox.batch.write_now(&*self.socket) {
+            match self.write_some(&mut outbox) {
                 Ok(true) => break Ok(()),
                 Ok(false) if !outgoing.is_open() => break Err(outgoing.told_to_writer()),
                 Ok(false) => {
@@ -266,7 +301,7 @@ impl Direct {
                     return Ok(Some(message));
                 }
                 Next::End(ended) => self.end_from_thread(inbox, ended),
-                Next::More => match read_into(&self.socket, inbox.decoder.space()) {
+                Next::More => match self.read_some(inbox) {
                     Ok(0) => self.end_from_thread(inbox, lost("the peer hung up")),
                     Ok(_) => inbox.heard = Instant::now(),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -289,6 +324,37 @@ impl Direct {
                 },
             }
         }
+    }
+
+    /// Reads what is there; says how many bytes that were, none at the end of the stream.
+    fn read_some(&self, inbox: &mut Inbox) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(records) = &self.records {
+            let read = records.read(&self.socket, &mut inbox.arrived, &mut inbox.decoder);
+            if records.has_output() {
+                self.freed.notify_one();
+            }
+            return read;
+        }
+        read_into(&self.socket, inbox.decoder.space())
+    }
+
+    /// Writes as much as can be written without waiting; whether that was everything.
+    fn write_some(&self, outbox: &mut Outbox) -> io::Result<bool> {
+        #[cfg(feature = "tls")]
+        if let Some(records) = &self.records {
+            return records.write_now(&mut outbox.batch, &self.socket);
+        }
+        outbox.batch.write_now(&*self.socket)
+    }
+
+    /// Whether the socket has taken everything so far.
+    fn is_written(&self, outbox: &Outbox) -> bool {
+        #[cfg(feature = "tls")]
+        if self.records.as_ref().is_some_and(Records::has_output) {
+            return false;
+        }
+        outbox.batch.len() == 0
     }
 
     /// The queues are told at once, and the task in its time.
@@ -351,205 +417,6 @@ impl Inbox {
                 },
             };
         }
-    }
-}
-
-/// What the tasks do.
-impl Direct {
-    async fn read_all(&self) -> io::Result<Ended> {
-        loop {
-            if let Some(ended) = self.read_driven().await? {
-                return Ok(ended);
-            }
-            if let Some(ended) = self.watch_direct().await {
-                return Ok(ended);
-            }
-        }
-    }
-
-    /// Reads for everybody, until threads want to do it themselves.
-    async fn read_driven(&self) -> io::Result<Option<Ended>> {
-        let half = (self.silence / 2).max(Duration::from_millis(1));
-        let mut ticks = interval_at(tokio::time::Instant::now() + half, half);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        lock(&self.inbox).heard = Instant::now();
-        // Registered as long as it is used: what threads read would wake it otherwise.
-        let socket = watched(Arc::clone(&self.socket), Interest::READABLE)?;
-        loop {
-            let next = lock(&self.inbox).next();
-            match next {
-                Next::End(ended) => return Ok(Some(ended)),
-                Next::Message(message) => {
-                    let mut message = Some(Payload::One(message));
-                    match self.queues.incoming.push(&mut message) {
-                        Ok(true) => continue,
-                        Ok(false) => {}
-                        Err(_) => return Ok(Some(Ended::Here)),
-                    }
-                    let pushed = poll_fn(|cx| self.queues.incoming.poll_push(cx, &mut message));
-                    if pushed.await.is_err() {
-                        return Ok(Some(Ended::Here));
-                    }
-                    // Meanwhile nobody listened.
-                    lock(&self.inbox).heard = Instant::now();
-                    ticks.reset();
-                    continue;
-                }
-                Next::More => {}
-            }
-            tokio::select! {
-                biased;
-                ready = socket.readable() => {
-                    let mut ready = ready?;
-                    let mut inbox = lock(&self.inbox);
-                    match read_into(&self.socket, inbox.decoder.space()) {
-                        Ok(0) => return Ok(Some(lost("the peer hung up"))),
-                        Ok(_) => inbox.heard = Instant::now(),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            ready.clear_ready();
-                        }
-                        Err(error) => return Ok(Some(lost(&error.to_string()))),
-                    }
-                }
-                _ = ticks.tick() => {
-                    if lock(&self.inbox).heard.elapsed() >= self.silence {
-                        return Ok(Some(Ended::Lost(Why::Silent { silence: self.silence })));
-                    }
-                }
-                () = self.changed.notified() => {
-                    if self.direct_wanted.swap(false, Relaxed) && self.queues.incoming.is_open() {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lets threads read, until none does any more.
-    async fn watch_direct(&self) -> Option<Ended> {
-        {
-            let mut inbox = lock(&self.inbox);
-            inbox.heard = Instant::now();
-            self.is_direct.store(true, Release);
-        }
-        self.queues.incoming.wake_readers();
-        let (mut seen, mut look) = (self.uses.load(Relaxed), LOOK_MIN);
-        loop {
-            let woken = timeout(look, self.changed.notified()).await.is_ok();
-            let wanted = self.driven_wanted.swap(false, Relaxed);
-            let over = !self.queues.incoming.is_open();
-            let uses = self.uses.load(Relaxed);
-            // Whoever is inside sees to everything, and gives it back when it is over.
-            let Some(mut inbox) = try_lock(&self.inbox) else {
-                if wanted {
-                    self.driven_wanted.store(true, Relaxed);
-                }
-                look = if woken || wanted { LOOK_MIN } else { (look * 2).min(LOOK_MAX) };
-                continue;
-            };
-            if let Some(ended) = inbox.ended.take() {
-                return Some(ended);
-            }
-            if wanted || over || (!woken && uses == seen) {
-                self.is_direct.store(false, Release);
-                // A thread that has just missed it asks again.
-                self.direct_wanted.store(false, Relaxed);
-                return None;
-            }
-            (seen, look) = (uses, LOOK_MIN);
-        }
-    }
-
-    /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take
-    /// away from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
-    async fn drain(&self) {
-        let socket = watched(Arc::clone(&self.socket), Interest::READABLE);
-        let Ok(socket) = socket else { return };
-        let mut waste = vec![0; 16 << 10];
-        while let Ok(mut ready) = socket.readable().await {
-            match io::Read::read(&mut &*self.socket, &mut waste) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Ok(0) | Err(_) => return,
-            }
-        }
-    }
-
-    /// Writes what comes by the queue. Returns when the user closes or aborts, or the peer does.
-    async fn write_all(&self, keep_alive: Duration) -> io::Result<()> {
-        let mut ticks = interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut writes = 0;
-        loop {
-            tokio::select! {
-                biased;
-                ready = poll_fn(|cx| self.queues.outgoing.poll_ready(cx)) => {
-                    if ready.is_err() {
-                        // What a thread has left half written is still to be whole.
-                        let aborted = self.queues.outgoing.is_aborted();
-                        return if aborted { Ok(()) } else { self.flush().await };
-                    }
-                }
-                () = self.freed.notified() => {}
-                _ = ticks.tick() => {
-                    // Whoever has the outbox is writing: a sign of life as good as any.
-                    if let Some(mut outbox) = try_lock(&self.outbox) {
-                        if outbox.writes == writes && outbox.batch.len() == 0 {
-                            outbox.batch.sign(Kind::KeepAlive);
-                        }
-                        writes = outbox.writes;
-                    }
-                }
-            }
-            self.flush().await?;
-        }
-    }
-
-    /// Writes until queue and batch are empty.
-    async fn flush(&self) -> io::Result<()> {
-        loop {
-            let written = match try_lock(&self.outbox) {
-                None => None,
-                Some(mut outbox) => {
-                    // B2. Popped under the lock.
-                    while outbox.batch.len() < BATCH_BYTES {
-                        match self.queues.outgoing.pop() {
-                            Ok(Some(message)) => {
-                                outbox.batch.add(&message);
-                                outbox.writes += 1;
-                            }
-                            Ok(None) | Err(_) => break,
-                        }
-                    }
-                    if outbox.batch.len() == 0 {
-                        return Ok(());
-                    }
-                    Some(outbox.batch.write_now(&*self.socket)?)
-                }
-            };
-            match written {
-                Some(true) => {}
-                Some(false) => self.writable().await?,
-                // A thread is writing, and says when it is through.
-                None => {
-                    let _ = timeout(LOOK_MIN, self.freed.notified()).await;
-                }
-            }
-        }
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        // A descriptor of its own, since a poller takes each only once.
-        let socket = watched(Arc::new(self.socket.try_clone()?), Interest::WRITABLE)?;
-        socket.writable().await?.retain_ready();
-        Ok(())
-    }
-
-    async fn say_close(&self) -> io::Result<()> {
-        // Threads see that it is over: none adds anything any more.
-        self.flush().await?;
-        lock(&self.outbox).batch.sign(Kind::Close);
-        self.flush().await
     }
 }
 
