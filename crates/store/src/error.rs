@@ -122,6 +122,42 @@ pub enum Error {
         /// The store's.
         now: u64,
     },
+    /// The store is a replica.
+    #[error(
+        "the store follows a leader, and takes writes from it alone; write to the leader, or \
+         promote this store if the leader is gone"
+    )]
+    Follows,
+    /// The store is no replica.
+    #[error("the store takes writes itself; make it a follower before it follows a leader")]
+    Leads,
+    /// Another store was made leader.
+    #[error(
+        "a leader of epoch {by} has taken the place of this one, of epoch {epoch}; write to that \
+         one, and let this store follow it"
+    )]
+    Replaced {
+        /// Of this store.
+        epoch: u64,
+        /// Of the other one.
+        by: u64,
+    },
+    /// A replica is on its way from one state to another.
+    #[error(
+        "shard {shard} was catching up, and is not as any write left it; let it catch up first"
+    )]
+    Mending {
+        /// Which shard.
+        shard: u32,
+    },
+    /// What a leader wrote is nothing this store could have.
+    #[error("a write for shard {shard} does not fit ({what}); check who the leader is")]
+    Foreign {
+        /// Which shard.
+        shard: u32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// Memory and disk disagree.
     #[error("shard {shard}: {records} records differ between memory and disk; open it again")]
     Differs {

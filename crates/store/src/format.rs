@@ -42,7 +42,9 @@ pub(crate) struct StoreHeader {
     pub(crate) segment_bytes: U64,
     pub(crate) epoch: U64,
     pub(crate) generation: U64,
-    pub(crate) reserved: [u8; 52],
+    pub(crate) known_epoch: U64,
+    pub(crate) role: U32,
+    pub(crate) reserved: [u8; 40],
     pub(crate) checksum: U32,
 }
 
@@ -59,8 +61,19 @@ pub(crate) struct SegmentHeader {
     pub(crate) epoch: U64,
     pub(crate) first_sequence: U64,
     pub(crate) bytes: U64,
-    pub(crate) reserved: [u8; 52],
+    pub(crate) origin: HistoryBytes,
+    pub(crate) reserved: [u8; 24],
     pub(crate) checksum: U32,
+}
+
+/// Where a shard is in the history that it shares with its replicas.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct HistoryBytes {
+    pub(crate) epoch: U64,
+    pub(crate) sequence: U64,
+    pub(crate) sum: U64,
+    pub(crate) is_mending: U32,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -111,6 +124,10 @@ pub(crate) const FRAME_MAGIC: [u8; 4] = *b"MSLF";
 /// The first byte of a change in a frame.
 pub(crate) const PUT: u8 = 1;
 pub(crate) const DELETE: u8 = 2;
+/// The same, of a frame that says where in its history the shard is.
+pub(crate) const NOTE: u8 = 0x81;
+/// Bytes of such a note, behind that byte.
+pub(crate) const HISTORY_LEN: usize = size_of::<HistoryBytes>();
 /// Records of a chunk, at most.
 pub(crate) const CHUNK_RECORDS: usize = 256;
 
@@ -121,11 +138,17 @@ const _: () = {
     assert!(offset_of!(StoreHeader, key_len) == 32);
     assert!(offset_of!(StoreHeader, segment_bytes) == 48);
     assert!(offset_of!(StoreHeader, generation) == 64);
+    assert!(offset_of!(StoreHeader, known_epoch) == 72);
+    assert!(offset_of!(StoreHeader, role) == 80);
     assert!(offset_of!(StoreHeader, checksum) == 124);
     assert!(size_of::<SegmentHeader>() == HEADER_LEN);
     assert!(offset_of!(SegmentHeader, shard) == 32);
     assert!(offset_of!(SegmentHeader, number) == 40);
     assert!(offset_of!(SegmentHeader, first_sequence) == 56);
+    assert!(offset_of!(SegmentHeader, origin) == 72);
+    assert!(HISTORY_LEN == 28);
+    assert!(offset_of!(HistoryBytes, sum) == 16);
+    assert!(offset_of!(HistoryBytes, is_mending) == 24);
     assert!(offset_of!(SegmentHeader, checksum) == 124);
     assert!(size_of::<ImageHeader>() == HEADER_LEN);
     assert!(offset_of!(ImageHeader, shard) == 32);

@@ -14,6 +14,9 @@
 //! * A4. Damage of what was durable is an error that names the place, and nothing is served from it.
 //! * A5. A directory is open once.
 //! * A6. Compaction deletes a part of the log only when an image that holds all of it is durable.
+//! * A7. A replica at a [`Position`] has the records that this place in the history has; while it
+//!   is on its way from one to another it says so, also after a crash.
+//! * A8. A replica takes no local writes, and a leader none once it knows of a newer one.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -33,7 +36,9 @@ pub mod limits;
 mod error;
 mod fixed;
 mod folder;
+mod follow;
 mod format;
+mod history;
 mod image;
 mod keeper;
 mod log;
@@ -47,14 +52,19 @@ mod shard;
 mod store;
 mod survey;
 mod table;
+mod tail;
 mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
 pub use folder::Directory;
+pub use follow::{Identity, Role};
+pub use history::{History, Position, read_changes, write_changes};
+pub use log::Written;
 pub use mainstay_storage::Folder;
 pub use options::{Durability, Options, Token};
 pub use shard::{Change, ShardStats};
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};
+pub use tail::{Found, Reached, Tail};
 pub use view::{ShardFiles, View};

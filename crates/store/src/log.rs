@@ -8,7 +8,10 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    format::{DATA_AT, DELETE, FRAME_LEN, FRAME_MAGIC, FrameHeader, PUT, frame_sum},
+    format::{
+        DATA_AT, FRAME_LEN, FRAME_MAGIC, FrameHeader, HISTORY_LEN, HistoryBytes, NOTE, frame_sum,
+    },
+    history::{History, Position, read_changes, write_changes},
     planted::{self, Fault},
     shard::Change,
 };
@@ -21,10 +24,12 @@ pub(crate) struct Place {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
     pub(crate) durable: u64,
+    /// Where the shard is in its history after the frame, if the frame is no write of its own.
+    pub(crate) note: Option<History>,
 }
 
 /// Bytes of a frame with these changes.
-pub(crate) fn frame_bytes(changes: &[Change<'_>]) -> usize {
+pub(crate) fn frame_bytes(changes: &[Change<'_>], note: Option<History>) -> usize {
     let bytes: usize = changes
         .iter()
         .map(|change| match change {
@@ -32,16 +37,22 @@ pub(crate) fn frame_bytes(changes: &[Change<'_>]) -> usize {
             Change::Delete(key) => 1 + key.len(),
         })
         .sum();
-    (FRAME_LEN + bytes).next_multiple_of(8)
+    let note = if note.is_some() { 1 + HISTORY_LEN } else { 0 };
+    (FRAME_LEN + note + bytes).next_multiple_of(8)
 }
 
-/// Writes a frame into `out` and returns its checksum.
-pub(crate) fn encode(place: Place, changes: &[Change<'_>], out: &mut Vec<u8>) -> u32 {
+/// Writes a frame into `out`. Returns its checksum, and where the shard is after it.
+pub(crate) fn encode(
+    place: Place,
+    before: History,
+    changes: &[Change<'_>],
+    out: &mut Vec<u8>,
+) -> (u32, History) {
     let header = FrameHeader {
         magic: FRAME_MAGIC,
         checksum: 0.into(),
-        len: (frame_bytes(changes) as u32).into(),
-        count: (changes.len() as u32).into(),
+        len: (frame_bytes(changes, place.note) as u32).into(),
+        count: (changes.len() as u32 + u32::from(place.note.is_some())).into(),
         chain: place.chain.into(),
         shard: place.shard.into(),
         epoch: place.epoch.into(),
@@ -50,23 +61,24 @@ pub(crate) fn encode(place: Place, changes: &[Change<'_>], out: &mut Vec<u8>) ->
     };
     out.clear();
     out.extend_from_slice(header.as_bytes());
-    for change in changes {
-        match change {
-            Change::Put(key, value) => {
-                out.push(PUT);
-                out.extend_from_slice(key);
-                out.extend_from_slice(value);
-            }
-            Change::Delete(key) => {
-                out.push(DELETE);
-                out.extend_from_slice(key);
-            }
-        }
+    if let Some(note) = place.note {
+        out.push(NOTE);
+        out.extend_from_slice(note.to_bytes().as_bytes());
     }
+    let from = out.len();
+    write_changes(changes, out);
+    let history = place.note.unwrap_or_else(|| next(before, place.epoch, &out[from..]));
     out.resize(out.len().next_multiple_of(8), 0);
     let sum = frame_sum(out);
     out[4..8].copy_from_slice(&sum.to_le_bytes());
-    sum
+    (sum, history)
+}
+
+fn next(before: History, epoch: u64, changes: &[u8]) -> History {
+    match before {
+        History::At(position) => History::At(position.after(epoch, changes)),
+        History::Mending => History::Mending,
+    }
 }
 
 /// A frame as found.
@@ -90,34 +102,63 @@ impl<'a> Frame<'a> {
         Some(Self { header, body: &frame[FRAME_LEN..] })
     }
 
+    /// Its note, and its changes as bytes with their number.
+    fn parts(&self) -> Option<(Option<History>, &'a [u8], u32)> {
+        let count = self.header.count.get();
+        match self.body.split_first() {
+            Some((&NOTE, rest)) if count > 0 => {
+                let (note, rest) = HistoryBytes::read_from_prefix(rest).ok()?;
+                Some((Some(History::from_bytes(&note)), rest, count - 1))
+            }
+            _ => Some((None, self.body, count)),
+        }
+    }
+
     /// Hands out its changes; false if they are not what fills a frame.
     pub(crate) fn changes(
         &self,
         key_len: usize,
         value_len: usize,
-        mut each: impl FnMut(Change<'a>),
+        each: impl FnMut(Change<'a>),
     ) -> bool {
-        let mut rest = self.body;
-        for _ in 0..self.header.count.get() {
-            let Some((kind, after)) = rest.split_first() else { return false };
-            let Some((key, after)) = after.split_at_checked(key_len) else { return false };
-            rest = match *kind {
-                PUT => {
-                    let Some((value, after)) = after.split_at_checked(value_len) else {
-                        return false;
-                    };
-                    each(Change::Put(key, value));
-                    after
-                }
-                DELETE => {
-                    each(Change::Delete(key));
-                    after
-                }
-                _ => return false,
-            };
-        }
+        let Some((_, body, count)) = self.parts() else { return false };
+        let Some(used) = read_changes(body, count, (key_len, value_len), each) else {
+            return false;
+        };
+        let rest = &body[used..];
         rest.len() < 8 && rest.iter().all(|byte| *byte == 0)
     }
+
+    /// Its changes as bytes with their number, if it is a write that follows `before`, and where
+    /// it leads; otherwise where its note says.
+    pub(crate) fn follow(
+        &self,
+        before: History,
+        lengths: (usize, usize),
+    ) -> Option<(History, Option<Written<'a>>)> {
+        let (note, body, count) = self.parts()?;
+        let used = read_changes(body, count, lengths, |_| {})?;
+        if let Some(note) = note {
+            return Some((note, None));
+        }
+        let (epoch, changes) = (self.header.epoch.get(), &body[..used]);
+        let after = next(before, epoch, changes);
+        let written = after.position().map(|position| Written { position, count, changes });
+        Some((after, written))
+    }
+}
+
+/// A write as it is in a log.
+///
+/// Example: see [`crate::RawStore::tail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// Where it leads.
+    pub position: Position,
+    /// How many changes it has.
+    pub count: u32,
+    /// Their bytes; see [`crate::read_changes`].
+    pub changes: &'a [u8],
 }
 
 /// Is there a frame behind `at` which says that a write after `sequence` was durable?

@@ -40,6 +40,11 @@ pub struct Options {
     ///
     /// Example: see [`Options`].
     pub interval: Duration,
+    /// How many threads read the shards when the store is opened; 0: as many as there are
+    /// processors. With one, the same calls on the same disk come in the same order.
+    ///
+    /// Example: see [`Options`].
+    pub threads: u32,
 }
 
 impl Default for Options {
@@ -49,6 +54,7 @@ impl Default for Options {
             segment_bytes: 8 << 20,
             records_max: RECORDS_MAX,
             interval: Duration::from_millis(50),
+            threads: 0,
         }
     }
 }

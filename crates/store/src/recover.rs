@@ -8,6 +8,7 @@ use crate::{
         DATA_AT, ImageHeader, SegmentHeader, StoreHeader, chain_start, image_name, parse_name,
         read_headers, segment_name,
     },
+    history::History,
     image,
     log::{Frame, was_more_durable},
     shard::Change,
@@ -25,6 +26,9 @@ pub(crate) struct Loaded {
     /// Of the last frame.
     pub(crate) sequence: u64,
     pub(crate) chain: u32,
+    pub(crate) history: History,
+    /// Writes after this one follow each other in the history.
+    pub(crate) since: u64,
     /// No file has this number or a higher one.
     pub(crate) next_number: u64,
     /// Files that nothing needs: unfinished, or replaced.
@@ -68,18 +72,25 @@ pub(crate) fn load<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Re
     let old = found.segments.drain(..first);
     found.leftovers.extend(old.map(|segment| segment_name(shard, segment.number.get())));
     let segments = found.segments;
-    let mut at = Cursor { sequence: 0, chain: 0, from, shard, key_len, value_len };
+    let history = History::Mending;
+    let mut at =
+        Cursor { sequence: 0, chain: 0, history, since: 0, from, shard, key_len, value_len };
     let mut tail = Vec::new();
     for (index, segment) in segments.iter().enumerate() {
         let name = segment_name(shard, segment.number.get());
         let file = folder.file(&name).map_err(Error::io(&*name))?;
         let (first, chain) = (segment.first_sequence.get(), segment.chain.get());
-        let continues = index == 0 || (first == at.sequence + 1 && chain == at.chain);
+        let origin = History::from_bytes(&segment.origin);
+        let continues =
+            index == 0 || (first == at.sequence + 1 && chain == at.chain && origin == at.history);
         let starts = first > 1 || chain == chain_start(&store.id, shard);
         if !continues || !starts || first == 0 {
             return Err(Error::damaged(&name, 0, "the segment does not continue the one before"));
         }
-        (at.sequence, at.chain) = (first - 1, chain);
+        if index == 0 {
+            at.since = first - 1;
+        }
+        (at.sequence, at.chain, at.history) = (first - 1, chain, origin);
         tail = whole(&file, &name, segment)?;
         let end = at.replay(&tail, &mut table);
         if was_more_durable(&tail, end, shard, at.sequence) {
@@ -93,9 +104,19 @@ pub(crate) fn load<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Re
         let what = "the log ends before what the image has seen of it";
         return Err(Error::damaged(&segment_name(shard, name), tail.len() as u64, what));
     }
-    let Cursor { sequence, chain, .. } = at;
-    let (next_number, leftovers) = (found.next_number, found.leftovers);
-    Ok(Loaded { table, image, segments, tail, sequence, chain, next_number, leftovers })
+    let Cursor { sequence, chain, history, since, .. } = at;
+    Ok(Loaded {
+        table,
+        image,
+        segments,
+        tail,
+        sequence,
+        chain,
+        history,
+        since,
+        next_number: found.next_number,
+        leftovers: found.leftovers,
+    })
 }
 
 /// The files of a shard that are sound so far.
@@ -179,6 +200,8 @@ fn whole(file: &impl Storage, name: &str, segment: &SegmentHeader) -> Result<Vec
 struct Cursor {
     sequence: u64,
     chain: u32,
+    history: History,
+    since: u64,
     from: u64,
     shard: u32,
     key_len: usize,
@@ -194,10 +217,18 @@ impl Cursor {
             let continues = head.sequence.get() == self.sequence + 1
                 && head.chain.get() == self.chain
                 && head.shard.get() == self.shard;
-            if !continues || !frame.changes(self.key_len, self.value_len, |_| {}) {
+            let lengths = (self.key_len, self.value_len);
+            let whole = continues && frame.changes(self.key_len, self.value_len, |_| {});
+            let Some((history, written)) =
+                whole.then(|| frame.follow(self.history, lengths)).flatten()
+            else {
                 break;
-            }
+            };
             self.sequence += 1;
+            self.history = history;
+            if written.is_none() {
+                self.since = self.sequence;
+            }
             self.chain = head.checksum.get();
             at += head.len.get() as usize;
             if self.sequence > self.from {

@@ -16,6 +16,7 @@ use crate::{
         DATA_AT, Header, ImageHeader, SegmentHeader, StoreHeader, VERSION, chain_start, image_name,
         segment_name, write_header,
     },
+    history::{History, Position},
     image,
     log::{Place, encode, frame_bytes},
     planted::{self, Fault},
@@ -81,14 +82,36 @@ pub(crate) struct Shard<F: Folder> {
     upkeep: Mutex<()>,
 }
 
+/// A segment of the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    /// The sequence of its first frame.
+    pub(crate) first: u64,
+    /// Where in its history the shard was before that.
+    pub(crate) origin: History,
+}
+
+/// What is written to the log as one frame.
+pub(crate) struct Entry<'a> {
+    pub(crate) epoch: u64,
+    pub(crate) note: Option<History>,
+    pub(crate) changes: &'a [Change<'a>],
+}
+
 /// Where the log is written.
 pub(crate) struct Log<S> {
-    /// Number and first sequence of each, the one in use last.
-    segments: Vec<(u64, u64)>,
-    file: Arc<S>,
-    at: u64,
-    sequence: u64,
+    /// The one in use last.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) file: Arc<S>,
+    pub(crate) at: u64,
+    pub(crate) sequence: u64,
     chain: u32,
+    pub(crate) history: History,
+    /// Frames after this one are writes that follow each other in the history.
+    pub(crate) since: u64,
+    /// Frames after this one are wanted by followers, and stay.
+    pub(crate) retain: Option<u64>,
     image: Option<(u64, u64)>,
     next_number: u64,
     /// A segment made in advance.
@@ -145,7 +168,8 @@ fn segment_header(store: &StoreHeader, shard: u32, number: u64) -> SegmentHeader
         epoch: store.epoch,
         first_sequence: 1.into(),
         bytes: store.segment_bytes,
-        reserved: [0; 52],
+        origin: History::At(Position::START).to_bytes(),
+        reserved: [0; 24],
         checksum: 0.into(),
     }
 }
@@ -171,8 +195,8 @@ impl<F: Folder> Shard<F> {
         records_max: u32,
         loaded: Loaded,
     ) -> Result<Self> {
-        let Loaded { table, image, segments, tail, sequence, chain, next_number, leftovers } =
-            loaded;
+        let Loaded { table, image, segments, tail, history, since, next_number, .. } = loaded;
+        let Loaded { sequence, chain, leftovers, .. } = loaded;
         let last = segments[segments.len() - 1].number.get();
         let name = segment_name(number, last);
         let file = folder.file(&name).map_err(Error::io(&*name))?;
@@ -199,12 +223,19 @@ impl<F: Folder> Shard<F> {
         let log = Log {
             segments: segments
                 .iter()
-                .map(|head| (head.number.get(), head.first_sequence.get()))
+                .map(|head| Segment {
+                    number: head.number.get(),
+                    first: head.first_sequence.get(),
+                    origin: History::from_bytes(&head.origin),
+                })
                 .collect(),
             file: Arc::new(file),
             at: tail.len() as u64,
             sequence,
             chain,
+            history,
+            since,
+            retain: None,
             image: image.map(|head| (head.number.get(), head.from.get())),
             next_number,
             spare: None,
@@ -224,6 +255,10 @@ impl<F: Folder> Shard<F> {
 
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    pub(crate) fn history(&self) -> History {
+        self.writer().history
     }
 
     /// Keeps images and segments made in advance out.
@@ -287,10 +322,12 @@ impl<F: Folder> Shard<F> {
         folder: &F,
         store: &StoreHeader,
         log: &mut Log<F::File>,
-        changes: &[Change<'_>],
+        entry: &Entry<'_>,
     ) -> Result<u64> {
         let durable = self.check_sound()?;
-        let (bytes, room) = (frame_bytes(changes) as u64, store.segment_bytes.get() - DATA_AT);
+        let Entry { epoch, note, changes } = *entry;
+        let bytes = frame_bytes(changes, note) as u64;
+        let room = store.segment_bytes.get() - DATA_AT;
         if bytes > room {
             return Err(Error::BatchTooLong { bytes, max: room });
         }
@@ -301,17 +338,22 @@ impl<F: Folder> Shard<F> {
         let place = Place {
             chain: log.chain,
             shard: self.number,
-            epoch: store.epoch.get(),
+            epoch,
             sequence: log.sequence + 1,
             durable,
+            note,
         };
-        let chain = encode(place, changes, &mut log.frame);
+        let (chain, history) = encode(place, log.history, changes, &mut log.frame);
         log.file
             .write_at(log.at, &log.frame)
             .map_err(|error| self.poison("a write of the log", &error))?;
         log.at += bytes;
         log.sequence += 1;
         log.chain = chain;
+        log.history = history;
+        if note.is_some() {
+            log.since = log.sequence;
+        }
         let mut table = self.table_mut();
         for change in changes {
             apply(&mut table, change, log.sequence);
@@ -352,10 +394,12 @@ impl<F: Folder> Shard<F> {
         let mut header = segment_header(store, self.number, number);
         header.chain = log.chain.into();
         header.first_sequence = (log.sequence + 1).into();
+        header.origin = log.history.to_bytes();
         write_header(&file, &header)
             .and_then(|()| file.sync())
             .map_err(|error| self.poison("beginning a segment", &error))?;
-        log.segments.push((number, log.sequence + 1));
+        let (first, origin) = (log.sequence + 1, log.history);
+        log.segments.push(Segment { number, first, origin });
         log.file = Arc::new(file);
         log.at = DATA_AT;
         Ok(())
@@ -419,7 +463,7 @@ impl<F: Folder> Shard<F> {
         let file = make_segment(folder, &name, bytes)?;
         let mut log = self.writer();
         // A segment that was begun meanwhile has a higher number, and this one would come before.
-        if log.segments.iter().any(|(begun, _)| *begun > number) {
+        if log.segments.iter().any(|begun| begun.number > number) {
             drop(log);
             return folder.remove(&name).map_err(Error::io(name));
         }
@@ -432,8 +476,10 @@ impl<F: Folder> Shard<F> {
         let log = self.writer();
         let table = self.table();
         let live = table.len() as u64 * table.stride() as u64;
-        (log.segments.len() as u64 - 1) * store.segment_bytes.get()
-            > live.max(2 * store.segment_bytes.get())
+        // Those that an image made needless, and followers still want, do not count.
+        let image = log.image.map_or(0, |(_, from)| from);
+        let behind = log.segments.iter().filter(|segment| segment.first > image.max(1)).count();
+        behind as u64 * store.segment_bytes.get() > live.max(2 * store.segment_bytes.get())
     }
 
     /// Writes an image and cuts the log (A6). Writers go on.
@@ -453,8 +499,9 @@ impl<F: Folder> Shard<F> {
             return Err(error);
         }
         let mut log = self.writer();
-        let keep = log.segments.iter().rposition(|(_, first)| *first <= from + 1).unwrap_or(0);
-        let old = log.segments.drain(..keep).map(|(number, _)| segment_name(self.number, number));
+        let wanted = log.retain.map_or(from, |retain| retain.min(from));
+        let keep = log.segments.iter().rposition(|one| one.first <= wanted + 1).unwrap_or(0);
+        let old = log.segments.drain(..keep).map(|one| segment_name(self.number, one.number));
         let mut old: Vec<String> = old.collect();
         let replaced = log.image.replace((number, from));
         old.extend(replaced.map(|(number, _)| image_name(self.number, number)));

@@ -1,17 +1,21 @@
 //! A store over bytes.
 
-use std::thread;
+use std::{
+    sync::{Mutex, OnceLock, atomic::AtomicBool},
+    thread,
+};
 
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
+    follow::Role,
     format::{COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, sealed, write_header},
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
     options::{Durability, Options, Token},
     planted,
     recover::{load, store_header},
-    shard::{self, Change, Guard, Shard, ShardStats},
+    shard::{self, Change, Entry, Guard, Shard, ShardStats},
     table::{hash_of, shard_of},
 };
 
@@ -31,9 +35,14 @@ const SCAN_RECORDS: usize = 256;
 /// # Ok::<(), mainstay_store::Error>(())
 /// ```
 pub struct RawStore<F: Folder> {
-    folder: F,
-    header: StoreHeader,
-    shards: Vec<Shard<F>>,
+    pub(crate) folder: F,
+    pub(crate) header: StoreHeader,
+    pub(crate) shards: Vec<Shard<F>>,
+    /// As it is on the disk.
+    pub(crate) kept: Mutex<StoreHeader>,
+    /// It takes no writes but those of a leader.
+    pub(crate) is_closed: AtomicBool,
+    pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl<F: Folder> RawStore<F> {
@@ -44,6 +53,20 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
     pub fn create(folder: F, key_len: usize, value_len: usize, options: &Options) -> Result<Self> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            Error::io("random numbers")(std::io::Error::other(error.to_string()))
+        })?;
+        Self::create_as(folder, id, (key_len, value_len), Role::Leader, options)
+    }
+
+    pub(crate) fn create_as(
+        folder: F,
+        id: [u8; 16],
+        (key_len, value_len): (usize, usize),
+        role: Role,
+        options: &Options,
+    ) -> Result<Self> {
         options.check()?;
         let refuse =
             |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
@@ -58,10 +81,6 @@ impl<F: Folder> RawStore<F> {
             Ok(_) => return Err(Error::Exists),
             Err(error) => return Err(error),
         }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            Error::io("random numbers")(std::io::Error::other(error.to_string()))
-        })?;
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
@@ -74,7 +93,9 @@ impl<F: Folder> RawStore<F> {
             segment_bytes: options.segment_bytes.into(),
             epoch: 0.into(),
             generation: 1.into(),
-            reserved: [0; 52],
+            known_epoch: 0.into(),
+            role: (role as u32).into(),
+            reserved: [0; 40],
             checksum: 0.into(),
         };
         // What an earlier creation left that did not come to its end.
@@ -118,21 +139,21 @@ impl<F: Folder> RawStore<F> {
         let mut header = store_header(&folder)?;
         check_header(&header)?;
         // A new epoch, durable before anything is acknowledged in it; the other copy stays.
-        let generation = header.generation.get() + 1;
-        header.generation = generation.into();
         header.epoch = (header.epoch.get() + 1).into();
-        let begin = || {
-            let file = folder.file(STORE_FILE)?;
-            file.write_at(if generation % 2 == 0 { 0 } else { COPY_AT }, &sealed(&header))?;
-            file.sync()
-        };
-        begin().map_err(Error::io(STORE_FILE))?;
+        write_next(&folder, &mut header)?;
         let resume = |number| {
             let loaded = load(&folder, &header, number)?;
             Shard::resume(&folder, &header, number, options.records_max, loaded)
         };
-        let shards = in_parallel(header.shards.get(), resume)?;
-        Ok(Self { folder, header, shards })
+        let shards = in_parallel(header.shards.get(), options.threads, resume)?;
+        Ok(Self {
+            folder,
+            header,
+            shards,
+            kept: Mutex::new(header),
+            is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
+            notify: OnceLock::new(),
+        })
     }
 
     /// Bytes of a key, and of a value.
@@ -148,7 +169,7 @@ impl<F: Folder> RawStore<F> {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
-    fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
         let (value, must) = (key.len() as u64, "that of the store's keys");
         if key.len() != self.lengths().0 {
             return Err(Error::OutOfLimits { what: "the length of the key", value, must });
@@ -346,7 +367,12 @@ impl<F: Folder> RawStore<F> {
         changes: &[Change<'_>],
         durability: Durability,
     ) -> Result<Token> {
-        let sequence = shard.append(&self.folder, &self.header, &mut log, changes)?;
+        self.check_open()?;
+        let entry = Entry { epoch: self.header.epoch.get(), note: None, changes };
+        let sequence = shard.append(&self.folder, &self.header, &mut log, &entry)?;
+        if let Some(notify) = self.notify.get() {
+            notify();
+        }
         match durability {
             Durability::Memory | Durability::Interval => {}
             Durability::Each => shard.sync_now(&log)?,
@@ -541,7 +567,8 @@ impl<F: Folder> RawStore<F> {
     pub(crate) fn note_durable(&self) -> Result<()> {
         self.sync()?;
         for shard in &self.shards {
-            if shard.written() > 0 {
+            // A follower's log has its leader's writes and no others.
+            if shard.written() > 0 && self.check_open().is_ok() {
                 self.commit(shard, shard.writer(), &[], Durability::Each)?;
             }
         }
@@ -561,17 +588,32 @@ pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
         && (1..=KEY_BYTES_MAX).contains(&lengths.0)
         && lengths.1 <= VALUE_BYTES_MAX
         && header.generation.get() < u64::MAX
-        && header.epoch.get() < u64::MAX;
+        && header.epoch.get() < u64::MAX
+        && header.role.get() <= Role::Follower as u32;
     let what = "the header has numbers outside of their limits";
     if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, what)) }
 }
 
-/// Does the work for 0 to `count` on as many threads as there are processors.
+/// Writes the header of the store durably; the copy that is there stays until then.
+pub(crate) fn write_next(folder: &impl Folder, header: &mut StoreHeader) -> Result<()> {
+    let generation = header.generation.get() + 1;
+    header.generation = generation.into();
+    let begin = || {
+        let file = folder.file(STORE_FILE)?;
+        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
+        file.sync()
+    };
+    begin().map_err(Error::io(STORE_FILE))
+}
+
+/// Does the work for 0 to `count` on so many threads; 0: as many as there are processors.
 pub(crate) fn in_parallel<T: Send>(
     count: u32,
+    threads: u32,
     work: impl Fn(u32) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let threads = thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let processors = || thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let threads = if threads == 0 { processors() } else { threads };
     let (threads, fault, work) = (threads.min(count), planted::current(), &work);
     let mut done: Vec<(u32, Result<T>)> = thread::scope(|scope| {
         let part = |first| {

@@ -76,7 +76,7 @@ impl View {
             let files = ShardFiles::of(&folder, &loaded, number)?;
             Ok((loaded, files))
         };
-        let shards = in_parallel(header.shards.get(), read)?;
+        let shards = in_parallel(header.shards.get(), 0, read)?;
         Ok(Self { header, shards, _folder: folder })
     }
 

@@ -1,0 +1,375 @@
+//! Being a replica: the leader's writes and nothing else, at the leader's places in the history.
+
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
+
+use mainstay_storage::Folder;
+
+use crate::{
+    error::{Error, Result},
+    format::StoreHeader,
+    history::{History, Position, promoted, read_changes},
+    options::Options,
+    shard::{Change, Entry},
+    store::{RawStore, write_next},
+    table::shard_of,
+};
+
+/// Whose writes a store takes.
+///
+/// Example: see [`RawStore::create_replica`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Role {
+    /// Those of its users.
+    Leader = 0,
+    /// Those of a leader.
+    Follower = 1,
+}
+
+impl Role {
+    pub(crate) fn of(header: &StoreHeader) -> Self {
+        if header.role.get() == Self::Leader as u32 { Self::Leader } else { Self::Follower }
+    }
+}
+
+/// What all replicas of a store have in common.
+///
+/// Example: see [`RawStore::create_replica`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when the first of them was created.
+    pub id: [u8; 16],
+    /// Bytes of a key.
+    pub key_len: usize,
+    /// Bytes of a value.
+    pub value_len: usize,
+    /// How many shards.
+    pub shards: u32,
+}
+
+impl<F: Folder> RawStore<F> {
+    /// Makes an empty replica of a store; it has the shards of the other, whatever `options` say.
+    ///
+    /// ```
+    /// use mainstay_sim::Disk;
+    /// use mainstay_store::{Durability::Memory, Error, Options, RawStore, Role};
+    /// let options = Options::default();
+    /// let leader = RawStore::create(Disk::new(1), 2, 3, &options)?;
+    /// let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &options)?;
+    /// assert_eq!(replica.role(), Role::Follower);
+    /// assert!(matches!(replica.put(b"de", b"049", Memory), Err(Error::Follows)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::create`].
+    pub fn create_replica(folder: F, of: &Identity, options: &Options) -> Result<Self> {
+        let options = Options { shards: of.shards, ..options.clone() };
+        let lengths = (of.key_len, of.value_len);
+        Self::create_as(folder, of.id, lengths, Role::Follower, &options)
+    }
+
+    /// What it has in common with its replicas.
+    ///
+    /// Example: see [`RawStore::create_replica`].
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let (key_len, value_len) = self.lengths();
+        Identity { id: self.header.id, key_len, value_len, shards: self.shards.len() as u32 }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, StoreHeader> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose writes it takes.
+    ///
+    /// Example: see [`RawStore::create_replica`].
+    #[must_use]
+    pub fn role(&self) -> Role {
+        Role::of(&self.kept())
+    }
+
+    /// The epoch of its own writes; it began when the store was opened or promoted.
+    ///
+    /// Example: see [`RawStore::promote`].
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.header.epoch.get()
+    }
+
+    /// The highest epoch of a leader that it knows of, itself included if it is one.
+    ///
+    /// Example: see [`RawStore::fence`].
+    #[must_use]
+    pub fn known_epoch(&self) -> u64 {
+        let kept = self.kept();
+        match Role::of(&kept) {
+            Role::Leader => kept.known_epoch.get().max(kept.epoch.get()),
+            Role::Follower => kept.known_epoch.get(),
+        }
+    }
+
+    /// Learns, durably, that there is a leader of this epoch. A leader that hears of a higher epoch
+    /// than its own takes no more writes, and is a follower from then on.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Error, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.fence(store.epoch() + 1)?;
+    /// assert!(matches!(store.put(b"de", b"049", Memory), Err(Error::Replaced { .. })));
+    /// assert_eq!(store.known_epoch(), store.epoch() + 1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says; a leader takes no more writes nevertheless.
+    pub fn fence(&self, epoch: u64) -> Result<()> {
+        let mut kept = self.kept();
+        let own = if Role::of(&kept) == Role::Leader { self.epoch() } else { 0 };
+        if epoch <= kept.known_epoch.get().max(own) {
+            return Ok(());
+        }
+        self.is_closed.store(true, Ordering::SeqCst);
+        // Whoever got in before has written when all locks were free once.
+        self.shards.iter().for_each(|shard| drop(shard.writer()));
+        kept.known_epoch = epoch.into();
+        kept.role = (Role::Follower as u32).into();
+        write_next(&self.folder, &mut kept)
+    }
+
+    /// The store as a follower, from now on and when it is opened again.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore, Role};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert_eq!(store.demote()?.role(), Role::Follower);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn demote(mut self) -> Result<Self> {
+        let mut header = *self.kept();
+        header.role = (Role::Follower as u32).into();
+        write_next(&self.folder, &mut header)?;
+        self.set_header(header);
+        Ok(self)
+    }
+
+    /// The store as the leader, with an epoch above all that it knows of: it is durable before the
+    /// first write. `drawn` is a random number: of two that are promoted at the same time, the
+    /// higher one is followed.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let (store, before) = (store.demote()?, 1);
+    /// let store = store.promote(4711)?;
+    /// assert!(store.epoch() > before);
+    /// store.put(b"de", b"049", Memory)?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
+    /// promotions; what the disk says.
+    pub fn promote(mut self, drawn: u16) -> Result<Self> {
+        for shard in &self.shards {
+            if shard.history().position().is_none() {
+                return Err(Error::Mending { shard: shard.number() });
+            }
+        }
+        let mut header = *self.kept();
+        let known = header.known_epoch.get().max(header.epoch.get());
+        header.epoch = promoted(known, drawn)?.into();
+        header.role = (Role::Leader as u32).into();
+        write_next(&self.folder, &mut header)?;
+        self.set_header(header);
+        Ok(self)
+    }
+
+    fn set_header(&mut self, header: StoreHeader) {
+        self.header = header;
+        *self.kept() = header;
+        self.is_closed.store(Role::of(&header) == Role::Follower, Ordering::SeqCst);
+    }
+
+    /// Are local writes taken?
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if !self.is_closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if Role::of(&self.header) == Role::Leader {
+            return Err(Error::Replaced { epoch: self.epoch(), by: self.known_epoch() });
+        }
+        Err(Error::Follows)
+    }
+
+    /// Where a shard is in its history.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, History, Options, Position, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert_eq!(store.history(0)?, History::At(Position::START));
+    /// let token = store.put(b"de", b"049", Memory)?;
+    /// let History::At(position) = store.history(token.shard)? else { panic!() };
+    /// assert_eq!(position.sequence, 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if there is no such shard.
+    pub fn history(&self, shard: u32) -> Result<History> {
+        Ok(self.shard_at(shard)?.history())
+    }
+
+    /// Makes a write of the leader, as it is in its log, the next one here, in memory as
+    /// [`Durability::Memory`](crate::Durability::Memory) does. Returns where it led.
+    ///
+    /// ```
+    /// use mainstay_store::{Change, Options, Position, RawStore, write_changes};
+    /// use mainstay_sim::Disk;
+    /// let one = Options { shards: 1, ..Options::default() };
+    /// let leader = RawStore::create(Disk::new(1), 2, 3, &one)?;
+    /// let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &one)?;
+    /// let mut changes = Vec::new();
+    /// write_changes(&[Change::Put(b"de", b"049")], &mut changes);
+    /// let position = replica.apply(0, 1, 1, &changes)?;
+    /// assert_eq!(position, Position::START.after(1, &changes));
+    /// assert_eq!(replica.get(b"de")?, Some(b"049".to_vec()));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Leads`], [`Error::Mending`], [`Error::Foreign`] if the bytes are not changes of
+    /// this shard, and as [`RawStore::put`].
+    pub fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
+        let at = self.shard_at(shard)?;
+        let found = self.parse(shard, count, changes)?;
+        self.check_follows()?;
+        let mut log = at.writer();
+        if log.history.position().is_none() {
+            return Err(Error::Mending { shard });
+        }
+        let entry = Entry { epoch, note: None, changes: &found };
+        at.append(&self.folder, &self.header, &mut log, &entry)?;
+        // It was at a position, so it is at the next one.
+        log.history.position().ok_or(Error::Mending { shard })
+    }
+
+    fn parse<'a>(&self, shard: u32, count: u32, changes: &'a [u8]) -> Result<Vec<Change<'a>>> {
+        let mut found = Vec::new();
+        let used = read_changes(changes, count, self.lengths(), |change| found.push(change));
+        if used != Some(changes.len()) {
+            return Err(Error::Foreign { shard, what: "it is not made of changes" });
+        }
+        self.check_changes(shard, &found)?;
+        Ok(found)
+    }
+
+    fn check_changes(&self, shard: u32, changes: &[Change<'_>]) -> Result<()> {
+        for change in changes {
+            let (hash, _) = self.check_key(change.key())?;
+            if shard_of(hash, self.shards.len()) != shard as usize {
+                return Err(Error::Foreign { shard, what: "a key belongs to another shard" });
+            }
+            if let Change::Put(_, value) = change
+                && value.len() != self.lengths().1
+            {
+                return Err(Error::Foreign { shard, what: "a value has another length" });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_follows(&self) -> Result<()> {
+        match self.role() {
+            Role::Follower => Ok(()),
+            Role::Leader => Err(Error::Leads),
+        }
+    }
+
+    /// Makes changes of a replica that catches up by comparing records, which are no write of their
+    /// own, and says where the shard is after them.
+    ///
+    /// ```
+    /// use mainstay_store::{Change, History, Options, Position, RawStore};
+    /// use mainstay_sim::Disk;
+    /// let one = Options { shards: 1, ..Options::default() };
+    /// let leader = RawStore::create(Disk::new(1), 2, 3, &one)?;
+    /// let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &one)?;
+    /// replica.mend(0, &[Change::Put(b"de", b"049")], History::Mending)?;
+    /// assert_eq!(replica.history(0)?, History::Mending);
+    /// let there = History::At(Position { epoch: 3, sequence: 70, sum: 0x5eed });
+    /// replica.mend(0, &[], there)?;
+    /// assert_eq!(replica.history(0)?, there);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::apply`].
+    pub fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
+        let at = self.shard_at(shard)?;
+        self.check_changes(shard, changes)?;
+        self.check_follows()?;
+        let mut log = at.writer();
+        let entry = Entry { epoch: self.epoch(), note: Some(then), changes };
+        at.append(&self.folder, &self.header, &mut log, &entry)?;
+        Ok(())
+    }
+
+    /// Shows up to `max` records of a shard from a slot on, and returns the slot to go on from, if
+    /// there is one. Slots begin with 0.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let token = store.put(b"de", b"049", Memory)?;
+    /// let next = store.scan(token.shard, 0, 10, |key, _| assert_eq!(key, b"de"))?;
+    /// assert_eq!(next, None);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if there is no such shard.
+    pub fn scan(
+        &self,
+        shard: u32,
+        slot: u32,
+        max: usize,
+        mut show: impl FnMut(&[u8], &[u8]),
+    ) -> Result<Option<u32>> {
+        let mut records = Vec::new();
+        let (stride, next) = {
+            let table = self.shard_at(shard)?.table();
+            (table.stride(), table.chunk(slot, max, &mut records).1)
+        };
+        for record in records.chunks_exact(stride) {
+            let (key, value) = record[size_of::<u64>()..].split_at(self.lengths().0);
+            show(key, value);
+        }
+        Ok(next)
+    }
+
+    /// Has `notify` called after each local write from now on, by the thread that writes; the first
+    /// call of this counts.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// use std::sync::{Arc, atomic::{AtomicU32, Ordering::Relaxed}};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let count = Arc::new(AtomicU32::new(0));
+    /// let seen = Arc::clone(&count);
+    /// store.on_write(move || drop(seen.fetch_add(1, Relaxed)));
+    /// store.put(b"de", b"049", Memory)?;
+    /// assert_eq!(count.load(Relaxed), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    pub fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let _first = self.notify.set(Box::new(notify));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use mainstay_sim::{Disk, DiskFaults};
+
+use crate::{
+    Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role,
+    limits::SEGMENT_BYTES_MIN, write_changes,
+};
+
+fn options() -> Options {
+    Options { shards: 1, segment_bytes: SEGMENT_BYTES_MIN, threads: 1, ..Options::default() }
+}
+
+fn pair(value: usize) -> (RawStore<Disk>, RawStore<Disk>) {
+    let leader = RawStore::create(Disk::new(1), 1, value, &options()).unwrap();
+    let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &options()).unwrap();
+    (leader, replica)
+}
+
+fn contents(store: &RawStore<Disk>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut records = BTreeMap::new();
+    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())));
+    records
+}
+
+fn at(store: &RawStore<Disk>) -> Position {
+    store.history(0).unwrap().position().unwrap()
+}
+
+/// Brings a replica up to date by the log alone.
+fn follow(leader: &RawStore<Disk>, replica: &RawStore<Disk>) -> usize {
+    let Found::Here(mut tail) = leader.tail(0, at(replica)).unwrap() else { panic!("not there") };
+    let mut writes = 0;
+    loop {
+        let mut read = Vec::new();
+        let reached = leader
+            .read_tail(&mut tail, 5_000, |written| {
+                read.push((written.position, written.count, written.changes.to_vec()));
+            })
+            .unwrap();
+        for (position, count, changes) in read {
+            assert_eq!(replica.apply(0, position.epoch, count, &changes).unwrap(), position);
+            writes += 1;
+        }
+        if reached == Reached::End {
+            return writes;
+        }
+    }
+}
+
+#[test]
+fn a7_a_replica_that_took_the_log_is_at_the_leaders_place_also_when_both_are_opened_again() {
+    let (leader, replica) = pair(900);
+    for round in 0..100_u8 {
+        leader.put(&[round % 7], &[round; 900], Durability::Memory).unwrap();
+        if round % 5 == 0 {
+            leader.delete(&[(round / 5) % 7], Durability::Memory).unwrap();
+        }
+    }
+    assert!(leader.stats()[0].segments > 3, "the log has several segments");
+    assert!(follow(&leader, &replica) >= 100);
+    assert_eq!((at(&leader), contents(&leader)), (at(&replica), contents(&replica)));
+    let (place, records) = (at(&replica), contents(&replica));
+    replica.compact().unwrap();
+    let disk = replica.folder.clone();
+    drop(replica);
+    let replica = RawStore::open(disk, &options()).unwrap();
+    assert_eq!(replica.role(), Role::Follower);
+    assert_eq!((at(&replica), contents(&replica)), (place, records));
+    replica.verify().unwrap();
+    let disk = leader.folder.clone();
+    drop(leader);
+    let leader = RawStore::open(disk, &options()).unwrap();
+    assert_eq!(at(&leader), place, "opening is no write");
+    leader.put(&[1], &[1; 900], Durability::Memory).unwrap();
+    assert_eq!(follow(&leader, &replica), 1);
+    assert_eq!(contents(&leader), contents(&replica));
+}
+
+#[test]
+fn a_place_that_the_leader_never_was_at_is_foreign_and_one_before_its_log_is_older() {
+    let (leader, replica) = pair(900);
+    for round in 0..20 {
+        leader.put(&[round], &[round; 900], Durability::Memory).unwrap();
+    }
+    follow(&leader, &replica);
+    let tip = at(&leader);
+    for nowhere in [
+        Position { sum: tip.sum ^ 1, ..tip },
+        Position { epoch: tip.epoch + 1, ..tip },
+        Position { sequence: tip.sequence + 1, ..tip },
+        Position { sequence: tip.sequence - 1, ..tip },
+        Position { sequence: 0, ..tip },
+    ] {
+        assert!(matches!(leader.tail(0, nowhere), Ok(Found::Foreign)), "{nowhere:?}");
+    }
+    for round in 0..60 {
+        leader.put(&[round % 3], &[round; 900], Durability::Memory).unwrap();
+    }
+    leader.compact().unwrap();
+    assert!(matches!(leader.tail(0, tip), Ok(Found::Older)));
+    assert!(matches!(leader.tail(0, at(&leader)), Ok(Found::Here(_))));
+}
+
+#[test]
+fn a_reader_whose_log_is_cut_under_it_is_told_so_and_one_at_the_end_goes_on() {
+    let (leader, _) = pair(900);
+    leader.put(&[0], &[0; 900], Durability::Memory).unwrap();
+    let Found::Here(mut slow) = leader.tail(0, Position::START).unwrap() else { panic!() };
+    for round in 0..60 {
+        leader.put(&[round % 3], &[round; 900], Durability::Memory).unwrap();
+    }
+    let Found::Here(mut quick) = leader.tail(0, at(&leader)).unwrap() else { panic!() };
+    leader.compact().unwrap();
+    assert_eq!(leader.read_tail(&mut slow, 1000, |_| {}).unwrap(), Reached::Cut);
+    assert_eq!(leader.read_tail(&mut quick, 1000, |_| {}).unwrap(), Reached::End);
+    leader.put(&[0], &[9; 900], Durability::Memory).unwrap();
+    let mut seen = 0;
+    leader.read_tail(&mut quick, 1000, |written| seen += written.count).unwrap();
+    assert_eq!((seen, quick.position()), (1, at(&leader)));
+}
+
+#[test]
+fn a7_a_replica_that_was_catching_up_says_so_after_a_crash_and_is_not_promoted() {
+    let (leader, replica) = pair(900);
+    leader.put(&[1], &[1; 900], Durability::Memory).unwrap();
+    follow(&leader, &replica);
+    replica.mend(0, &[Change::Put(&[2], &[2; 900])], History::Mending).unwrap();
+    let refused = replica.apply(0, 9, 0, &[]);
+    assert!(matches!(refused, Err(Error::Mending { shard: 0 })), "{refused:?}");
+    replica.sync().unwrap();
+    let disk = replica.folder.clone();
+    drop(replica);
+    disk.power_cut();
+    let replica = RawStore::open(disk.clone(), &options()).unwrap();
+    assert_eq!(replica.history(0).unwrap(), History::Mending);
+    assert!(matches!(replica.promote(1), Err(Error::Mending { shard: 0 })));
+    let replica = RawStore::open(disk, &options()).unwrap();
+    let there = Position { epoch: 5, sequence: 77, sum: 3 };
+    replica.mend(0, &[Change::Delete(&[1])], History::At(there)).unwrap();
+    assert_eq!(at(&replica), there);
+    assert!(matches!(replica.tail(0, Position::START), Ok(Found::Older)));
+    let promoted = replica.promote(1).unwrap();
+    promoted.put(&[3], &[3; 900], Durability::Memory).unwrap();
+    assert_eq!(at(&promoted).sequence, 78);
+    assert!(matches!(promoted.tail(0, there), Ok(Found::Here(_))));
+}
+
+#[test]
+fn a7_after_any_power_cut_a_replica_is_at_the_place_whose_records_it_has() {
+    let (leader, replica) = pair(700);
+    let mut states = BTreeMap::from([(Position::START, BTreeMap::new())]);
+    for round in 0..60_u8 {
+        leader.put(&[round % 5], &[round; 700], Durability::Memory).unwrap();
+        states.insert(at(&leader), contents(&leader));
+    }
+    follow(&leader, &replica);
+    let mut opened = 0;
+    for image in replica.folder.crash_images(60) {
+        image.set_faults(DiskFaults::NONE);
+        let replica = RawStore::open(image, &options()).unwrap();
+        assert_eq!(states.get(&at(&replica)), Some(&contents(&replica)));
+        opened += 1;
+    }
+    assert!(opened > 10, "{opened}");
+}
+
+#[test]
+fn a8_local_writes_of_a_replica_are_refused_and_a_leaders_writes_by_a_leader() {
+    let (leader, replica) = pair(1);
+    assert!(matches!(replica.put(&[1], &[1], Durability::Memory), Err(Error::Follows)));
+    assert!(matches!(replica.delete(&[1], Durability::Memory), Ok(None)));
+    let batch = [Change::Put(&[1], &[1])];
+    assert!(matches!(replica.batch(&batch, Durability::Memory), Err(Error::Follows)));
+    assert!(matches!(leader.apply(0, 1, 0, &[]), Err(Error::Leads)));
+    assert!(matches!(leader.mend(0, &[], History::Mending), Err(Error::Leads)));
+    assert_eq!(at(&replica), Position::START);
+}
+
+#[test]
+fn a8_a_leader_that_hears_of_a_newer_one_takes_no_more_writes_also_when_opened_again() {
+    let (leader, _) = pair(1);
+    leader.put(&[1], &[1], Durability::Memory).unwrap();
+    let (epoch, disk) = (leader.epoch(), leader.folder.clone());
+    leader.fence(epoch).unwrap();
+    leader.put(&[1], &[2], Durability::Memory).unwrap();
+    leader.fence(epoch + 1).unwrap();
+    let refused = leader.put(&[1], &[3], Durability::Memory);
+    assert!(matches!(refused, Err(Error::Replaced { by, .. }) if by == epoch + 1), "{refused:?}");
+    drop(leader);
+    let again = RawStore::open(disk, &options()).unwrap();
+    assert!(matches!(again.put(&[1], &[3], Durability::Memory), Err(Error::Follows)));
+    assert_eq!(again.known_epoch(), epoch + 1);
+    let again = again.promote(7).unwrap();
+    assert!(again.epoch() > epoch + 1);
+    again.put(&[1], &[3], Durability::Memory).unwrap();
+}
+
+#[test]
+fn what_is_no_change_of_this_shard_is_refused_and_changes_nothing() {
+    let two = Options { shards: 2, ..options() };
+    let leader = RawStore::create(Disk::new(1), 1, 1, &two).unwrap();
+    let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &two).unwrap();
+    let key = (0..=255).find(|key| leader.shard(&[*key]).unwrap() == 1).unwrap();
+    let mut changes = Vec::new();
+    write_changes(&[Change::Put(&[key], &[1])], &mut changes);
+    for (shard, count, bytes) in [
+        (0, 1, &changes[..]),
+        (1, 2, &changes),
+        (1, 0, &changes),
+        (1, 1, &changes[..2]),
+        (1, 1, b""),
+    ] {
+        let refused = replica.apply(shard, 1, count, bytes);
+        assert!(matches!(refused, Err(Error::Foreign { .. })), "{shard} {count}: {refused:?}");
+    }
+    assert!(matches!(replica.apply(2, 1, 1, &changes), Err(Error::OutOfLimits { .. })));
+    assert_eq!(contents(&replica).len(), 0);
+    replica.apply(1, 1, 1, &changes).unwrap();
+    assert_eq!(contents(&replica).len(), 1);
+}
