@@ -52,6 +52,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let mut command = project.cargo(&gossipsub);
     command.args(["--", "-D", "warnings"]);
     step(&mut report, "clippy, gossipsub", command);
+    let dbus = ["clippy", "-p", "mainstay-state", "--features", "dbus", "--all-targets"];
+    let mut command = project.cargo(&dbus);
+    command.args(["--", "-D", "warnings"]);
+    step(&mut report, "clippy, D-Bus", command);
     report.step("arrows", || {
         arrows::check(project.root())?;
         Ok(Outcome::Passed)

@@ -1,6 +1,9 @@
 //! `cargo xtask test`: everything a change has to pass, in the time of a coffee.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use crate::{
     error::{Error, Result},
@@ -56,6 +59,13 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
         project::run(&mut project.cargo(&args))?;
         Ok(Outcome::Passed)
     });
+    report.step("cargo test, D-Bus", || {
+        if let Some(reason) = without_dbus() {
+            return Ok(Outcome::Skipped(reason));
+        }
+        project::run(&mut project.cargo(&["test", "-p", "mainstay-state", "--features", "dbus"]))?;
+        Ok(Outcome::Passed)
+    });
     report.step("interop with @waku/sds", || interop::test(project));
     let kills = args.crash_kills.to_string();
     crash(project, report, &["pool", "--kills", &kills], args.crash_kills);
@@ -75,6 +85,17 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     report.step("systemd rig", || systemd::test(project));
     report.step("power cuts on a real ext4", || powercut::test(project));
     report.step("network namespaces", || netns::test(project));
+}
+
+/// Why there is no bus to test with, if so.
+fn without_dbus() -> Option<String> {
+    let missing = ["dbus-daemon", "dbus-send"].into_iter().find(|program| {
+        let quiet = Stdio::null;
+        let started =
+            Command::new(program).arg("--version").stdout(quiet()).stderr(quiet()).status();
+        started.is_err()
+    });
+    missing.map(|program| format!("there is no {program}; install the package dbus"))
 }
 
 fn crash(project: &Project, report: &mut Report, args: &[&str], kills: u64) {

@@ -1,7 +1,7 @@
 //! The next version of one state, while it is being written.
 
 use crate::{
-    Error, Result,
+    Commit, Error, Result,
     layout::SlotLine,
     limits::LEASES,
     line::{Held, Line, Pin, len_of},
@@ -155,6 +155,22 @@ impl<'a> Draft<'a> {
         match commit(&*self.memory.tenant, &*self.memory, self.base, slot) {
             // The claim is dropped with `self`: the word names the slot now.
             Outcome::Committed => Ok(self.base.version() + 1),
+            outcome => Err(refused(&self.memory, outcome)),
+        }
+    }
+
+    /// The same; tells of what it has published, while that is still in a slot of ours.
+    pub(crate) fn commit_told(self, tell: impl FnOnce(&Commit<'_>)) -> Result<u64> {
+        self.memory.tenant.check_process(&self.memory.name)?;
+        let Some(slot) = self.slot() else { return self.confirm() };
+        self.seal();
+        let value = self.bytes()?;
+        match commit(&*self.memory.tenant, &*self.memory, self.base, slot) {
+            Outcome::Committed => {
+                let published = Commit::new(&self.memory.name, self.base.version() + 1, value);
+                tell(&published);
+                Ok(published.version)
+            }
             outcome => Err(refused(&self.memory, outcome)),
         }
     }

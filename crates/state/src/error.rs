@@ -231,6 +231,15 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+    /// D-Bus does not do what was asked.
+    #[cfg(feature = "dbus")]
+    #[error("cannot {action} ({source}); check that the bus runs, and that its policy allows it")]
+    Bus {
+        /// What was tried.
+        action: &'static str,
+        /// What the bus said.
+        source: Box<zbus::Error>,
+    },
     /// The layer below: files, mappings, locks.
     #[error(transparent)]
     Memory(#[from] mainstay_shm::Error),

@@ -28,9 +28,15 @@
 
 pub mod limits;
 
+mod bridge;
+mod changes;
+mod commit_hook;
+#[cfg(feature = "dbus")]
+pub mod dbus;
 mod domain;
 mod draft;
 mod error;
+mod follow;
 mod layout;
 mod line;
 mod list;
@@ -54,8 +60,11 @@ mod word;
 #[cfg(test)]
 mod model;
 
+pub use changes::Changes;
+pub use commit_hook::{Commit, CommitHook, Hooked};
 pub use domain::Domain;
 pub use error::{Error, Result};
+pub use follow::Follower;
 pub use list::{Counted, StateInfo, Subscriber};
 pub use mainstay_shm::Record;
 pub use multi::MultiTransaction;

@@ -90,6 +90,21 @@ pub const PATH_MAX: usize = 4_032;
 /// Example: see [`crate::Record`].
 pub const ALIGN_MAX: usize = 64;
 
+/// The largest value that is read through D-Bus, in bytes: half of what an array may have.
+///
+/// ```
+/// assert_eq!(mainstay_state::limits::DBUS_VALUE_MAX, 32 << 20);
+/// ```
+#[cfg(feature = "dbus")]
+pub const DBUS_VALUE_MAX: usize = 32 << 20;
+
+/// The largest value that a signal on D-Bus carries, in bytes: it goes to many, of whom few may want
+/// it.
+///
+/// Example: see [`DBUS_VALUE_MAX`].
+#[cfg(feature = "dbus")]
+pub const DBUS_SIGNAL_VALUE_MAX: usize = 64 << 10;
+
 /// How often a reader looks again while commits get between its two looks, before it gives up:
 /// each round needs a whole commit by somebody else in a few nanoseconds, so this is never
 /// reached by processes that keep the protocol.

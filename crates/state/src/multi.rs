@@ -1,7 +1,7 @@
 //! Changing several states at once, or none.
 
 use crate::{
-    Error, Result, RetryPolicy,
+    Commit, Error, Result, RetryPolicy,
     draft::{Draft, conflict, refused},
     limits::STATES_PER_TRANSACTION,
     protocol::{Outcome, Part, Words as _, commit_many},
@@ -189,6 +189,27 @@ impl<'a> MultiTransaction<'a> {
     /// # Errors
     /// `Conflict`, which names a state that has changed; `Deleted`, `Forked`, `Corrupt`.
     pub fn commit(mut self) -> Result<()> {
+        self.publish()
+    }
+
+    /// The same; tells of each state that was changed, while what it has published is still in slots
+    /// of ours.
+    pub(crate) fn commit_told(mut self, mut tell: impl FnMut(&Commit<'_>)) -> Result<()> {
+        if self.count == 1 {
+            let only = self.drafts[0].take();
+            return only.map_or(Ok(()), |draft| draft.commit_told(tell).map(drop));
+        }
+        self.publish()?;
+        for draft in self.drafts.iter().flatten().filter(|draft| draft.slot().is_some()) {
+            // It was written through this very call, so it does not fail now.
+            let Ok(value) = draft.bytes() else { continue };
+            tell(&Commit::new(&draft.memory().name, draft.base.version() + 1, value));
+        }
+        Ok(())
+    }
+
+    /// What `commit` does; the drafts keep their slots until they are dropped.
+    fn publish(&mut self) -> Result<()> {
         let drafts = &mut self.drafts[..self.count];
         // In the order of ids: references are installed in one order everywhere.
         drafts.sort_unstable_by_key(|draft| draft.as_ref().map(|draft| draft.memory().id()));

@@ -1,32 +1,24 @@
 //! A descriptor that becomes readable when a state changes.
 //!
-//! By an io_uring that waits on the change word; where that is refused (containers often do), by
-//! one bridge thread a process and up to 120 watches, which sleeps on all their words and writes to
-//! an eventfd each.
+//! By an io_uring that waits on the change word; where that is refused (containers often do), by a
+//! thread of `bridge.rs`, which writes to an eventfd.
 //!
-//! Source: io_uring_enter(2), `IORING_OP_FUTEX_WAIT` (Linux 6.7); futex_waitv(2).
+//! Source: io_uring_enter(2), `IORING_OP_FUTEX_WAIT` (Linux 6.7).
 
 use crate::{
-    Error, Result,
+    Result,
+    bridge::{Bell, Sleeper, refused},
     draft::now,
     memory::Memory,
-    watch::{RECHECK, arm},
+    watch::arm,
 };
 use io_uring::{IoUring, opcode, types::Timespec};
-use mainstay_shm::{Shared32, futex};
-use rustix::event::{EventfdFlags, eventfd};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    thread,
+    sync::Arc,
 };
 
-/// Watches of one bridge thread: one place of the kernel's 128 is for its own word.
-const WATCHES_PER_THREAD: usize = 120;
 /// `FUTEX2_SIZE_U32` of futex_waitv(2), without `FUTEX2_PRIVATE`: the word is shared.
 const FUTEX2_SIZE_U32: u32 = 2;
 /// How often a ring is readable by itself, so that what was missed when a committer died is seen.
@@ -66,7 +58,10 @@ impl Poller {
     pub(crate) fn rearm(&mut self, memory: &Arc<Memory>, seen: u64) -> Result<()> {
         match self {
             Self::Ring(ring) => ring.rearm(memory, seen).map_err(|source| refused("wait", source)),
-            Self::Bridge(bridged) => bridged.rearm(seen),
+            Self::Bridge(bridged) => {
+                bridged.rearm(seen);
+                Ok(())
+            }
         }
     }
 }
@@ -75,14 +70,9 @@ impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Ring(ring) => ring.fd.as_fd(),
-            Self::Bridge(bridged) => bridged.entry.event.as_fd(),
+            Self::Bridge(bridged) => bridged.event.as_fd(),
         }
     }
-}
-
-fn refused(action: &'static str, source: io::Error) -> Error {
-    let hint = "use the blocking wait, or raise the limit on open files";
-    Error::Watch { action, source, hint }
 }
 
 /// A ring that waits for one word.
@@ -171,99 +161,23 @@ impl Ring {
 
 /// A watch that a bridge thread serves.
 pub(crate) struct Bridged {
-    entry: Arc<Entry>,
-}
-
-struct Entry {
-    memory: Arc<Memory>,
-    event: OwnedFd,
-    /// The version that was told of last.
-    seen: AtomicU64,
-}
-
-/// What a bridge thread is asked to look after.
-struct Bridge {
-    entries: Mutex<Vec<Weak<Entry>>>,
-    /// Changed to make the thread look at the list again.
-    control: Shared32,
-}
-
-fn bridges() -> &'static Mutex<Vec<Arc<Bridge>>> {
-    static BRIDGES: OnceLock<Mutex<Vec<Arc<Bridge>>>> = OnceLock::new();
-    BRIDGES.get_or_init(Mutex::default)
+    /// Readable when there is news.
+    event: Arc<OwnedFd>,
+    sleeper: Sleeper,
 }
 
 impl Bridged {
     fn new(memory: &Arc<Memory>, seen: u64) -> Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| refused("make an eventfd", error.into()))?;
-        let (memory, seen) = (Arc::clone(memory), AtomicU64::new(seen));
-        let entry = Arc::new(Entry { memory, event, seen });
-        let mut bridges = bridges().lock().unwrap_or_else(PoisonError::into_inner);
-        for bridge in &*bridges {
-            if bridge.add(&entry) {
-                return Ok(Self { entry });
-            }
-        }
-        let bridge = Arc::new(Bridge { entries: Mutex::default(), control: Shared32::new(0) });
-        bridge.add(&entry);
-        let runs = Arc::clone(&bridge);
-        thread::Builder::new()
-            .name("mainstay-watch".into())
-            .spawn(move || runs.run())
-            .map_err(|source| refused("start a thread", source))?;
-        bridges.push(bridge);
-        Ok(Self { entry })
+        let bridged = Self { event: Bell::event()?, sleeper: Sleeper::new(memory)? };
+        bridged.sleeper.wait_for(seen, None, Bell::Event(Arc::clone(&bridged.event)));
+        Ok(bridged)
     }
 
-    fn rearm(&self, seen: u64) -> Result<()> {
+    fn rearm(&self, seen: u64) {
+        self.sleeper.cancel();
         let mut count = [0; 8];
         // Nothing to read is what is wanted.
-        let _ = rustix::io::read(&self.entry.event, &mut count);
-        self.entry.seen.store(seen, SeqCst);
-        // A version that came meanwhile was told of as `seen` or is told of now.
-        self.entry.tell();
-        Ok(())
-    }
-}
-
-impl Entry {
-    /// Makes the descriptor readable when there is something newer than what was seen.
-    fn tell(&self) {
-        let seen = self.seen.load(SeqCst);
-        if now(&self.memory).map_or(true, |plain| plain.version() != seen) {
-            let _ = rustix::io::write(&self.event, zerocopy::IntoBytes::as_bytes(&1_u64));
-        }
-    }
-}
-
-impl Bridge {
-    fn add(&self, entry: &Arc<Entry>) -> bool {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|known| known.strong_count() > 0);
-        if entries.len() >= WATCHES_PER_THREAD {
-            return false;
-        }
-        entries.push(Arc::downgrade(entry));
-        self.control.increment(SeqCst);
-        futex::wake_all(&self.control);
-        true
-    }
-
-    fn run(&self) {
-        loop {
-            let control = self.control.load(SeqCst);
-            let entries: Vec<Arc<Entry>> = {
-                let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-                entries.iter().filter_map(Weak::upgrade).collect()
-            };
-            let mut words = vec![(&self.control, control)];
-            for entry in &entries {
-                let change = arm(&entry.memory);
-                entry.tell();
-                words.push((&entry.memory.words().change, change));
-            }
-            futex::wait_any(&words, RECHECK);
-        }
+        let _ = rustix::io::read(&self.event, &mut count);
+        self.sleeper.wait_for(seen, None, Bell::Event(Arc::clone(&self.event)));
     }
 }

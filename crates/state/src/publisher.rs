@@ -54,6 +54,11 @@ impl<T: Value + ?Sized> Publisher<T> {
         Ok(Self { memory, spare: None, shown: None, _value: PhantomData })
     }
 
+    /// The name of its state.
+    pub(crate) fn name(&self) -> &str {
+        &self.memory.name
+    }
+
     /// Makes `value` the next version, whatever the current one is; returns its number.
     ///
     /// Example: see [`Publisher`].

@@ -1,8 +1,8 @@
 //! A subscription to a state.
 
 use crate::{
-    Error, Publisher, Result, RetryPolicy, Scavenged, Snapshot, StateInfo, Transaction, View,
-    Watch,
+    Changes, CommitHook, Error, Follower, Publisher, Result, RetryPolicy, Scavenged, Snapshot,
+    StateInfo, Transaction, View, Watch,
     draft::{self, Draft, check_size, ensure_capacity, now, quiet, replace, shrinks},
     line::{Line, Pin, len_of},
     list,
@@ -368,6 +368,32 @@ impl<T: Value + ?Sized> State<T> {
     /// As [`State::read`].
     pub fn view(&self, interval: Duration) -> Result<View<T>> {
         View::new(self.try_clone()?, interval)
+    }
+
+    /// Its changes, as an asynchronous stream.
+    ///
+    /// Example: see [`Changes`].
+    ///
+    /// # Errors
+    /// As [`State::watch`].
+    pub fn changes(&self) -> Result<Changes<T>> {
+        Ok(Changes::new(self.watch()?))
+    }
+
+    /// Calls a hook for commits of all processes, from now on and as long as what is returned lives:
+    /// in a thread of its own, with the newest version each time, and no more often than every
+    /// `interval`. Writers pay what a waiter costs them, a wake-up a call. While the hook runs, the
+    /// version that it is shown keeps its slot.
+    ///
+    /// Example: see [`Follower`].
+    ///
+    /// # Errors
+    /// As [`State::watch`], and `Watch` when no thread can be started.
+    pub fn follow(&self, interval: Duration, hook: impl CommitHook + 'static) -> Result<Follower>
+    where
+        T: 'static,
+    {
+        Follower::start(self.watch()?, interval, hook)
     }
 
     /// Keeps the state in the file at `path` from now on: it no longer ends with its last

@@ -1,6 +1,6 @@
 //! Changing one state, optimistically.
 
-use crate::{Result, draft::Draft, value::Value};
+use crate::{Commit, Result, draft::Draft, value::Value};
 use std::marker::PhantomData;
 
 /// A change of one state in the making: a private copy of the version it began with.
@@ -145,6 +145,16 @@ impl<'a, T: Value + ?Sized> Transaction<'a, T> {
     #[inline(always)]
     pub fn commit(self) -> Result<u64> {
         self.draft.commit()
+    }
+
+    /// The same, and tells of it.
+    pub(crate) fn commit_told(self, tell: impl FnOnce(&Commit<'_>)) -> Result<u64> {
+        self.draft.commit_told(tell)
+    }
+
+    /// The name of its state.
+    pub(crate) fn name(&self) -> &str {
+        &self.draft.memory().name
     }
 
     /// Throws the changes away; dropping does the same.

@@ -75,6 +75,11 @@ impl<T: Value + ?Sized> Watch<T> {
         }
     }
 
+    /// The newest version that this watch has told of.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// A version that this watch has not told of, if there is one; never waits.
     ///
     /// ```

@@ -1,6 +1,15 @@
 use crate::Scratch;
-use mainstay_state::Error;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use mainstay_state::{Commit, Error, Hooked};
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::Sender,
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 /// Runs `body` in a forked child; whether it said yes.
 fn in_child(body: impl FnOnce() -> bool) -> bool {
@@ -29,6 +38,7 @@ fn a_forked_child_is_refused_and_disturbs_nothing() {
     let state = scratch.domain.writer::<[u8]>("speed").unwrap();
     state.replace(b"80").unwrap();
     let mut publisher = state.publisher().unwrap();
+    let hooked = Hooked::new(|_: &Commit<'_>| {});
     let is_forked = |error: Error| matches!(error, Error::Forked { .. });
     assert!(in_child(|| {
         state.read().is_err_and(is_forked)
@@ -38,6 +48,8 @@ fn a_forked_child_is_refused_and_disturbs_nothing() {
             && publisher.publish(b"90").is_err_and(is_forked)
             && state.version().is_err_and(is_forked)
             && state.watch().is_err_and(is_forked)
+            && state.changes().is_err_and(is_forked)
+            && hooked.replace(&state, b"90").is_err_and(is_forked)
             && state.delete().is_err_and(is_forked)
     }));
     assert_eq!(&*state.read().unwrap(), b"80");
@@ -55,6 +67,39 @@ fn a_forked_child_may_open_the_folder_anew() {
         own.is_ok_and(|own| own.replace(b"child").is_ok())
     }));
     assert_eq!(&*state.read().unwrap(), b"child");
+}
+
+#[test]
+fn a_forked_child_is_told_of_changes_by_a_thread_of_its_own() {
+    let scratch = Scratch::new();
+    let state = scratch.domain.writer::<[u8]>("speed").unwrap();
+    // The parent has a thread for this, and the child inherits all but the thread.
+    let mut changes = state.changes().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(changes.next()).poll(&mut context).is_pending());
+    assert!(in_child(|| {
+        let own = mainstay_state::Domain::open(scratch.domain.folder())
+            .and_then(|domain| domain.writer::<[u8]>("speed"))
+            .unwrap();
+        let (sender, told) = std::sync::mpsc::channel();
+        let waker = Waker::from(Arc::new(Send(sender.into())));
+        let mut changes = own.changes().unwrap();
+        let mut next = pin!(changes.next());
+        let mut context = Context::from_waker(&waker);
+        let is_asleep = next.as_mut().poll(&mut context).is_pending();
+        own.replace(b"80").unwrap();
+        let is_woken = told.recv_timeout(Duration::from_secs(20)).is_ok();
+        is_asleep && is_woken && next.as_mut().poll(&mut context).is_ready()
+    }));
+}
+
+/// Wakes by a message.
+struct Send(Mutex<Sender<()>>);
+
+impl Wake for Send {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().send(());
+    }
 }
 
 #[test]

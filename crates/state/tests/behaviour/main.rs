@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
 
+mod changes;
 mod deletion;
 mod forks;
 mod format;
+mod hooks;
 mod hostile;
 mod limits;
 mod names;

@@ -108,7 +108,7 @@ fn a_descriptor_tells_of_changes_by_a_bridge_thread_where_io_uring_is_refused() 
 }
 
 /// Installs a seccomp filter that answers io_uring_setup(2) with `EPERM`, as containers do.
-fn refuse_io_uring() {
+pub(crate) fn refuse_io_uring() {
     // Source: seccomp(2), and the classic BPF of <linux/filter.h>.
     let number_is_uring =
         libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: libc::SYS_io_uring_setup as u32 };
