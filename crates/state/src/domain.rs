@@ -12,6 +12,7 @@ use crate::{
     },
     limits::{LEASES, RECORDS, RECORDS_PER_LEASE, STATES_PER_TRANSACTION},
     memory::{Memory, Pins},
+    persist,
     protocol::{World, end_records, finish_committed},
     state::State,
     subscribe,
@@ -78,6 +79,8 @@ pub(crate) struct Tenant {
     dead: Mutex<HashSet<u64>>,
     /// Whether a thread of this process syncs what survives the machine.
     pub(crate) syncing: AtomicBool,
+    /// Versions, by the id of their state, that were seen in its file by the thread that syncs.
+    pub(crate) filed: Mutex<HashMap<u64, u64>>,
     /// Records of this lease that no thread of ours is using.
     free_records: Mutex<Vec<u32>>,
 }
@@ -96,7 +99,7 @@ fn process_tenants() -> MutexGuard<'static, Vec<Weak<Tenant>>> {
 }
 
 /// A panic elsewhere leaves none of these collections half changed.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -300,6 +303,7 @@ impl Tenant {
             subscribed: Mutex::default(),
             dead: Mutex::default(),
             syncing: AtomicBool::new(false),
+            filed: Mutex::default(),
             free_records: Mutex::default(),
         }))
     }
@@ -575,5 +579,6 @@ impl Tenant {
         let _ = state.words().change.compare_exchange(change, next, SeqCst, Relaxed);
         futex::wake_all(&state.words().change);
         self.tally(|c| &c.wakes, 1);
+        persist::heed(self, state);
     }
 }

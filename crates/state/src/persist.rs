@@ -10,15 +10,20 @@
 //! D4. No path is used as shared memory has it: it must fit its checksum, and be one that a state
 //!     can be given. And nothing is written over or removed there but the file of a state of this
 //!     type.
+//! D5. A state that is to survive the machine is synced by every process that asked for it, that
+//!     subscribes to write it, or that commits to it after somebody else has asked. Nobody looks for
+//!     that in the path of a commit: whoever asks, and whoever syncs, arms the state as a waiter does,
+//!     and a commit that finds a state armed looks ([`heed`]).
 
 use crate::{
     Error, Result,
-    domain::Tenant,
+    domain::{Tenant, locked},
     layout::StateWords,
     line::{Held, Pin},
     memory::Memory,
     protocol::{Words as _, logical},
     subscribe,
+    watch::arm,
     word::Word,
 };
 use mainstay_base::{Crc32c, Fingerprint, crc32c};
@@ -342,9 +347,11 @@ pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Resu
         durable.probe()?;
         memory.words().grade.store(grade as u64, Release);
     }
-    sync_graded(&memory.tenant, Grade::Process)?;
+    sync_graded(&memory.tenant, Grade::Process, Depth::Files)?;
     if grade == Grade::Machine {
         start_syncing(&memory.tenant);
+        // D5: those who write it already.
+        arm(memory);
     }
     Ok(())
 }
@@ -365,6 +372,27 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     durable.sync_folder()
 }
 
+/// Called where a commit wakes somebody, which is seldom, and not in the path of other commits: whoever
+/// commits to a state that is to survive the machine sees to it from now on (D5).
+#[cold]
+pub(crate) fn heed(tenant: &Tenant, memory: &Memory) {
+    if memory.words().grade.load(Acquire) == Grade::Machine as u64
+        && let Some(tenant) = tenant.this.upgrade()
+    {
+        start_syncing(&tenant);
+    }
+}
+
+/// Makes the next commit of whoever it is come by [`heed`], if another living process is subscribed
+/// (D5).
+fn alert_others(memory: &Memory) {
+    let subscribers = subscribe::subscribers(&memory.tenant, memory.header.id);
+    let others = subscribers.unwrap_or_default();
+    if others.iter().any(|lease| *lease != memory.tenant.lease()) {
+        arm(memory);
+    }
+}
+
 /// Starts the thread that syncs in the background, once a process and folder. It ends with the
 /// last handle of the folder.
 pub(crate) fn start_syncing(tenant: &Arc<Tenant>) {
@@ -377,7 +405,7 @@ pub(crate) fn start_syncing(tenant: &Arc<Tenant>) {
             thread::sleep(INTERVAL);
             let Some(tenant) = weak.upgrade() else { return };
             // What fails here is tried again, and told to whoever calls `sync`.
-            let _ = sync_graded(&tenant, Grade::Machine);
+            let _ = sync_news(&tenant);
         }
     });
     if thread.is_err() {
@@ -388,11 +416,25 @@ pub(crate) fn start_syncing(tenant: &Arc<Tenant>) {
 
 /// Syncs all persistent states of a folder.
 pub(crate) fn sync(tenant: &Arc<Tenant>) -> Result<()> {
-    sync_graded(tenant, Grade::Process)
+    sync_graded(tenant, Grade::Process, Depth::Files)
+}
+
+/// Syncs what this process has not seen in the files of those states that survive the machine.
+pub(crate) fn sync_news(tenant: &Arc<Tenant>) -> Result<()> {
+    sync_graded(tenant, Grade::Machine, Depth::News)
+}
+
+/// How closely a sync looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// At all files.
+    Files,
+    /// At the files of those states that have another version than this process has seen there.
+    News,
 }
 
 /// Writes what has changed of all states of at least this grade, as of one instant (D2).
-fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
+fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade, depth: Depth) -> Result<()> {
     let _gate = subscribe::gate(tenant, SYNC_GATE)?;
     let (states, damaged) = persistent(tenant, at_least);
     let mut pins = Vec::with_capacity(states.len());
@@ -404,12 +446,24 @@ fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
         }
     }
     settle(&mut pins)?;
+    if at_least == Grade::Machine {
+        let is_there = |id: &u64| states.iter().any(|(memory, _)| memory.header.id == *id);
+        locked(&tenant.filed).retain(|id, _| is_there(id));
+    }
     let mut changed = Vec::new();
     for (pin, memory, durable) in &pins {
+        if depth == Depth::News {
+            alert_others(memory);
+            if is_filed(tenant, memory, pin) {
+                continue;
+            }
+        }
         let root = durable.newest_of(memory.header.fingerprint)?;
         let version = pin.plain.version();
         if root.as_ref().is_none_or(|root| root.version != version) {
             changed.push((pin, memory, durable, root.map_or(0, |root| root.head.number)));
+        } else {
+            file(tenant, memory, pin);
         }
     }
     let newest = changed.iter().map(|(.., previous)| *previous).max().unwrap_or(0);
@@ -439,10 +493,20 @@ fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade) -> Result<()> {
     for (_, _, durable, _) in &changed {
         durable.adopt()?;
     }
-    for (_, _, durable, _) in &changed {
+    for (pin, memory, durable, _) in &changed {
         durable.sync_folder()?;
+        file(tenant, memory, pin);
     }
     damaged.map_or(Ok(()), Err)
+}
+
+/// Whether this process has seen the pinned version in the file.
+fn is_filed(tenant: &Tenant, memory: &Memory, pin: &Pin<'_>) -> bool {
+    locked(&tenant.filed).get(&memory.header.id) == Some(&pin.plain.version())
+}
+
+fn file(tenant: &Tenant, memory: &Memory, pin: &Pin<'_>) {
+    locked(&tenant.filed).insert(memory.header.id, pin.plain.version());
 }
 
 /// All states of a folder of at least this grade, joined; and what is wrong with one of which it

@@ -398,7 +398,7 @@ impl<T: Value + ?Sized> State<T> {
 
     /// Keeps the state in the file at `path` from now on: it no longer ends with its last
     /// subscriber. With [`Grade::Machine`] its newest versions are written to the disk in the
-    /// background while this process lives, so it survives a power cut; with [`Grade::Process`] it
+    /// background, by this process and by all that commit to it, so it survives a power cut; with [`Grade::Process`] it
     /// survives all processes, and the file is written when a subscriber leaves in good order.
     ///
     /// ```
@@ -534,15 +534,20 @@ impl<T: Value + ?Sized> State<T> {
 
 impl<T: Value + ?Sized> Drop for State<T> {
     fn drop(&mut self) {
-        // The last handle of this process (the line has the other reference): a state that only
-        // survives processes gets its file written. What fails is as before: not written.
-        let is_last = Arc::strong_count(&self.memory) <= 2;
-        if is_last
-            && self.memory.is_writable()
-            && self.memory.tenant.epoch.is_current()
-            && self.memory.words().grade.load(Acquire) == Grade::Process as u64
-        {
-            let _ = persist::sync(&self.memory.tenant);
+        const PROCESS: u64 = Grade::Process as u64;
+        const MACHINE: u64 = Grade::Machine as u64;
+        let memory = &*self.memory;
+        if !memory.is_writable() || !memory.tenant.epoch.is_current() {
+            return;
+        }
+        // What fails is as before: not written.
+        match memory.words().grade.load(Acquire) {
+            // The last handle of this process (the line has the other reference): a state that only
+            // survives processes gets its file written.
+            PROCESS if Arc::strong_count(&self.memory) <= 2 => drop(persist::sync(&memory.tenant)),
+            // This process may be about to end, with a version that the thread has not written yet.
+            MACHINE => drop(persist::sync_news(&memory.tenant)),
+            _ => {}
         }
     }
 }

@@ -88,6 +88,9 @@ pub(crate) fn subscribe(
     };
     let memory = join(tenant, found, access)?;
     fits(&memory, options, &kind)?;
+    if access == Access::ReadWrite {
+        persist::heed(tenant, &memory);
+    }
     Ok(memory)
 }
 

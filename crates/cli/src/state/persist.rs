@@ -22,8 +22,8 @@ use std::{
 ///
 /// Without --machine the state survives all processes: it stays in memory, and the file is written
 /// when a writer leaves in good order. With --machine it survives a power cut too, as far as it was
-/// written to the disk: once by this command, then in the background by every process that itself
-/// asked for it, and by this one as long as it is held with --hold.
+/// written to the disk: once by this command, then ten times a second by every process that writes
+/// the state, from its next commit on, and by this one as long as it is held with --hold.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,11 @@
 use crate::{Scratch, worker};
-use mainstay_state::{Domain, Error, Grade, MultiTransaction, StateOptions};
+use mainstay_state::{Domain, Error, Grade, MultiTransaction, State, StateOptions};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn a_state_that_survives_processes_is_there_with_its_newest_version_after_a_kill() {
@@ -42,6 +48,63 @@ fn what_is_not_waited_for_is_synced_in_the_background() {
     while !is_there() {
         assert!(start.elapsed().as_secs() < 10, "never synced");
         std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Waits until the file has this.
+fn wait_for(file: &Path, wanted: &[u8]) {
+    let start = Instant::now();
+    while !fs::read(file).is_ok_and(|bytes| bytes.ends_with(wanted)) {
+        assert!(start.elapsed().as_secs() < 20, "never synced: {}", wanted.escape_ascii());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn d5_a_running_writer_syncs_once_somebody_else_has_asked_for_it() {
+    let scratch = Scratch::new();
+    let (state, file) = (scratch.domain.writer("speed").unwrap(), scratch.path().join("kept"));
+    let mut publisher = State::<[u8]>::publisher(&state).unwrap();
+    publisher.publish(b"before").unwrap();
+    // Asks for it, and leaves: nobody but us is there to sync.
+    assert_eq!(worker::run("ask_for_the_machine", &scratch).output, "asked");
+    wait_for(&file, b"before");
+    publisher.publish(b"after it was asked for").unwrap();
+    wait_for(&file, b"after it was asked for");
+    // And from then on, although nothing is armed any more.
+    for turn in 0..3_u8 {
+        state.replace(&[turn; 9]).unwrap();
+        wait_for(&file, &[turn; 9]);
+    }
+}
+
+#[test]
+fn d5_a_writer_that_has_not_noticed_syncs_when_the_one_that_had_is_killed() {
+    let scratch = Scratch::new();
+    let state = scratch.domain.writer::<[u8]>("speed").unwrap();
+    let file = scratch.path().join("kept");
+    let mut other = worker::start("commit_once_and_stay", &scratch);
+    other.ready();
+    assert_eq!(worker::run("ask_for_the_machine", &scratch).output, "asked");
+    other.go_on();
+    wait_for(&file, b"of the other");
+    // It arms the state ten times a second.
+    thread::sleep(Duration::from_millis(500));
+    other.kill();
+    state.replace(b"of the survivor").unwrap();
+    wait_for(&file, b"of the survivor");
+}
+
+#[test]
+fn who_leaves_in_good_order_has_its_last_version_in_the_file() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("kept");
+    for _ in 0..5 {
+        assert_eq!(worker::run("commit_for_the_machine_and_leave", &scratch).output, "left");
+        assert!(fs::read(&file).unwrap().ends_with(b"last words"));
+        let state = scratch.domain.writer::<[u8]>("speed").unwrap();
+        state.replace(b"others").unwrap();
+        state.sync().unwrap();
     }
 }
 

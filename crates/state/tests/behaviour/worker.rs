@@ -1,7 +1,9 @@
 //! Other processes: this test program, started again in a part of its own.
 
 use crate::Scratch;
-use mainstay_state::{Domain, Error, MultiTransaction, RetryPolicy, State, StateOptions, together};
+use mainstay_state::{
+    Domain, Error, Grade, MultiTransaction, RetryPolicy, State, StateOptions, together,
+};
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
@@ -82,6 +84,12 @@ impl Worker {
         self.child.wait().unwrap();
     }
 
+    /// Lets it go on to where it waits again.
+    pub(crate) fn go_on(&mut self) {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
+        self.ready();
+    }
+
     /// Lets it go on and waits for its end.
     pub(crate) fn finish(mut self) -> Answer {
         drop(self.child.stdin.take());
@@ -126,6 +134,13 @@ fn state(folder: &Path, name: &str) -> State<[u8]> {
 pub(crate) fn accounts(domain: &Domain) -> [State<[u8]>; 2] {
     ["one", "two"]
         .map(|name| StateOptions::new().size(8).slots(5).slots_max(6).writer(domain, name).unwrap())
+}
+
+/// Bytes of a large value: copying it takes longer than committing it.
+pub(crate) const LARGE: usize = 64 << 10;
+
+pub(crate) fn large(domain: &Domain) -> State<[u8]> {
+    StateOptions::new().size(LARGE).writer(domain, "speed").unwrap()
 }
 
 pub(crate) fn number(bytes: &[u8]) -> u64 {
@@ -187,6 +202,14 @@ fn play_a_part() {
             answer(if *pinned == before[..] { "unchanged" } else { "changed" });
         }
         "count" => count(folder),
+        "write_flat_out" => {
+            let mut publisher = large(&Domain::open(folder).unwrap()).publisher().unwrap();
+            say(READY);
+            // Until it is killed.
+            for turn in 0_u64.. {
+                publisher.publish(&vec![turn as u8; LARGE]).unwrap();
+            }
+        }
         "transfer" => transfer(folder),
         "wake" => {
             let reader = Domain::open(folder).unwrap().reader::<[u8]>("speed").unwrap();
@@ -199,6 +222,23 @@ fn play_a_part() {
             let state = state(folder, "speed");
             state.replace(b"newest").unwrap();
             wait_for_parent();
+        }
+        "ask_for_the_machine" => {
+            let state = state(folder, "speed");
+            state.set_persistent(folder.with_file_name("kept"), Grade::Machine).unwrap();
+            answer("asked");
+        }
+        "commit_once_and_stay" => {
+            let state = state(folder, "speed");
+            wait_for_parent();
+            state.replace(b"of the other").unwrap();
+            wait_for_parent();
+        }
+        "commit_for_the_machine_and_leave" => {
+            let state = state(folder, "speed");
+            state.set_persistent(folder.with_file_name("kept"), Grade::Machine).unwrap();
+            state.replace(b"last words").unwrap();
+            answer("left");
         }
         "commit_unwatched" => commit_unwatched(folder),
         other => panic!("no part is called {other}"),
