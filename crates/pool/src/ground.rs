@@ -47,6 +47,9 @@ pub struct Ground<'p> {
     inner: &'p Inner,
 }
 
+/// As much of a block is fetched ahead: more would push out what is being looked at.
+const FETCHED: usize = 4_096;
+
 /// Two checksums of the data of a block.
 ///
 /// Example: see [`Ground`].
@@ -238,6 +241,28 @@ impl<'p> Ground<'p> {
             }
             Sums { crc32c: narrow.finish(), crc64: wide.finish() }
         })
+    }
+
+    /// Says that a block will be looked at soon: its memory is fetched while something else is
+    /// done. A number that is no block's does nothing.
+    ///
+    /// ```
+    /// # use mainstay_pool::{Kind, PoolOptions};
+    /// # let pool = PoolOptions::new("calls", 64).create_memfd()?;
+    /// let (one, two) = (pool.allocate(Kind::Recoverable)?, pool.allocate(Kind::Recoverable)?);
+    /// let (ground, mut piece) = (pool.ground()?, Vec::new());
+    /// ground.expect_look(two.number());
+    /// assert!(ground.look(one.number(), &mut piece)?.is_some());
+    /// assert!(ground.look(two.number(), &mut piece)?.is_some());
+    /// # Ok::<(), mainstay_pool::Error>(())
+    /// ```
+    pub fn expect_look(self, number: u32) {
+        let extents = &self.inner.extents;
+        if let Ok(true) = extents.contains(number) {
+            let cold = extents.cold(number);
+            copy::prefetch(std::ptr::from_ref(cold).cast(), size_of_val(cold));
+            copy::prefetch(extents.data(number), self.block_size().min(FETCHED));
+        }
     }
 
     /// As [`Ground::look`], and appends the data to `data`.

@@ -222,21 +222,20 @@ impl State {
     pub(crate) fn examine(&mut self, ground: Ground<'_>, now_ns: u64) -> Result<u64> {
         let mut version = self.found.first().map(|change| change.version);
         let mut examined = 0;
-        for at in 0..self.pending.len() {
-            let mut bits = self.pending[at];
-            while bits != 0 {
-                let number = at as u32 * 64 + bits.trailing_zeros();
-                bits &= bits - 1;
-                examined += 1;
-                match ground.look(number, &mut self.piece) {
-                    Ok(look) => {
-                        self.pending[at] &= !(1 << (number % 64));
-                        self.compare(ground, number, look, &mut version, now_ns);
-                    }
-                    // It changes hands all the time: it stays pending.
-                    Err(PoolError::NoSuchBlock { .. }) => {}
-                    Err(error) => return Err(error.into()),
+        let mut next = first_from(&self.pending, 0);
+        while let Some(number) = next {
+            // The memory of a block is seldom in the cache: the next one's comes meanwhile.
+            next = first_from(&self.pending, number as usize + 1);
+            next.inspect(|next| ground.expect_look(*next));
+            examined += 1;
+            match ground.look(number, &mut self.piece) {
+                Ok(look) => {
+                    self.pending[number as usize / 64] &= !(1 << (number % 64));
+                    self.compare(ground, number, look, &mut version, now_ns);
                 }
+                // It changes hands all the time: it stays pending.
+                Err(PoolError::NoSuchBlock { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(examined)
@@ -364,6 +363,17 @@ fn split(ground: Ground<'_>, number: u32) -> (usize, usize) {
     let per_extent = ground.blocks_per_extent();
     let number = u64::from(number);
     ((number / per_extent) as usize, (number % per_extent) as usize)
+}
+
+/// The first number that is set, from `start` on.
+fn first_from(bits: &[u64], start: usize) -> Option<u32> {
+    let mut rest = *bits.get(start / 64)? & (!0 << (start % 64));
+    let mut at = start / 64;
+    while rest == 0 {
+        at += 1;
+        rest = *bits.get(at)?;
+    }
+    Some(at as u32 * 64 + rest.trailing_zeros())
 }
 
 fn set(bits: &mut [u64], number: u32) {
