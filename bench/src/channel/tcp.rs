@@ -27,7 +27,7 @@ const ROUND_TRIPS: u64 = 200;
 /// Each may take a tenth of a second.
 const ROUND_TRIPS_DELAYED: u64 = 2;
 /// Bytes in one sample of a stream of messages, and the most messages.
-const STREAM_BYTES: u64 = 32 << 20;
+const STREAM_BYTES: u64 = 64 << 20;
 const STREAM_MAX: u64 = 20_000;
 
 fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {

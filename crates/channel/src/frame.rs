@@ -11,6 +11,7 @@
 use crate::Bytes;
 use bytes::{Buf, BufMut, BytesMut};
 use mainstay_base::{Crc32c, crc32c};
+use std::collections::VecDeque;
 
 /// The first four bytes of every frame.
 ///
@@ -31,6 +32,9 @@ const COPIED_LEN_MAX: usize = 1_024;
 /// What is read at once, at first and when much comes.
 const CHUNK_MIN: usize = 4 << 10;
 const CHUNK_MAX: usize = 256 << 10;
+
+/// How many buffers are kept to be used again, while somebody still has messages that are in them.
+const USED_MAX: usize = 2;
 
 /// A frame that is still arriving gets at most this much memory beyond what has arrived.
 const AHEAD: usize = 1 << 20;
@@ -226,6 +230,10 @@ pub fn encode(kind: Kind, payload: &[u8]) -> Bytes {
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
+    /// Earlier buffers, oldest first: empty, and free as soon as nobody has a message of theirs any
+    /// more. New memory for each would mean fresh pages for each, where messages go to another
+    /// thread.
+    used: VecDeque<BytesMut>,
     payload_len_max: usize,
     /// How much is read at once.
     chunk: usize,
@@ -252,6 +260,7 @@ impl Decoder {
     pub fn new(payload_len_max: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
+            used: VecDeque::new(),
             payload_len_max,
             chunk: CHUNK_MIN,
             header: None,
@@ -306,12 +315,31 @@ impl Decoder {
             None => HEADER_LEN,
         };
         // A new buffer is a good deal larger than the least: the next frames may be in it as well.
-        // The old one is used again if nobody has anything of it any more.
         let room = self.buffer.capacity() - self.buffer.len();
         if room < wanted.max(self.chunk / 8) {
-            self.buffer.reserve(wanted.max(self.chunk));
+            self.make_room(wanted.max(self.chunk));
         }
         &mut self.buffer
+    }
+
+    /// In this buffer, if nobody has anything of it any more, or in an earlier one, or in a new one.
+    fn make_room(&mut self, room: usize) {
+        if self.buffer.try_reclaim(room) {
+            return;
+        }
+        let needed = self.buffer.len() + room;
+        let free = self.used.iter_mut().position(|used| used.try_reclaim(needed));
+        let next = free.and_then(|at| self.used.remove(at));
+        let mut next = next.unwrap_or_else(|| BytesMut::with_capacity(needed));
+        next.extend_from_slice(&self.buffer);
+        let mut old = std::mem::replace(&mut self.buffer, next);
+        old.clear();
+        if old.capacity() > 0 && self.chunk == CHUNK_MAX {
+            if self.used.len() == USED_MAX {
+                self.used.pop_front();
+            }
+            self.used.push_back(old);
+        }
     }
 
     /// How many bytes it makes sense to read now: the rest of a frame that is arriving, or else up
@@ -364,7 +392,7 @@ impl Decoder {
         }
         self.advance().inspect_err(|error| {
             self.broken = Some(error.clone());
-            self.buffer = BytesMut::new();
+            (self.buffer, self.used) = (BytesMut::new(), VecDeque::new());
         })
     }
 

@@ -130,6 +130,35 @@ fn a_small_payload_does_not_keep_the_buffer_it_came_in_and_a_long_one_is_not_cop
 }
 
 #[test]
+fn a_buffer_is_used_again_as_soon_as_nobody_has_a_message_that_is_in_it() {
+    let mut decoder = Decoder::new(1 << 20);
+    let frame = encode(Kind::Message, &[3; 64 << 10]);
+    let (mut kept, mut places) = (VecDeque::new(), Vec::new());
+    for _ in 0..200 {
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            let space = decoder.space();
+            let (now, later) = rest.split_at(rest.len().min(space.capacity() - space.len()));
+            space.put_slice(now);
+            rest = later;
+        }
+        let message = decoder.next_frame().unwrap().unwrap().payload;
+        assert!(message.len() == 64 << 10 && message.iter().all(|byte| *byte == 3));
+        places.push(message.as_ptr().addr());
+        // A reader that is some messages behind.
+        kept.push_back(message);
+        if kept.len() > 3 {
+            kept.pop_front();
+        }
+    }
+    let mut later = places.split_off(40);
+    later.sort_unstable();
+    later.dedup();
+    assert!(later.len() <= 3 * 5, "{} places for 160 messages", later.len());
+    assert!(decoder.used.len() <= USED_MAX);
+}
+
+#[test]
 fn the_header_has_the_bytes_of_the_format_document() {
     let header = header(Kind::Message, &[Bytes::from_static(b"ringing")]);
     let document = include_str!("../../../../docs/format/wire.md");

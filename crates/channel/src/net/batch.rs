@@ -88,6 +88,20 @@ impl Batch {
         !self.pieces.is_empty()
     }
 
+    /// Everything that is left, for whoever takes pieces as they are.
+    #[cfg(feature = "quic")]
+    pub(super) fn pieces(&mut self) -> &mut [Bytes] {
+        self.seal();
+        self.pieces.make_contiguous()
+    }
+
+    /// All pieces were taken.
+    #[cfg(feature = "quic")]
+    pub(super) fn clear(&mut self) {
+        self.pieces.clear();
+        self.forget();
+    }
+
     pub(super) fn fill<'b>(&'b self, slices: &mut [IoSlice<'b>; SLICES_MAX]) -> usize {
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);

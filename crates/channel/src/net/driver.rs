@@ -1,4 +1,4 @@
-//! Moves messages between the queues of a channel and a stream of bytes.
+//! Moves messages between the queues of a channel and a stream of QUIC.
 //!
 //! D1. One task reads and one writes; they share nothing but the channel's fate.
 //! D2. Memory is bounded: what a direction holds beyond its queue is one batch that is being
@@ -8,7 +8,7 @@
 
 use super::{
     NetChannel, NetEnd, Settings,
-    batch::{BATCH_BYTES, Batch, SLICES_MAX},
+    batch::{BATCH_BYTES, Batch},
     tasks::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
 };
 use crate::{
@@ -19,22 +19,22 @@ use crate::{
     limits::LINGER,
     queue::Queue,
 };
+use quinn::{RecvStream, SendStream};
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{MissedTickBehavior, interval_at, timeout},
 };
 
 /// Makes a channel of a stream whose handshake is through. Must be called on the runtime.
 pub(super) fn start(
-    reader: impl AsyncRead + Send + Unpin + 'static,
-    writer: impl AsyncWrite + Send + Unpin + 'static,
+    reader: RecvStream,
+    writer: SendStream,
     decoder: Decoder,
     peer: Peer,
     message_len_theirs: usize,
@@ -90,7 +90,7 @@ pub(super) fn start(
 }
 
 async fn read(
-    reader: &mut (impl AsyncRead + Unpin),
+    reader: &mut RecvStream,
     decoder: &mut Decoder,
     queues: &Queues,
     silence: Duration,
@@ -160,18 +160,14 @@ fn in_full(error: &io::Error) -> String {
 
 /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take away
 /// from the peer what it has not read yet (RFC 1122, 4.2.2.13). The writer bounds the time.
-async fn drain(reader: &mut (impl AsyncRead + Unpin), decoder: Decoder) {
+async fn drain(reader: &mut RecvStream, decoder: Decoder) {
     drop(decoder);
     let mut waste = vec![0; 16 << 10];
-    while matches!(reader.read(&mut waste).await, Ok(1..)) {}
+    while matches!(reader.read(&mut waste).await, Ok(Some(_))) {}
 }
 
 /// Returns when the user closes or aborts, or the peer does.
-async fn write(
-    writer: &mut (impl AsyncWrite + Unpin),
-    outgoing: &Queue,
-    keep_alive: Duration,
-) -> io::Result<()> {
+async fn write(writer: &mut SendStream, outgoing: &Queue, keep_alive: Duration) -> io::Result<()> {
     let mut ticks = interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Batch::default();
@@ -203,22 +199,14 @@ async fn write(
     }
 }
 
-async fn write_all(batch: &mut Batch, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    batch.seal();
-    while batch.is_unwritten() {
-        let written = poll_fn(|cx| {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = batch.fill(&mut slices);
-            Pin::new(&mut *writer).poll_write_vectored(cx, &slices[..count])
-        })
-        .await?;
-        batch.advance(written)?;
-    }
-    batch.forget();
-    writer.flush().await
+/// Hands the pieces over as they are: they are not copied before they are encrypted.
+async fn write_all(batch: &mut Batch, writer: &mut SendStream) -> io::Result<()> {
+    writer.write_all_chunks(batch.pieces()).await?;
+    batch.clear();
+    Ok(())
 }
 
-async fn say_close(writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+async fn say_close(writer: &mut SendStream) -> io::Result<()> {
     writer.write_all(&encode(Kind::Close, b"")).await?;
     writer.flush().await?;
     writer.shutdown().await
