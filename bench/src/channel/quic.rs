@@ -43,7 +43,7 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// A stream between two endpoints, with the windows that our own connections have.
+/// A stream between two endpoints, with windows so wide that they do not hold it up (ours are narrower).
 struct Bare {
     _endpoints: [Endpoint; 2],
     _connections: [Connection; 2],

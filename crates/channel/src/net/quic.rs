@@ -30,8 +30,16 @@ const STREAMS_MAX: u32 = 4_096;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How much may be on its way on one stream, and on all of a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+// What nobody reads yet, the library keeps in pieces as they arrived. Past 2048 of them it joins what
+// is shorter than a limit of at least `JOINED`, and if more than `PIECES_MAX` are left it ends the
+// whole connection. Pieces that stay are at least that long, and between two of them is at most one
+// that was joined: a window as narrow as this never holds so many, whatever the packets were.
+const JOINED: u32 = 128;
+const PIECES_MAX: u32 = 1_024;
+const _: () = assert!(2 * STREAM_WINDOW / (JOINED + 1) <= PIECES_MAX);
 
 /// A node's end of QUIC: its credentials, and the connections that its channels share. A clone
 /// shares them too.

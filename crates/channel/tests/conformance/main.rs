@@ -79,6 +79,7 @@ macro_rules! network_conforms {
                     a_missing_feature_is_refused_on_both_sides,
                     a_peer_that_falls_silent_is_lost_and_one_that_only_idles_is_not,
                     a_slow_reader_is_not_taken_for_silent,
+                    a_reader_that_stalls_gets_everything_however_small_the_packets_were,
                     a_message_over_the_peers_limit_is_refused_at_the_sender,
                     a_listener_that_is_gone_refuses,
                     a_dialler_comes_back_after_a_loss,

@@ -161,6 +161,30 @@ pub(crate) fn a_slow_reader_is_not_taken_for_silent<R: NetRig>() {
     assert!(here.is_open() && there.is_open());
 }
 
+pub(crate) fn a_reader_that_stalls_gets_everything_however_small_the_packets_were<R: NetRig>() {
+    const MESSAGES: usize = 4_500;
+    // Short ones between longer ones, each on its way before the next is there: what nobody reads is
+    // a great many pieces of very different sizes.
+    let len = |number: usize| if number.is_multiple_of(3) { 420 } else { number % 40 };
+    let bounds = Bounds { messages: 16, ..Bounds::default() };
+    let listener = listen::<R>(R::settings(1).with_bounds(bounds));
+    let there = dial::<R>(&listener, &R::settings(2).with_bounds(bounds)).unwrap();
+    let here = listener.accept(PATIENCE).unwrap().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..MESSAGES {
+                there.send(Bytes::from(vec![number as u8; len(number)])).unwrap();
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        thread::sleep(1_000 * MS);
+        for number in 0..MESSAGES {
+            let message = here.receive(PATIENCE).unwrap().unwrap();
+            assert_eq!(message, vec![number as u8; len(number)]);
+        }
+    });
+}
+
 pub(crate) fn a_listener_that_is_gone_refuses<R: NetRig>() {
     let listener = listen::<R>(R::settings(1));
     let address = listener.address().to_string();
