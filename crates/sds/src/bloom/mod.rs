@@ -17,5 +17,6 @@ mod rolling;
 
 pub use params::Params;
 pub use peer::PeerFilter;
+pub(crate) use peer::Spots;
 pub use rolling::RollingFilter;
 pub(crate) use rolling::checked;

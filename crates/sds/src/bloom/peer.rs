@@ -40,6 +40,21 @@ pub struct PeerFilter<'a> {
     bits: u64,
 }
 
+/// Where the first bits of an id are in the filters of one size: each is a byte's number and a
+/// bit's within it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spots([u32; 4]);
+
+impl Spots {
+    /// Those of an id by its hashes, reduced to filters of `bits` bits and `hashes` hashes.
+    pub(crate) fn of(profile: Profile, (a, b): (u64, u64), (bits, hashes): (u64, u32)) -> Self {
+        let probe = Probe::new(a, b, bits, hashes);
+        let mut all = probe.map(|bit| (byte_of(profile, bit) << 3 | bit & 7) as u32).cycle();
+        // With fewer than four hashes some are looked at twice.
+        Self(std::array::from_fn(|_| all.next().unwrap_or_default()))
+    }
+}
+
 impl<'a> PeerFilter<'a> {
     /// Reads a filter; `None` if there is none or it makes no sense. `own` is what a filter
     /// without parameters has (lip profile).
@@ -93,15 +108,21 @@ impl<'a> PeerFilter<'a> {
     }
 
     /// The same with hashes that were reduced already.
-    ///
-    /// The first bits are looked up without a branch between them: whether one of four is clear
-    /// can be foretold nearly always, whether a given one is cannot.
     #[inline]
     pub(crate) fn has(&self, a: u64, b: u64) -> bool {
         let mut probe = Probe::new(a, b, self.bits, self.hashes);
-        let set = |bit: usize| self.bytes[byte_of(self.profile, bit)] >> (bit & 7) & 1;
-        let first: u8 = probe.by_ref().take(4).fold(1, |all, bit| all & set(bit));
-        first != 0 && probe.all(|bit| set(bit) != 0)
+        probe.all(|bit| self.bytes[byte_of(self.profile, bit)] & mask_of(bit) != 0)
+    }
+
+    /// Whether the bits at these spots are set, which the filter's size was taken for.
+    ///
+    /// Without a branch between them: whether one of four is clear can be foretold nearly always,
+    /// whether a given one is cannot.
+    #[inline]
+    pub(crate) fn has_first(&self, spots: Spots) -> bool {
+        let set = |spot: u32| self.bytes[spot as usize >> 3] >> (spot & 7) & 1;
+        let [a, b, c, d] = spots.0;
+        set(a) & set(b) & set(c) & set(d) != 0
     }
 
     /// Bits and hashes: filters that agree in these make the same mistakes.

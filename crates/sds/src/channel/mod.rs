@@ -160,7 +160,7 @@ impl Channel {
             tombstones: VecDeque::new(),
             filter_params: filter.params(),
             filter,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(config.profile),
             scalars: Scalars::default(),
             holders: HashMap::with_hasher(FixedState::with_seed(seed)),
             buffered: 0,

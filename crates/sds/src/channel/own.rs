@@ -17,7 +17,11 @@
 //!   ones at the next message.
 
 use super::table::NONE;
-use crate::{bloom::PeerFilter, hash::FilterHashes};
+use crate::{
+    bloom::{PeerFilter, Spots},
+    hash::FilterHashes,
+    wire::Profile,
+};
 
 /// The chance that chance itself acknowledges.
 const CHANCE_MAX: f64 = 1e-6;
@@ -66,19 +70,41 @@ struct Evidence {
     chance: f64,
 }
 
+/// The hashes of an id, reduced to filters of one size.
+#[derive(Clone, Copy, Debug)]
+struct Reduced {
+    first: Spots,
+    a: u32,
+    b: u32,
+}
+
 /// All unacknowledged messages of a channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
+    profile: Profile,
     all: Vec<Own>,
-    /// The hashes of each, reduced to a filter of `reduced_bits` bits: what the review reads.
-    reduced: Vec<(u32, u32)>,
-    reduced_bits: u64,
-    other_bits: u64,
+    /// The hashes of each, reduced to filters of the size `reduced_to`, and where its first bits
+    /// are there: what the review reads.
+    reduced: Vec<Reduced>,
+    reduced_to: (u64, u32),
+    other: (u64, u32),
     others: u32,
     cursor: usize,
 }
 
 impl Outgoing {
+    pub(super) fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            all: Vec::new(),
+            reduced: Vec::new(),
+            reduced_to: (1, 1),
+            other: (1, 1),
+            others: 0,
+            cursor: 0,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -102,9 +128,9 @@ impl Outgoing {
         resend_at: u64,
     ) -> u32 {
         if self.all.is_empty() {
-            self.reduced_bits = geometry.0;
+            self.reduced_to = geometry;
         }
-        self.reduced.push(reduce(hashes, self.reduced_bits));
+        self.reduced.push(Reduced::of(self.profile, hashes, self.reduced_to));
         self.all.push(Own {
             slot,
             attempts: 0,
@@ -139,19 +165,19 @@ impl Outgoing {
         senders_min: u8,
         mut found: impl FnMut(u32, Verdict),
     ) {
-        let (bits, _) = filter.geometry();
-        self.follow(bits);
-        let count = self.all.len().min(BUDGET);
+        self.follow(filter.geometry());
+        let is_usual = filter.geometry() == self.reduced_to;
+        let start = if self.cursor < self.all.len() { self.cursor } else { 0 };
+        let end = self.all.len().min(start + BUDGET);
+        // What is left of the budget is for those at the beginning, up to where this one began.
+        let again = (BUDGET - (end - start)).min(start);
+        self.cursor = if again > 0 { again } else { end };
         let mut error_rate = None;
-        for _ in 0..count {
-            if self.cursor >= self.all.len() {
-                self.cursor = 0;
-            }
-            let at = self.cursor;
-            self.cursor += 1;
-            let hit = if bits == self.reduced_bits {
-                let (a, b) = self.reduced[at];
-                filter.has(u64::from(a), u64::from(b))
+        for at in (start..end).chain(0..again) {
+            let hit = if is_usual {
+                let reduced = self.reduced[at];
+                filter.has_first(reduced.first)
+                    && filter.has(u64::from(reduced.a), u64::from(reduced.b))
             } else {
                 filter.contains(self.all[at].hashes)
             };
@@ -171,30 +197,33 @@ impl Outgoing {
     }
 
     /// Keeps the reduced hashes for the size that most filters have.
-    fn follow(&mut self, bits: u64) {
-        if bits == self.reduced_bits {
+    fn follow(&mut self, geometry: (u64, u32)) {
+        if geometry == self.reduced_to {
             self.others = 0;
             return;
         }
-        self.others = if bits == self.other_bits { self.others + 1 } else { 1 };
-        self.other_bits = bits;
+        self.others = if geometry == self.other { self.others + 1 } else { 1 };
+        self.other = geometry;
         if self.others >= SWITCH_AFTER {
             self.others = 0;
-            self.reduced_bits = bits;
+            self.reduced_to = geometry;
             for (own, reduced) in self.all.iter().zip(&mut self.reduced) {
-                *reduced = reduce(own.hashes, bits);
+                *reduced = Reduced::of(self.profile, own.hashes, geometry);
             }
         }
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.all.capacity() * size_of::<Own>() + self.reduced.capacity() * size_of::<(u32, u32)>()
+        self.all.capacity() * size_of::<Own>() + self.reduced.capacity() * size_of::<Reduced>()
     }
 }
 
-fn reduce(hashes: FilterHashes, bits: u64) -> (u32, u32) {
-    let bits = bits.max(1);
-    ((hashes.a % bits) as u32, (hashes.b % bits) as u32)
+impl Reduced {
+    fn of(profile: Profile, hashes: FilterHashes, (bits, count): (u64, u32)) -> Self {
+        let bits = bits.max(1);
+        let (a, b) = (hashes.a % bits, hashes.b % bits);
+        Self { first: Spots::of(profile, (a, b), (bits, count)), a: a as u32, b: b as u32 }
+    }
 }
 
 impl Own {
