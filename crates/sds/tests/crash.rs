@@ -1,11 +1,11 @@
 //! Real processes, killed at any moment: no message that was delivered is lost, and none is
 //! delivered twice to an application that keeps the number of what it has processed.
 //!
-//! A child takes part in a channel whose changes are in a pool. Its application is a file: a line a
+//! A child takes part in a channel whose changes are in a pool, or in a store. Its application is a file: a line a
 //! message it has processed, each written by one system call. The parent kills the child again and
 //! again; each life is sent all messages from the first on, as a network that repeats everything.
 
-#![cfg(feature = "pool")]
+#![cfg(all(feature = "pool", feature = "store"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
 
 use std::{
@@ -22,10 +22,12 @@ use std::{
 use mainstay_base::Rng;
 use mainstay_sds::{
     Channel, Config, Keep, Now, Output, Reason,
-    persist::{Persistence, PoolPersistence},
+    persist::{Durability, Persistence, PoolPersistence, StorePersistence},
 };
 
 const FOLDER: &str = "MAINSTAY_SDS_CRASH_FOLDER";
+/// Which kind of place the child keeps its changes in.
+const PLACE: &str = "MAINSTAY_SDS_CRASH_PLACE";
 const MESSAGES: u64 = 600;
 const KILLS: u64 = 40;
 const NOW: Now = Now { mono_ms: 1000, wall_ms: 1_760_000_000_000 };
@@ -73,18 +75,39 @@ fn append(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).unwrap()
 }
 
+/// The place of that kind in a folder.
+fn place(kind: &str, folder: &Path) -> Box<dyn Persistence> {
+    match kind {
+        "pool" => Box::new(PoolPersistence::open(folder, "sds").unwrap()),
+        // A process dies here, and no system: what the system has is there.
+        "store" => {
+            let folder = folder.join("store");
+            // The lock of one that was killed is let go of a moment after its death.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                match StorePersistence::open(&folder, Durability::Memory) {
+                    Ok(place) => return Box::new(place),
+                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                }
+                sleep(Duration::from_millis(1));
+            }
+        }
+        kind => panic!("{kind} is no place"),
+    }
+}
+
 struct Life {
     channel: Channel,
-    place: PoolPersistence,
+    place: Box<dyn Persistence>,
     processed: File,
     done: u64,
     sent: File,
 }
 
 impl Life {
-    fn begin(folder: &Path) -> Self {
+    fn begin(kind: &str, folder: &Path) -> Self {
         let (processed, sent) = (folder.join("processed"), folder.join("sent"));
-        let mut place = PoolPersistence::open(folder, "sds").unwrap();
+        let mut place = place(kind, folder);
         let saved = place.load("room").unwrap();
         let channel = Channel::load("room", b"bob", config(true), NOW, &saved).unwrap();
         let done = lines(&processed).len() as u64;
@@ -135,7 +158,7 @@ impl Life {
 fn a_life_of_the_child() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
-    let mut life = Life::begin(folder);
+    let mut life = Life::begin(&env::var(PLACE).unwrap(), folder);
     let born = lines(&folder.join("sent")).len();
     for (number, bytes) in conversation().iter().enumerate() {
         life.channel.receive(NOW, bytes).unwrap();
@@ -149,10 +172,11 @@ fn a_life_of_the_child() {
     fs::write(folder.join("through"), b"").unwrap();
 }
 
-fn start(folder: &Path) -> Child {
+fn start(kind: &str, folder: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "a_life_of_the_child", "--nocapture"])
         .env(FOLDER, folder)
+        .env(PLACE, kind)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -161,6 +185,15 @@ fn start(folder: &Path) -> Child {
 
 #[test]
 fn a_process_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
+    killed_again_and_again("pool");
+}
+
+#[test]
+fn a_process_with_a_store_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
+    killed_again_and_again("store");
+}
+
+fn killed_again_and_again(kind: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let seed = u64::from(std::process::id());
@@ -168,7 +201,7 @@ fn a_process_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
     let mut rng = Rng::seeded(seed);
     let mut killed = 0;
     for _ in 0..KILLS {
-        let mut child = start(folder);
+        let mut child = start(kind, folder);
         // A life takes some tens of milliseconds once it has begun.
         sleep(Duration::from_micros(2000 + rng.below(60_000)));
         killed += u64::from(child.try_wait().unwrap().is_none());
@@ -176,7 +209,7 @@ fn a_process_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
         child.wait().unwrap();
     }
     assert!(killed > KILLS / 4, "{killed} of {KILLS} were killed in the middle");
-    let mut child = start(folder);
+    let mut child = start(kind, folder);
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the last life does not end");
@@ -196,7 +229,7 @@ fn a_process_killed_at_any_moment_loses_no_delivery_and_delivers_none_twice() {
         assert!(seen.contains(&format!("m{number}")), "m{number} is lost");
     }
     // What was sent is kept: those that are not acknowledged are still there to be sent again.
-    let mut place = PoolPersistence::open(folder, "sds").unwrap();
+    let mut place = place(kind, folder);
     let saved = place.load("room").unwrap();
     let channel = Channel::load("room", b"bob", config(true), NOW, &saved).unwrap();
     let sent = lines(&folder.join("sent"));

@@ -430,4 +430,20 @@ mod tests {
         ];
         compare("Blocks of a pool", &block, at::END);
     }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn the_tables_of_records_of_a_store_are_those_of_the_code() {
+        use crate::persist::store::{VALUE_LEN, key, value};
+        let keys = [(key::CHANNEL, "channel"), (key::NUMBER, "number"), (key::PART, "part")];
+        compare("Records of a store: keys", &keys, key::LEN);
+        let values = [
+            (value::PARTS, "parts"),
+            (value::LENGTH, "length"),
+            (value::NAME_LEN, "name length"),
+            (value::BASE, "base"),
+        ];
+        compare("Records of a store: values", &values, value::LEN);
+        assert_eq!((key::LEN, VALUE_LEN), (28, 2048));
+    }
 }

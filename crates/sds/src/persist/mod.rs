@@ -22,10 +22,16 @@ pub(crate) mod codec;
 mod memory;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "store")]
+pub(crate) mod store;
 
+#[cfg(feature = "store")]
+pub use mainstay_store::Durability;
 pub use memory::Memory;
 #[cfg(feature = "pool")]
 pub use pool::PoolPersistence;
+#[cfg(feature = "store")]
+pub use store::StorePersistence;
 
 use crate::error::Result;
 

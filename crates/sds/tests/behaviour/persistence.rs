@@ -120,6 +120,110 @@ fn memory_conforms() {
     conformance(|| Box::new(Memory::new()));
 }
 
+mod in_a_store {
+    use mainstay_sds::persist::{Durability, StorePersistence};
+
+    use super::*;
+
+    #[test]
+    fn a_store_conforms() {
+        let folder = tempfile::tempdir().unwrap();
+        conformance(|| Box::new(StorePersistence::open(folder.path(), Durability::Group).unwrap()));
+    }
+
+    /// A channel of a few messages, kept in the store of a folder.
+    fn kept_in(folder: &std::path::Path) -> (Config, Vec<Vec<u8>>) {
+        let mut place = StorePersistence::open(folder, Durability::Memory).unwrap();
+        let mut bob = channel("bob", durable());
+        for number in 0..3 {
+            let message = message("alice", &format!("m{number}"), L + number, &[]);
+            receive(&mut bob, START, &Message { content: Some(vec![7; 5000]), ..message });
+            keep(&mut bob, &mut place);
+        }
+        (durable(), place.load("room").unwrap())
+    }
+
+    #[test]
+    fn what_is_in_a_store_is_there_when_it_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, kept) = kept_in(folder.path());
+        assert_eq!(kept.len(), 3);
+        let mut place = StorePersistence::open(folder.path(), Durability::Group).unwrap();
+        assert_eq!(place.load("room").unwrap(), kept);
+        assert_eq!(log(&again(config, &mut place)), ["m0", "m1", "m2"]);
+        place.forget("room").unwrap();
+        drop(place);
+        let mut place = StorePersistence::open(folder.path(), Durability::Group).unwrap();
+        assert!(place.channels().unwrap().is_empty());
+    }
+
+    /// As a process leaves it that dies while it writes a change, or removes what one replaced.
+    #[test]
+    fn what_is_unfinished_in_a_store_does_not_count_and_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, kept) = kept_in(folder.path());
+        let records = || {
+            let options = mainstay_store::Options::default();
+            let store =
+                mainstay_store::FixedStore::<[u8; 28], [u8; 2048]>::open(folder.path(), &options)
+                    .unwrap();
+            let mut keys = Vec::new();
+            store.for_each(|key, _| keys.push(key));
+            (store, keys)
+        };
+        let (store, keys) = records();
+        assert_eq!(keys.len(), 9, "three changes of three parts");
+        // The first part of the last change, which is the one that is written last.
+        let number = |key: &[u8; 28]| u64::from_le_bytes(key[16..24].try_into().unwrap());
+        let last = keys.iter().map(number).max().unwrap();
+        let first = keys.iter().find(|key| number(key) == last && key[24..] == [0; 4]).unwrap();
+        store.delete(first, Durability::Group).unwrap();
+        drop(store);
+        let mut place = StorePersistence::open(folder.path(), Durability::Group).unwrap();
+        assert_eq!(place.load("room").unwrap(), kept[..2]);
+        drop(place);
+        let (store, keys) = records();
+        assert_eq!(keys.len(), 6, "what was left of the third is gone");
+        // Without its base, what came after means nothing.
+        let base = keys.iter().map(number).min().unwrap();
+        let first = keys.iter().find(|key| number(key) == base && key[24..] == [0; 4]).unwrap();
+        store.delete(first, Durability::Group).unwrap();
+        drop(store);
+        let mut place = StorePersistence::open(folder.path(), Durability::Group).unwrap();
+        assert!(place.channels().unwrap().is_empty());
+        drop(place);
+        assert!(records().1.is_empty());
+    }
+
+    #[test]
+    fn a_store_of_something_else_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = mainstay_store::Options { shards: 1, ..Default::default() };
+        let open =
+            || mainstay_store::FixedStore::<[u8; 28], [u8; 2048]>::open(folder.path(), &options);
+        let store =
+            mainstay_store::FixedStore::<[u8; 28], [u8; 2048]>::create(folder.path(), &options);
+        store.unwrap().put(&[1; 28], &[2; 2048], Durability::Group).unwrap();
+        let refused = StorePersistence::open(folder.path(), Durability::Group);
+        assert!(matches!(refused, Err(Error::Persistence { .. })));
+        assert_eq!(open().unwrap().get(&[1; 28]).unwrap(), Some([2; 2048]));
+    }
+
+    #[test]
+    fn a_name_longer_than_a_channel_can_have_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = StorePersistence::open(folder.path(), Durability::Memory).unwrap();
+        let mut bob = channel("bob", durable());
+        receive(&mut bob, START, &message("alice", "m1", L, &[]));
+        let said = drain(&mut bob);
+        let Said::Persist { bytes, .. } = &said[0] else { panic!() };
+        let change = Change::parse("room", bytes).unwrap();
+        place.save(&"x".repeat(256), &change).unwrap();
+        assert!(matches!(place.save(&"x".repeat(257), &change), Err(Error::Limit { .. })));
+        assert_eq!(place.load(&"x".repeat(256)).unwrap(), std::slice::from_ref(bytes));
+    }
+}
+
 #[cfg(feature = "pool")]
 mod in_a_pool {
     use mainstay_sds::{PoolArchive, persist::PoolPersistence};
