@@ -91,12 +91,6 @@ pub(super) fn bytes(value: &[u64]) -> &[u8] {
     zerocopy::IntoBytes::as_bytes(value)
 }
 
-/// Bytes as the words they are.
-pub(super) fn words(bytes: &[u8]) -> Outcome<&[u64]> {
-    zerocopy::FromBytes::ref_from_bytes(bytes)
-        .map_err(|error| format!("a value came back in another shape: {error}").into())
-}
-
 /// Calls a function that is generic over the number of words.
 macro_rules! with_words {
     ($size:expr, $call:ident($($argument:expr),*)) => {

@@ -1,4 +1,10 @@
 //! Waking a sleeper in another process, there and back.
+//!
+//! Where the scheduler puts the two processes makes more of a difference than how they wake each
+//! other: on one processor a wake-up is a switch of contexts, on two it is an interrupt to a
+//! processor that sleeps, which on a virtual machine costs ten times as much; and the kernel may
+//! choose one for one pair and the other for the next. So both are measured, each with all
+//! processes tied down.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -6,6 +12,7 @@ use std::time::Duration;
 
 use mainstay_state::{State, Watch};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::ours;
 use super::value::SIZES;
@@ -16,7 +23,7 @@ use crate::part::Group;
 use crate::report::{Ratio, Report, Unit};
 use crate::role::Role;
 
-pub(super) const GROUP: Group = Group { figures: &["state.wake"], measure };
+pub(super) const GROUP: Group = Group { figures: &["state.wake", "state.wake_across"], measure };
 
 /// Answers every wake-up with another.
 pub(super) const ECHO: Role = Role { name: "state:echo", run: echo };
@@ -25,18 +32,46 @@ pub(super) const ECHO: Role = Role { name: "state:echo", run: echo };
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
-    let folder = scratch.join("wake");
+    let allowed = sched_getaffinity(None)?;
+    let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    let here = processors.next().ok_or("this process may run nowhere")?;
+    tie_to(here)?;
+    let mut measured = between(plan, scratch, report, "state.wake", here);
+    if let (Ok(()), Some(there)) = (&measured, processors.next()) {
+        measured = between(plan, scratch, report, "state.wake_across", there);
+    }
+    sched_setaffinity(None, &allowed)?;
+    measured
+}
+
+/// Ties this thread, and what it starts, to one processor.
+fn tie_to(processor: usize) -> Outcome<()> {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+/// Measures with the answering processes on this processor.
+fn between(
+    plan: &Plan,
+    scratch: &Path,
+    report: &mut Report,
+    figure: &str,
+    processor: usize,
+) -> Outcome<()> {
+    let folder = scratch.join(figure);
     std::fs::create_dir(&folder)?;
     let size = SIZES[0];
     let (ping, pong) = (ours::writer(&folder, "ping", size)?, ours::writer(&folder, "pong", size)?);
     let mut answers = pong.watch()?;
     let path = folder.to_str().ok_or("the folder of the run is not UTF-8")?;
-    let mut by_states = Child::start(&ECHO, &[path])?;
+    let processor = processor.to_string();
+    let mut by_states = Child::start(&ECHO, &[&processor, path])?;
     by_states.wait_ready()?;
 
     let events = [eventfd(0, EventfdFlags::empty())?, eventfd(0, EventfdFlags::empty())?];
     let numbers = events.each_ref().map(|event| event.as_raw_fd().to_string());
-    let mut by_events = Child::start(&ECHO, &[&numbers[0], &numbers[1]])?;
+    let mut by_events = Child::start(&ECHO, &[&processor, &numbers[0], &numbers[1]])?;
     by_events.wait_ready()?;
 
     let mut number = 0_u64;
@@ -59,7 +94,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     ];
     let timings = interleave(plan, sides)?;
     if let [ours, peer] = &timings[..] {
-        report.ratios.push(Ratio::of_wall("state.wake", Unit::Us, ours, peer));
+        report.ratios.push(Ratio::of_wall(figure, Unit::Us, ours, peer));
     }
     Ok(())
 }
@@ -75,6 +110,8 @@ fn wait(event: BorrowedFd<'_>) -> Outcome<()> {
 }
 
 fn echo(arguments: &[String]) -> Outcome<()> {
+    let [processor, arguments @ ..] = arguments else { return Err("an echo has a place".into()) };
+    tie_to(processor.parse()?)?;
     match arguments {
         [folder] => {
             let domain = ours::domain(Path::new(folder))?;
@@ -96,7 +133,7 @@ fn echo(arguments: &[String]) -> Outcome<()> {
                 signal(answer.as_fd())?;
             }
         }
-        _ => Err("an echo takes a folder, or two descriptors".into()),
+        _ => Err("an echo takes a processor, then a folder or two descriptors".into()),
     }
 }
 

@@ -7,8 +7,8 @@
 use crate::{
     Error, Result, StateOptions,
     layout::{
-        COUNTERS_OFFSET, Counters, LEASES_LEN, LEASES_MAGIC, LEASES_OFFSET, RECORDS_LEN,
-        RECORDS_MAGIC, RECORDS_OFFSET, RecordLine, TableHeader,
+        COUNTERS_OFFSET, Counters, LEASES_LEN, LEASES_MAGIC, LEASES_OFFSET, PinWords, RECORDS_LEN,
+        RECORDS_MAGIC, RECORDS_OFFSET, RecordLine, StateWords, TableHeader,
     },
     limits::{LEASES, RECORDS, RECORDS_PER_LEASE, STATES_PER_TRANSACTION},
     memory::{Memory, Pins},
@@ -508,11 +508,7 @@ impl World for Tenant {
 
     #[inline(always)]
     fn changed(&self, state: &Memory) {
-        // SeqCst, after the exchange that made the version visible: a waiter arms, then looks at
-        // the word; one of the two sees the other.
-        let armed = state.pin_words().armed.load(SeqCst);
-        let change = state.words().change.load(Relaxed);
-        if armed == change.wrapping_add(1) {
+        if let Some(change) = awaited(state.words(), state.pin_words()) {
             self.wake(state, change);
         }
     }
@@ -572,9 +568,20 @@ impl World for Opening<'_> {
     }
 }
 
+/// Whether somebody waits for a change of a state; after one was made. Returns the change word.
+#[inline(always)]
+pub(crate) fn awaited(words: &StateWords, pin_words: &PinWords) -> Option<u32> {
+    // SeqCst, after the exchange that made the version visible: a waiter arms, then looks at the
+    // word; one of the two sees the other.
+    let armed = pin_words.armed.load(SeqCst);
+    let change = words.change.load(Relaxed);
+    (armed == change.wrapping_add(1)).then_some(change)
+}
+
 impl Tenant {
+    /// Wakes who waits for a change of a state.
     #[cold]
-    fn wake(&self, state: &Memory, change: u32) {
+    pub(crate) fn wake(&self, state: &Memory, change: u32) {
         let next = change.wrapping_add(1);
         let _ = state.words().change.compare_exchange(change, next, SeqCst, Relaxed);
         futex::wake_all(&state.words().change);

@@ -4,17 +4,20 @@ use crate::{
     Commit, Error, Result,
     layout::SlotLine,
     limits::LEASES,
-    line::{Held, Line, Pin, len_of},
+    line::{Line, Pin, len_of},
     memory::Memory,
-    protocol::{Outcome, Words as _, claim, commit, current, reopen},
+    protocol::{Outcome, Words as _, claim, commit, current},
     subscribe,
     value::Value,
     word::{Id, NOTHING, Plain, Word},
 };
 use mainstay_shm::{Atomic64, copy};
-use std::sync::{
-    Arc,
-    atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    },
 };
 
 /// A transaction's view of one state: at first the version it began with, pinned; from the first
@@ -24,6 +27,25 @@ pub(crate) struct Draft<'a> {
     memory: Held<'a>,
     pub(crate) base: Plain,
     stage: Stage<'a>,
+}
+
+/// A reference to a state's memory that either borrows a handle or keeps the memory itself.
+#[derive(Debug)]
+enum Held<'a> {
+    Borrowed(&'a Arc<Memory>),
+    Kept(Arc<Memory>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Memory;
+
+    #[inline(always)]
+    fn deref(&self) -> &Memory {
+        match self {
+            Self::Borrowed(memory) => memory,
+            Self::Kept(memory) => memory,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -36,7 +58,7 @@ impl<'a> Draft<'a> {
     #[inline(always)]
     pub(crate) fn begin(memory: &'a Arc<Memory>, line: &'a Line) -> Result<Self> {
         permit(memory)?;
-        let pin = Pin::new(memory, line)?;
+        let pin = Pin::new(line)?;
         Ok(Self { memory: Held::Borrowed(memory), base: pin.plain, stage: Stage::Reading(pin) })
     }
 
@@ -44,7 +66,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn begin_kept(memory: &Arc<Memory>) -> Result<Draft<'static>> {
         permit(memory)?;
         let held = Held::Kept(Arc::clone(memory));
-        let pin = Pin::with_own_line(held.clone(), memory)?;
+        let pin = Pin::with_own_line(memory)?;
         Ok(Draft { memory: held, base: pin.plain, stage: Stage::Reading(pin) })
     }
 
@@ -211,16 +233,10 @@ fn not_permitted(memory: &Memory) -> Error {
 }
 
 #[inline(always)]
-fn seal(line: &SlotLine, version: u64, len: usize) {
+pub(crate) fn seal(line: &SlotLine, version: u64, len: usize) {
     line.len.store(len as u64, Relaxed);
     // Release: whoever finds the version by the word finds length and data.
     line.version.store(version, Release);
-}
-
-/// The current version, if nobody is in the middle of a commit.
-#[inline(always)]
-pub(crate) fn quiet(memory: &Memory) -> Option<Plain> {
-    Plain::of(memory.current().load(Acquire))
 }
 
 /// The current version.
@@ -259,28 +275,6 @@ pub(crate) fn publish(memory: &Memory, mut base: Plain, slot: u32, value: &[u8])
     }
 }
 
-/// The same where nothing is out of the ordinary: the slot is one that was published before and is
-/// read no longer, there is room, and nobody else commits. Else nothing has become visible.
-#[inline(always)]
-pub(crate) fn publish_at_once(memory: &Memory, slot: u32, value: &[u8]) -> Option<u64> {
-    if !memory.tenant.epoch.is_current() || !fits(memory, value.len()) {
-        return None;
-    }
-    let at = memory.covered(slot, value.len())?;
-    let base = reopen(memory, slot)?;
-    // SAFETY: as in `publish`.
-    unsafe { copy::store(value.as_ptr(), at.as_ptr(), value.len()) };
-    seal(memory.slot(slot), base.version() + 1, value.len());
-    match commit(&*memory.tenant, memory, base, slot) {
-        Outcome::Committed => Some(base.version() + 1),
-        Outcome::Conflict => {
-            count_conflict(memory);
-            None
-        }
-        Outcome::Deleted | Outcome::Garbage(_) => None,
-    }
-}
-
 #[cold]
 fn after_conflict(memory: &Memory) -> Result<Plain> {
     count_conflict(memory);
@@ -288,7 +282,7 @@ fn after_conflict(memory: &Memory) -> Result<Plain> {
 }
 
 #[cold]
-fn count_conflict(memory: &Memory) {
+pub(crate) fn count_conflict(memory: &Memory) {
     memory.tenant.tally(|c| &c.conflicts, 1);
 }
 

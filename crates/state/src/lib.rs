@@ -31,6 +31,7 @@ pub mod limits;
 mod bridge;
 mod changes;
 mod commit_hook;
+mod copied;
 #[cfg(feature = "dbus")]
 pub mod dbus;
 mod domain;
@@ -42,6 +43,7 @@ mod line;
 mod list;
 mod memory;
 mod multi;
+mod near;
 mod options;
 mod persist;
 mod poller;

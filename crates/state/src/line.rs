@@ -4,45 +4,28 @@ use crate::{
     Error, Result,
     limits::PIN_LINES,
     memory::Memory,
-    protocol::{Fault, Words as _, pin, take_line},
-    word::{Id, NOTHING, Plain},
+    near::Near,
+    protocol::{Fault, Words as _, pin, pin_at_once, take_line},
+    word::{Id, NOTHING, Plain, VERSION_NEVER},
 };
 use mainstay_shm::Atomic64;
 use std::{
     cell::Cell,
     ops::Deref,
+    ptr::NonNull,
     sync::{
         Arc,
         atomic::Ordering::{AcqRel, Relaxed, Release, SeqCst},
     },
 };
 
-/// A reference to a state's memory that either borrows a handle or keeps the memory itself.
-#[derive(Clone, Debug)]
-pub(crate) enum Held<'a> {
-    Borrowed(&'a Arc<Memory>),
-    Kept(Arc<Memory>),
-}
-
-impl Deref for Held<'_> {
-    type Target = Memory;
-
-    #[inline(always)]
-    fn deref(&self) -> &Memory {
-        match self {
-            Self::Borrowed(memory) => memory,
-            Self::Kept(memory) => memory,
-        }
-    }
-}
-
 /// A line that is kept until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Line {
-    memory: Arc<Memory>,
-    pub(crate) number: u32,
+    near: Near,
+    number: u32,
     /// Whether something is pinned by it now.
-    pub(crate) busy: Cell<bool>,
+    busy: Cell<bool>,
 }
 
 impl Line {
@@ -61,19 +44,41 @@ impl Line {
         let number = take_line(&**tenant, &**memory, tenant.me, PIN_LINES, raise);
         let none = || Error::NoFreeLine { state: memory.name.clone(), lines: PIN_LINES };
         let number = number.ok_or_else(none)?;
-        Ok(Self { memory: Arc::clone(memory), number, busy: Cell::new(false) })
+        Ok(Self { near: Near::new(Arc::clone(memory)), number, busy: Cell::new(false) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn near(&self) -> &Near {
+        &self.near
+    }
+
+    /// Pins the current version, if the line is free and nothing is out of the ordinary.
+    #[inline(always)]
+    fn pin_at_once(&self) -> Option<Plain> {
+        // First: a child made by fork does not have the mappings.
+        if !self.near.is_ours() || self.busy.get() {
+            return None;
+        }
+        pin_at_once(self.near.current(), self.near.announced(self.number))
+    }
+
+    /// Pins the current version.
+    fn pin(&self) -> Result<Plain> {
+        let memory = self.near.memory();
+        let announced = memory.announced(self.number);
+        pin(&*memory.tenant, &**memory, announced).map_err(|fault| failed(memory, fault))
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if !self.memory.tenant.epoch.is_current() {
+        if !self.near.is_ours() {
             return;
         }
-        self.memory.announced(self.number).store(NOTHING, Release);
-        let me = self.memory.tenant.me;
+        self.near.announced(self.number).store(NOTHING, Release);
+        let me = self.near.memory().tenant.me;
         // Fails only when the table was scribbled over.
-        let keeper = self.memory.keeper(self.number);
+        let keeper = self.near.keeper(self.number);
         let _ = keeper.compare_exchange(me.0, Id::NOBODY.0, AcqRel, Relaxed);
     }
 }
@@ -81,79 +86,113 @@ impl Drop for Line {
 /// Something pinned: its slot is not written until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pin<'a> {
-    memory: Held<'a>,
-    pub(crate) plain: Plain,
-    number: u32,
     line: Of<'a>,
+    pub(crate) plain: Plain,
 }
 
 /// Whose line it is that pins.
 #[derive(Debug)]
 enum Of<'a> {
-    /// The handle's, which says so here.
-    Handle(&'a Cell<bool>),
+    /// The handle's, which is busy meanwhile.
+    Handle(&'a Line),
     /// The pin's own.
-    Pin(#[expect(dead_code, reason = "kept to be dropped")] Box<Line>),
+    Pin(Box<Line>),
+}
+
+impl Deref for Of<'_> {
+    type Target = Line;
+
+    #[inline(always)]
+    fn deref(&self) -> &Line {
+        match self {
+            Self::Handle(line) => line,
+            Self::Pin(line) => line,
+        }
+    }
 }
 
 impl<'a> Pin<'a> {
     /// Pins the current version by the handle's line, or by another when that one is in use.
     #[inline(always)]
-    pub(crate) fn new(memory: &'a Arc<Memory>, line: &'a Line) -> Result<Self> {
-        memory.tenant.check_process(&memory.name)?;
-        let (of, number) = if line.busy.get() {
-            let own = own_line(memory)?;
-            let number = own.number;
-            (Of::Pin(own), number)
-        } else {
-            (Of::Handle(&line.busy), line.number)
+    pub(crate) fn new(line: &'a Line) -> Result<Self> {
+        let pin = match line.pin_at_once() {
+            Some(plain) => Self::by_handle(line, plain),
+            None => Self::with_care(line)?,
         };
-        let plain = pinned(memory, number)?;
+        Ok(pin)
+    }
+
+    #[inline(always)]
+    fn by_handle(line: &'a Line, plain: Plain) -> Self {
         line.busy.set(true);
-        Ok(Self { memory: Held::Borrowed(memory), plain, number, line: of })
+        Self { line: Of::Handle(line), plain }
+    }
+
+    /// Tells what is wrong, takes another line, or looks at the word until it stays.
+    #[cold]
+    fn with_care(line: &'a Line) -> Result<Self> {
+        let memory = line.near.memory();
+        memory.tenant.check_process(&memory.name)?;
+        if line.busy.get() {
+            return Self::with_own_line(memory);
+        }
+        line.pin().map(|plain| Self::by_handle(line, plain))
     }
 
     /// Pins the current version by a line of its own.
-    pub(crate) fn with_own_line(memory: Held<'a>, arc: &Arc<Memory>) -> Result<Self> {
-        arc.tenant.check_process(&arc.name)?;
-        let line = own_line(arc)?;
-        let plain = pinned(arc, line.number)?;
-        Ok(Self { memory, plain, number: line.number, line: Of::Pin(line) })
+    pub(crate) fn with_own_line(memory: &Arc<Memory>) -> Result<Self> {
+        memory.tenant.check_process(&memory.name)?;
+        let line = Box::new(Line::take(memory)?);
+        let plain = line.pin()?;
+        Ok(Self { line: Of::Pin(line), plain })
     }
 
     /// Pins what is current now instead.
     pub(crate) fn renew(&mut self) -> Result<()> {
-        self.plain = pinned(&self.memory, self.number)?;
+        self.plain = self.line.pin()?;
         Ok(())
     }
 
     #[inline(always)]
     pub(crate) fn memory(&self) -> &Memory {
-        &self.memory
+        self.line.near.memory()
     }
 
     /// The pinned bytes.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> Result<&[u8]> {
-        let len = len_of(&self.memory, self.plain)?;
-        let at = self.memory.data(self.plain.slot(), len)?;
-        // SAFETY: `data` has checked the range. S1: while the slot is pinned nobody who keeps the
+        let (at, len) = match bytes_at_once(self.memory(), self.plain) {
+            Some(bytes) => bytes,
+            None => bytes_with_care(self.memory(), self.plain)?,
+        };
+        // SAFETY: the range was checked. S1: while the slot is pinned nobody who keeps the
         // protocol writes there, and the pin lives as long as the slice. (Who does not keep it can
         // do worse: it has the state mapped for writing.)
         Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), len) })
     }
 }
 
-/// A line for one pin, when the handle's is in use.
+/// Where a version is and how many bytes it has, if it was ever written and lies in what the file
+/// was seen to cover.
+#[inline(always)]
+fn bytes_at_once(memory: &Memory, plain: Plain) -> Option<(NonNull<u8>, usize)> {
+    if plain.version() == VERSION_NEVER {
+        return None;
+    }
+    let len = usize::try_from(memory.slot(plain.slot()).len.load(Relaxed)).ok()?;
+    Some((memory.covered(plain.slot(), len)?, len))
+}
+
 #[cold]
-fn own_line(memory: &Arc<Memory>) -> Result<Box<Line>> {
-    Line::take(memory).map(Box::new)
+fn bytes_with_care(memory: &Memory, plain: Plain) -> Result<(NonNull<u8>, usize)> {
+    let len = len_of(memory, plain)?;
+    Ok((memory.data(plain.slot(), len)?, len))
 }
 
 /// How many bytes a version has.
 #[inline(always)]
 pub(crate) fn len_of(memory: &Memory, plain: Plain) -> Result<usize> {
-    if plain.version() == crate::word::VERSION_NEVER {
+    if plain.version() == VERSION_NEVER {
         return len_of_never_written(memory);
     }
     memory.len_of(plain.slot())
@@ -168,11 +207,6 @@ fn len_of_never_written(memory: &Memory) -> Result<usize> {
     }
 }
 
-#[inline(always)]
-fn pinned(memory: &Memory, line: u32) -> Result<Plain> {
-    pin(&*memory.tenant, memory, memory.announced(line)).map_err(|fault| failed(memory, fault))
-}
-
 #[cold]
 pub(crate) fn failed(memory: &Memory, fault: Fault) -> Error {
     match fault {
@@ -185,12 +219,11 @@ pub(crate) fn failed(memory: &Memory, fault: Fault) -> Error {
 impl Drop for Pin<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.memory.tenant.epoch.is_current() {
+        let line = &*self.line;
+        if !line.near.is_ours() {
             return;
         }
-        self.memory.announced(self.number).store(NOTHING, Release);
-        if let Of::Handle(busy) = self.line {
-            busy.set(false);
-        }
+        line.near.announced(line.number).store(NOTHING, Release);
+        line.busy.set(false);
     }
 }

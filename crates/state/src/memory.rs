@@ -154,6 +154,11 @@ impl Memory {
         Ok(())
     }
 
+    /// How many bytes of each slot the file was seen to cover.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity_covered.load(Acquire)
+    }
+
     /// Where a slot's `len` bytes are (I1).
     #[inline(always)]
     pub(crate) fn data(&self, slot: u32, len: usize) -> Result<NonNull<u8>> {
@@ -219,9 +224,19 @@ impl Memory {
 
     #[inline(always)]
     pub(crate) fn line(&self, line: u32) -> &PinLine {
-        assert!(line < PIN_LINES, "S1: a line of the table");
+        debug_assert!(line < PIN_LINES);
         // SAFETY: as in `words`, for the pin table, whose view had `PIN_LINES` lines.
-        unsafe { self.pin_lines.add(line as usize).as_ref() }
+        unsafe { self.pin_lines.add((line & (PIN_LINES - 1)) as usize).as_ref() }
+    }
+
+    /// The first of `PIN_LINES` lines.
+    pub(crate) fn pin_lines(&self) -> NonNull<PinLine> {
+        self.pin_lines
+    }
+
+    /// The first of `SLOTS_MAX` lines.
+    pub(crate) fn slot_lines(&self) -> NonNull<SlotLine> {
+        self.slot_lines
     }
 
     /// The place of the path of a persistent state.
@@ -234,7 +249,7 @@ impl Memory {
     }
 }
 
-const _: () = assert!(SLOTS_MAX.is_power_of_two());
+const _: () = assert!(SLOTS_MAX.is_power_of_two() && PIN_LINES.is_power_of_two());
 
 impl Words for Memory {
     type Word = Shared64;

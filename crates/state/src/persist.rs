@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     domain::{Tenant, locked},
     layout::StateWords,
-    line::{Held, Pin},
+    line::Pin,
     memory::Memory,
     protocol::{Words as _, logical},
     subscribe,
@@ -439,7 +439,7 @@ fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade, depth: Depth) -> Result<()
     let (states, damaged) = persistent(tenant, at_least);
     let mut pins = Vec::with_capacity(states.len());
     for (memory, durable) in &states {
-        match Pin::with_own_line(Held::Borrowed(memory), memory) {
+        match Pin::with_own_line(memory) {
             Ok(pin) => pins.push((pin, memory, durable)),
             Err(Error::Deleted { .. }) => {}
             Err(error) => return Err(error),

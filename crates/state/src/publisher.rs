@@ -6,9 +6,11 @@
 
 use crate::{
     Result,
-    draft::{check_size, claim_slot, ensure_capacity, now, permit, publish, publish_at_once},
+    domain::awaited,
+    draft::{check_size, claim_slot, count_conflict, ensure_capacity, now, permit, publish, seal},
     memory::Memory,
-    protocol::{Words as _, reopen},
+    near::{Found, Near},
+    protocol::{Words as _, reopen, swap},
     value::Value,
     word::Plain,
 };
@@ -38,25 +40,59 @@ use std::{
 /// [`State::replace`]: crate::State::replace
 #[derive(Debug)]
 pub struct Publisher<T: Value + ?Sized> {
-    memory: Arc<Memory>,
-    /// Ours, and to be written next.
+    /// None after anything out of the ordinary.
+    ready: Option<Ready>,
+    near: Near,
+    /// Ours: the one that is written next, and the one that was published last.
     spare: Option<u32>,
-    /// Ours, and published last.
     shown: Option<u32>,
     _value: PhantomData<fn() -> Box<T>>,
+}
+
+/// What the next version needs when nothing comes in between.
+#[derive(Debug)]
+struct Ready {
+    /// What was published last.
+    base: Plain,
+    /// Both slots: for even versions, and for odd ones.
+    places: [Place; 2],
+    /// A shorter value is none of this state; a longer one than was found is looked at as well.
+    len_min: usize,
+}
+
+/// A slot that is kept.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    slot: u32,
+    found: Found,
+}
+
+/// Why a version was not published at once. Nothing of it has become visible.
+enum NotYet {
+    /// There is something to find out, or to do, before.
+    Prepare,
+    /// Somebody else has committed at the same time.
+    Conflict,
+}
+
+impl Ready {
+    #[inline(always)]
+    fn place(&self, version: u64) -> Place {
+        self.places[(version & 1) as usize]
+    }
 }
 
 impl<T: Value + ?Sized> Publisher<T> {
     pub(crate) fn new(memory: &Arc<Memory>) -> Result<Self> {
         permit(memory)?;
         memory.tenant.check_process(&memory.name)?;
-        let memory = Arc::clone(memory);
-        Ok(Self { memory, spare: None, shown: None, _value: PhantomData })
+        let near = Near::new(Arc::clone(memory));
+        Ok(Self { ready: None, near, spare: None, shown: None, _value: PhantomData })
     }
 
     /// The name of its state.
     pub(crate) fn name(&self) -> &str {
-        &self.memory.name
+        &self.near.memory().name
     }
 
     /// Makes `value` the next version, whatever the current one is; returns its number.
@@ -65,51 +101,100 @@ impl<T: Value + ?Sized> Publisher<T> {
     ///
     /// # Errors
     /// As [`State::replace`](crate::State::replace).
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, value: &T) -> Result<u64> {
         let value = value.bytes();
-        if let Some(slot) = self.spare
-            && let Some(version) = publish_at_once(&self.memory, slot, value)
+        let version = match self.publish_at_once(value) {
+            Ok(version) => version,
+            Err(why) => self.publish_with_care(value, why)?,
+        };
+        Ok(version)
+    }
+
+    /// Where nothing is out of the ordinary: there is room, the last version is this publisher's
+    /// own, the slot of the one before is read no longer, and nobody else commits.
+    #[inline(always)]
+    fn publish_at_once(&mut self, value: &[u8]) -> std::result::Result<u64, NotYet> {
+        let (near, Some(ready)) = (&self.near, &mut self.ready) else {
+            return Err(NotYet::Prepare);
+        };
+        let (base, version) = (ready.base, ready.base.version() + 1);
+        let Place { slot, found } = ready.place(version);
+        // First: a child made by fork does not have the mapping.
+        if !near.is_ours()
+            || value.len() < ready.len_min
+            || !reopen(near, slot, base)
+            || !near.store(found, value)
         {
-            self.spare = self.shown.replace(slot);
-            return Ok(version);
+            return Err(NotYet::Prepare);
         }
-        self.publish_with_care(value)
+        seal(near.slot(slot), version, value.len());
+        let new = Plain::new(version, slot);
+        if swap(near.current(), base, new).is_err() {
+            return Err(NotYet::Conflict);
+        }
+        ready.base = new;
+        if let Some(change) = awaited(near.words(), near.pin_words()) {
+            near.memory().tenant.wake(near.memory(), change);
+        }
+        Ok(version)
     }
 
     /// Tells what is wrong, gets what is missing, and begins again after others' commits.
     #[cold]
-    fn publish_with_care(&mut self, value: &[u8]) -> Result<u64> {
-        let memory = &*self.memory;
+    fn publish_with_care(&mut self, value: &[u8], why: NotYet) -> Result<u64> {
+        if let Some(Ready { base, places, .. }) = self.ready.take() {
+            let [one, other] = places.map(|place| Some(place.slot));
+            let is_one = one == Some(base.slot());
+            (self.shown, self.spare) = if is_one { (one, other) } else { (other, one) };
+        }
+        let memory = &**self.near.memory();
         memory.tenant.check_process(&memory.name)?;
+        if matches!(why, NotYet::Conflict) {
+            count_conflict(memory);
+        }
         check_size(memory, value.len())?;
         let base = now(memory)?;
         ensure_capacity(memory, value.len())?;
         let slot = match self.spare {
-            Some(slot) if reopen(memory, slot).is_some() => slot,
+            Some(slot) if reopen(memory, slot, base) => slot,
             _ => self.another(base)?,
         };
-        let version = publish(&self.memory, base, slot, value)?;
+        let version = publish(self.near.memory(), base, slot, value)?;
         self.spare = self.shown.replace(slot);
+        self.ready = self.get_ready(Plain::new(version, slot));
         Ok(version)
     }
 
     /// Claims another slot instead of one that is being read.
     fn another(&mut self, base: Plain) -> Result<u32> {
-        let slot = claim_slot(&self.memory, base.slot() + 1)?;
+        let slot = claim_slot(self.near.memory(), base.slot() + 1)?;
         if let Some(read) = self.spare.replace(slot) {
-            self.memory.owner(read).store(0, Release);
+            self.near.owner(read).store(0, Release);
         }
         Ok(slot)
+    }
+
+    /// Finds both slots, once there are two.
+    fn get_ready(&self, base: Plain) -> Option<Ready> {
+        let memory = self.near.memory();
+        let (len_min, len_max) = match memory.header.type_size as usize {
+            0 => (1, memory.capacity().min(memory.header.size_limit as usize)),
+            size => (size, size),
+        };
+        let place = |slot: u32| Some(Place { slot, found: self.near.find(slot, len_max).ok()? });
+        let (shown, spare) = (place(base.slot())?, place(self.spare?)?);
+        let places = if base.version() & 1 == 0 { [shown, spare] } else { [spare, shown] };
+        Some(Ready { base, places, len_min })
     }
 }
 
 impl<T: Value + ?Sized> Drop for Publisher<T> {
     fn drop(&mut self) {
         // What a child made by fork has inherited is its parent's.
-        if self.memory.tenant.epoch.is_current() {
+        if self.near.is_ours() {
             for slot in [self.spare, self.shown].into_iter().flatten() {
-                self.memory.owner(slot).store(0, Release);
+                self.near.owner(slot).store(0, Release);
             }
         }
     }

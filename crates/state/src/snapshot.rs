@@ -68,7 +68,10 @@ impl<'a, T: Value + ?Sized> Snapshot<'a, T> {
 #[inline(always)]
 fn view<'p, T: Value + ?Sized>(pin: &'p Pin<'_>) -> Result<&'p T> {
     let bytes = pin.bytes()?;
-    T::of(bytes).ok_or_else(|| pin.memory().corrupt("length of a version", bytes.len().to_string()))
+    match T::of(bytes) {
+        Some(value) => Ok(value),
+        None => Err(pin.memory().wrong_len(bytes.len() as u64)),
+    }
 }
 
 impl<T: Value + ?Sized> Deref for Snapshot<'_, T> {

@@ -3,16 +3,17 @@
 use crate::{
     Changes, CommitHook, Error, Follower, Publisher, Result, RetryPolicy, Scavenged, Snapshot,
     StateInfo, Transaction, View, Watch,
-    draft::{self, Draft, check_size, ensure_capacity, now, quiet, replace, shrinks},
+    copied::Copied,
+    draft::{self, Draft, check_size, ensure_capacity, now, replace, shrinks},
     line::{Line, Pin, len_of},
     list,
     memory::Memory,
     persist::{self, Durable, Grade},
     protocol, subscribe,
     value::Value,
-    word::{Plain, VERSION_NEVER},
+    word::VERSION_NEVER,
 };
-use mainstay_shm::{Atomic64, copy};
+use mainstay_shm::Atomic64;
 use std::{
     cell::Cell,
     marker::PhantomData,
@@ -44,17 +45,16 @@ use std::{
 #[derive(Debug)]
 pub struct State<T: Value + ?Sized> {
     /// Before the memory: it is given back through it.
-    line: Line,
+    pub(crate) line: Line,
     memory: Arc<Memory>,
-    /// The version that was copied last, and its length.
-    copied: Cell<(Option<Plain>, usize)>,
+    pub(crate) copied: Cell<Copied>,
     _value: PhantomData<fn() -> Box<T>>,
 }
 
 impl<T: Value + ?Sized> State<T> {
     pub(crate) fn new(memory: Arc<Memory>) -> Result<Self> {
         let line = Line::take(&memory)?;
-        Ok(Self { line, memory, copied: Cell::new((None, 0)), _value: PhantomData })
+        Ok(Self { line, memory, copied: Cell::new(Copied::nothing()), _value: PhantomData })
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
@@ -117,63 +117,7 @@ impl<T: Value + ?Sized> State<T> {
     /// `Deleted`, `Forked`, `Corrupt`; `NoFreeLine` for a snapshot beside others of this handle.
     #[inline(always)]
     pub fn read(&self) -> Result<Snapshot<'_, T>> {
-        Snapshot::new(Pin::new(&self.memory, &self.line)?)
-    }
-
-    /// Copies the current version into `target`; returns its number and its length, of which as
-    /// much was copied as there is room for.
-    ///
-    /// ```
-    /// # use mainstay_state::Domain;
-    /// # let dir = tempfile::tempdir()?;
-    /// let state = Domain::open(dir.path())?.writer::<[u8]>("speed")?;
-    /// state.replace(b"120")?;
-    /// let mut copy = [0; 8];
-    /// assert_eq!(state.copy_to(&mut copy)?, (1, 3));
-    /// assert_eq!(&copy[..3], b"120");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`State::read`].
-    #[inline]
-    pub fn copy_to(&self, target: &mut [u8]) -> Result<(u64, usize)> {
-        match self.copy_again(target) {
-            Some(copied) => Ok(copied),
-            None => self.copy_pinned(target),
-        }
-    }
-
-    /// Without a pin, if nobody writes: what is current is not written, so when it is still current
-    /// afterwards it was copied whole. Who finds a new version has a busy writer, whose next
-    /// version would come in between.
-    #[inline(always)]
-    fn copy_again(&self, target: &mut [u8]) -> Option<(u64, usize)> {
-        let (memory, (known, len)) = (&*self.memory, self.copied.get());
-        // First: a child made by fork does not have the mapping.
-        if !memory.tenant.epoch.is_current() {
-            return None;
-        }
-        let plain = quiet(memory).filter(|plain| Some(*plain) == known)?;
-        let at = memory.covered(plain.slot(), len)?;
-        // SAFETY: `covered` has checked the range, and the target is a slice of the caller's. The
-        // copy is thrown away unless the version is still current.
-        unsafe { copy::load(at.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
-        protocol::is_still(memory, plain).then(|| (plain.version(), len))
-    }
-
-    /// By a pin, which cannot be overtaken.
-    #[inline(never)]
-    fn copy_pinned(&self, target: &mut [u8]) -> Result<(u64, usize)> {
-        let pin = Pin::new(&self.memory, &self.line)?;
-        let bytes = pin.bytes()?;
-        let len = bytes.len();
-        // SAFETY: both are slices, the target the caller's.
-        unsafe { copy::load(bytes.as_ptr(), target.as_mut_ptr(), len.min(target.len())) };
-        // The length of a version never written can change.
-        let is_final = pin.plain.version() != VERSION_NEVER;
-        self.copied.set((is_final.then_some(pin.plain), len));
-        Ok((pin.plain.version(), len))
+        Snapshot::new(Pin::new(&self.line)?)
     }
 
     /// The number of the current version, without pinning it.

@@ -26,20 +26,26 @@ pub(crate) enum Outcome {
 #[inline(always)]
 pub(crate) fn commit<W: World>(world: &W, state: &W::State, base: Plain, slot: u32) -> Outcome {
     let new = Plain::new(base.version() + 1, slot);
-    if hook::planted("commit-by-store") {
-        state.current().store(new.bits(), Release);
-        world.changed(state);
-        return Outcome::Committed;
-    }
-    // SeqCst: publishes data and version (as Release would), and comes before the look whether
-    // anybody waits (in `changed`).
-    match state.current().compare_exchange(base.bits(), new.bits(), SeqCst, Acquire) {
-        Ok(_) => {
+    match swap(state.current(), base, new) {
+        Ok(()) => {
             world.changed(state);
             Outcome::Committed
         }
-        Err(found) => commit_after(world, state, base, new, Word(found)),
+        Err(found) => commit_after(world, state, base, new, found),
     }
+}
+
+/// The step itself: `new` if the word is still `base`. Whoever has done it has to tell the
+/// [`World`] that the state has changed.
+#[inline(always)]
+pub(crate) fn swap<A: Atomic64>(word: &A, base: Plain, new: Plain) -> Result<(), Word> {
+    if hook::planted("commit-by-store") {
+        word.store(new.bits(), Release);
+        return Ok(());
+    }
+    // SeqCst: publishes data and version (as Release would), and comes before the look whether
+    // anybody waits (in `changed`).
+    word.compare_exchange(base.bits(), new.bits(), SeqCst, Acquire).map(drop).map_err(Word)
 }
 
 #[cold]
@@ -65,12 +71,12 @@ fn commit_after<W: World>(
                 meet(world, state, reference, &mut patience);
             }
         }
-        match state.current().compare_exchange(base.bits(), new.bits(), SeqCst, Acquire) {
-            Ok(_) => {
+        match swap(state.current(), base, new) {
+            Ok(()) => {
                 world.changed(state);
                 return Outcome::Committed;
             }
-            Err(next) => found = Word(next),
+            Err(next) => found = next,
         }
     }
 }

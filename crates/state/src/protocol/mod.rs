@@ -28,11 +28,11 @@ mod pin;
 
 pub use claim::Scavenged;
 pub(crate) use claim::{claim, end_records, reopen, scavenge, take_line};
-pub(crate) use commit::{Outcome, commit};
+pub(crate) use commit::{Outcome, commit, swap};
 #[cfg(test)]
 pub(crate) use multi::begin_many;
 pub(crate) use multi::{Part, commit_many, finish_committed};
-pub(crate) use pin::{Fault, current, is_still, logical, pin};
+pub(crate) use pin::{Fault, current, is_still, logical, pin, pin_at_once};
 
 use mainstay_shm::Atomic64;
 use std::{

@@ -23,8 +23,10 @@ pub(crate) enum Fault {
 /// line says [`NOTHING`] again, nobody writes there (S1).
 ///
 /// Repeats only when a commit came between two looks.
-#[inline(always)]
 pub(crate) fn pin<W: World>(world: &W, state: &W::State, line: &W::Word) -> Result<Plain, Fault> {
+    if let Some(plain) = pin_at_once(state.current(), line) {
+        return Ok(plain);
+    }
     let mut seen = Word(state.current().load(Acquire));
     for _ in 0..ROUNDS_MAX {
         let plain = match logical(world, state, seen) {
@@ -55,14 +57,27 @@ pub(crate) fn pin<W: World>(world: &W, state: &W::State, line: &W::Word) -> Resu
     Err(Fault::Restless)
 }
 
-/// Whether a version that was looked at without a pin was current all the time: then nobody has
+/// The same where the word is a plain one and stays it; else the line may announce what is not
+/// pinned, until it is stored to again.
+#[inline(always)]
+pub(crate) fn pin_at_once<A: Atomic64>(word: &A, line: &A) -> Option<Plain> {
+    let plain = Plain::of(word.load(Acquire))?;
+    // SeqCst, both: as in `pin`.
+    line.store(plain.bits(), SeqCst);
+    if hook::planted("pin-without-recheck") {
+        return Some(plain);
+    }
+    (word.load(SeqCst) == plain.bits()).then_some(plain)
+}
+
+/// Whether the version of a state's word that was looked at without a pin was current all the time: then nobody has
 /// written its slot meanwhile.
 #[inline(always)]
-pub(crate) fn is_still<S: Words>(state: &S, plain: Plain) -> bool {
+pub(crate) fn is_still<S: Words>(word: &S::Word, plain: Plain) -> bool {
     // After everything that was read. Pairs with the fence in `claim`: who has read a byte of a
     // later version sees that the word has left the slot.
     S::fence(Acquire);
-    state.current().load(Relaxed) == plain.bits()
+    word.load(Relaxed) == plain.bits()
 }
 
 /// The version that is current at one moment during the call.

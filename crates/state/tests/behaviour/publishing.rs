@@ -1,5 +1,10 @@
 use crate::{Scratch, worker};
-use mainstay_state::{Error, State, StateOptions};
+use mainstay_state::{Error, MultiTransaction, State, StateOptions};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 fn claims(state: &State<[u8]>) -> u32 {
     state.info().unwrap().subscribers.iter().map(|subscriber| subscriber.claims).sum()
@@ -48,6 +53,65 @@ fn a_publisher_goes_on_after_the_commits_of_others() {
         assert_eq!(state.replace(&[round, 1, 2]).unwrap(), first + 3);
         assert_eq!(&*state.read().unwrap(), &[round, 1, 2]);
     }
+}
+
+#[test]
+fn a_publisher_s_values_may_grow_and_shrink() {
+    let scratch = Scratch::new();
+    let state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+    let mut publisher = state.publisher().unwrap();
+    // Longer than the slots are at first, and shorter again, three times each.
+    for (turn, len) in [1, 4_096, 4_097, 7, 100_000, 1].into_iter().enumerate() {
+        for again in 0..3 {
+            let value = vec![(turn * 3 + again) as u8; len];
+            publisher.publish(&value).unwrap();
+            assert_eq!(*state.read().unwrap(), value[..]);
+        }
+    }
+}
+
+#[test]
+fn a_publisher_goes_on_after_a_commit_of_several_states() {
+    let scratch = Scratch::new();
+    let (state, other): (State<[u8]>, State<[u8]>) =
+        (scratch.domain.writer("speed").unwrap(), scratch.domain.writer("course").unwrap());
+    let mut publisher = state.publisher().unwrap();
+    for round in 1..=20_u8 {
+        for again in 0..3 {
+            publisher.publish(&[round, again]).unwrap();
+        }
+        let mut both = MultiTransaction::new();
+        both.bytes_mut(&state).unwrap()[1] = 7;
+        both.bytes_mut(&other).unwrap()[0] = round;
+        both.commit().unwrap();
+        assert_eq!(&*state.read().unwrap(), &[round, 7]);
+    }
+    assert_eq!(state.version().unwrap(), 80);
+}
+
+#[test]
+fn who_waits_is_woken_by_a_publisher() {
+    let scratch = Scratch::new();
+    let state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+    let mut publisher = state.publisher().unwrap();
+    for _ in 0..3 {
+        publisher.publish(b"80").unwrap();
+    }
+    let mut watch = state.watch().unwrap();
+    let (ready, is_ready) = mpsc::channel();
+    let waiter = thread::spawn(move || {
+        ready.send(()).unwrap();
+        let start = Instant::now();
+        let version = watch.wait(Duration::from_secs(20)).unwrap();
+        (version, start.elapsed())
+    });
+    is_ready.recv().unwrap();
+    thread::sleep(Duration::from_millis(30));
+    publisher.publish(b"90").unwrap();
+    let (version, waited) = waiter.join().unwrap();
+    assert_eq!(version, Some(4));
+    assert!(waited < Duration::from_secs(10), "not woken: {waited:?}");
+    assert_eq!(scratch.domain.counters().wakes, 1, "woken, not by looking again");
 }
 
 #[test]

@@ -38,6 +38,32 @@ fn a_typed_state_is_read_and_changed_in_place() {
 }
 
 #[test]
+fn a_typed_state_is_copied_version_for_version() {
+    let scratch = Scratch::new();
+    let (state, reader) =
+        (scratch.domain.writer::<Pose>("pose").unwrap(), scratch.domain.reader::<Pose>("pose"));
+    let reader: State<Pose> = reader.unwrap();
+    let mut copy = Pose { x: 7.0, y: 7.0 };
+    assert_eq!(reader.copy_into(&mut copy).unwrap(), 0);
+    assert_eq!(copy, Pose { x: 0.0, y: 0.0 }, "never written");
+    for version in 1..=20 {
+        let value = Pose { x: version as f64, y: -1.0 };
+        state.replace(&value).unwrap();
+        // The second time by the shorter way, into what was overwritten meanwhile.
+        for _ in 0..2 {
+            copy = Pose { x: 7.0, y: 7.0 };
+            assert_eq!(reader.copy_into(&mut copy).unwrap(), version);
+            assert_eq!(copy, value);
+        }
+    }
+    state.delete().unwrap_err();
+    drop(reader);
+    state.copy_into(&mut copy).unwrap();
+    state.delete().unwrap();
+    assert!(matches!(state.copy_into(&mut copy), Err(Error::Deleted { .. })));
+}
+
+#[test]
 fn another_type_is_refused_and_both_are_named() {
     let scratch = Scratch::new();
     let _state: State<Pose> = scratch.domain.writer("pose").unwrap();
