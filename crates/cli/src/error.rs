@@ -1,7 +1,12 @@
 //! What can go wrong with a command, and what the shell is told about it.
 
-use crate::{output::escape, pool::portable::FormatError, state::FieldError};
-use mainstay::{channel, pool, state};
+use crate::{
+    output::escape,
+    pool::portable::FormatError,
+    state::FieldError,
+    store::{LineError, kept},
+};
+use mainstay::{channel, pool, state, store};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -25,7 +30,9 @@ Examples:
   mainstay channel bench --over tcp
   mainstay sds chat --name alice --loss 30
   mainstay state ls
-  mainstay state watch temperature --max-rate 5";
+  mainstay state watch temperature --max-rate 5
+  mainstay store create ./people --key-bytes 16 --value-bytes 64
+  mainstay store get ./people alice";
 
 /// What a command came to, when nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,6 +173,39 @@ pub(crate) enum CliError {
     #[error("{0:?} is not hexadecimal: write two digits a byte, as in 48690a; nothing was changed")]
     NotHex(String),
 
+    #[error("{}: {source}", path.display())]
+    Store { path: PathBuf, source: store::Error },
+    #[error("the {part} has {bytes} bytes, and those of the store have {must}; give it as many")]
+    Size { part: &'static str, bytes: usize, must: usize },
+    #[error(
+        "the {part} {given:?} is no whole number of at most {len} bytes; write digits only, as in 42"
+    )]
+    NotANumber { part: &'static str, given: String, len: usize },
+    #[error("--prefix is text or, with --key-as hex, digits: a number or a file has none")]
+    NoPrefix,
+    #[error(
+        "{}: has no record {key}; `mainstay store scan {}` shows what there is",
+        path.display(), path.display()
+    )]
+    NoRecord { path: PathBuf, key: String },
+    #[error("{}: {key} {has}; nothing was changed", path.display())]
+    NotAsExpected { path: PathBuf, key: String, has: String },
+    /// The text after `: ` of the inner error says what to do.
+    #[error("{file}, line {line}: {source}; {}", kept(*imported))]
+    Line { file: String, line: u64, source: LineError, imported: u64 },
+    #[error(
+        "{} has keys of {key} bytes and values of {value}, {} of {other_key} and {other_value}; \
+         compare stores of the same sizes", here.display(), there.display()
+    )]
+    NotComparable {
+        here: PathBuf,
+        there: PathBuf,
+        key: usize,
+        value: usize,
+        other_key: usize,
+        other_value: usize,
+    },
+
     #[error("this {what}: say --yes to do it without being asked")]
     NeedsYes { what: String },
     #[error("not done; nothing was changed")]
@@ -197,6 +237,9 @@ impl CliError {
             Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
             Self::State(state::Error::Corrupt { .. }) => 3,
+            Self::Size { .. } | Self::NotANumber { .. } | Self::NoPrefix => 2,
+            Self::Store { source: store::Error::OutOfLimits { .. }, .. } => 2,
+            Self::Store { source: store::Error::Damaged { .. }, .. } => 3,
             Self::Import { source, .. } if source.is_damage() => 3,
             #[cfg(feature = "sds")]
             Self::NotSds { .. } => 3,

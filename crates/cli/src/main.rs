@@ -17,6 +17,7 @@ mod progress;
 mod sds;
 mod size;
 mod state;
+mod store;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ enum Command {
     #[cfg(feature = "sds")]
     Sds(sds::SdsArgs),
     State(state::StateArgs),
+    Store(store::StoreArgs),
     Channel(channel::ChannelArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "sds")]
         Command::Sds(args) => error::exit(sds::run(args)),
         Command::State(args) => error::exit(state::run(args)),
+        Command::Store(args) => error::exit(store::run(args)),
         Command::Channel(args) => error::exit(channel::run(args)),
         Command::Demo(args) => demo::run(args),
         Command::DemoRole(args) => demo::role(args),

@@ -6,6 +6,7 @@
 //! * [`state`]: named values on top of that: transactions, consistent reads, notification.
 //! * [`sds`]: causal, end-to-end reliable messages to a group over a lossy broadcast.
 //! * [`track`]: which blocks changed, found by the kernel; checkpoints that survive a power cut.
+//! * [`store`]: key-value storage at the speed of memory, durable by a log.
 //! * [`channel`]: messages between nodes, over memory, shared memory, TCP, TLS and QUIC.
 //!
 //! ```
@@ -26,6 +27,9 @@ pub use mainstay_pool as pool;
 pub use mainstay_sds as sds;
 #[doc(inline)]
 pub use mainstay_state as state;
+#[cfg(feature = "store")]
+#[doc(inline)]
+pub use mainstay_store as store;
 pub use mainstay_track as track;
 
 /// Compiles and runs what README.md shows.

@@ -42,6 +42,7 @@ mod history;
 mod image;
 mod keeper;
 mod log;
+mod on_disk;
 mod options;
 mod planted;
 #[cfg(test)]
@@ -53,7 +54,6 @@ mod store;
 mod survey;
 mod table;
 mod tail;
-mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
@@ -62,9 +62,9 @@ pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
 pub use log::Written;
 pub use mainstay_storage::Folder;
+pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use shard::{Change, ShardStats};
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};
 pub use tail::{Found, Reached, Tail};
-pub use view::{ShardFiles, View};

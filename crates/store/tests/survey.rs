@@ -6,7 +6,7 @@ use std::fs;
 
 use mainstay_sim::{Disk, Storage};
 use mainstay_store::{
-    Durability, Error, FileKind, FileReport, FixedStore, Options, RawStore, Survey, View,
+    Durability, Error, FileKind, FileReport, FixedStore, OnDisk, Options, RawStore, Survey,
     limits::SEGMENT_BYTES_MIN,
 };
 
@@ -120,14 +120,14 @@ fn a_write_that_was_not_finished_is_no_damage() {
 #[test]
 fn looking_changes_nothing_and_several_may_while_nobody_writes() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(View::open(&dir.path().join("none")), Err(Error::NotAStore)));
-    assert!(matches!(View::open(dir.path()), Err(Error::NotAStore)));
+    assert!(matches!(OnDisk::open(&dir.path().join("none")), Err(Error::NotAStore)));
+    assert!(matches!(OnDisk::open(dir.path()), Err(Error::NotAStore)));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default()).unwrap();
     for key in 0..1_000 {
         store.put(&key, &(key * 2), Durability::Memory).unwrap();
     }
-    assert!(matches!(View::open(dir.path()), Err(Error::Locked)));
+    assert!(matches!(OnDisk::open(dir.path()), Err(Error::Locked)));
     assert!(matches!(Survey::of(dir.path(), |_, _| {}), Err(Error::Locked)));
     store.close().unwrap();
     let bytes = || {
@@ -137,7 +137,7 @@ fn looking_changes_nothing_and_several_may_while_nobody_writes() {
         files
     };
     let before = bytes();
-    let (one, other) = (View::open(dir.path()).unwrap(), View::open(dir.path()).unwrap());
+    let (one, other) = (OnDisk::open(dir.path()).unwrap(), OnDisk::open(dir.path()).unwrap());
     let locked = FixedStore::<u64, u64>::open(dir.path(), &Options::default());
     assert!(matches!(locked, Err(Error::Locked)));
     for view in [&one, &other] {
@@ -157,5 +157,5 @@ fn looking_changes_nothing_and_several_may_while_nobody_writes() {
     drop((one, other));
     // The same without the file of the lock, as on a medium that takes none.
     fs::remove_file(dir.path().join("lock")).unwrap();
-    assert!(View::open(dir.path()).is_ok() && !dir.path().join("lock").exists());
+    assert!(OnDisk::open(dir.path()).is_ok() && !dir.path().join("lock").exists());
 }

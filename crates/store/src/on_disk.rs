@@ -21,16 +21,16 @@ const SCAN_RECORDS: usize = 256;
 /// time; while one does, the store cannot be opened, and the other way round (A5).
 ///
 /// ```
-/// use mainstay_store::{Durability, FixedStore, Options, View};
+/// use mainstay_store::{Durability, FixedStore, Options, OnDisk};
 /// let dir = tempfile::tempdir()?;
 /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
 /// store.put(&1, &2, Durability::Group)?;
 /// store.close()?;
-/// let view = View::open(dir.path())?;
+/// let view = OnDisk::open(dir.path())?;
 /// assert_eq!(view.get(&1_u64.to_le_bytes())?, Some(2_u64.to_le_bytes().to_vec()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct View {
+pub struct OnDisk {
     header: StoreHeader,
     shards: Vec<(Loaded, ShardFiles)>,
     // Last, so that nobody writes before all is forgotten.
@@ -39,7 +39,7 @@ pub struct View {
 
 /// What the files of a shard hold.
 ///
-/// Example: see [`View::shards`].
+/// Example: see [`OnDisk::shards`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardFiles {
@@ -59,10 +59,10 @@ pub struct ShardFiles {
     pub image_bytes: u64,
 }
 
-impl View {
+impl OnDisk {
     /// Reads a store, its shards in parallel.
     ///
-    /// Example: see [`View`].
+    /// Example: see [`OnDisk`].
     ///
     /// # Errors
     /// [`Error::NotAStore`]; [`Error::Locked`] while somebody has it open; [`Error::Damaged`] as
@@ -83,10 +83,10 @@ impl View {
     /// Bytes of a key, and of a value.
     ///
     /// ```
-    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
     /// # let dir = tempfile::tempdir()?;
     /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
-    /// assert_eq!(View::open(dir.path())?.lengths(), (8, 4));
+    /// assert_eq!(OnDisk::open(dir.path())?.lengths(), (8, 4));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -97,11 +97,11 @@ impl View {
     /// What tells this store from all others.
     ///
     /// ```
-    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
     /// # let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
     /// drop(FixedStore::<u64, u32>::create(one.path(), &Options::default())?);
     /// drop(FixedStore::<u64, u32>::create(other.path(), &Options::default())?);
-    /// assert_ne!(View::open(one.path())?.id(), View::open(other.path())?.id());
+    /// assert_ne!(OnDisk::open(one.path())?.id(), OnDisk::open(other.path())?.id());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -112,11 +112,11 @@ impl View {
     /// How often the store was opened for writing.
     ///
     /// ```
-    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
     /// # let dir = tempfile::tempdir()?;
     /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
-    /// assert_eq!(View::open(dir.path())?.epoch(), 1);
-    /// assert_eq!(View::open(dir.path())?.epoch(), 1);
+    /// assert_eq!(OnDisk::open(dir.path())?.epoch(), 1);
+    /// assert_eq!(OnDisk::open(dir.path())?.epoch(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -127,10 +127,10 @@ impl View {
     /// Bytes of a segment of its log.
     ///
     /// ```
-    /// # use mainstay_store::{FixedStore, Options, View};
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
     /// # let dir = tempfile::tempdir()?;
     /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
-    /// assert_eq!(View::open(dir.path())?.segment_bytes(), Options::default().segment_bytes);
+    /// assert_eq!(OnDisk::open(dir.path())?.segment_bytes(), Options::default().segment_bytes);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -140,7 +140,7 @@ impl View {
 
     /// The value of a key.
     ///
-    /// Example: see [`View`].
+    /// Example: see [`OnDisk`].
     ///
     /// # Errors
     /// [`Error::OutOfLimits`] if the key is of another length.
@@ -157,12 +157,12 @@ impl View {
     /// Shows every record to a closure, in no order.
     ///
     /// ```
-    /// # use mainstay_store::{Durability, FixedStore, Options, View};
+    /// # use mainstay_store::{Durability, FixedStore, Options, OnDisk};
     /// # let dir = tempfile::tempdir()?;
     /// # let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
     /// # store.put(&1, &2, Durability::Memory)?;
     /// # store.close()?;
-    /// View::open(dir.path())?.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])));
+    /// OnDisk::open(dir.path())?.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) {
@@ -184,12 +184,12 @@ impl View {
     /// What the files of each shard hold.
     ///
     /// ```
-    /// # use mainstay_store::{Durability, FixedStore, Options, View};
+    /// # use mainstay_store::{Durability, FixedStore, Options, OnDisk};
     /// # let dir = tempfile::tempdir()?;
     /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
     /// store.put(&1, &2, Durability::Memory)?;
     /// store.close()?;
-    /// let view = View::open(dir.path())?;
+    /// let view = OnDisk::open(dir.path())?;
     /// assert_eq!(view.shards().map(|shard| shard.records).sum::<u64>(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

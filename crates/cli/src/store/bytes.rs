@@ -1,0 +1,201 @@
+//! Keys and values as people and programs write and read them.
+
+use crate::{
+    error::{CliError, Result},
+    hex,
+    output::escape,
+};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+/// Characters of a key or value in a table.
+const CELL_CHARS: usize = 60;
+
+/// How an argument stands for bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Form {
+    /// The text itself; zeros follow up to the size
+    Text,
+    /// Two hexadecimal digits a byte
+    Hex,
+    /// A whole number, little-endian, as programs store it
+    Number,
+    /// A file with the bytes (- is standard input); zeros follow up to the size
+    File,
+}
+
+/// Whose bytes they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Key,
+    Value,
+}
+
+impl Part {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub(super) struct KeyArgs {
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(super) key: String,
+    /// What KEY is
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(super) key_as: Form,
+}
+
+impl KeyArgs {
+    pub(super) fn bytes(&self, len: usize) -> Result<Vec<u8>> {
+        self.key_as.bytes(&self.key, len, Part::Key)
+    }
+}
+
+impl Form {
+    /// The bytes that an argument stands for, as many as the store's keys or values have.
+    pub(super) fn bytes(self, given: &str, len: usize, part: Part) -> Result<Vec<u8>> {
+        let bytes = match self {
+            Self::Text => given.as_bytes().to_vec(),
+            Self::Hex => hex::decode(given).ok_or_else(|| CliError::NotHex(given.to_owned()))?,
+            Self::Number => return number(given, len, part),
+            Self::File => read(given, len)?,
+        };
+        let is_exact = self == Self::Hex;
+        if bytes.len() > len || (is_exact && bytes.len() < len) {
+            return Err(CliError::Size { part: part.name(), bytes: bytes.len(), must: len });
+        }
+        Ok(padded(bytes, len))
+    }
+}
+
+fn padded(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
+    bytes.resize(len, 0);
+    bytes
+}
+
+fn number(given: &str, len: usize, part: Part) -> Result<Vec<u8>> {
+    let refused = || CliError::NotANumber { part: part.name(), given: given.to_owned(), len };
+    let bytes = given.parse::<u128>().map_err(|_| refused())?.to_le_bytes();
+    let (low, high) = bytes.split_at(len.min(bytes.len()));
+    if high.iter().any(|byte| *byte != 0) {
+        return Err(refused());
+    }
+    Ok(padded(low.to_vec(), len))
+}
+
+/// One byte more than fits is enough to tell that it does not.
+fn read(name: &str, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = len as u64 + 1;
+    let done = if name == "-" {
+        io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        File::open(name).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    let hint = "check the name; - is standard input";
+    done.map_err(CliError::file(name.as_ref(), "read it", hint))?;
+    Ok(bytes)
+}
+
+/// The text that bytes are, apart from zeros at their end; none if they are something else.
+pub(super) fn as_text(bytes: &[u8]) -> Option<&str> {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let text = str::from_utf8(&bytes[..end]).ok()?;
+    (!text.contains('\0')).then_some(text)
+}
+
+/// In a line for people: text if it is one without control characters, else digits.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let plain = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
+    match as_text(bytes).filter(plain) {
+        Some(text) => escape(text).into_owned(),
+        None => format!("0x{}", hex::encode(bytes)),
+    }
+}
+
+/// The same for a cell of a table, cut if it is long.
+pub(super) fn cell(bytes: &[u8]) -> String {
+    let text = shown(bytes);
+    match text.char_indices().nth(CELL_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// A record for programs, and as exports have it: text where it is one, else digits.
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_hex: Option<String>,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn of(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        let digits = |bytes: &[u8]| as_text(bytes).is_none().then(|| hex::encode(bytes));
+        Self {
+            key: as_text(key),
+            key_hex: digits(key),
+            value: value.and_then(as_text),
+            value_hex: value.and_then(digits),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(form: Form, given: &str, len: usize) -> Option<Vec<u8>> {
+        form.bytes(given, len, Part::Key).ok()
+    }
+
+    #[test]
+    fn each_form_gives_exactly_as_many_bytes_or_is_refused() {
+        assert_eq!(bytes(Form::Text, "ab", 4), Some(b"ab\0\0".to_vec()));
+        assert_eq!(
+            (bytes(Form::Text, "abcd", 4).is_some(), bytes(Form::Text, "abcde", 4)),
+            (true, None)
+        );
+        assert_eq!(bytes(Form::Hex, "00ff", 2), Some(vec![0, 255]));
+        assert_eq!((bytes(Form::Hex, "00", 2), bytes(Form::Hex, "0g00", 2)), (None, None));
+        assert_eq!(bytes(Form::Number, "258", 4), Some(vec![2, 1, 0, 0]));
+        assert_eq!(
+            (bytes(Form::Number, "255", 1), bytes(Form::Number, "256", 1)),
+            (Some(vec![255]), None)
+        );
+        assert_eq!(bytes(Form::Number, "1", 20).map(|bytes| bytes.len()), Some(20));
+        assert_eq!((bytes(Form::Number, "-1", 4), bytes(Form::Number, "", 4)), (None, None));
+    }
+
+    #[test]
+    fn people_see_text_where_there_is_one() {
+        assert_eq!((shown(b"alice\0\0"), shown(b"a\0b")), ("alice".into(), "0x610062".into()));
+        assert_eq!((shown(&[0, 0]), shown(b"a\n")), ("0x0000".into(), "0x610a".into()));
+        assert_eq!(cell(&[b'x'; 200]).len(), CELL_CHARS + 3);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_as_text_means_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 1..12)) {
+            if let Some(text) = as_text(&bytes) {
+                prop_assert_eq!(Form::Text.bytes(text, bytes.len(), Part::Key).ok(), Some(bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `mainstay store create`.
+
+use super::target::Target;
+use crate::{
+    error::{Outcome, Result},
+    output::Output,
+    progress::Progress,
+    size::{counted, human, parse},
+};
+use mainstay::store::{Directory, Options, RawStore};
+use serde::Serialize;
+
+/// Make a store in a directory
+///
+/// All keys have one size, and all values another; shorter ones are filled up with zeros. Shards
+/// are what writers and followers work on at the same time: as many as there are processors is a
+/// good number. Sizes and shards stay as they are; to change them, export and import.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store create ./people --key-bytes 16 --value-bytes 64
+  mainstay store create ./counters --key-bytes 8 --value-bytes 8 --shards 8
+  mainstay store create ./small --key-bytes 8 --value-bytes 8 --segment 64KiB --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Bytes of a key: 1 to 256
+    #[arg(long, value_name = "N")]
+    key_bytes: usize,
+    /// Bytes of a value: 0 to 4096
+    #[arg(long, value_name = "N")]
+    value_bytes: usize,
+    /// How many shards: a power of two, at most 1024
+    #[arg(long, value_name = "N", default_value_t = Options::default().shards)]
+    shards: u32,
+    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB
+    #[arg(long, value_name = "SIZE", value_parser = parse, default_value = "8MiB")]
+    segment: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    key_bytes: usize,
+    value_bytes: usize,
+    shards: u32,
+    segment_bytes: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let (shards, segment_bytes) = (args.shards, args.segment);
+    let options = Options { shards, segment_bytes, ..Options::default() };
+    let (key_bytes, value_bytes) = (args.key_bytes, args.value_bytes);
+    let progress = Progress::spinner("creating");
+    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    let store = RawStore::create(folder, key_bytes, value_bytes, &options).map_err(&failed)?;
+    store.close().map_err(&failed)?;
+    drop(progress);
+    let path = args.target.path.display().to_string();
+    if out.json {
+        out.document(&Report { path, key_bytes, value_bytes, shards, segment_bytes })?;
+    } else {
+        let shards = counted(shards.into(), "shard", "shards");
+        let bytes = human(segment_bytes);
+        out.line(&format!(
+            "made {path}: keys of {key_bytes} bytes, values of {value_bytes}; {shards}, files of \
+             {bytes}"
+        ))?;
+    }
+    Ok(Outcome::Fine)
+}

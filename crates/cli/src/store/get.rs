@@ -1,0 +1,58 @@
+//! `mainstay store get`.
+
+use super::{
+    bytes::{KeyArgs, Row, as_text, shown},
+    target::Target,
+};
+use crate::{
+    error::{CliError, Outcome, Result},
+    hex,
+    output::Output,
+};
+use std::io::Write;
+
+/// Show the value of a key
+///
+/// As text, without the zeros at its end, if it is one; else as a dump. The exit status is 1 if the
+/// key is not there.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store get ./people alice
+  mainstay store get ./counters 42 --key-as number --hex
+  mainstay store get ./people 00ff10 --key-as hex --raw > value.bin
+  mainstay store get ./people alice --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// In hexadecimal digits
+    #[arg(long, conflicts_with_all = ["json", "raw"])]
+    hex: bool,
+    /// The bytes as they are
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let view = args.target.view()?;
+    let key = args.key.bytes(view.lengths().0)?;
+    let Some(value) = view.get(&key).map_err(args.target.failed())? else {
+        return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(&key) });
+    };
+    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if out.json {
+        out.document(&Row::of(&key, Some(&value)))?;
+    } else if args.raw {
+        out.writer().write_all(&value).map_err(CliError::Output)?;
+    } else if args.hex {
+        out.line(&hex::encode(&value))?;
+    } else if let Some(text) = as_text(&value).filter(|text| text.chars().all(plain)) {
+        // Line by line, so that a newline is a newline.
+        text.lines().try_for_each(|line| out.line(&line.replace('\t', "    ")))?;
+    } else {
+        hex::dump(out.writer(), &value, |_| {}).map_err(CliError::Output)?;
+    }
+    Ok(Outcome::Fine)
+}

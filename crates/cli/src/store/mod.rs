@@ -1,0 +1,88 @@
+//! `mainstay store ...`: one file a command.
+//!
+//! Commands that only look read the files without taking part; the others open the store. Both are
+//! refused while another process has it open.
+
+mod bench;
+mod bytes;
+mod compact;
+mod create;
+mod export;
+mod get;
+mod import;
+mod portable;
+mod put;
+mod rm;
+mod scan;
+mod stats;
+mod target;
+mod verify;
+
+pub(crate) use import::kept;
+pub(crate) use portable::LineError;
+
+use crate::{
+    error::{Outcome, Result},
+    output::Output,
+};
+use clap::Subcommand;
+
+/// Make, fill, look at and check key-value stores on disk
+///
+/// A store is a directory with records: a key of a fixed size, and a value of a fixed size. It is
+/// held in memory and read at that speed; its truth is a log on disk, so that what was written
+/// durably is there after a kill or a power cut. What a command has written is durable when it ends.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit status: 0 all is well, 1 failed, 2 wrong command line, 3 damage or a difference found, 130
+interrupted.
+
+Examples:
+  mainstay store create ./people --key-bytes 16 --value-bytes 64
+  mainstay store put ./people alice 'room 12'
+  mainstay store get ./people alice
+  mainstay store scan ./people --prefix a
+  mainstay store export ./people people.csv
+  mainstay store verify ./people")]
+pub(crate) struct StoreArgs {
+    /// Print JSON: one document, or a line each for `scan`
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: StoreCommand,
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    Create(create::Args),
+    Get(get::Args),
+    Put(put::Args),
+    Rm(rm::Args),
+    Scan(scan::Args),
+    Import(import::Args),
+    Export(export::Args),
+    Verify(verify::Args),
+    Stats(stats::Args),
+    Compact(compact::Args),
+    Bench(bench::Args),
+}
+
+pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
+    let mut output = Output::new(args.json);
+    let out = &mut output;
+    let outcome = match args.command {
+        StoreCommand::Create(args) => create::run(&args, out),
+        StoreCommand::Get(args) => get::run(&args, out),
+        StoreCommand::Put(args) => put::run(&args, out),
+        StoreCommand::Rm(args) => rm::run(&args, out),
+        StoreCommand::Scan(args) => scan::run(&args, out),
+        StoreCommand::Import(args) => import::run(&args, out),
+        StoreCommand::Export(args) => export::run(&args, out),
+        StoreCommand::Verify(args) => verify::run(&args, out),
+        StoreCommand::Stats(args) => stats::run(&args, out),
+        StoreCommand::Compact(args) => compact::run(&args, out),
+        StoreCommand::Bench(args) => bench::run(&args, out),
+    }?;
+    output.flush()?;
+    Ok(outcome)
+}

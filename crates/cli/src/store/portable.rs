@@ -1,0 +1,303 @@
+//! Records in files that any program reads and writes: a JSON object a line, or CSV.
+//!
+//! A key or value is text where it is one (zeros at its end left out), else hexadecimal digits: as
+//! `key` or `key_hex`, `value` or `value_hex`. In CSV the first line names the columns; where a
+//! record has one of a pair, the other cell is empty.
+
+use super::bytes::{Part, Row, as_text};
+use crate::hex;
+use clap::ValueEnum;
+use serde::Deserialize;
+use std::io::{self, BufRead, Write};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values, the first line naming the columns
+    Csv,
+}
+
+impl Format {
+    /// As said, or as the name of the file says.
+    pub(super) fn of(said: Option<Self>, file: &std::path::Path) -> Self {
+        let is_csv = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv"));
+        said.unwrap_or(if is_csv { Self::Csv } else { Self::Jsonl })
+    }
+}
+
+const COLUMNS: [&str; 4] = ["key", "key_hex", "value", "value_hex"];
+
+/// Why a line is no record. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("{0}; write {{\"key\": \"...\", \"value\": \"...\"}}, or key_hex and value_hex")]
+    Json(serde_json::Error),
+    #[error("{0}; mend the line")]
+    Csv(csv::Error),
+    #[error(
+        "the first line names the column {0:?}; the columns are key or key_hex, value or value_hex"
+    )]
+    Column(String),
+    #[error("no {0}, or two of them: give either {0} or {0}_hex")]
+    OneOf(&'static str),
+    #[error("the {0} is not hexadecimal: write two digits a byte")]
+    Hex(&'static str),
+    #[error(
+        "the {part} has {bytes} bytes, and those of the store {must}; shorten it, or make a store with more"
+    )]
+    TooLong { part: &'static str, bytes: usize, must: usize },
+    #[error("cannot be read: {0}; check where it comes from")]
+    Read(io::Error),
+}
+
+/// A key and a value, as long as the store has them.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    key: Option<String>,
+    key_hex: Option<String>,
+    value: Option<String>,
+    value_hex: Option<String>,
+}
+
+impl Line {
+    fn record(self, (key_len, value_len): (usize, usize)) -> Result<Record, LineError> {
+        let key = part(self.key, self.key_hex, key_len, Part::Key)?;
+        Ok((key, part(self.value, self.value_hex, value_len, Part::Value)?))
+    }
+}
+
+fn part(
+    text: Option<String>,
+    digits: Option<String>,
+    len: usize,
+    part: Part,
+) -> Result<Vec<u8>, LineError> {
+    let name = part.name();
+    let mut bytes = match (text, digits) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(digits)) => hex::decode(&digits).ok_or(LineError::Hex(name))?,
+        _ => return Err(LineError::OneOf(name)),
+    };
+    if bytes.len() > len {
+        return Err(LineError::TooLong { part: name, bytes: bytes.len(), must: len });
+    }
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
+/// Reads records one by one.
+pub(super) enum Reader {
+    Jsonl {
+        input: Box<dyn BufRead>,
+        line: String,
+        number: u64,
+        bytes: u64,
+    },
+    Csv {
+        reader: Box<csv::Reader<Box<dyn BufRead>>>,
+        columns: Vec<usize>,
+        record: csv::StringRecord,
+    },
+}
+
+impl Reader {
+    pub(super) fn new(format: Format, input: Box<dyn BufRead>) -> Result<Self, LineError> {
+        if format == Format::Jsonl {
+            return Ok(Self::Jsonl { input, line: String::new(), number: 0, bytes: 0 });
+        }
+        let mut reader = Box::new(csv::Reader::from_reader(input));
+        let place = |name: &str| {
+            let place = COLUMNS.iter().position(|column| *column == name);
+            place.ok_or_else(|| LineError::Column(name.to_owned()))
+        };
+        let columns = reader
+            .headers()
+            .map_err(LineError::Csv)?
+            .iter()
+            .map(place)
+            .collect::<Result<_, _>>()?;
+        Ok(Self::Csv { reader, columns, record: csv::StringRecord::new() })
+    }
+
+    /// The line of the record that was read last, and how many bytes were read.
+    pub(super) fn position(&self) -> (u64, u64) {
+        match self {
+            Self::Jsonl { number, bytes, .. } => (*number, *bytes),
+            Self::Csv { reader, record, .. } => {
+                let line =
+                    record.position().map_or_else(|| reader.position().line(), csv::Position::line);
+                (line, reader.position().byte())
+            }
+        }
+    }
+
+    /// The next record; empty lines are none.
+    pub(super) fn next(&mut self, lengths: (usize, usize)) -> Result<Option<Record>, LineError> {
+        match self {
+            Self::Jsonl { input, line, number, bytes } => loop {
+                line.clear();
+                let len = input.read_line(line).map_err(LineError::Read)?;
+                if len == 0 {
+                    return Ok(None);
+                }
+                *number += 1;
+                *bytes += len as u64;
+                if !line.trim().is_empty() {
+                    let line: Line = serde_json::from_str(line).map_err(LineError::Json)?;
+                    return line.record(lengths).map(Some);
+                }
+            },
+            Self::Csv { reader, columns, record } => {
+                if !reader.read_record(record).map_err(LineError::Csv)? {
+                    return Ok(None);
+                }
+                let mut cells = [None, None, None, None];
+                for (column, cell) in columns.iter().zip(record.iter()) {
+                    cells[*column] = Some(cell.to_owned());
+                }
+                let [key, key_hex, value, value_hex] = cells;
+                let (key, key_hex) = one_cell(key, key_hex);
+                let (value, value_hex) = one_cell(value, value_hex);
+                Line { key, key_hex, value, value_hex }.record(lengths).map(Some)
+            }
+        }
+    }
+}
+
+/// Where there are both columns, digits count if there are some.
+fn one_cell(text: Option<String>, digits: Option<String>) -> (Option<String>, Option<String>) {
+    match (text, digits) {
+        (Some(text), Some(digits)) if digits.is_empty() => (Some(text), None),
+        (Some(text), Some(digits)) if text.is_empty() => (None, Some(digits)),
+        other => other,
+    }
+}
+
+/// Writes records one by one.
+pub(super) enum Writer<W: Write> {
+    Jsonl(W),
+    Csv(Box<csv::Writer<W>>),
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(format: Format, writer: W) -> io::Result<Self> {
+        if format == Format::Jsonl {
+            return Ok(Self::Jsonl(writer));
+        }
+        let mut writer = csv::Writer::from_writer(writer);
+        writer.write_record(COLUMNS)?;
+        Ok(Self::Csv(Box::new(writer)))
+    }
+
+    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Jsonl(writer) => {
+                serde_json::to_writer(&mut *writer, &Row::of(key, Some(value)))?;
+                writer.write_all(b"\n")
+            }
+            Self::Csv(writer) => {
+                for bytes in [key, value] {
+                    match as_text(bytes) {
+                        Some(text) => {
+                            writer.write_field(text)?;
+                            writer.write_field("")?;
+                        }
+                        None => {
+                            writer.write_field("")?;
+                            writer.write_field(hex::encode(bytes))?;
+                        }
+                    }
+                }
+                Ok(writer.write_record(None::<&[u8]>)?)
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Jsonl(mut writer) => writer.flush(),
+            Self::Csv(mut writer) => writer.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(
+        format: Format,
+        text: &[u8],
+        lengths: (usize, usize),
+    ) -> Result<Vec<Record>, LineError> {
+        let mut reader = Reader::new(format, Box::new(io::Cursor::new(text.to_vec())))?;
+        let mut records = Vec::new();
+        while let Some(record) = reader.next(lengths)? {
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_were_whatever_they_are(
+            records in prop::collection::vec(
+                (prop::collection::vec(any::<u8>(), 3), prop::collection::vec(any::<u8>(), 5)), 0..20),
+            texts in prop::collection::vec(("[a-z\",\n\r é]{0,1}", "[a-z\",\n\r]{0,5}"), 0..20),
+        ) {
+            let mut records = records;
+            for (key, value) in texts {
+                let fill = |text: String, len| {
+                    let mut bytes = text.into_bytes();
+                    bytes.resize(len, 0);
+                    bytes
+                };
+                records.push((fill(key, 3), fill(value, 5)));
+            }
+            for format in [Format::Jsonl, Format::Csv] {
+                let mut text = Vec::new();
+                let mut writer = Writer::new(format, &mut text).unwrap();
+                for (key, value) in &records {
+                    writer.record(key, value).unwrap();
+                }
+                writer.finish().unwrap();
+                prop_assert_eq!(&read(format, &text, (3, 5)).unwrap(), &records);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_readers_panic(text in ".{0,60}") {
+            let _ = read(Format::Jsonl, text.as_bytes(), (3, 5));
+            let _ = read(Format::Csv, text.as_bytes(), (3, 5));
+        }
+    }
+
+    #[test]
+    fn only_the_columns_that_are_needed_have_to_be_there() {
+        let one = || vec![(b"a\0\0".to_vec(), vec![1, 0, 0, 0, 0])];
+        assert_eq!(read(Format::Csv, b"value_hex,key\n01,a\n", (3, 5)).unwrap(), one());
+        assert_eq!(read(Format::Csv, b"value,value_hex,key\n,01,a\n", (3, 5)).unwrap(), one());
+        let json = b"\n{\"key\": \"a\", \"value_hex\": \"01\"}\n\n";
+        assert_eq!(read(Format::Jsonl, json, (3, 5)).unwrap(), one());
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_with_what_to_write_instead() {
+        let why =
+            |format, text: &str| read(format, text.as_bytes(), (3, 5)).unwrap_err().to_string();
+        assert!(why(Format::Csv, "key,size\na,1\n").contains("\"size\""));
+        assert!(why(Format::Csv, "key\na\n").contains("no value"));
+        assert!(why(Format::Csv, "key,value,value_hex\na,b,01\n").contains("two of them"));
+        assert!(why(Format::Jsonl, "{\"key\": \"abcd\", \"value\": \"\"}").contains("4 bytes"));
+        assert!(
+            why(Format::Jsonl, "{\"key_hex\": \"0g\", \"value\": \"\"}").contains("hexadecimal")
+        );
+        assert!(why(Format::Jsonl, "{\"key\": \"a\"}").contains("no value"));
+        assert!(why(Format::Jsonl, "[1]").contains("key_hex"));
+    }
+}

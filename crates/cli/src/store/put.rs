@@ -1,0 +1,85 @@
+//! `mainstay store put`.
+
+use super::{
+    bytes::{Form, KeyArgs, Part, shown},
+    target::Target,
+};
+use crate::{
+    error::{CliError, Outcome, Result},
+    output::Output,
+};
+use mainstay::store::Durability;
+use serde::Serialize;
+
+/// Set the value of a key
+///
+/// It is durable when the command ends. With --new or --expect it is only set if the key is not
+/// there yet, or has a certain value: of several that try at the same time, one succeeds.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store put ./people alice 'room 12'
+  mainstay store put ./counters 42 1000 --key-as number --value-as number
+  mainstay store put ./people alice photo.bin --value-as file
+  mainstay store put ./people bob 'room 3' --new
+  mainstay store put ./people bob 'room 4' --expect 'room 3'")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// The value
+    #[arg(allow_negative_numbers = true)]
+    value: String,
+    /// What VALUE is
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    value_as: Form,
+    /// Only if the key is not there yet
+    #[arg(long, conflicts_with = "expect")]
+    new: bool,
+    /// Only if the key has this value, in the form of VALUE
+    #[arg(long, value_name = "OLD", allow_negative_numbers = true)]
+    expect: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    key: String,
+    epoch: u64,
+    shard: u32,
+    sequence: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let store = args.target.open()?;
+    let (key_len, value_len) = store.lengths();
+    let key = args.key.bytes(key_len)?;
+    let value = args.value_as.bytes(&args.value, value_len, Part::Value)?;
+    let token = if args.new {
+        store.insert(&key, &value, Durability::Group)
+    } else if let Some(expected) = &args.expect {
+        let expected = args.value_as.bytes(expected, value_len, Part::Value)?;
+        store.compare_and_swap(&key, Some(&expected), Some(&value), Durability::Group)
+    } else {
+        store.put(&key, &value, Durability::Group).map(Some)
+    };
+    let token = token.map_err(&failed)?;
+    let now = if token.is_none() { store.get(&key).map_err(&failed)? } else { None };
+    store.close().map_err(&failed)?;
+    let key = shown(&key);
+    let Some(token) = token else {
+        let has = match now {
+            Some(value) => format!("has the value {}", super::bytes::cell(&value)),
+            None => "is not there".to_owned(),
+        };
+        return Err(CliError::NotAsExpected { path: args.target.path.clone(), key, has });
+    };
+    if out.json {
+        let (epoch, shard, sequence) = (token.epoch, token.shard, token.sequence);
+        out.document(&Report { key, epoch, shard, sequence })?;
+    } else {
+        out.line(&format!("{key}: write {} of shard {}", token.sequence, token.shard))?;
+    }
+    Ok(Outcome::Fine)
+}

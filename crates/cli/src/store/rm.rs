@@ -1,0 +1,75 @@
+//! `mainstay store rm`.
+
+use super::{
+    bytes::{Form, Part, shown},
+    target::Target,
+};
+use crate::{
+    error::{CliError, Outcome, Result},
+    output::Output,
+    size::counted,
+};
+use mainstay::store::Durability;
+use serde::Serialize;
+
+/// Remove records
+///
+/// They are durably gone when the command ends. If one of the keys is not there, nothing is removed,
+/// unless --force is said.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store rm ./people alice
+  mainstay store rm ./people alice bob --force
+  mainstay store rm ./counters 42 --key-as number --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// The keys
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    keys: Vec<String>,
+    /// What each KEY is
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    key_as: Form,
+    /// Keys that are not there are no error
+    #[arg(long, short)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    removed: u64,
+    missing: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let store = args.target.open()?;
+    let len = store.lengths().0;
+    let keys: Vec<Vec<u8>> = args
+        .keys
+        .iter()
+        .map(|key| args.key_as.bytes(key, len, Part::Key))
+        .collect::<Result<_>>()?;
+    if !args.force {
+        for key in &keys {
+            if store.get(key).map_err(&failed)?.is_none() {
+                return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(key) });
+            }
+        }
+    }
+    let mut report = Report { removed: 0, missing: 0 };
+    for key in &keys {
+        match store.delete(key, Durability::Memory).map_err(&failed)? {
+            Some(_) => report.removed += 1,
+            None => report.missing += 1,
+        }
+    }
+    store.close().map_err(&failed)?;
+    if out.json {
+        out.document(&report)?;
+    } else {
+        out.line(&format!("removed {}", counted(report.removed, "record", "records")))?;
+    }
+    Ok(Outcome::Fine)
+}

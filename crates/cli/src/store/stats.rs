@@ -1,0 +1,138 @@
+//! `mainstay store stats`.
+
+use super::target::Target;
+use crate::{
+    error::{Outcome, Result},
+    hex,
+    output::{Output, Side},
+    size::{grouped, human},
+};
+use mainstay::store::{OnDisk, ShardFiles};
+use serde::Serialize;
+
+/// Show what a store holds: records, log and durable position of each shard
+///
+/// WRITES counts the writes since the store was made; DURABLE is the last of them that the log
+/// itself says was on the disk when the next was made: one less than WRITES after a clean end. IMAGE
+/// is the write up to which an image holds all records, so that the log before it is gone.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store stats ./people
+  mainstay store stats ./people --json | jq .records")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Serialize)]
+struct Document {
+    path: String,
+    id: String,
+    epoch: u64,
+    key_bytes: usize,
+    value_bytes: usize,
+    segment_bytes: u64,
+    records: u64,
+    log_bytes: u64,
+    image_bytes: u64,
+    shards: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    shard: u32,
+    records: u64,
+    sequence: u64,
+    durable: u64,
+    segments: u64,
+    log_bytes: u64,
+    image: u64,
+    image_bytes: u64,
+}
+
+impl Row {
+    fn of((shard, files): (u32, &ShardFiles)) -> Self {
+        Self {
+            shard,
+            records: files.records,
+            sequence: files.sequence,
+            durable: files.durable,
+            segments: files.segments,
+            log_bytes: files.log_bytes,
+            image: files.image,
+            image_bytes: files.image_bytes,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.shard.to_string(),
+            grouped(self.records),
+            grouped(self.sequence),
+            grouped(self.durable),
+            human(self.log_bytes),
+            self.segments.to_string(),
+            if self.image == 0 { "-".to_owned() } else { grouped(self.image) },
+            human(self.image_bytes),
+        ]
+    }
+}
+
+impl Document {
+    fn of(path: String, view: &OnDisk) -> Self {
+        let shards: Vec<Row> = (0..).zip(view.shards()).map(Row::of).collect();
+        let sum = |of: fn(&Row) -> u64| shards.iter().map(of).sum();
+        Self {
+            path,
+            id: hex::encode(&view.id()),
+            epoch: view.epoch(),
+            key_bytes: view.lengths().0,
+            value_bytes: view.lengths().1,
+            segment_bytes: view.segment_bytes(),
+            records: sum(|row| row.records),
+            log_bytes: sum(|row| row.log_bytes),
+            image_bytes: sum(|row| row.image_bytes),
+            shards,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let view = args.target.view()?;
+    let document = Document::of(args.target.path.display().to_string(), &view);
+    if out.json {
+        out.document(&document)?;
+        return Ok(Outcome::Fine);
+    }
+    let Document { key_bytes, value_bytes, .. } = document;
+    out.fields(&[
+        ("store", format!("{} ({})", document.path, document.id)),
+        (
+            "records",
+            format!(
+                "{}, keys of {key_bytes} bytes, values of {value_bytes}",
+                grouped(document.records)
+            ),
+        ),
+        (
+            "log",
+            format!("{}, in files of {}", human(document.log_bytes), human(document.segment_bytes)),
+        ),
+        ("images", human(document.image_bytes)),
+        ("opened", format!("{} times", grouped(document.epoch))),
+    ])?;
+    let columns = [
+        ("SHARD", Side::Right),
+        ("RECORDS", Side::Right),
+        ("WRITES", Side::Right),
+        ("DURABLE", Side::Right),
+        ("LOG", Side::Right),
+        ("FILES", Side::Right),
+        ("IMAGE", Side::Right),
+        ("IMAGE SIZE", Side::Right),
+    ];
+    let rows: Vec<_> = document.shards.iter().map(Row::cells).collect();
+    out.table(&columns, &rows)?;
+    Ok(Outcome::Fine)
+}

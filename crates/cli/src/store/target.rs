@@ -1,0 +1,47 @@
+//! Which store is meant, and opening it.
+
+use crate::{
+    error::{CliError, Result},
+    progress::Progress,
+};
+use mainstay::store::{Directory, Error, OnDisk, Options, RawStore};
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub(super) struct Target {
+    /// The directory of the store
+    #[arg(value_name = "STORE", value_hint = clap::ValueHint::DirPath)]
+    pub(super) path: PathBuf,
+}
+
+impl Target {
+    pub(super) fn failed(&self) -> impl Fn(Error) -> CliError + use<> {
+        failed(&self.path)
+    }
+
+    /// To look only.
+    pub(super) fn view(&self) -> Result<OnDisk> {
+        view(&self.path)
+    }
+
+    /// To write.
+    pub(super) fn open(&self) -> Result<RawStore<Directory>> {
+        if !self.path.is_dir() {
+            return Err(self.failed()(Error::NotAStore));
+        }
+        let _progress = Progress::spinner("opening");
+        let folder = Directory::lock(&self.path).map_err(self.failed())?;
+        RawStore::open(folder, &Options::default()).map_err(self.failed())
+    }
+}
+
+pub(super) fn view(path: &Path) -> Result<OnDisk> {
+    let _progress = Progress::spinner("reading");
+    OnDisk::open(path).map_err(failed(path))
+}
+
+/// An error of the store at `path`.
+pub(super) fn failed(path: &Path) -> impl Fn(Error) -> CliError + use<> {
+    let path = path.to_path_buf();
+    move |source| CliError::Store { path: path.clone(), source }
+}

@@ -1,0 +1,269 @@
+//! `mainstay store verify`.
+
+use super::{
+    bytes::{Row, cell},
+    target::{Target, view},
+};
+use crate::{
+    error::{CliError, Outcome, Result},
+    output::{Output, Side},
+    progress::Progress,
+    size::{grouped, human},
+};
+use mainstay::store::{FileKind, FileReport, OnDisk, Survey};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// How many differences are listed for people.
+const LISTED_MAX: usize = 20;
+
+/// Check every checksum of a store: headers, each write of the log, each part of the images
+///
+/// Changes nothing, and needs no room. The exit status is 3 if something is not as it was written;
+/// what has a sound copy is told as well. With --against, two stores are compared record by record
+/// instead, whatever their files and histories are, and the exit status is 3 if they differ.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store verify ./people
+  mainstay store verify ./people --json | jq '.files[] | select(.damage != [])'
+  mainstay store verify ./leader --against ./follower")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Compare with this store
+    #[arg(long, value_name = "STORE", value_hint = clap::ValueHint::DirPath)]
+    against: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    path: String,
+    sound: bool,
+    can_be_opened: bool,
+    records: u64,
+    files: Vec<File>,
+}
+
+#[derive(Serialize)]
+struct File {
+    name: String,
+    kind: &'static str,
+    shard: Option<u32>,
+    bytes: u64,
+    /// Sound writes of a segment, sound chunks of an image.
+    parts: u64,
+    records: u64,
+    sequence: u64,
+    unfinished: bool,
+    damage: Vec<Place>,
+}
+
+#[derive(Serialize)]
+struct Place {
+    offset: u64,
+    what: &'static str,
+    has_copy: bool,
+}
+
+fn kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Store => "header",
+        FileKind::Segment => "log",
+        FileKind::Image => "image",
+        FileKind::Leftover => "leftover",
+        _ => "other",
+    }
+}
+
+impl From<&FileReport> for File {
+    fn from(file: &FileReport) -> Self {
+        let place = |damage: &mainstay::store::Damage| Place {
+            offset: damage.offset,
+            what: damage.what,
+            has_copy: damage.has_copy,
+        };
+        Self {
+            name: file.name.clone(),
+            kind: kind(file.kind),
+            shard: file.shard,
+            bytes: file.bytes,
+            parts: file.parts,
+            records: file.records,
+            sequence: file.sequence,
+            unfinished: file.unfinished,
+            damage: file.damage.iter().map(place).collect(),
+        }
+    }
+}
+
+impl File {
+    fn cells(&self) -> Vec<String> {
+        let is_log = matches!(self.kind, "log" | "image");
+        let number = |number: u64| if is_log { grouped(number) } else { "-".to_owned() };
+        let verdict = match (self.damage.len(), self.unfinished) {
+            (0, false) => "sound".to_owned(),
+            (0, true) => "sound; the last write was not finished".to_owned(),
+            (1, _) => "DAMAGED".to_owned(),
+            (many, _) => format!("DAMAGED in {many} places"),
+        };
+        vec![
+            self.name.clone(),
+            self.kind.to_owned(),
+            human(self.bytes),
+            number(self.parts),
+            number(self.records),
+            number(self.sequence),
+            verdict,
+        ]
+    }
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    if let Some(other) = &args.against {
+        return compare(&args.target.path, other, out);
+    }
+    let mut progress = None;
+    let mut last = 0;
+    let survey = Survey::of(&args.target.path, |done, total| {
+        progress.get_or_insert_with(|| Progress::bytes("verifying", total)).advance(done - last);
+        last = done;
+    });
+    let survey = survey.map_err(args.target.failed())?;
+    drop(progress);
+    let document = Document {
+        path: args.target.path.display().to_string(),
+        sound: survey.is_sound(),
+        can_be_opened: survey.can_be_opened(),
+        records: survey.records,
+        files: survey.files.iter().map(File::from).collect(),
+    };
+    if out.json {
+        out.document(&document)?;
+    } else {
+        tell(&document, out)?;
+    }
+    Ok(if document.sound { Outcome::Fine } else { Outcome::Damaged })
+}
+
+fn tell(document: &Document, out: &mut Output) -> Result<()> {
+    let columns = [
+        ("FILE", Side::Left),
+        ("KIND", Side::Left),
+        ("SIZE", Side::Right),
+        ("PARTS", Side::Right),
+        ("RECORDS", Side::Right),
+        ("UP TO WRITE", Side::Right),
+        ("VERDICT", Side::Left),
+    ];
+    let rows: Vec<_> = document.files.iter().map(File::cells).collect();
+    out.table(&columns, &rows)?;
+    for file in &document.files {
+        for Place { offset, what, has_copy } in &file.damage {
+            let copy =
+                if *has_copy { " (nothing is lost: it is not needed, or has a copy)" } else { "" };
+            out.line(&format!("{} at byte {offset}: {what}{copy}", file.name))?;
+        }
+    }
+    let Document { path, sound, can_be_opened, .. } = document;
+    let records = grouped(document.records);
+    if *sound {
+        return out.line(&format!("{path}: sound, {records} records"));
+    }
+    out.line(&format!("{path}: damaged, {records} records can be read"))?;
+    if *can_be_opened {
+        return out.line(
+            "next: check the disk; the store works, and `mainstay store compact` writes its records \
+             anew",
+        );
+    }
+    out.line(
+        "next: check the disk, and keep a copy of the directory; import an export, or take a copy \
+         that a follower has",
+    )
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    equal: u64,
+    different: u64,
+    only_here: u64,
+    only_there: u64,
+    /// The first of the keys that differ.
+    keys: Vec<serde_json::Value>,
+}
+
+/// What of two stores is not the same: the key, and the value in each.
+type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
+    let (one, other) = (view(here)?, view(there)?);
+    if one.lengths() != other.lengths() {
+        let (key, value) = one.lengths();
+        let (other_key, other_value) = other.lengths();
+        let (here, there) = (here.to_path_buf(), there.to_path_buf());
+        return Err(CliError::NotComparable { here, there, key, value, other_key, other_value });
+    }
+    let (equal, differences) = differences(&one, &other);
+    let count = |which: fn(&Difference) -> bool| {
+        differences.iter().filter(|found| which(found)).count() as u64
+    };
+    let mut comparison = Comparison {
+        equal,
+        different: count(|(_, here, there)| here.is_some() && there.is_some()),
+        only_here: count(|(_, _, there)| there.is_none()),
+        only_there: count(|(_, here, _)| here.is_none()),
+        keys: Vec::new(),
+    };
+    let is_equal = differences.is_empty();
+    if out.json {
+        let key = |(key, _, _): &Difference| serde_json::to_value(Row::of(key, None));
+        comparison.keys = differences.iter().take(1_000).flat_map(key).collect();
+        out.document(&comparison)?;
+    } else {
+        tell_comparison(&comparison, &differences, out)?;
+    }
+    Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
+}
+
+fn differences(one: &OnDisk, other: &OnDisk) -> (u64, Vec<Difference>) {
+    let progress = Progress::spinner("comparing");
+    let (mut equal, mut found) = (0, Vec::new());
+    // Both have keys of one length, so no look-up is refused.
+    one.for_each(|key, value| match other.get(key).ok().flatten() {
+        Some(there) if there == value => equal += 1,
+        there => found.push((key.to_vec(), Some(value.to_vec()), there)),
+    });
+    other.for_each(|key, value| {
+        if one.get(key).ok().flatten().is_none() {
+            found.push((key.to_vec(), None, Some(value.to_vec())));
+        }
+    });
+    found.sort_unstable();
+    drop(progress);
+    (equal, found)
+}
+
+fn tell_comparison(
+    comparison: &Comparison,
+    differences: &[Difference],
+    out: &mut Output,
+) -> Result<()> {
+    let Comparison { equal, different, only_here, only_there, .. } = comparison;
+    if differences.is_empty() {
+        return out.line(&format!("equal: {} records", grouped(*equal)));
+    }
+    let columns = [("KEY", Side::Left), ("HERE", Side::Left), ("THERE", Side::Left)];
+    let value = |value: &Option<Vec<u8>>| value.as_deref().map_or_else(|| "-".to_owned(), cell);
+    let rows: Vec<_> = differences
+        .iter()
+        .take(LISTED_MAX)
+        .map(|(key, here, there)| vec![cell(key), value(here), value(there)])
+        .collect();
+    out.table(&columns, &rows)?;
+    let (equal, different) = (grouped(*equal), grouped(*different));
+    let (here, there) = (grouped(*only_here), grouped(*only_there));
+    out.line(&format!(
+        "different: {different} records differ, {here} are only here, {there} only there; {equal} are equal"
+    ))
+}

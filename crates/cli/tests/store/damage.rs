@@ -1,0 +1,99 @@
+//! What `verify` says of sound, damaged and different stores.
+
+use crate::sandbox::Sandbox;
+use std::{fs, path::PathBuf};
+
+fn filled() -> Sandbox {
+    let sandbox = Sandbox::with_people();
+    let lines: String = (0..400).map(|number| format!("k{number},v{number}\n")).collect();
+    fs::write(sandbox.path("people.csv"), format!("key,value\n{lines}")).unwrap();
+    sandbox.ok(&["import", "people.csv", "people"]);
+    sandbox
+}
+
+/// The first file of the store with this ending.
+fn file(sandbox: &Sandbox, end: &str) -> PathBuf {
+    let entries = fs::read_dir(sandbox.path("people")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_str().unwrap().ends_with(end));
+    paths.sort();
+    paths.swap_remove(0)
+}
+
+fn flip(path: &PathBuf, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_sound_store_is_said_to_be_sound_file_by_file() {
+    let sandbox = filled();
+    let text = sandbox.ok(&["verify", "people"]);
+    assert!(text.ends_with("people: sound, 400 records\n"), "{text}");
+    let document = sandbox.json(&["verify", "people"]);
+    assert_eq!((&document["sound"], &document["records"]), (&true.into(), &400.into()));
+    let files = document["files"].as_array().unwrap();
+    assert_eq!(files[0]["kind"], "header");
+    let changes = files.iter().filter(|file| file["kind"] == "log");
+    assert_eq!(changes.map(|file| file["records"].as_u64().unwrap()).sum::<u64>(), 400);
+}
+
+#[test]
+fn damage_is_named_with_its_file_and_place_and_gives_status_3() {
+    let sandbox = filled();
+    let log = file(&sandbox, ".log");
+    flip(&log, 4_096 + 70);
+    let run = sandbox.run(&["verify", "people"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    let name = log.file_name().unwrap().to_str().unwrap();
+    assert_eq!(run.code, 3, "{text}");
+    assert!(text.contains(&format!("{name} at byte 4096: ")) && text.contains("DAMAGED"), "{text}");
+    assert!(text.contains("people: damaged") && text.contains("next: "), "{text}");
+    let error = sandbox.fails(3, &["get", "people", "k1"]);
+    assert!(error.contains(name) && error.contains("4096"), "{error}");
+    let run = sandbox.run(&["verify", "people", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&document["sound"], &document["can_be_opened"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn damage_that_has_a_copy_is_told_and_compacting_heals_it() {
+    let sandbox = filled();
+    flip(&file(&sandbox, ".log"), 20);
+    let run = sandbox.run(&["verify", "people"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(
+        run.code == 3 && text.contains("nothing is lost") && text.contains("store compact"),
+        "{text}"
+    );
+    assert_eq!(sandbox.ok(&["get", "people", "k1"]), "v1\n");
+    sandbox.ok(&["compact", "people"]);
+    assert!(sandbox.ok(&["verify", "people"]).ends_with("sound, 400 records\n"));
+    flip(&file(&sandbox, ".image"), 4_096 + 40);
+    assert_eq!(sandbox.run(&["verify", "people"]).code, 3);
+}
+
+#[test]
+fn stores_are_compared_record_by_record_whatever_their_files_are() {
+    let sandbox = filled();
+    sandbox.ok(&["create", "other", "--key-bytes", "8", "--value-bytes", "16", "--shards", "1"]);
+    sandbox.ok(&["import", "people.csv", "other"]);
+    sandbox.ok(&["compact", "other"]);
+    assert_eq!(sandbox.ok(&["verify", "people", "--against", "other"]), "equal: 400 records\n");
+    sandbox.ok(&["put", "other", "k7", "changed"]);
+    sandbox.ok(&["put", "other", "more", "x"]);
+    sandbox.ok(&["rm", "other", "k8", "k9"]);
+    let run = sandbox.run(&["verify", "people", "--against", "other", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(run.code, 3);
+    let counts = ["equal", "different", "only_here", "only_there"].map(|name| found[name].as_u64());
+    assert_eq!(counts, [Some(397), Some(1), Some(2), Some(1)]);
+    assert_eq!(found["keys"][0]["key"], "k7");
+    let run = sandbox.run(&["verify", "people", "--against", "other"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(text.contains("k7    v7    changed") && text.contains("more  -     x"), "{text}");
+    sandbox.ok(&["create", "wide", "--key-bytes", "9", "--value-bytes", "16"]);
+    let error = sandbox.fails(1, &["verify", "people", "--against", "wide"]);
+    assert!(error.contains("same sizes"), "{error}");
+}

@@ -1,0 +1,115 @@
+//! Records out of a store and into another.
+
+use crate::sandbox::{Run, Sandbox};
+use std::{fs, io::Write, process::Stdio};
+
+/// Text, bytes, and what CSV has to quote.
+fn with_every_sort() -> Sandbox {
+    let sandbox = Sandbox::with_people();
+    sandbox.ok(&["put", "people", "alice", "room 12"]);
+    sandbox.ok(&["put", "people", "b,\"c", "two\nlines, \""]);
+    sandbox.ok(&["put", "people", "empty", ""]);
+    let digits = "00ff102030405060708090a0b0c0d0e0";
+    sandbox.ok(&[
+        "put",
+        "people",
+        "00ff000000000001",
+        digits,
+        "--key-as",
+        "hex",
+        "--value-as",
+        "hex",
+    ]);
+    sandbox
+}
+
+fn empty(sandbox: &Sandbox, name: &str) {
+    let sizes = ["--key-bytes", "8", "--value-bytes", "16", "--shards", "4"];
+    sandbox.ok(&[&["create", name], &sizes[..]].concat());
+}
+
+#[test]
+fn what_is_exported_and_imported_is_equal_record_by_record() {
+    let sandbox = with_every_sort();
+    for name in ["people.jsonl", "people.csv"] {
+        let report = sandbox.json(&["export", "people", name]);
+        assert_eq!(report["records"], 4);
+        let copy = format!("{name}.store");
+        empty(&sandbox, &copy);
+        let said = sandbox.ok(&["import", name, &copy]);
+        assert_eq!(said, format!("imported 4 records into {copy}\n"));
+        let equal = sandbox.ok(&["verify", "people", "--against", &copy]);
+        assert_eq!(equal, "equal: 4 records\n");
+    }
+    let sorted = sandbox.ok(&["export", "people", "--sorted", "--format", "csv"]);
+    assert!(
+        sorted.starts_with("key,key_hex,value,value_hex\n,00ff000000000001,,00ff1020"),
+        "{sorted}"
+    );
+}
+
+#[test]
+fn standard_input_and_output_make_a_pipe() {
+    let sandbox = with_every_sort();
+    let export = sandbox.ok(&["export", "people"]);
+    assert_eq!(export.lines().count(), 4);
+    empty(&sandbox, "copy");
+    let mut command = sandbox.command(&["import", "-", "copy", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(export.as_bytes()).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.stdout), (0, b"{\"path\":\"copy\",\"records\":4}\n".to_vec()));
+    sandbox.ok(&["verify", "copy", "--against", "people"]);
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_was_before_it_stays() {
+    let sandbox = Sandbox::with_people();
+    let bad = [
+        (
+            "{\"key\": \"a\", \"value\": \"1\"}\n\n{\"key\": \"far too long\", \"value\": \"\"}\n",
+            "12 bytes",
+        ),
+        ("{\"key\": \"a\", \"value\": \"1\"}\n\nnonsense\n", "key_hex"),
+        ("{\"key\": \"a\", \"value\": \"1\"}\n\n{\"key\": \"b\", \"values\": \"1\"}\n", "values"),
+    ];
+    for (text, why) in bad {
+        fs::write(sandbox.path("bad.jsonl"), text).unwrap();
+        let error = sandbox.fails(1, &["import", "bad.jsonl", "people"]);
+        assert!(error.contains("bad.jsonl, line 3: ") && error.contains(why), "{error}");
+        assert!(error.contains("the record before it was imported, and stays"), "{error}");
+        assert_eq!(sandbox.ok(&["get", "people", "a"]), "1\n");
+        assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "1\n");
+    }
+    fs::write(sandbox.path("bad.csv"), "name,value\na,b\n").unwrap();
+    let error = sandbox.fails(1, &["import", "bad.csv", "people"]);
+    assert!(error.contains("line 1") && error.contains("nothing was imported"), "{error}");
+    fs::write(sandbox.path("bad.csv"), "key,value\na,b\nc\n").unwrap();
+    assert!(sandbox.fails(1, &["import", "bad.csv", "people"]).contains("line 3"));
+    sandbox.fails(1, &["import", "none.csv", "people"]);
+}
+
+#[test]
+fn of_a_key_that_comes_twice_the_last_one_counts() {
+    let sandbox = Sandbox::with_people();
+    let lines: String = (0..5_000).map(|number| format!("k{},{number}\n", number % 7)).collect();
+    fs::write(sandbox.path("twice.csv"), format!("key,value\n{lines}")).unwrap();
+    sandbox.ok(&["import", "twice.csv", "people"]);
+    assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "7\n");
+    for last in 4_993..5_000 {
+        assert_eq!(sandbox.ok(&["get", "people", &format!("k{}", last % 7)]), format!("{last}\n"));
+    }
+}
+
+#[test]
+fn an_export_replaces_nothing_unless_forced() {
+    let sandbox = with_every_sort();
+    fs::write(sandbox.path("mine"), "precious").unwrap();
+    let error = sandbox.fails(1, &["export", "people", "mine"]);
+    assert!(error.contains("--force"), "{error}");
+    assert_eq!(fs::read(sandbox.path("mine")).unwrap(), b"precious");
+    sandbox.ok(&["export", "people", "mine", "--force"]);
+    assert_eq!(fs::read_to_string(sandbox.path("mine")).unwrap().lines().count(), 4);
+    sandbox.fails(1, &["export", "people", "people", "--force"]);
+    assert_eq!(sandbox.files(), ["mine", "people"]);
+}

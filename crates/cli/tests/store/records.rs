@@ -1,0 +1,205 @@
+//! Making stores; reading, writing and removing records.
+
+use crate::sandbox::{Run, Sandbox, wait_until};
+use mainstay::store::{Durability, FixedStore, Options};
+use std::{fs, io::Write, process::Stdio};
+
+#[test]
+fn a_record_is_there_for_the_next_command_until_it_is_removed() {
+    let sandbox = Sandbox::with_people();
+    assert!(
+        sandbox.ok(&["put", "people", "alice", "room 12"]).starts_with("alice: write 1 of shard ")
+    );
+    assert_eq!(sandbox.ok(&["get", "people", "alice"]), "room 12\n");
+    sandbox.ok(&["put", "people", "alice", "room 13"]);
+    assert_eq!(sandbox.ok(&["get", "people", "alice"]), "room 13\n");
+    assert_eq!(
+        sandbox.json(&["get", "people", "alice"]),
+        serde_json::json!({"key": "alice", "value": "room 13"})
+    );
+    assert_eq!(sandbox.ok(&["rm", "people", "alice"]), "removed 1 record\n");
+    let error = sandbox.fails(1, &["get", "people", "alice"]);
+    assert!(error.contains("has no record alice") && error.contains("store scan"), "{error}");
+}
+
+#[test]
+fn of_keys_that_are_not_all_there_none_is_removed_unless_forced() {
+    let sandbox = Sandbox::with_people();
+    sandbox.ok(&["put", "people", "alice", "1"]);
+    sandbox.fails(1, &["rm", "people", "alice", "bob"]);
+    assert_eq!(sandbox.ok(&["get", "people", "alice"]), "1\n");
+    let report = sandbox.json(&["rm", "people", "alice", "bob", "--force"]);
+    assert_eq!(report, serde_json::json!({"removed": 1, "missing": 1}));
+}
+
+#[test]
+fn a_store_is_made_once_and_within_its_limits() {
+    let sandbox = Sandbox::with_people();
+    let again = ["create", "people", "--key-bytes", "8", "--value-bytes", "16"];
+    assert!(sandbox.fails(1, &again).contains("a store in this directory already"));
+    let with = |option: &str, value: &str| {
+        let all = ["create", "other", "--key-bytes", "8", "--value-bytes", "16", option, value];
+        sandbox.fails(2, &all)
+    };
+    assert!(with("--shards", "3").contains("power of two"));
+    assert!(with("--segment", "5000").contains("4096"));
+    let none = ["create", "other", "--key-bytes", "0", "--value-bytes", "16"];
+    assert!(sandbox.fails(2, &none).contains("1 to 256"));
+    for command in [["get", "nowhere", "a"], ["rm", "nowhere", "a"]] {
+        assert!(sandbox.fails(1, &command).contains("no store in this directory"));
+    }
+    assert!(!sandbox.path("nowhere").exists());
+}
+
+#[test]
+fn keys_and_values_are_text_digits_numbers_and_files() {
+    let sandbox = Sandbox::with_people();
+    let raw = |key: &str| sandbox.run(&["get", "people", key, "--raw"]).stdout;
+
+    sandbox.ok(&["put", "people", "a", "two\nlines"]);
+    assert_eq!(sandbox.ok(&["get", "people", "a"]), "two\nlines\n");
+    let digits = "00ff102030405060708090a0b0c0d0e0";
+    sandbox.ok(&["put", "people", "a", digits, "--value-as", "hex"]);
+    assert_eq!(sandbox.ok(&["get", "people", "a", "--hex"]), format!("{digits}\n"));
+    assert!(sandbox.ok(&["get", "people", "a"]).starts_with("00000000  00 ff 10 20 "));
+    assert_eq!(sandbox.json(&["get", "people", "a"])["value_hex"], digits);
+
+    sandbox.ok(&["put", "people", "b", "258", "--value-as", "number"]);
+    assert_eq!(raw("b")[..3], [2, 1, 0]);
+    fs::write(sandbox.path("bytes"), [7; 16]).unwrap();
+    sandbox.ok(&["put", "people", "c", "bytes", "--value-as", "file"]);
+    assert_eq!(raw("c"), [7; 16]);
+    let mut command = sandbox.command(&["put", "people", "d", "-", "--value-as", "file"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"piped").unwrap();
+    assert_eq!(Run::of(child.wait_with_output().unwrap()).code, 0);
+    assert_eq!(sandbox.ok(&["get", "people", "d"]), "piped\n");
+
+    sandbox.ok(&["put", "people", "6100000000000000", "from digits", "--key-as", "hex"]);
+    assert_eq!(sandbox.ok(&["get", "people", "97", "--key-as", "number"]), "from digits\n");
+    let long = sandbox.fails(2, &["put", "people", "more than eight", "x"]);
+    assert!(long.contains("15 bytes") && long.contains("have 8"), "{long}");
+    sandbox.fails(2, &["put", "people", "a", "0", "--value-as", "hex"]);
+    sandbox.fails(2, &["put", "people", "-1", "x", "--key-as", "number"]);
+    assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "4\n");
+}
+
+#[test]
+fn a_conditional_put_changes_what_it_expects_and_nothing_else() {
+    let sandbox = Sandbox::with_people();
+    sandbox.ok(&["put", "people", "bob", "3", "--new"]);
+    let error = sandbox.fails(1, &["put", "people", "bob", "4", "--new"]);
+    assert!(error.contains("bob has the value 3; nothing was changed"), "{error}");
+    sandbox.ok(&["put", "people", "bob", "4", "--expect", "3"]);
+    sandbox.fails(1, &["put", "people", "bob", "5", "--expect", "3"]);
+    let error = sandbox.fails(1, &["put", "people", "eve", "5", "--expect", "3"]);
+    assert!(error.contains("eve is not there"), "{error}");
+    assert_eq!(sandbox.ok(&["get", "people", "bob"]), "4\n");
+}
+
+#[test]
+fn a_scan_lists_what_is_asked_for_in_order() {
+    let sandbox = Sandbox::with_people();
+    for key in ["carol", "alice", "bob", "al"] {
+        sandbox.ok(&["put", "people", key, &key.to_uppercase()]);
+    }
+    let keys = |arguments: &[&str]| -> Vec<String> {
+        let rows = sandbox.json_lines(&[&["scan", "people"], arguments].concat());
+        rows.iter().map(|row| row["key"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys(&[]), ["al", "alice", "bob", "carol"]);
+    assert_eq!(keys(&["--prefix", "al"]), ["al", "alice"]);
+    assert_eq!(keys(&["--from", "alice", "--to", "carol"]), ["alice", "bob"]);
+    assert_eq!(keys(&["--reverse", "--limit", "2"]), ["carol", "bob"]);
+    assert_eq!(keys(&["--prefix", "616c69", "--key-as", "hex"]), ["alice"]);
+    let text = sandbox.ok(&["scan", "people", "--limit", "1"]);
+    assert!(text.starts_with("KEY  VALUE") && text.contains("al   AL"), "{text}");
+    assert!(text.ends_with("... and 3 more: --limit 0 lists them all\n"), "{text}");
+    assert_eq!(sandbox.ok(&["scan", "people", "--count", "--prefix", "b"]), "1\n");
+    sandbox.fails(2, &["scan", "people", "--prefix", "1", "--key-as", "number"]);
+}
+
+#[test]
+fn a_store_that_a_program_has_open_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("numbers");
+    let store = FixedStore::<u64, u64>::create(&path, &Options::default()).unwrap();
+    store.put(&258, &7, Durability::Group).unwrap();
+    for command in
+        [&["get", "numbers", "a"][..], &["put", "numbers", "a", "b"], &["stats", "numbers"]]
+    {
+        let error = sandbox.fails(1, command);
+        assert!(error.contains("open already"), "{error}");
+    }
+    drop(store);
+    assert_eq!(
+        sandbox.ok(&["get", "numbers", "258", "--key-as", "number", "--hex"]),
+        "0700000000000000\n"
+    );
+}
+
+#[test]
+fn stats_show_records_log_and_durable_position_of_each_shard() {
+    let sandbox = Sandbox::with_people();
+    for key in 0..20 {
+        sandbox.ok(&["put", "people", &format!("key-{key}"), "x"]);
+    }
+    let stats = sandbox.json(&["stats", "people"]);
+    assert_eq!((&stats["records"], &stats["key_bytes"]), (&20.into(), &8.into()));
+    let shards = stats["shards"].as_array().unwrap();
+    assert_eq!((shards.len(), stats["segment_bytes"].as_u64()), (2, Some(16_384)));
+    for shard in shards {
+        let number = |field: &str| shard[field].as_u64().unwrap();
+        assert!(number("records") > 0 && number("log_bytes") >= 16_384);
+        // The last frame is the note that all before it was durable.
+        assert_eq!(number("durable") + 1, number("sequence"));
+    }
+    let text = sandbox.ok(&["stats", "people"]);
+    assert!(text.contains("DURABLE") && text.contains("records  20, keys of 8 bytes"), "{text}");
+    // Looking is no opening.
+    assert_eq!(sandbox.json(&["stats", "people"])["epoch"], stats["epoch"]);
+}
+
+#[test]
+fn compacting_makes_a_long_log_short() {
+    let sandbox = Sandbox::with_people();
+    let lines: String = (0..4_000)
+        .map(|number| format!("{{\"key\": \"k{}\", \"value\": \"{number}\"}}\n", number % 10))
+        .collect();
+    fs::write(sandbox.path("many.jsonl"), lines).unwrap();
+    sandbox.ok(&["import", "many.jsonl", "people"]);
+    let report = sandbox.json(&["compact", "people"]);
+    let bytes = |field: &str| report[field].as_u64().unwrap();
+    assert!(bytes("bytes_after") * 2 < bytes("bytes_before"), "{report}");
+    assert_eq!(sandbox.ok(&["get", "people", "k9"]), "3999\n");
+    sandbox.ok(&["verify", "people"]);
+}
+
+#[test]
+fn a_killed_command_leaves_a_store_that_opens() {
+    let sandbox = Sandbox::with_people();
+    let lines: String = (0..100_000).map(|number| format!("k{number},v\n")).collect();
+    fs::write(sandbox.path("many.csv"), format!("key,value\n{lines}")).unwrap();
+    let mut running = sandbox.spawn(&["import", "many.csv", "people"]);
+    let files = || fs::read_dir(sandbox.path("people")).unwrap().count();
+    wait_until("some of it is in the log", || files() > 8);
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let count: u64 = sandbox.ok(&["scan", "people", "--count"]).trim().parse().unwrap();
+    assert!((1..=100_000).contains(&count), "{count}");
+    sandbox.ok(&["put", "people", "after", "it"]);
+    sandbox.ok(&["verify", "people"]);
+}
+
+#[test]
+fn a_bench_measures_every_operation_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let rows = sandbox.json(&["bench", "--records", "1000", "--threads", "1"]);
+    let rows = rows.as_array().unwrap();
+    let operations: Vec<_> = rows.iter().map(|row| row["operation"].as_str().unwrap()).collect();
+    let durable = ["put, durable", "put, durable", "batch, durable"];
+    assert_eq!(operations[..3], ["load", "get", "put, memory"]);
+    assert_eq!((&operations[3..6], &operations[6..]), (&durable[..], &["compact", "open"][..]));
+    assert!(rows.iter().all(|row| row["per_second"].as_f64().unwrap() > 0.0));
+    assert!(sandbox.files().is_empty());
+}
