@@ -53,6 +53,7 @@ const PLACES: &[(&str, &[&str])] = &[
     (
         "mainstay-replica",
         &[
+            "mainstay-storage",
             "mainstay-base",
             "mainstay-sim",
             "mainstay-shm",
@@ -148,6 +149,7 @@ const NO_UNSAFE: [&str; 10] = [
     "mainstay",
     "mainstay-base",
     "mainstay-cli",
+    "mainstay-replica",
     "mainstay-scenarios",
     "mainstay-sds",
     "mainstay-sim",

@@ -2,11 +2,11 @@
 
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
-use mainstay_storage::Folder;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
-    format::StoreHeader,
+    format::{DATA_AT, FRAME_LEN, HISTORY_LEN, StoreHeader},
     history::{History, Position, promoted, read_changes},
     options::Options,
     shard::{Change, Entry},
@@ -67,6 +67,20 @@ impl<F: Folder> RawStore<F> {
         let options = Options { shards: of.shards, ..options.clone() };
         let lengths = (of.key_len, of.value_len);
         Self::create_as(folder, of.id, lengths, Role::Follower, &options)
+    }
+
+    /// How many bytes the changes of one write may have, and so of one of its leader's.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert!(store.write_bytes_max() < Options::default().segment_bytes);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn write_bytes_max(&self) -> u64 {
+        // Segments have at least 16 KiB.
+        self.header.segment_bytes.get() - DATA_AT - (FRAME_LEN + 1 + HISTORY_LEN + 7) as u64
     }
 
     /// What it has in common with its replicas.
@@ -151,6 +165,10 @@ impl<F: Folder> RawStore<F> {
     /// What the disk says.
     pub fn demote(mut self) -> Result<Self> {
         let mut header = *self.kept();
+        if Role::of(&header) == Role::Leader {
+            let known = header.known_epoch.get().max(header.epoch.get());
+            header.known_epoch = known.into();
+        }
         header.role = (Role::Follower as u32).into();
         write_next(&self.folder, &mut header)?;
         self.set_header(header);
@@ -350,6 +368,67 @@ impl<F: Folder> RawStore<F> {
             show(key, value);
         }
         Ok(next)
+    }
+
+    /// How many records a shard has.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert_eq!(store.records(0)?, 0);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if there is no such shard.
+    pub fn records(&self, shard: u32) -> Result<u64> {
+        Ok(self.shard_at(shard)?.table().len() as u64)
+    }
+
+    /// Keeps, durably, records that the replica is about to lose because its leader does not have
+    /// them. `from` is where the shard was. They are in the file `aside-SHARD-EPOCH-SEQUENCE` of
+    /// the folder, a line of JSON each, with `key` and `value` in hexadecimal.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, Position, RawStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawStore::create(disk.clone(), 2, 3, &Options::default())?;
+    /// store.set_aside(0, Position::START, [(&b"de"[..], &b"049"[..])])?;
+    /// assert!(disk.names().iter().any(|name| name == "aside-0000-0-0"));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn set_aside<'a>(
+        &self,
+        shard: u32,
+        from: Position,
+        records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<()> {
+        let hex = |out: &mut String, bytes: &[u8]| {
+            for byte in bytes {
+                for digit in [byte >> 4, byte & 15] {
+                    out.extend(char::from_digit(digit.into(), 16));
+                }
+            }
+        };
+        let mut lines = String::new();
+        for (key, value) in records {
+            lines.push_str(r#"{"key":""#);
+            hex(&mut lines, key);
+            lines.push_str(r#"","value":""#);
+            hex(&mut lines, value);
+            lines.push_str("\"}\n");
+        }
+        let name = format!("aside-{shard:04}-{:x}-{}", from.epoch, from.sequence);
+        let keep = || {
+            let file = self.folder.file(&name)?;
+            file.write_at(file.len()?, lines.as_bytes())?;
+            file.sync()?;
+            self.folder.sync_names()
+        };
+        keep().map_err(Error::io(&*name))
     }
 
     /// Has `notify` called after each local write from now on, by the thread that writes; the first

@@ -75,6 +75,7 @@ fn every_invariant_at_the_head_of_a_module_has_a_row() {
         "channel/src",
         "sim/src",
         "store/src",
+        "replica/src",
         "scenarios/src/channel",
     ];
     for room in rooms {

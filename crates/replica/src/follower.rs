@@ -1,0 +1,540 @@
+//! The follower's side: one leader, all shards over one channel.
+//!
+//! * O1. A write is made only behind the one it follows: its place is computed here and compared
+//!   with the one the leader says (N1).
+//! * O2. A shard is told to be at a place again, after comparing, only at the place that the leader
+//!   names when all of it is here (N1).
+//! * O3. What a message shows of the epoch is looked at first (N4).
+//! * O4. Nobody who hung up is called again before a pause that doubles from 1 s to 30 s.
+//!
+//! The core is fed by [`Follower::handle`], then asked by [`Follower::poll`] until it has nothing
+//! more to say, then for its [`Follower::deadline`]. Drivers that take in all messages that are
+//! there before they poll save acknowledgements.
+
+mod place;
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use mainstay_base::Rng;
+use mainstay_channel::dial::Backoff;
+use mainstay_store::{History, Position};
+
+use crate::{
+    error::{Error, Result},
+    leader::check_fits,
+    traits::Sink,
+    wire::{self, Acked, Hello, Message, Reason, Refusal, Way, decode, encode},
+};
+use place::{Place, Taken, Wrong};
+
+/// How a follower is to be.
+///
+/// ```
+/// use mainstay_replica::FollowSettings;
+/// let settings = FollowSettings::default();
+/// assert!(settings.silence > 2 * settings.heartbeat);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct FollowSettings {
+    /// How long it says nothing at most.
+    pub heartbeat: Duration,
+    /// After which silence a leader is given up.
+    pub silence: Duration,
+    /// How many bytes of writes and records may be on their way to it.
+    pub window_bytes: u64,
+    /// How long what it has taken may be in memory only.
+    pub sync_after: Duration,
+    /// How many messages of writes may be.
+    pub sync_messages: u64,
+}
+
+impl Default for FollowSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(2),
+            silence: Duration::from_secs(7),
+            window_bytes: 1 << 20,
+            sync_after: Duration::from_millis(10),
+            sync_messages: 1_000,
+        }
+    }
+}
+
+/// What happens to a follower.
+///
+/// Example: see [the crate](crate).
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The deadline has come.
+    Tick,
+    /// The channel that was asked for is there.
+    Connected,
+    /// The leader says something.
+    Message(&'a [u8]),
+    /// The channel is gone, or did not come about.
+    Lost,
+    /// The sync that was asked for is done; `false`: it failed.
+    Synced(bool),
+}
+
+/// What a follower does.
+///
+/// Example: see [the crate](crate).
+#[derive(Debug)]
+pub enum Output {
+    /// Call the leader.
+    Connect,
+    /// Send this.
+    Send(Bytes),
+    /// End the channel, when what was sent has been delivered.
+    Disconnect,
+    /// Make all that was taken durable, and say so ([`Sink::sync`]).
+    Sync,
+    /// Something that people want to know.
+    Told(Told),
+}
+
+/// What a follower tells.
+///
+/// Example: see [`Output`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Told {
+    /// A leader is there, and fits.
+    Joined {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// How a shard gets on.
+    Way {
+        /// Which shard.
+        shard: u32,
+        /// How.
+        way: Way,
+        /// Where it was.
+        was: Option<Position>,
+    },
+    /// A shard has all that there was when this was sent.
+    CaughtUp {
+        /// Which shard.
+        shard: u32,
+    },
+    /// Records that the leader does not have were set aside (N5).
+    SetAside {
+        /// Of which shard.
+        shard: u32,
+        /// How many.
+        records: u64,
+    },
+    /// A leader was refused: there is one of a higher epoch.
+    StaleLeader {
+        /// Its epoch.
+        epoch: u64,
+        /// The highest one known.
+        known: u64,
+    },
+    /// The two do not fit, or one of them has broken the protocol.
+    Refused(Error),
+    /// The channel is gone.
+    Lost,
+    /// The store refused something.
+    Failed(Error),
+}
+
+/// How a follower is with a shard.
+///
+/// Example: see [`Follower::status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is; none: on its way by comparing.
+    pub at: Option<Position>,
+    /// The last write that is durable; 0: unknown.
+    pub durable: u64,
+    /// The leader's last write, as far as is known.
+    pub tip: u64,
+    /// It has had all that there was, on this channel.
+    pub is_caught_up: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Waiting { until: Duration },
+    Dialling,
+    Greeting,
+    Open,
+}
+
+/// See the head of the module.
+pub struct Follower<K: Sink> {
+    sink: K,
+    settings: FollowSettings,
+    rng: Rng,
+    backoff: Backoff,
+    link: Link,
+    hello: Hello,
+    known: u64,
+    shards: Vec<Place>,
+    outputs: VecDeque<Output>,
+    heard: Duration,
+    spoke: Duration,
+    /// Bytes of this channel that were taken in, and count.
+    taken: u64,
+    ack_due: bool,
+    unsynced: u64,
+    unsynced_since: Option<Duration>,
+    /// What was asked to be synced: the last write of each shard.
+    syncing: Option<Vec<u64>>,
+}
+
+impl<K: Sink> Follower<K> {
+    /// A follower that has not begun. `seed` is for its pauses.
+    ///
+    /// Example: see [the crate](crate).
+    ///
+    /// # Errors
+    /// [`mainstay_store::Error::Leads`] if the store takes writes of its own.
+    pub fn new(sink: K, settings: FollowSettings, seed: u64, now: Duration) -> Result<Self> {
+        if !sink.follows() {
+            return Err(mainstay_store::Error::Leads.into());
+        }
+        let identity = sink.identity();
+        let hello = Hello { identity, write_bytes_max: sink.write_bytes_max(), ..Hello::default() };
+        let mut shards = Vec::new();
+        for shard in 0..identity.shards {
+            shards.push(Place::new(shard, sink.history(shard)?.position()));
+        }
+        Ok(Self {
+            known: sink.known_epoch(),
+            sink,
+            settings,
+            rng: Rng::seeded(seed),
+            backoff: Backoff::default(),
+            link: Link::Waiting { until: now },
+            hello,
+            shards,
+            outputs: VecDeque::new(),
+            heard: now,
+            spoke: now,
+            taken: 0,
+            ack_due: false,
+            unsynced: 0,
+            unsynced_since: None,
+            syncing: None,
+        })
+    }
+
+    /// The store.
+    ///
+    /// Example: see [`Follower::status`].
+    pub fn sink(&self) -> &K {
+        &self.sink
+    }
+
+    /// Is there a channel to a leader that fits?
+    ///
+    /// Example: see [`Follower::status`].
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.link == Link::Open
+    }
+
+    /// How it is with a shard; none if there is no such shard.
+    ///
+    /// ```
+    /// # use mainstay_replica::{FollowSettings, Follower};
+    /// # use mainstay_store::{Options, Position, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let store = Arc::new(store.demote()?);
+    /// let follower = Follower::new(store, FollowSettings::default(), 7, Duration::ZERO)?;
+    /// let status = follower.status(0).unwrap();
+    /// assert_eq!((status.at, status.tip), (Some(Position::START), 0));
+    /// assert!(!follower.is_joined());
+    /// assert_eq!(follower.sink().records(0)?, 0);
+    /// # Ok::<(), mainstay_replica::Error>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self, shard: u32) -> Option<Status> {
+        let place = self.shards.get(shard as usize)?;
+        let (at, acked) = (place.at(), place.acked());
+        let (durable, tip) = (acked.durable, place.tip());
+        Some(Status { at, durable, tip, is_caught_up: place.is_caught_up() && self.is_joined() })
+    }
+
+    /// Takes in what happened.
+    ///
+    /// Example: see [the crate](crate).
+    pub fn handle(&mut self, now: Duration, input: Input<'_>) {
+        match input {
+            Input::Tick => self.tick(now),
+            Input::Connected => {
+                if self.link == Link::Dialling {
+                    (self.link, self.heard, self.taken) = (Link::Greeting, now, 0);
+                    self.send(now, &Message::Hello(self.hello));
+                }
+            }
+            Input::Lost => {
+                if self.link != Link::Dialling {
+                    self.outputs.push_back(Output::Told(Told::Lost));
+                }
+                self.wait(now);
+            }
+            Input::Synced(is_done) => self.synced(is_done),
+            Input::Message(bytes) => {
+                if !matches!(self.link, Link::Greeting | Link::Open) {
+                    return;
+                }
+                self.heard = now;
+                if let Err(wrong) = self.message(now, bytes) {
+                    self.give_up(now, wrong);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, now: Duration, message: &Message<'_>) {
+        self.spoke = now;
+        self.outputs.push_back(Output::Send(encode(self.known, message)));
+    }
+
+    /// The channel is over: another one after a pause.
+    fn wait(&mut self, now: Duration) {
+        if !matches!(self.link, Link::Waiting { .. }) {
+            let pause = self.backoff.next_pause(self.rng.next_u64());
+            self.link = Link::Waiting { until: now + pause };
+        }
+        self.ack_due = false;
+        self.shards.iter_mut().for_each(Place::disconnected);
+    }
+
+    fn give_up(&mut self, now: Duration, wrong: Wrong) {
+        let text;
+        let (reason, told) = match wrong {
+            Wrong::Protocol(what) => {
+                text = what.clone();
+                let why = what;
+                (Reason::Protocol, Told::Refused(Error::Refused { by: "the follower", why }))
+            }
+            Wrong::Store(error) => {
+                text = error.to_string();
+                (Reason::Failed, Told::Failed(error.into()))
+            }
+        };
+        let refusal = Refusal { reason, ours: 0, theirs: 0, text: &text };
+        self.refuse(now, refusal, told);
+    }
+
+    fn refuse(&mut self, now: Duration, refusal: Refusal<'_>, told: Told) {
+        self.send(now, &Message::Refused(refusal));
+        self.outputs.push_back(Output::Disconnect);
+        self.outputs.push_back(Output::Told(told));
+        self.wait(now);
+    }
+
+    fn message(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Wrong> {
+        let (epoch, message) = decode(bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
+        if !self.check_epoch(now, epoch)? {
+            return Ok(());
+        }
+        let shard = match message {
+            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
+            Message::Refused(refusal) => {
+                let why = refusal.to_string();
+                let error = Error::Refused { by: "the leader", why };
+                self.outputs.push_back(Output::Told(Told::Refused(error)));
+                self.outputs.push_back(Output::Disconnect);
+                self.wait(now);
+                return Ok(());
+            }
+            Message::Alive { tips } => {
+                for (place, tip) in self.shards.iter_mut().zip(wire::hashes(tips)) {
+                    place.saw_tip(tip);
+                }
+                return Ok(());
+            }
+            Message::Info { shard, .. }
+            | Message::Differ { shard, .. }
+            | Message::Records { shard, .. }
+            | Message::Stale { shard, .. }
+            | Message::Round { shard }
+            | Message::Writes { shard, .. }
+            | Message::CaughtUp { shard, .. } => shard,
+            _ => return Err(Wrong::Protocol("a message that leaders do not send".to_owned())),
+        };
+        let is_counted = matches!(
+            message,
+            Message::Records { .. } | Message::Stale { .. } | Message::Writes { .. }
+        );
+        let place = match self.shards.get_mut(shard as usize) {
+            Some(place) if self.link == Link::Open => place,
+            _ => return Err(Wrong::Protocol("a shard that is not there".to_owned())),
+        };
+        let mut answers = Vec::new();
+        let Taken { changed, told } = place.take(&self.sink, &message, &mut answers)?;
+        self.outputs.extend(told.into_iter().map(Output::Told));
+        for answer in answers {
+            self.send(now, &answer.message());
+        }
+        if is_counted {
+            self.taken += bytes.len() as u64;
+            self.ack_due = true;
+            // It has proved useful.
+            self.backoff.reset();
+        }
+        if changed {
+            self.ack_due = true;
+            self.unsynced += 1;
+            self.unsynced_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Whether the other end may be listened to (O3).
+    fn check_epoch(&mut self, now: Duration, epoch: u64) -> Result<bool, Wrong> {
+        if epoch < self.known {
+            let (ours, theirs) = (self.known, epoch);
+            let refusal = Refusal { reason: Reason::Replaced, ours, theirs, text: "" };
+            self.refuse(now, refusal, Told::StaleLeader { epoch, known: self.known });
+            return Ok(false);
+        }
+        if epoch > self.known {
+            self.sink.know(epoch)?;
+            self.known = self.sink.known_epoch();
+        }
+        Ok(true)
+    }
+
+    fn welcome(&mut self, now: Duration, epoch: u64, theirs: &Hello) -> Result<(), Wrong> {
+        if self.link != Link::Greeting {
+            return Err(Wrong::Protocol("a second welcome".to_owned()));
+        }
+        let misfit = if theirs.version == self.hello.version {
+            let (ours, theirs_max) = (self.hello.write_bytes_max, theirs.write_bytes_max);
+            check_fits(&self.hello.identity, &theirs.identity, theirs_max, ours).err()
+        } else {
+            Some((Reason::Version, self.hello.version.into(), theirs.version.into()))
+        };
+        if let Some((reason, ours, theirs)) = misfit {
+            let refusal = Refusal { reason, ours, theirs, text: "" };
+            let why = refusal.to_string();
+            let told = Told::Refused(Error::Refused { by: "the follower", why });
+            self.refuse(now, refusal, told);
+            return Ok(());
+        }
+        self.link = Link::Open;
+        self.ack_due = true;
+        self.outputs.push_back(Output::Told(Told::Joined { epoch }));
+        let mut syncs = Vec::new();
+        for place in &mut self.shards {
+            let (shard, at) = place.ask();
+            syncs.push((shard, at, self.sink.records(shard)? == 0));
+        }
+        for (shard, at, is_empty) in syncs {
+            self.send(now, &Message::Sync { shard, at, is_empty });
+        }
+        Ok(())
+    }
+
+    fn synced(&mut self, is_done: bool) {
+        let Some(upto) = self.syncing.take() else { return };
+        if !is_done {
+            // What is in doubt is not acknowledged; the driver will have told.
+            return;
+        }
+        for (place, sequence) in self.shards.iter_mut().zip(upto) {
+            place.synced(sequence);
+        }
+        self.ack_due = true;
+    }
+
+    fn tick(&mut self, now: Duration) {
+        match self.link {
+            Link::Waiting { until } if until <= now => {
+                self.link = Link::Dialling;
+                self.outputs.push_back(Output::Connect);
+            }
+            Link::Greeting | Link::Open if now >= self.heard + self.settings.silence => {
+                self.outputs.push_back(Output::Disconnect);
+                self.outputs.push_back(Output::Told(Told::Lost));
+                self.wait(now);
+            }
+            Link::Open if now >= self.spoke + self.settings.heartbeat => {
+                self.send(now, &Message::Alive { tips: &[] });
+            }
+            _ => {}
+        }
+    }
+
+    fn sync_due(&self) -> Option<Duration> {
+        let since = self.unsynced_since?;
+        match (&self.syncing, self.unsynced >= self.settings.sync_messages) {
+            (Some(_), _) => None,
+            (None, true) => Some(since),
+            (None, false) => Some(since + self.settings.sync_after),
+        }
+    }
+
+    /// What to do next; none: all is said for now.
+    ///
+    /// Example: see [the crate](crate).
+    pub fn poll(&mut self, now: Duration) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if self.ack_due && self.link == Link::Open {
+            self.ack_due = false;
+            let acks: Vec<Acked> = self.shards.iter_mut().filter_map(Place::ack_due).collect();
+            let (allowance, acks) = (self.taken + self.settings.window_bytes, Message::acks(&acks));
+            self.send(now, &Message::Ack { allowance, acks: &acks });
+            return self.outputs.pop_front();
+        }
+        if self.sync_due().is_some_and(|due| due <= now) {
+            (self.unsynced, self.unsynced_since) = (0, None);
+            self.syncing = Some(self.shards.iter().map(|place| place.acked().applied).collect());
+            return Some(Output::Sync);
+        }
+        None
+    }
+
+    /// When [`Input::Tick`] is due.
+    ///
+    /// ```
+    /// # use mainstay_replica::{FollowSettings, Follower, follower::{Input, Output}};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// # let store = Arc::new(store.demote()?);
+    /// let mut follower = Follower::new(store, FollowSettings::default(), 7, Duration::ZERO)?;
+    /// let due = follower.deadline(Duration::ZERO).unwrap();
+    /// follower.handle(due, Input::Tick);
+    /// assert!(matches!(follower.poll(due), Some(Output::Connect)));
+    /// # Ok::<(), mainstay_replica::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+        if !self.outputs.is_empty() || (self.ack_due && self.link == Link::Open) {
+            return Some(now);
+        }
+        let link = match self.link {
+            Link::Waiting { until } => Some(until),
+            Link::Dialling => None,
+            Link::Greeting => Some(self.heard + self.settings.silence),
+            Link::Open => {
+                let silence = self.heard + self.settings.silence;
+                Some(silence.min(self.spoke + self.settings.heartbeat))
+            }
+        };
+        [link, self.sync_due()].into_iter().flatten().min()
+    }
+
+    /// Where a shard is, as its store says.
+    ///
+    /// Example: see [`Follower::status`].
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    pub fn history(&self, shard: u32) -> Result<History> {
+        Ok(self.sink.history(shard)?)
+    }
+}

@@ -1,0 +1,441 @@
+//! Where a shard of a follower is, and how it gets on.
+
+use mainstay_store::{Change, History, Position, read_changes};
+
+use super::Told;
+use crate::{
+    digest::{Parts, Sums, part_of, record_hash},
+    limits::{HASHES_MAX, PART_BITS_MAX, PART_RECORDS, ROUND_RECORDS},
+    traits::Sink,
+    wire::{self, Acked, Message, Way},
+};
+
+/// Records looked at in one go.
+const SCAN_RECORDS: usize = 2_048;
+
+/// Why a follower gives up.
+pub(super) enum Wrong {
+    /// The leader does not keep to the protocol.
+    Protocol(String),
+    /// The store refused something.
+    Store(mainstay_store::Error),
+}
+
+impl From<mainstay_store::Error> for Wrong {
+    fn from(error: mainstay_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn protocol<T>(what: &str) -> Result<T, Wrong> {
+    Err(Wrong::Protocol(what.to_owned()))
+}
+
+/// What became of a message.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// There is something to sync.
+    pub(super) changed: bool,
+    pub(super) told: Vec<Told>,
+}
+
+/// A message that is to be sent.
+pub(super) enum Answer {
+    Summary { shard: u32, bits: u8, sums: Vec<u8> },
+    Want { shard: u32, round: (u32, u32), ends: bool, is_last: bool, hashes: Vec<u8> },
+}
+
+impl Answer {
+    pub(super) fn message(&self) -> Message<'_> {
+        match self {
+            Self::Summary { shard, bits, sums } => {
+                Message::Summary { shard: *shard, bits: *bits, sums }
+            }
+            Self::Want { shard, round: (first, last), ends, is_last, hashes } => Message::Want {
+                shard: *shard,
+                first: *first,
+                last: *last,
+                ends: *ends,
+                is_last: *is_last,
+                hashes,
+            },
+        }
+    }
+}
+
+enum Mode {
+    /// There is no channel, or the leader has not answered.
+    Asked,
+    /// It takes the log.
+    Live,
+    /// Its records are compared.
+    Comparing(Box<Compare>),
+    /// It has the leader's records, and takes the log up to where it is at a place again.
+    Replaying { at: Position },
+}
+
+struct Compare {
+    /// Where it was, if what it has and the leader has not is to be set aside.
+    aside: Option<Position>,
+    from: Position,
+    sums: Sums,
+    parts: Parts,
+    /// The rounds that are left, the next one last.
+    rounds: Vec<(u32, u32)>,
+    round: (u32, u32),
+    stale: Vec<u64>,
+    kept: u64,
+}
+
+pub(super) struct Place {
+    shard: u32,
+    at: Option<Position>,
+    mode: Mode,
+    acked: Acked,
+    told: Acked,
+    tip: u64,
+    is_caught_up: bool,
+}
+
+impl Place {
+    pub(super) fn new(shard: u32, at: Option<Position>) -> Self {
+        let sequence = at.map_or(0, |at| at.sequence);
+        // Whatever a store has when it is opened is durable.
+        let acked = Acked { shard, received: sequence, applied: sequence, durable: sequence };
+        let told = Acked { shard, ..Acked::default() };
+        Self { shard, at, mode: Mode::Asked, acked, told, tip: 0, is_caught_up: false }
+    }
+
+    pub(super) fn at(&self) -> Option<Position> {
+        self.at
+    }
+
+    pub(super) fn acked(&self) -> Acked {
+        self.acked
+    }
+
+    pub(super) fn tip(&self) -> u64 {
+        self.tip
+    }
+
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.is_caught_up
+    }
+
+    pub(super) fn saw_tip(&mut self, tip: u64) {
+        self.tip = tip;
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.mode = Mode::Asked;
+        self.is_caught_up = false;
+    }
+
+    /// What to ask the leader.
+    pub(super) fn ask(&mut self) -> (u32, Option<Position>) {
+        self.told = Acked { shard: self.shard, ..Acked::default() };
+        (self.shard, self.at)
+    }
+
+    pub(super) fn synced(&mut self, sequence: u64) {
+        // While it is on its way to another place, what was there does not count.
+        self.acked.durable = self.acked.durable.max(sequence.min(self.acked.applied));
+    }
+
+    /// What is new for the leader. Before the leader has answered, the place may be none of its.
+    pub(super) fn ack_due(&mut self) -> Option<Acked> {
+        if matches!(self.mode, Mode::Asked) || self.acked == self.told {
+            return None;
+        }
+        self.told = self.acked;
+        Some(self.acked)
+    }
+
+    pub(super) fn take<K: Sink>(
+        &mut self,
+        sink: &K,
+        message: &Message<'_>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Taken, Wrong> {
+        match message {
+            Message::Info { way, from, records, .. } => {
+                self.info(sink, *way, *from, *records, answers)
+            }
+            Message::Differ { parts, .. } => {
+                let Mode::Comparing(compare) = &mut self.mode else {
+                    return protocol("parts that differ, and nothing is compared");
+                };
+                if parts.len() != Parts::none(compare.sums.bits).0.len() {
+                    return protocol("another number of parts");
+                }
+                compare.parts = Parts(parts.to_vec());
+                compare.rounds = compare.plan();
+                self.next_round(sink, answers)?;
+                Ok(Taken::default())
+            }
+            Message::Records { bytes, count, .. } => self.records(sink, *count, bytes),
+            Message::Stale { hashes, .. } => {
+                let Mode::Comparing(compare) = &mut self.mode else {
+                    return protocol("hashes, and nothing is compared");
+                };
+                compare.stale.extend(wire::hashes(hashes));
+                Ok(Taken::default())
+            }
+            Message::Round { .. } => self.round(sink, answers),
+            Message::Writes { tip, bytes, .. } => {
+                self.tip = *tip;
+                self.writes(sink, bytes)
+            }
+            Message::CaughtUp { at, .. } => self.caught_up(sink, *at),
+            _ => protocol("a message for no shard"),
+        }
+    }
+
+    fn info<K: Sink>(
+        &mut self,
+        sink: &K,
+        way: Way,
+        from: Position,
+        records: u64,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Taken, Wrong> {
+        let (shard, was) = (self.shard, self.at);
+        self.is_caught_up = false;
+        self.tip = self.tip.max(from.sequence);
+        let told = vec![Told::Way { shard, way, was }];
+        if way == Way::Resume {
+            if self.at != Some(from) {
+                return protocol("a place to go on from that this shard is not at");
+            }
+            self.mode = Mode::Live;
+            return Ok(Taken { changed: false, told });
+        }
+        let own = sink.records(shard)?;
+        // What the leader may never have had. Behind a cut log it is what the leader has sent.
+        let may_be_lost = matches!(way, Way::Diverged | Way::Older) && own > 0;
+        let parts = (records.max(own) / PART_RECORDS).max(1).next_power_of_two();
+        let bits = (parts.trailing_zeros() as u8).min(PART_BITS_MAX);
+        let mut sums = Sums::new(bits);
+        if own > 0 {
+            scan_all(sink, shard, |key, value| sums.add(key, value))?;
+        }
+        let sent = if own > 0 { Message::hashes(&sums.sums) } else { Vec::new() };
+        answers.push(Answer::Summary { shard, bits, sums: sent });
+        self.mode = Mode::Comparing(Box::new(Compare {
+            aside: was.filter(|_| may_be_lost),
+            from,
+            sums,
+            parts: Parts::none(bits),
+            rounds: Vec::new(),
+            round: (0, 0),
+            stale: Vec::new(),
+            kept: 0,
+        }));
+        if matches!(way, Way::Diverged | Way::Older) {
+            // Its numbers are those of another history, or may be.
+            self.acked = Acked { shard, ..Acked::default() };
+        }
+        Ok(Taken { changed: false, told })
+    }
+
+    /// Sends the hashes of the next round; after the last one the log is next.
+    fn next_round<K: Sink>(&mut self, sink: &K, answers: &mut Vec<Answer>) -> Result<(), Wrong> {
+        let Mode::Comparing(compare) = &mut self.mode else { return Ok(()) };
+        let Some(round) = compare.rounds.pop() else {
+            self.mode = Mode::Replaying { at: compare.from };
+            return Ok(());
+        };
+        compare.round = round;
+        let is_last = compare.rounds.is_empty();
+        let (shard, bits) = (self.shard, compare.sums.bits);
+        let mut want = |hashes: &mut Vec<u64>, ends| {
+            let bytes = Message::hashes(hashes);
+            answers.push(Answer::Want { shard, round, ends, is_last, hashes: bytes });
+            hashes.clear();
+        };
+        let mut hashes = Vec::new();
+        scan_all(sink, shard, |key, value| {
+            let part = part_of(key, bits);
+            if (round.0..=round.1).contains(&part) && compare.parts.has(part) {
+                hashes.push(record_hash(key, value));
+                if hashes.len() == HASHES_MAX {
+                    want(&mut hashes, false);
+                }
+            }
+        })?;
+        want(&mut hashes, true);
+        Ok(())
+    }
+
+    /// From here on it is at no place.
+    fn leave(&mut self) {
+        self.at = None;
+        self.acked = Acked { shard: self.shard, ..Acked::default() };
+    }
+
+    fn records<K: Sink>(&mut self, sink: &K, count: u32, bytes: &[u8]) -> Result<Taken, Wrong> {
+        let Mode::Comparing(compare) = &mut self.mode else {
+            return protocol("records, and nothing is compared");
+        };
+        let identity = sink.identity();
+        let record = identity.key_len + identity.value_len;
+        if bytes.len() != count as usize * record {
+            return protocol("records of another length");
+        }
+        let records = bytes.chunks_exact(record).map(|record| record.split_at(identity.key_len));
+        let mut kept = Vec::new();
+        if compare.aside.is_some() {
+            for (key, value) in records.clone() {
+                let old = sink.get(key)?.filter(|old| old != value);
+                kept.extend(old.map(|old| (key.to_vec(), old)));
+            }
+        }
+        let told = compare.keep(sink, self.shard, &kept)?;
+        let puts: Vec<_> = records.map(|(key, value)| Change::Put(key, value)).collect();
+        sink.mend(self.shard, &puts, History::Mending)?;
+        self.leave();
+        Ok(Taken { changed: true, told })
+    }
+
+    /// Gives up what the leader does not have, and goes on.
+    fn round<K: Sink>(&mut self, sink: &K, answers: &mut Vec<Answer>) -> Result<Taken, Wrong> {
+        let Mode::Comparing(compare) = &mut self.mode else {
+            return protocol("the end of a round, and nothing is compared");
+        };
+        let mut stale = std::mem::take(&mut compare.stale);
+        stale.sort_unstable();
+        let mut taken = Taken::default();
+        if !stale.is_empty() {
+            let mut gone: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            scan_all(sink, self.shard, |key, value| {
+                if stale.binary_search(&record_hash(key, value)).is_ok() {
+                    gone.push((key.to_vec(), value.to_vec()));
+                }
+            })?;
+            if compare.aside.is_some() {
+                taken.told = compare.keep(sink, self.shard, &gone)?;
+            }
+            let deletes: Vec<_> = gone.iter().map(|(key, _)| Change::Delete(key)).collect();
+            if !deletes.is_empty() {
+                sink.mend(self.shard, &deletes, History::Mending)?;
+                self.leave();
+                taken.changed = true;
+            }
+        }
+        self.next_round(sink, answers)?;
+        Ok(taken)
+    }
+
+    fn writes<K: Sink>(&mut self, sink: &K, bytes: &[u8]) -> Result<Taken, Wrong> {
+        let mut taken = Taken::default();
+        for write in wire::writes(bytes) {
+            let at = match &self.mode {
+                Mode::Live => self.at,
+                Mode::Replaying { at } => Some(*at),
+                _ => None,
+            };
+            let Some(at) = at else { return protocol("writes that nobody waits for") };
+            if write.position.sequence <= at.sequence {
+                continue;
+            }
+            let position = write.position;
+            if at.after(position.epoch, write.changes) != position {
+                return protocol("a write that does not follow the one before");
+            }
+            taken.changed = true;
+            if matches!(self.mode, Mode::Live) {
+                let epoch = position.epoch;
+                let there = sink.apply(self.shard, epoch, write.count, write.changes)?;
+                self.at = Some(there);
+                self.acked.received = there.sequence;
+                self.acked.applied = there.sequence;
+                if there != position {
+                    return protocol("a write that led somewhere else");
+                }
+                continue;
+            }
+            let identity = sink.identity();
+            let lengths = (identity.key_len, identity.value_len);
+            let mut changes = Vec::new();
+            let used =
+                read_changes(write.changes, write.count, lengths, |change| changes.push(change));
+            if used != Some(write.changes.len()) {
+                return protocol("a write that is not made of changes");
+            }
+            sink.mend(self.shard, &changes, History::Mending)?;
+            self.leave();
+            self.mode = Mode::Replaying { at: position };
+        }
+        Ok(taken)
+    }
+
+    fn caught_up<K: Sink>(&mut self, sink: &K, at: Position) -> Result<Taken, Wrong> {
+        let here = match &self.mode {
+            Mode::Live => self.at,
+            Mode::Replaying { at } => Some(*at),
+            _ => None,
+        };
+        if here != Some(at) {
+            return protocol("the end of catching up at a place that this shard is not at");
+        }
+        let changed = matches!(self.mode, Mode::Replaying { .. });
+        if changed {
+            sink.mend(self.shard, &[], History::At(at))?;
+            let (shard, sequence) = (self.shard, at.sequence);
+            self.at = Some(at);
+            self.acked = Acked { shard, received: sequence, applied: sequence, durable: 0 };
+            self.mode = Mode::Live;
+        }
+        self.tip = self.tip.max(at.sequence);
+        self.is_caught_up = true;
+        Ok(Taken { changed, told: vec![Told::CaughtUp { shard: self.shard }] })
+    }
+}
+
+impl Compare {
+    /// Parts that differ in rounds of some tens of thousands of records, the first round last.
+    fn plan(&self) -> Vec<(u32, u32)> {
+        let mut rounds: Vec<(u32, u32)> = Vec::new();
+        let mut records = u64::MAX;
+        for part in (0..1_u32 << self.sums.bits).filter(|part| self.parts.has(*part)) {
+            let own = self.sums.counts[part as usize];
+            match rounds.last_mut() {
+                Some(round) if records.saturating_add(own) <= ROUND_RECORDS => {
+                    round.1 = part;
+                    records += own;
+                }
+                _ => {
+                    rounds.push((part, part));
+                    records = own;
+                }
+            }
+        }
+        rounds.reverse();
+        rounds
+    }
+
+    /// Sets records aside.
+    fn keep<K: Sink>(
+        &mut self,
+        sink: &K,
+        shard: u32,
+        records: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Vec<Told>, Wrong> {
+        let Some(from) = self.aside.filter(|_| !records.is_empty()) else { return Ok(Vec::new()) };
+        sink.set_aside(shard, from, records)?;
+        self.kept += records.len() as u64;
+        Ok(vec![Told::SetAside { shard, records: records.len() as u64 }])
+    }
+}
+
+fn scan_all<K: Sink>(
+    sink: &K,
+    shard: u32,
+    mut show: impl FnMut(&[u8], &[u8]),
+) -> Result<(), Wrong> {
+    let mut slot = Some(0);
+    while let Some(from) = slot {
+        slot = sink.scan(shard, from, SCAN_RECORDS, &mut show)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,580 @@
+//! The leader's side: any number of followers, each where it is.
+//!
+//! * E1. A follower is sent the writes behind its own place in the order of the log, and nothing
+//!   else, if its place is in the log; or else the records it lacks, and then the log behind the
+//!   place at which that began (N2).
+//! * E2. At most the follower's allowance and one message are on their way to it (N6).
+//! * E3. Whoever shows a higher epoch ends the leader (N4).
+//!
+//! The core is fed by [`Leader::handle`], then asked by [`Leader::poll`] until it has nothing more
+//! to say, then for its [`Leader::deadline`]. Whenever the store was written to, it is polled too.
+
+mod compare;
+mod session;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::Error,
+    limits::FOLLOWERS_MAX,
+    traits::{Level, Source},
+    wire::{Acked, Hello, Message, Reason, Refusal, decode, encode},
+};
+pub(crate) use session::check_fits;
+use session::{Session, Stop};
+
+/// How a leader is to be.
+///
+/// ```
+/// use mainstay_replica::LeadSettings;
+/// let settings = LeadSettings::default();
+/// assert!(settings.silence > 2 * settings.heartbeat);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LeadSettings {
+    /// How long it says nothing at most.
+    pub heartbeat: Duration,
+    /// After which silence a follower is given up.
+    pub silence: Duration,
+    /// How much log is kept for a follower that catches up by comparing; one that is slower begins
+    /// anew.
+    pub retain_bytes_max: u64,
+    /// How many writes a follower without records is sent one by one; for more it is sent records.
+    pub replay_max: u64,
+}
+
+impl Default for LeadSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(2),
+            silence: Duration::from_secs(7),
+            retain_bytes_max: 1 << 30,
+            replay_max: 10_000,
+        }
+    }
+}
+
+/// What happens to a leader.
+///
+/// Example: see [the crate](crate).
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The deadline has come.
+    Tick,
+    /// A follower is there. Peers are numbered by the driver; one number is one follower, whose
+    /// earlier channel is over when it has a new one.
+    Connected {
+        /// Who.
+        peer: u64,
+    },
+    /// A follower says something.
+    Message {
+        /// Who.
+        peer: u64,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// A follower's channel is gone.
+    Lost {
+        /// Whose.
+        peer: u64,
+    },
+}
+
+/// What a leader does.
+///
+/// Example: see [the crate](crate).
+#[derive(Debug)]
+pub enum Output {
+    /// Send this.
+    Send {
+        /// To whom.
+        peer: u64,
+        /// What.
+        bytes: Bytes,
+    },
+    /// End the channel, when what was sent has been delivered.
+    Close {
+        /// To whom.
+        peer: u64,
+    },
+    /// Something that people want to know.
+    Told(Told),
+}
+
+/// What a leader tells.
+///
+/// Example: see [`Output`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Told {
+    /// A follower is there, and fits.
+    Joined {
+        /// Who.
+        peer: u64,
+    },
+    /// A follower is not there any more.
+    Left {
+        /// Who.
+        peer: u64,
+        /// Why.
+        why: String,
+    },
+    /// There is another leader (E3).
+    Replaced {
+        /// Its epoch.
+        by: u64,
+    },
+    /// The store refused something.
+    Failed(Error),
+}
+
+/// How far a follower is behind.
+///
+/// Example: see [`Leader::lag`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Writes that its readers do not see yet.
+    pub events: u64,
+    /// Bytes of log that are still to be sent or applied, about; while it catches up by comparing,
+    /// those behind the place where it will go on.
+    pub bytes: u64,
+    /// How long the oldest of these writes has been there, as far as it was seen.
+    pub time: Duration,
+}
+
+/// When a shard's writes were first seen, coarser the older they are.
+#[derive(Default)]
+struct Seen(VecDeque<(u64, Duration)>);
+
+impl Seen {
+    const MAX: usize = 256;
+
+    fn note(&mut self, sequence: u64, now: Duration) {
+        if self.0.back().is_some_and(|(last, _)| *last >= sequence) {
+            return;
+        }
+        if self.0.len() == Self::MAX {
+            let mut keep = false;
+            self.0.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.0.push_back((sequence, now));
+    }
+
+    /// How long a write behind this one has been there.
+    fn age(&self, behind: u64, now: Duration) -> Duration {
+        let index = self.0.partition_point(|(sequence, _)| *sequence <= behind);
+        self.0.get(index).map_or(Duration::ZERO, |(_, seen)| now.saturating_sub(*seen))
+    }
+}
+
+/// See the head of the module.
+pub struct Leader<S: Source> {
+    source: S,
+    settings: LeadSettings,
+    hello: Hello,
+    epoch: u64,
+    sessions: BTreeMap<u64, Session<S::Tail>>,
+    acks: BTreeMap<u64, Vec<Acked>>,
+    seen: Vec<Seen>,
+    outputs: VecDeque<Output>,
+    /// Whose turn it was.
+    turn: u64,
+    replaced: Option<u64>,
+    has_more: bool,
+    next_look: Duration,
+}
+
+/// How much is done between two looks at what else there is.
+const STEPS_MAX: usize = 64;
+
+impl<S: Source> Leader<S> {
+    /// A leader without followers.
+    ///
+    /// Example: see [the crate](crate).
+    #[must_use]
+    pub fn new(source: S, settings: LeadSettings, now: Duration) -> Self {
+        let identity = source.identity();
+        let hello =
+            Hello { identity, write_bytes_max: source.write_bytes_max(), ..Hello::default() };
+        let epoch = source.epoch();
+        let seen = (0..identity.shards).map(|_| Seen::default()).collect();
+        Self {
+            source,
+            settings,
+            hello,
+            epoch,
+            sessions: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            seen,
+            outputs: VecDeque::new(),
+            turn: 0,
+            replaced: None,
+            has_more: false,
+            next_look: now + settings.heartbeat / 2,
+        }
+    }
+
+    /// The store.
+    ///
+    /// Example: see [`Leader::lag`].
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The epoch of the leader that has taken its place, if one has.
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, Leader, leader::Input, wire::{Hello, Message, encode}};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let store = Arc::new(store);
+    /// let mut leader = Leader::new(store.clone(), LeadSettings::default(), Duration::ZERO);
+    /// leader.handle(Duration::ZERO, Input::Connected { peer: 1 });
+    /// let bytes = encode(99, &Message::Hello(Hello::default()));
+    /// leader.handle(Duration::ZERO, Input::Message { peer: 1, bytes: &bytes });
+    /// assert_eq!(leader.replaced_by(), Some(99));
+    /// assert_eq!(store.known_epoch(), 99);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn replaced_by(&self) -> Option<u64> {
+        self.replaced
+    }
+
+    /// The followers that are there.
+    ///
+    /// Example: see [`Leader::lag`].
+    pub fn followers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sessions.keys().copied()
+    }
+
+    /// How far a follower is behind with a shard; none if it is not there.
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, Leader, leader::Input};
+    /// # use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// let one = Options { shards: 1, ..Options::default() };
+    /// let store = Arc::new(RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &one)?);
+    /// let mut leader = Leader::new(store, LeadSettings::default(), Duration::ZERO);
+    /// leader.handle(Duration::ZERO, Input::Connected { peer: 1 });
+    /// leader.source().put(b"de", b"049", Memory)?;
+    /// assert_eq!(leader.lag(1, 0, Duration::ZERO).unwrap().events, 1);
+    /// assert_eq!(leader.followers().collect::<Vec<_>>(), [1]);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lag(&self, peer: u64, shard: u32, now: Duration) -> Option<Lag> {
+        let session = self.sessions.get(&peer)?;
+        let tip = self.source.tip(shard).ok()??.sequence;
+        let acked = self.acks.get(&peer).and_then(|acks| acks.get(shard as usize));
+        let applied = acked.map_or(0, |acked| acked.applied);
+        let time = self.seen.get(shard as usize)?.age(applied, now);
+        let bytes = session.behind_bytes(&self.source, shard);
+        Some(Lag { events: tip.saturating_sub(applied), bytes, time })
+    }
+
+    /// How many followers have a shard's write, as far as they have said so.
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, Leader, Level};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let leader = Leader::new(Arc::new(store), LeadSettings::default(), Duration::ZERO);
+    /// assert_eq!(leader.have(0, 1, Level::Durable), 0);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn have(&self, shard: u32, sequence: u64, level: Level) -> usize {
+        let has = |acks: &&Vec<Acked>| {
+            acks.get(shard as usize).is_some_and(|acked| {
+                let at = match level {
+                    Level::Received => acked.received,
+                    Level::Applied => acked.applied,
+                    Level::Durable => acked.durable,
+                };
+                at >= sequence
+            })
+        };
+        self.acks.values().filter(has).count()
+    }
+
+    /// Bytes that wait for the driver, and that followers have not taken yet (N6).
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, Leader};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let leader = Leader::new(Arc::new(store), LeadSettings::default(), Duration::ZERO);
+    /// assert_eq!(leader.held_bytes(), 0);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let waiting = self.outputs.iter().map(|output| match output {
+            Output::Send { bytes, .. } => bytes.len(),
+            _ => 0,
+        });
+        waiting.sum::<usize>() + self.sessions.values().map(Session::held_bytes).sum::<usize>()
+    }
+
+    /// Takes in what happened.
+    ///
+    /// Example: see [the crate](crate).
+    pub fn handle(&mut self, now: Duration, input: Input<'_>) {
+        self.has_more = true;
+        match input {
+            Input::Tick => self.tick(now),
+            Input::Connected { peer } => self.connected(now, peer),
+            Input::Lost { peer } => self.left(peer, "its channel is gone"),
+            Input::Message { peer, bytes } => self.message(now, peer, bytes),
+        }
+    }
+
+    fn connected(&mut self, now: Duration, peer: u64) {
+        self.left(peer, "it has come again");
+        if let Some(by) = self.replaced {
+            self.send(peer, &self.replaced_refusal(by));
+            self.outputs.push_back(Output::Close { peer });
+        } else if self.sessions.len() == FOLLOWERS_MAX {
+            let (ours, theirs) = (FOLLOWERS_MAX as u64, FOLLOWERS_MAX as u64 + 1);
+            let refusal = Refusal { reason: Reason::Full, ours, theirs, text: "" };
+            self.send(peer, &Message::Refused(refusal));
+            self.outputs.push_back(Output::Close { peer });
+        } else {
+            self.sessions.insert(peer, Session::new(now));
+        }
+    }
+
+    fn replaced_refusal(&self, by: u64) -> Message<'static> {
+        let (ours, theirs) = (self.epoch, by);
+        Message::Refused(Refusal { reason: Reason::Replaced, ours, theirs, text: "" })
+    }
+
+    fn left(&mut self, peer: u64, why: &str) {
+        if let Some(session) = self.sessions.remove(&peer) {
+            if session.is_joined() {
+                self.outputs.push_back(Output::Told(Told::Left { peer, why: why.to_owned() }));
+            }
+            self.retain();
+        }
+    }
+
+    fn send(&mut self, peer: u64, message: &Message<'_>) {
+        let bytes = encode(self.epoch, message);
+        self.outputs.push_back(Output::Send { peer, bytes });
+    }
+
+    fn message(&mut self, now: Duration, peer: u64, bytes: &[u8]) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        session.heard(now);
+        let (epoch, message) = match decode(bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.stop(peer, Stop::Protocol(error.to_string())),
+        };
+        if epoch > self.epoch {
+            return self.replace(epoch);
+        }
+        let handled = match message {
+            Message::Hello(hello) => {
+                let welcome = session.hello(&hello, &self.hello);
+                let mut told = None;
+                if welcome.is_ok() && !hello.is_blank {
+                    told = Some(Output::Told(Told::Joined { peer }));
+                }
+                if welcome.is_ok() {
+                    self.send(peer, &Message::Welcome(self.hello));
+                }
+                self.outputs.extend(told);
+                welcome
+            }
+            Message::Ack { allowance, acks } => {
+                let own = self.acks.entry(peer).or_default();
+                own.resize(self.hello.identity.shards as usize, Acked::default());
+                session.acked(allowance, acks, own)
+            }
+            Message::Alive { .. } => Ok(()),
+            Message::Refused(refusal) => {
+                let why = format!("it refused: {refusal}");
+                self.outputs.push_back(Output::Close { peer });
+                self.left(peer, &why);
+                return;
+            }
+            message => {
+                if let Message::Sync { shard, .. } = message
+                    && let Some(acked) =
+                        self.acks.get_mut(&peer).and_then(|acks| acks.get_mut(shard as usize))
+                {
+                    // What it had in another life does not count until it says so again.
+                    *acked = Acked { shard, ..Acked::default() };
+                }
+                let handled = session.handle(&self.source, &self.settings, message);
+                self.retain();
+                handled
+            }
+        };
+        if let Err(stop) = handled {
+            self.stop(peer, stop);
+        }
+    }
+
+    fn stop(&mut self, peer: u64, stop: Stop) {
+        let (reason, ours, theirs, text) = match stop {
+            Stop::Misfit { reason, ours, theirs } => (reason, ours, theirs, String::new()),
+            Stop::Protocol(what) => (Reason::Protocol, 0, 0, what),
+            Stop::Store(error) => {
+                let text = error.to_string();
+                self.outputs.push_back(Output::Told(Told::Failed(error.into())));
+                (Reason::Failed, 0, 0, text)
+            }
+        };
+        let refusal = Refusal { reason, ours, theirs, text: &text };
+        self.send(peer, &Message::Refused(refusal));
+        self.outputs.push_back(Output::Close { peer });
+        self.left(peer, &refusal.to_string());
+    }
+
+    fn replace(&mut self, by: u64) {
+        self.replaced = Some(by);
+        if let Err(error) = self.source.fence(by) {
+            self.outputs.push_back(Output::Told(Told::Failed(error.into())));
+        }
+        let refusal = self.replaced_refusal(by);
+        for peer in std::mem::take(&mut self.sessions).into_keys() {
+            self.send(peer, &refusal);
+            self.outputs.push_back(Output::Close { peer });
+        }
+        self.retain();
+        self.outputs.push_back(Output::Told(Told::Replaced { by }));
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.next_look = now + self.settings.heartbeat / 2;
+        for shard in 0..self.hello.identity.shards {
+            self.note_tip(shard, now);
+        }
+        let silent = |(peer, session): (&u64, &Session<_>)| {
+            (now >= session.heard_at() + self.settings.silence).then_some(*peer)
+        };
+        let silent: Vec<u64> = self.sessions.iter().filter_map(silent).collect();
+        for peer in silent {
+            self.outputs.push_back(Output::Close { peer });
+            self.left(peer, "it has been silent for too long");
+        }
+        let quiet = |(peer, session): (&u64, &Session<_>)| {
+            (now >= session.spoke_at() + self.settings.heartbeat).then_some(*peer)
+        };
+        let quiet: Vec<u64> = self.sessions.iter().filter_map(quiet).collect();
+        if !quiet.is_empty() {
+            let tip = |shard| self.source.tip(shard).ok().flatten().map_or(0, |tip| tip.sequence);
+            let tips: Vec<u64> = (0..self.hello.identity.shards).map(tip).collect();
+            let tips = Message::hashes(&tips);
+            for peer in quiet {
+                self.send(peer, &Message::Alive { tips: &tips });
+                if let Some(session) = self.sessions.get_mut(&peer) {
+                    session.spoke(now);
+                }
+            }
+        }
+        self.retain();
+    }
+
+    fn note_tip(&mut self, shard: u32, now: Duration) {
+        if let (Ok(Some(tip)), Some(seen)) =
+            (self.source.tip(shard), self.seen.get_mut(shard as usize))
+        {
+            seen.note(tip.sequence, now);
+        }
+    }
+
+    /// Keeps the log that followers who compare will want.
+    fn retain(&self) {
+        for shard in 0..self.hello.identity.shards {
+            let wanted = self.sessions.values().filter_map(|session| {
+                session.wants_behind(&self.source, shard, self.settings.retain_bytes_max)
+            });
+            // There is such a shard.
+            let _there = self.source.retain(shard, wanted.min());
+        }
+    }
+
+    /// What to do next; none: all is said for now.
+    ///
+    /// Example: see [the crate](crate).
+    pub fn poll(&mut self, now: Duration) -> Option<Output> {
+        for _ in 0..STEPS_MAX {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if !self.step(now) {
+                self.has_more = false;
+                return None;
+            }
+        }
+        self.has_more = true;
+        None
+    }
+
+    /// Does a bit for the next follower that can be served.
+    fn step(&mut self, now: Duration) -> bool {
+        let after = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let after = self.sessions.range(after).map(|(peer, _)| *peer);
+        let before = self.sessions.range(..=self.turn).map(|(peer, _)| *peer);
+        let order: Vec<u64> = after.chain(before).collect();
+        for peer in order {
+            let Some(session) = self.sessions.get_mut(&peer) else { continue };
+            match session.step(&self.source, now, self.epoch) {
+                Ok(None) => {}
+                Ok(Some(done)) => {
+                    self.turn = peer;
+                    if let Some((shard, sequence)) = done.read {
+                        self.seen[shard as usize].note(sequence, now);
+                    }
+                    let sends = done.messages.into_iter().map(|bytes| Output::Send { peer, bytes });
+                    self.outputs.extend(sends);
+                    if done.has_changed {
+                        self.retain();
+                    }
+                    return true;
+                }
+                Err(stop) => {
+                    self.stop(peer, stop);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// When [`Input::Tick`] is due.
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, Leader, leader::Input};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let mut leader = Leader::new(Arc::new(store), LeadSettings::default(), Duration::ZERO);
+    /// let due = leader.deadline(Duration::ZERO);
+    /// leader.handle(due, Input::Tick);
+    /// assert!(leader.poll(due).is_none());
+    /// assert!(leader.deadline(due) > due);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(&self, now: Duration) -> Duration {
+        if self.has_more || !self.outputs.is_empty() { now } else { self.next_look }
+    }
+}

@@ -1,0 +1,408 @@
+//! One follower of a leader.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use mainstay_store::{Position, Reached};
+
+use super::{LeadSettings, compare::Compare};
+use crate::{
+    limits::{BATCH_BYTES, WRITE_BYTES_MAX},
+    traits::{Found, Source},
+    wire::{self, Acked, Hello, Message, Reason, Way, Write, encode, put_write},
+};
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The ends do not fit together.
+    Misfit { reason: Reason, ours: u64, theirs: u64 },
+    /// The follower does not keep to the protocol.
+    Protocol(String),
+    /// The store refused something.
+    Store(mainstay_store::Error),
+}
+
+impl From<mainstay_store::Error> for Stop {
+    fn from(error: mainstay_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+pub(super) fn protocol<T>(what: &str) -> Result<T, Stop> {
+    Err(Stop::Protocol(what.to_owned()))
+}
+
+/// What a step came to.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) messages: Vec<Bytes>,
+    /// Up to which write of which shard the log was read.
+    pub(super) read: Option<(u32, u64)>,
+    /// What is wanted of the log is not what it was.
+    pub(super) has_changed: bool,
+}
+
+/// Where a follower is with a shard.
+enum Shard<T> {
+    /// It has not said.
+    Silent,
+    /// It gets the log from here on.
+    Live {
+        tail: T,
+        /// It is told when it has this write.
+        tell_at: Option<u64>,
+        /// Until then the log is kept for it.
+        is_behind: bool,
+    },
+    /// Its records are compared; then it gets the log from here on.
+    Comparing { tail: T, compare: Compare },
+}
+
+pub(super) struct Session<T> {
+    is_joined: bool,
+    heard: Duration,
+    spoke: Duration,
+    /// Bytes sent that count, and how many may be.
+    sent: u64,
+    allowance: u64,
+    shards: Vec<Shard<T>>,
+    /// The last write and the bytes of messages on their way, by shard.
+    flying: Vec<VecDeque<(u64, u64)>>,
+    turn: usize,
+}
+
+impl<T> Session<T> {
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            is_joined: false,
+            heard: now,
+            spoke: now,
+            sent: 0,
+            allowance: 0,
+            shards: Vec::new(),
+            flying: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
+    pub(super) fn heard(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    pub(super) fn heard_at(&self) -> Duration {
+        self.heard
+    }
+
+    pub(super) fn spoke(&mut self, now: Duration) {
+        self.spoke = now;
+    }
+
+    pub(super) fn spoke_at(&self) -> Duration {
+        self.spoke
+    }
+
+    /// What is held for it beside what was sent.
+    pub(super) fn held_bytes(&self) -> usize {
+        let of = |shard: &Shard<T>| match shard {
+            Shard::Comparing { compare, .. } => compare.held_bytes(),
+            _ => 0,
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    pub(super) fn behind_bytes<S: Source<Tail = T>>(&self, source: &S, shard: u32) -> u64 {
+        let on_its_way: u64 =
+            self.flying.get(shard as usize).into_iter().flatten().map(|(_, bytes)| *bytes).sum();
+        match self.shards.get(shard as usize) {
+            Some(Shard::Live { tail, .. } | Shard::Comparing { tail, .. }) => {
+                on_its_way + source.behind_bytes(tail).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Behind which frame the log has to stay.
+    pub(super) fn wants_behind<S: Source<Tail = T>>(
+        &self,
+        source: &S,
+        shard: u32,
+        bytes_max: u64,
+    ) -> Option<u64> {
+        let tail = match self.shards.get(shard as usize)? {
+            Shard::Live { tail, is_behind: true, .. } | Shard::Comparing { tail, .. } => tail,
+            _ => return None,
+        };
+        (source.behind_bytes(tail).ok()? <= bytes_max).then(|| source.place(tail).1)
+    }
+
+    /// Does the follower fit?
+    pub(super) fn hello(&mut self, theirs: &Hello, ours: &Hello) -> Result<(), Stop> {
+        let differ = |reason, ours: u64, theirs: u64| Err(Stop::Misfit { reason, ours, theirs });
+        let (one, other) = (&ours.identity, &theirs.identity);
+        if ours.version != theirs.version {
+            return differ(Reason::Version, ours.version.into(), theirs.version.into());
+        }
+        if theirs.is_blank {
+            return Ok(());
+        }
+        check_fits(one, other, ours.write_bytes_max, theirs.write_bytes_max)
+            .map_err(|(reason, ours, theirs)| Stop::Misfit { reason, ours, theirs })?;
+        self.is_joined = true;
+        self.shards = (0..one.shards).map(|_| Shard::Silent).collect();
+        self.flying = (0..one.shards).map(|_| VecDeque::new()).collect();
+        Ok(())
+    }
+
+    pub(super) fn acked(
+        &mut self,
+        allowance: u64,
+        acks: &[u8],
+        own: &mut [Acked],
+    ) -> Result<(), Stop> {
+        self.allowance = self.allowance.max(allowance);
+        for acked in wire::acks(acks) {
+            let index = acked.shard as usize;
+            let (Some(own), Some(flying)) = (own.get_mut(index), self.flying.get_mut(index)) else {
+                return protocol("an acknowledgement for a shard that is not there");
+            };
+            *own = acked;
+            while flying.front().is_some_and(|(sequence, _)| *sequence <= acked.applied) {
+                flying.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what a follower says of one of its shards.
+    pub(super) fn handle<S: Source<Tail = T>>(
+        &mut self,
+        source: &S,
+        settings: &LeadSettings,
+        message: Message<'_>,
+    ) -> Result<(), Stop> {
+        let shard = match message {
+            Message::Sync { shard, .. }
+            | Message::Summary { shard, .. }
+            | Message::Want { shard, .. } => shard,
+            _ => return protocol("a message that followers do not send"),
+        };
+        let Some(place) = self.shards.get_mut(shard as usize) else {
+            return protocol("a shard that is not there, or nobody said hello");
+        };
+        match (message, place) {
+            (Message::Sync { at, is_empty, .. }, place) => {
+                *place = begin(source, settings, shard, at, is_empty)?;
+                Ok(())
+            }
+            (Message::Summary { bits, sums, .. }, Shard::Comparing { compare, .. }) => {
+                compare.summary(bits, sums)
+            }
+            (
+                Message::Want { first, last, ends, is_last, hashes, .. },
+                Shard::Comparing { compare, .. },
+            ) => compare.want(first, last, ends, is_last, hashes),
+            // It was answered before the follower knew that it begins anew.
+            _ => Ok(()),
+        }
+    }
+
+    /// Does a bit of what there is to do, if there is something.
+    pub(super) fn step<S: Source<Tail = T>>(
+        &mut self,
+        source: &S,
+        now: Duration,
+        epoch: u64,
+    ) -> Result<Option<Done>, Stop> {
+        let count = self.shards.len();
+        for ahead in 1..=count {
+            let index = (self.turn + ahead) % count;
+            if let Some(done) = self.step_shard(source, index, epoch)? {
+                self.turn = index;
+                if !done.messages.is_empty() {
+                    self.spoke = now;
+                }
+                return Ok(Some(done));
+            }
+        }
+        Ok(None)
+    }
+
+    fn step_shard<S: Source<Tail = T>>(
+        &mut self,
+        source: &S,
+        index: usize,
+        epoch: u64,
+    ) -> Result<Option<Done>, Stop> {
+        let may_send = self.sent < self.allowance;
+        let shard = index as u32;
+        let mut done = Done::default();
+        match &mut self.shards[index] {
+            Shard::Silent => return Ok(None),
+            Shard::Comparing { compare, .. } => {
+                let Some(step) = compare.step(source, shard, epoch, may_send)? else {
+                    return Ok(None);
+                };
+                self.sent += step.counted;
+                done.messages = step.messages;
+                if step.is_over {
+                    let Some(tip) = source.tip(shard)? else { return no_place(shard) };
+                    let place = std::mem::replace(&mut self.shards[index], Shard::Silent);
+                    if let Shard::Comparing { tail, .. } = place {
+                        let tell_at = Some(tip.sequence);
+                        self.shards[index] = Shard::Live { tail, tell_at, is_behind: true };
+                    }
+                    done.has_changed = true;
+                }
+            }
+            Shard::Live { tail, tell_at, is_behind } => {
+                let at = source.place(tail).0;
+                if tell_at.is_some_and(|tell_at| at.sequence >= tell_at) {
+                    *tell_at = None;
+                    done.has_changed = std::mem::take(is_behind);
+                    done.messages.push(encode(epoch, &Message::CaughtUp { shard, at }));
+                    return Ok(Some(done));
+                }
+                if !may_send {
+                    return Ok(None);
+                }
+                let read = read(source, tail)?;
+                if read.is_cut {
+                    return self.restart(source, index, Way::Cut, epoch).map(Some);
+                }
+                if read.count == 0 {
+                    return Ok(None);
+                }
+                let at = source.place(tail).0;
+                let tip = source.tip(shard)?.map_or(at.sequence, |tip| tip.sequence);
+                let (count, bytes) = (read.count, &*read.bytes);
+                let message = encode(epoch, &Message::Writes { shard, tip, count, bytes });
+                self.sent += message.len() as u64;
+                self.flying[index].push_back((at.sequence, message.len() as u64));
+                done.messages.push(message);
+                done.read = Some((shard, at.sequence));
+            }
+        }
+        Ok(Some(done))
+    }
+
+    /// The follower has to be compared: what it lacks is not in the log any more.
+    fn restart<S: Source<Tail = T>>(
+        &mut self,
+        source: &S,
+        index: usize,
+        way: Way,
+        epoch: u64,
+    ) -> Result<Done, Stop> {
+        let (place, info) = compare(source, index as u32, way)?;
+        self.shards[index] = place;
+        self.flying[index].clear();
+        Ok(Done { messages: vec![encode(epoch, &info)], has_changed: true, read: None })
+    }
+}
+
+/// What of two replicas does not fit.
+pub(crate) fn check_fits(
+    ours: &mainstay_store::Identity,
+    theirs: &mainstay_store::Identity,
+    leader_bytes: u64,
+    follower_bytes: u64,
+) -> Result<(), (Reason, u64, u64)> {
+    let id = |id: [u8; 16]| {
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&id[..8]);
+        u64::from_le_bytes(eight)
+    };
+    if ours.id != theirs.id {
+        return Err((Reason::OtherStore, id(ours.id), id(theirs.id)));
+    }
+    if ours.shards != theirs.shards {
+        return Err((Reason::Shards, ours.shards.into(), theirs.shards.into()));
+    }
+    if ours.key_len != theirs.key_len {
+        return Err((Reason::KeyLen, ours.key_len as u64, theirs.key_len as u64));
+    }
+    if ours.value_len != theirs.value_len {
+        return Err((Reason::ValueLen, ours.value_len as u64, theirs.value_len as u64));
+    }
+    if follower_bytes < leader_bytes {
+        return Err((Reason::WriteBytes, leader_bytes, follower_bytes));
+    }
+    Ok(())
+}
+
+fn no_place<T>(shard: u32) -> Result<T, Stop> {
+    Err(Stop::Store(mainstay_store::Error::Mending { shard }))
+}
+
+/// How a follower that is `at` some place goes on.
+fn begin<S: Source>(
+    source: &S,
+    settings: &LeadSettings,
+    shard: u32,
+    at: Option<Position>,
+    is_empty: bool,
+) -> Result<Shard<S::Tail>, Stop> {
+    let Some(tip) = source.tip(shard)? else { return no_place(shard) };
+    let way = match at {
+        None => Way::Unfinished,
+        Some(at) => match source.tail(shard, at)? {
+            // Records are sent faster than the writes that made them.
+            Found::Here(_) if is_empty && tip.sequence - at.sequence > settings.replay_max => {
+                Way::Unfinished
+            }
+            Found::Here(tail) => {
+                let compare = Compare::told(Message::Info {
+                    shard,
+                    way: Way::Resume,
+                    from: at,
+                    records: source.records(shard)?,
+                });
+                return Ok(Shard::Comparing { tail, compare });
+            }
+            Found::Older => Way::Older,
+            Found::Foreign => Way::Diverged,
+        },
+    };
+    let (Shard::Comparing { tail, .. }, info) = compare(source, shard, way)? else {
+        return no_place(shard);
+    };
+    Ok(Shard::Comparing { tail, compare: Compare::told(info) })
+}
+
+/// A comparison that begins now.
+fn compare<S: Source>(
+    source: &S,
+    shard: u32,
+    way: Way,
+) -> Result<(Shard<S::Tail>, Message<'static>), Stop> {
+    // Writers go on meanwhile: the place is then one before the last.
+    let Some(from) = source.tip(shard)? else { return no_place(shard) };
+    let Found::Here(tail) = source.tail(shard, from)? else { return no_place(shard) };
+    let info = Message::Info { shard, way, from, records: source.records(shard)? };
+    Ok((Shard::Comparing { tail, compare: Compare::new() }, info))
+}
+
+struct Read {
+    count: u32,
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+fn read<S: Source>(source: &S, tail: &mut S::Tail) -> Result<Read, Stop> {
+    let mut read = Read { count: 0, bytes: Vec::new(), is_cut: false };
+    let mut is_long = false;
+    let reached = source.read(tail, BATCH_BYTES as u64, &mut |written| {
+        is_long |= written.changes.len() > WRITE_BYTES_MAX;
+        read.count += 1;
+        let (position, count, changes) = (written.position, written.count, written.changes);
+        put_write(&Write { position, count, changes }, &mut read.bytes);
+    })?;
+    // One that is longer than any message reaches the follower record by record.
+    read.is_cut = is_long || (reached == Reached::Cut && read.count == 0);
+    Ok(read)
+}

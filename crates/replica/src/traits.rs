@@ -1,0 +1,189 @@
+//! What the cores need of a store.
+
+use mainstay_store::{Change, History, Identity, Position, Reached, Result, Written};
+
+/// How far a write has come on a follower, weakest first.
+///
+/// Example: see [`crate::Leader::have`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It has arrived.
+    Received,
+    /// Readers see it.
+    Applied,
+    /// It survives a power cut.
+    Durable,
+}
+
+/// What is known of a place in a history; see [`mainstay_store::Found`].
+///
+/// Example: see [`Source`].
+pub enum Found<T> {
+    /// The log goes on from there.
+    Here(T),
+    /// It is before all that the log has.
+    Older,
+    /// The shard was never there.
+    Foreign,
+}
+
+/// A store that leads: its records, and the ordered writes of each shard. The functions are those
+/// of [`mainstay_store::RawStore`] with the same names.
+///
+/// ```
+/// use mainstay_replica::{Found, Source};
+/// use mainstay_store::{Durability::Memory, Options, Position, RawStore};
+/// use std::sync::Arc;
+/// let one = Options { shards: 1, ..Options::default() };
+/// let store = Arc::new(RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &one)?);
+/// store.put(b"de", b"049", Memory)?;
+/// let Found::Here(mut tail) = Source::tail(&store, 0, Position::START)? else { panic!() };
+/// let mut writes = 0;
+/// Source::read(&store, &mut tail, 1000, &mut |_| writes += 1)?;
+/// assert_eq!(writes, 1);
+/// # Ok::<(), mainstay_store::Error>(())
+/// ```
+pub trait Source {
+    /// A place in the log of a shard.
+    type Tail;
+
+    /// What it has in common with its replicas.
+    ///
+    /// Example: see [`Source`], as for all of these.
+    fn identity(&self) -> Identity;
+    /// The longest write there can be.
+    fn write_bytes_max(&self) -> u64;
+    /// The epoch of its writes.
+    fn epoch(&self) -> u64;
+    /// There is a leader of this epoch: if it is higher, no more writes are taken here.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn fence(&self, epoch: u64) -> Result<()>;
+    /// Where a shard is; none if it is at no place.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn tip(&self, shard: u32) -> Result<Option<Position>>;
+    /// How many records a shard has, about.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn records(&self, shard: u32) -> Result<u64>;
+    /// Finds a place in the log.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn tail(&self, shard: u32, position: Position) -> Result<Found<Self::Tail>>;
+    /// Where in the history, and at which frame of the log, a place is.
+    fn place(&self, tail: &Self::Tail) -> (Position, u64);
+    /// Shows writes behind a place, and moves the place.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read(
+        &self,
+        tail: &mut Self::Tail,
+        bytes_max: u64,
+        each: &mut dyn FnMut(Written<'_>),
+    ) -> Result<Reached>;
+    /// How many bytes of log are behind a place, about.
+    ///
+    /// # Errors
+    /// None that a place of this store can have.
+    fn behind_bytes(&self, tail: &Self::Tail) -> Result<u64>;
+    /// Shows some records of a shard from a slot on; returns the slot to go on from.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn scan(
+        &self,
+        shard: u32,
+        slot: u32,
+        max: usize,
+        show: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Option<u32>>;
+    /// Keeps the log behind a frame.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()>;
+}
+
+/// A store that follows. The functions are those of [`mainstay_store::RawStore`] with the same
+/// names.
+///
+/// ```
+/// use mainstay_replica::Sink;
+/// use mainstay_store::{History, Options, Position, RawStore};
+/// use std::sync::Arc;
+/// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+/// let store = Arc::new(store.demote()?);
+/// Sink::apply(&store, 0, 1, 0, b"")?;
+/// assert_eq!(Sink::history(&store, 0)?, History::At(Position::START.after(1, b"")));
+/// # Ok::<(), mainstay_store::Error>(())
+/// ```
+pub trait Sink {
+    /// What it has in common with its leader.
+    ///
+    /// Example: see [`Sink`], as for all of these.
+    fn identity(&self) -> Identity;
+    /// The longest write it takes.
+    fn write_bytes_max(&self) -> u64;
+    /// Does it take the writes of a leader?
+    fn follows(&self) -> bool;
+    /// The highest epoch of a leader that it knows of.
+    fn known_epoch(&self) -> u64;
+    /// Learns of an epoch, durably.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn know(&self, epoch: u64) -> Result<()>;
+    /// Where a shard is.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn history(&self, shard: u32) -> Result<History>;
+    /// How many records a shard has.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn records(&self, shard: u32) -> Result<u64>;
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// If the key has another length.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Shows some records of a shard from a slot on; returns the slot to go on from.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn scan(
+        &self,
+        shard: u32,
+        slot: u32,
+        max: usize,
+        show: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Option<u32>>;
+    /// Makes a leader's write the next one here.
+    ///
+    /// # Errors
+    /// If it does not fit, or what the disk says.
+    fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position>;
+    /// Makes changes that are no write of their own, all of them or the first ones, and says where
+    /// the shard is when all are made.
+    ///
+    /// # Errors
+    /// If they do not fit, or what the disk says.
+    fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()>;
+    /// Keeps records that are about to be lost here.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn set_aside(&self, shard: u32, from: Position, records: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
+    /// Makes all that was written before durable.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn sync(&self) -> Result<()>;
+}
