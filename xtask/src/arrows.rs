@@ -145,7 +145,7 @@ const NEEDS_C: [&str; 13] = [
 ];
 
 /// Crates that have no need of unsafe code and say so to the compiler.
-const NO_UNSAFE: [&str; 10] = [
+const NO_UNSAFE: [&str; 11] = [
     "mainstay",
     "mainstay-base",
     "mainstay-cli",

@@ -56,8 +56,6 @@ fn a_typed_state_is_copied_version_for_version() {
             assert_eq!(copy, value);
         }
     }
-    state.delete().unwrap_err();
-    drop(reader);
     state.copy_into(&mut copy).unwrap();
     state.delete().unwrap();
     assert!(matches!(state.copy_into(&mut copy), Err(Error::Deleted { .. })));
