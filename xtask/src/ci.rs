@@ -48,9 +48,11 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
             "warnings",
         ]),
     );
-    let gossipsub = ["clippy", "-p", "mainstay-sds", "--features", "gossipsub", "--all-targets"];
+    // By way of the program, so that it is looked at with and without.
+    let gossipsub = ["clippy", "-p", "mainstay-sds", "-p", "mainstay-cli"];
     let mut command = project.cargo(&gossipsub);
-    command.args(["--", "-D", "warnings"]);
+    command.args(["--features", "mainstay-cli/gossipsub,mainstay-sds/gossipsub"]);
+    command.args(["--all-targets", "--", "-D", "warnings"]);
     step(&mut report, "clippy, gossipsub", command);
     let dbus = ["clippy", "-p", "mainstay-state", "--features", "dbus", "--all-targets"];
     let mut command = project.cargo(&dbus);

@@ -57,6 +57,10 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     report.step("cargo test, gossipsub", || {
         let args = ["test", "-p", "mainstay-sds", "--features", "gossipsub", "--test", "gossipsub"];
         project::run(&mut project.cargo(&args))?;
+        let chat = ["test", "-p", "mainstay-cli", "--features", "gossipsub", "--test", "sds"];
+        let mut command = project.cargo(&chat);
+        command.arg("gossipsub");
+        project::run(&mut command)?;
         Ok(Outcome::Passed)
     });
     report.step("cargo test, D-Bus", || {

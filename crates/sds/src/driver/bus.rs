@@ -7,7 +7,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::{
     error::{Error, Result, fits},
     lossy::{Faults, Lossy},
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::limits::MESSAGE_LEN_MAX;
 
@@ -95,14 +95,14 @@ impl Transport for BusEnd {
         Ok(())
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
         loop {
             match self.from_all.recv().await {
                 Ok((from, _)) if from == self.number => {}
                 Ok((_, bytes)) => {
                     message.clear();
                     message.extend_from_slice(&bytes);
-                    return Ok(());
+                    return Ok(Heard::Message);
                 }
                 // A network loses messages as well.
                 Err(RecvError::Lagged(_)) => {}

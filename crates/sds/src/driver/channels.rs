@@ -26,7 +26,7 @@ use super::{
     error::{Error, Result},
     mesh::{Door, Link, Mesh},
     node::random,
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::limits::MESSAGE_LEN_MAX;
 
@@ -206,7 +206,7 @@ impl Transport for Channels {
         self.mesh.broadcast(message)
     }
 
-    fn receive(&mut self, message: &mut Vec<u8>) -> impl Future<Output = Result<()>> + Send {
+    fn receive(&mut self, message: &mut Vec<u8>) -> impl Future<Output = Result<Heard>> + Send {
         self.mesh.receive(message)
     }
 }

@@ -82,6 +82,11 @@ pub enum Event {
         /// Why not.
         error: crate::Error,
     },
+    /// A member has come, or has come back, and may lack what was said: [`Channel::announce`] in
+    /// those channels that it is in tells it. Dropped when many events wait.
+    ///
+    /// [`Channel::announce`]: crate::Channel::announce
+    Newcomer,
     /// Nothing could be received for now.
     Deaf {
         /// Why not.

@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     error::{Error, Result, fits},
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::limits::MESSAGE_LEN_MAX;
 
@@ -70,7 +70,7 @@ pub struct GossipOptions {
 #[derive(Debug)]
 pub struct Gossip {
     out: mpsc::Sender<Vec<u8>>,
-    arrived: mpsc::Receiver<Vec<u8>>,
+    arrived: mpsc::Receiver<Arrived>,
     addresses: Vec<String>,
 }
 
@@ -123,9 +123,14 @@ impl Transport for Gossip {
         }
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
-        *message = self.arrived.recv().await.ok_or(Error::Ended)?;
-        Ok(())
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
+        match self.arrived.recv().await.ok_or(Error::Ended)? {
+            Arrived::Message(arrived) => {
+                *message = arrived;
+                Ok(Heard::Message)
+            }
+            Arrived::Newcomer => Ok(Heard::Newcomer),
+        }
     }
 }
 
@@ -177,12 +182,19 @@ async fn listening(swarm: &mut Swarm<Behaviour>, count: usize) -> Result<Vec<Str
     Ok(addresses)
 }
 
+/// What a member is told.
+#[derive(Debug)]
+enum Arrived {
+    Message(Vec<u8>),
+    Newcomer,
+}
+
 struct Running {
     swarm: Swarm<Behaviour>,
     topic: IdentTopic,
     dial: Vec<Multiaddr>,
     to_send: mpsc::Receiver<Vec<u8>>,
-    to_hand_out: mpsc::Sender<Vec<u8>>,
+    to_hand_out: mpsc::Sender<Arrived>,
 }
 
 impl Running {
@@ -209,10 +221,19 @@ impl Running {
     }
 
     fn happened(&mut self, event: SwarmEvent<gossipsub::Event>) {
-        if let SwarmEvent::Behaviour(gossipsub::Event::Message { message, .. }) = event {
-            // The node is behind: it loses what it cannot take.
-            let _full = self.to_hand_out.try_send(message.data);
-        }
+        let arrived = match event {
+            SwarmEvent::Behaviour(gossipsub::Event::Message { message, .. }) => {
+                Arrived::Message(message.data)
+            }
+            SwarmEvent::Behaviour(gossipsub::Event::Subscribed { topic, .. })
+                if topic == self.topic.hash() =>
+            {
+                Arrived::Newcomer
+            }
+            _ => return,
+        };
+        // The node is behind: it loses what it cannot take.
+        let _full = self.to_hand_out.try_send(arrived);
     }
 
     fn dial_if_alone(&mut self) {

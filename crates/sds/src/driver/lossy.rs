@@ -5,7 +5,10 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use mainstay_base::Rng;
 use tokio::time::{Instant, sleep_until};
 
-use super::{error::Result, transport::Transport};
+use super::{
+    error::Result,
+    transport::{Heard, Transport},
+};
 
 /// Messages that may be on their way to one member; more are lost.
 const UNDER_WAY_MAX: usize = 4096;
@@ -95,7 +98,7 @@ impl<T: Transport> Transport for Lossy<T> {
         self.inner.broadcast(message)
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
         loop {
             let due = self.under_way.peek().map(|Reverse((due, ..))| *due);
             if let Some(due) = due
@@ -103,12 +106,14 @@ impl<T: Transport> Transport for Lossy<T> {
                 && let Some(Reverse((.., bytes))) = self.under_way.pop()
             {
                 *message = bytes;
-                return Ok(());
+                return Ok(Heard::Message);
             }
             // Both arms keep what they have when the other one is ready first.
             tokio::select! {
                 received = self.inner.receive(message) => {
-                    received?;
+                    if received? == Heard::Newcomer {
+                        return Ok(Heard::Newcomer);
+                    }
                     let bytes = std::mem::take(message);
                     self.arrived(&bytes);
                     *message = bytes;

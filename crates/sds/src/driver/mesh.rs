@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     error::{Error, Result, fits},
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::limits::{LINKS_MAX, LINKS_PER_MEMBER_MAX, MESSAGE_LEN_MAX};
 
@@ -85,6 +85,8 @@ pub struct Mesh<L> {
     /// Where to look first, so that a member who talks a lot does not drown the others.
     next: usize,
     arrivals: Option<mpsc::Receiver<L>>,
+    /// Somebody has come, and this was not told yet.
+    has_newcomer: bool,
     /// The members that have got the message that is being sent.
     served: HashSet<u64>,
 }
@@ -140,8 +142,16 @@ impl<L: Link> Mesh<L> {
     /// Example: see [`Link`].
     #[must_use]
     pub fn new(links: impl IntoIterator<Item = L>) -> Self {
-        let mut mesh = Self { links: Vec::new(), next: 0, arrivals: None, served: HashSet::new() };
+        let mut mesh = Self {
+            links: Vec::new(),
+            next: 0,
+            arrivals: None,
+            has_newcomer: false,
+            served: HashSet::new(),
+        };
         links.into_iter().for_each(|link| mesh.take_in(link));
+        // All of them are new to each other.
+        mesh.has_newcomer = false;
         mesh
     }
 
@@ -183,6 +193,7 @@ impl<L: Link> Mesh<L> {
         }
         if self.links.len() < LINKS_MAX {
             self.links.push(link);
+            self.has_newcomer = true;
         }
     }
 
@@ -196,15 +207,19 @@ impl<L: Link> Mesh<L> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
+    /// The next message, or nothing when somebody has come.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>>> {
         self.poll_arrivals(cx);
+        if std::mem::take(&mut self.has_newcomer) {
+            return Poll::Ready(Ok(None));
+        }
         let mut looked_at = 0;
         while looked_at < self.links.len() {
             let at = self.next % self.links.len();
             match self.links[at].poll_receive(cx) {
                 Poll::Ready(Ok(message)) => {
                     self.next = at + 1;
-                    return Poll::Ready(Ok(message));
+                    return Poll::Ready(Ok(Some(message)));
                 }
                 Poll::Ready(Err(_)) => {
                     self.links.remove(at);
@@ -245,8 +260,13 @@ impl<L: Link> Transport for Mesh<L> {
         Ok(())
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
-        *message = poll_fn(|cx| self.poll(cx)).await?;
-        Ok(())
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
+        match poll_fn(|cx| self.poll(cx)).await? {
+            Some(arrived) => {
+                *message = arrived;
+                Ok(Heard::Message)
+            }
+            None => Ok(Heard::Newcomer),
+        }
     }
 }

@@ -68,4 +68,4 @@ pub use mesh::{Door, Link, Mesh};
 pub use multicast::{Multicast, MulticastOptions};
 pub use node::{Node, Statistics};
 pub use store::{Store, StoreClient};
-pub use transport::Transport;
+pub use transport::{Heard, Transport};

@@ -7,7 +7,7 @@ use tokio::net::UdpSocket;
 
 use super::{
     error::{Error, Result, fits},
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 
 /// The longest content of a UDP datagram over IPv4 (RFC 768, RFC 791: 65,535 less both headers).
@@ -118,11 +118,11 @@ impl Transport for Multicast {
         self.socket.send_to(message, self.group).await.map(drop).map_err(failed)
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
         let failed = Error::io(format!("receive from the group {}", self.group));
         let (len, _) = self.socket.recv_from(&mut self.buffer).await.map_err(failed)?;
         message.clear();
         message.extend_from_slice(&self.buffer[..len]);
-        Ok(())
+        Ok(Heard::Message)
     }
 }

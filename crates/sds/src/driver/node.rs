@@ -17,7 +17,7 @@ use super::{
     error::{Error, Result, fits},
     event::{Event, Events, WAITING_MAX},
     handle::{Command, Handle, MessageId},
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::{
     channel::{Channel, Sent},
@@ -316,9 +316,13 @@ impl<T: Transport> Running<T> {
     }
 
     /// Whether the node has to end.
-    fn received(&mut self, received: Result<()>, message: &[u8]) -> bool {
+    fn received(&mut self, received: Result<Heard>, message: &[u8]) -> bool {
         match received {
-            Ok(()) => {
+            Ok(Heard::Newcomer) => {
+                self.mention(Event::Newcomer);
+                false
+            }
+            Ok(Heard::Message) => {
                 self.pause = PAUSE_MIN;
                 let Inside { participant, statistics, .. } = &mut self.inside;
                 statistics.received += 1;

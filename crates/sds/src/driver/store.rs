@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     error::{Error, Result},
     event::Lacking,
-    transport::Transport,
+    transport::{Heard, Transport},
 };
 use crate::{
     limits::{HINT_LEN_MAX, ID_LEN_MAX, MESSAGE_LEN_MAX},
@@ -226,7 +226,9 @@ async fn run<A: Archive + Send>(
         tokio::select! {
             received = transport.receive(&mut message), if hears => match received {
                 // What is not kept (noise, channels of others, sync messages) is not its business.
-                Ok(()) => drop(node.observe(&message)),
+                Ok(Heard::Message) => drop(node.observe(&message)),
+                // Who wants something asks for it.
+                Ok(Heard::Newcomer) => {}
                 // It can still answer.
                 Err(Error::Ended) => hears = false,
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -22,6 +22,7 @@ pub(crate) struct Told {
     pub(crate) sent: Vec<mainstay_sds::Reason>,
     pub(crate) not_sent: usize,
     pub(crate) not_kept: usize,
+    pub(crate) newcomers: usize,
 }
 
 impl Told {
@@ -49,6 +50,7 @@ impl Told {
             Event::Sent { reason, .. } => self.sent.push(reason),
             Event::NotSent { .. } => self.not_sent += 1,
             Event::NotKept { .. } => self.not_kept += 1,
+            Event::Newcomer => self.newcomers += 1,
             _ => {}
         }
     }

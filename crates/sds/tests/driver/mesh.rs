@@ -2,7 +2,7 @@
 
 use crate::group::{Member, Told, quick, until};
 use mainstay_sds::{
-    driver::{Error, Link, Mesh, Transport},
+    driver::{Error, Heard, Link, Mesh, Transport},
     limits::{LINKS_MAX, LINKS_PER_MEMBER_MAX},
 };
 use std::{
@@ -173,11 +173,48 @@ async fn a_mesh_with_a_door_waits_for_the_next_member_and_ends_when_the_door_is_
     let (here, mut there) = pair(1);
     assert!(there.try_send(b"late, and welcome").unwrap());
     door.admit(here).await.unwrap();
-    mesh.receive(&mut message).await.unwrap();
+    assert_eq!(mesh.receive(&mut message).await.unwrap(), Heard::Newcomer);
+    assert_eq!(mesh.receive(&mut message).await.unwrap(), Heard::Message);
     assert_eq!(message, b"late, and welcome");
     drop((door, there));
     assert!(matches!(mesh.receive(&mut message).await, Err(Error::Ended)));
     let (mesh, door) = Mesh::with_door();
     drop(mesh);
     assert!(matches!(door.admit(pair(1).0).await, Err(Error::Ended)));
+}
+
+/// Nobody has anything to say any more when she comes, and nobody sends sync messages.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_comes_into_a_silence_is_told_of_and_gets_what_was_said() {
+    let mut members = Vec::new();
+    let mut doors = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        let (mesh, door) = Mesh::with_door();
+        members.push(Member::in_room(name, mesh, quick()).await);
+        doors.push(door);
+    }
+    let (ab, ba) = pair(8);
+    doors[0].admit(ab).await.unwrap();
+    doors[1].admit(ba).await.unwrap();
+    let [alice, bob, carol] = &members[..] else { panic!() };
+    for member in [alice, bob] {
+        until("they are told of", LIMIT, || member.look(|told| told.newcomers == 1)).await;
+        member.say("before she came").await;
+    }
+    until("they have it", LIMIT, || alice.look(|told| told.delivered.len() == 1)).await;
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    let sent = alice.look(|told| told.sent.len());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(alice.look(|told| told.sent.len()), sent, "there is silence");
+
+    for (at, door) in doors[..2].iter().enumerate() {
+        let (here, there) = pair(8);
+        door.admit(here).await.unwrap();
+        doors[2].admit(there).await.unwrap();
+        let member = &members[at];
+        until("she is told of", LIMIT, || member.look(|told| told.newcomers == 2)).await;
+        member.handle.with("room", |channel, now| channel.announce(now)).await.unwrap();
+    }
+    until("she has all of it", LIMIT, || carol.look(|told| told.delivered.len() == 2)).await;
+    assert_eq!(carol.log().await, alice.log().await);
 }

@@ -3,7 +3,7 @@
 use crate::group::{Member, quick, until};
 use mainstay_sds::{
     Config, Error as SdsError, Keep, Reason,
-    driver::{Bus, Error, Event, Node, Result, Transport},
+    driver::{Bus, Error, Event, Heard, Node, Result, Transport},
     persist::{Change, Memory, Persistence},
 };
 use std::{
@@ -134,7 +134,7 @@ impl<T: Transport> Transport for Shaky<T> {
         Err(Error::TooLong { len: message.len(), max: 0 })
     }
 
-    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<()> {
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
         if self.failures > 0 {
             self.failures -= 1;
             return Err(Error::TooLong { len: 0, max: 0 });

@@ -18,7 +18,7 @@ use crate::{
 };
 use mainstay::sds::{
     Config,
-    driver::{Error as DriverError, Faults, Handle},
+    driver::{Error as DriverError, Event, Faults, Handle},
 };
 use std::time::{Duration, Instant};
 
@@ -149,7 +149,7 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
     let Joined { handle, mut events, addresses } = args.way.join(&own_id, faults, random()).await?;
     handle.join(&args.channel, config(args)).await?;
     // Whoever is there already tells then what there is.
-    handle.with(&args.channel, |channel, now| channel.announce(now)).await?;
+    announce(args, &handle).await?;
 
     let mut room = Room::new(out, own_id);
     room.opened(&args.way, &args.channel, args.loss, &addresses)?;
@@ -163,6 +163,7 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
                 None => phase = Phase::Leaving(Instant::now()),
             },
             event = events.next() => match event {
+                Some(Event::Newcomer) => announce(args, &handle).await?,
                 Some(event) => room.happened(event)?,
                 None => return Err(DriverError::Ended.into()),
             },
@@ -180,6 +181,11 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
         }
     }
     finish(args, &handle, room, matches!(phase, Phase::Leaving(_)) && interrupt.is_asked()).await
+}
+
+/// Tells the others what there is, so that they notice what they lack, and what is lacking here.
+async fn announce(args: &Args, handle: &Handle) -> Result<()> {
+    Ok(handle.with(&args.channel, |channel, now| channel.announce(now)).await?)
 }
 
 async fn say(line: &str, args: &Args, handle: &Handle, room: &mut Room<'_>) -> Result<()> {
