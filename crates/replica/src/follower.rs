@@ -202,7 +202,7 @@ impl<K: Sink> Follower<K> {
         let hello = Hello { identity, write_bytes_max: sink.write_bytes_max(), ..Hello::default() };
         let mut shards = Vec::new();
         for shard in 0..identity.shards {
-            shards.push(Place::new(shard, sink.history(shard)?.position()));
+            shards.push(Place::new(shard, sink.history(shard)?));
         }
         Ok(Self {
             known: sink.known_epoch(),

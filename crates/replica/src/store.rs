@@ -125,6 +125,9 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
 
     fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
         let room = RawStore::write_bytes_max(self);
+        let mending = match RawStore::history(self, shard)? {
+            History::At(from) | History::Mending(from) => History::Mending(from),
+        };
         let mut rest = changes;
         loop {
             let (mut bytes, mut count) = (0, 0);
@@ -137,7 +140,7 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
             }
             let (now, later) = rest.split_at(count.max(1).min(rest.len()));
             let is_last = later.is_empty();
-            RawStore::mend(self, shard, now, if is_last { then } else { History::Mending })?;
+            RawStore::mend(self, shard, now, if is_last { then } else { mending })?;
             if is_last {
                 return Ok(());
             }

@@ -21,6 +21,7 @@ mod registry;
 mod runner;
 mod sds;
 mod seeds;
+mod stream;
 
 use clap::Parser;
 use registry::{Planted, SCENARIOS, Scenario};

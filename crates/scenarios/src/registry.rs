@@ -1,13 +1,14 @@
 //! Which scenarios there are.
 
-use crate::{channel, register, sds};
+use crate::{channel, register, sds, stream};
 use std::{
     io::{Write, stdout},
     time::Duration,
 };
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: &[Scenario] = &[register::SCENARIO, channel::SCENARIO, sds::SCENARIO];
+pub(crate) const SCENARIOS: &[Scenario] =
+    &[register::SCENARIO, channel::SCENARIO, sds::SCENARIO, stream::SCENARIO];
 
 /// A protocol in the seeded world.
 pub(crate) struct Scenario {

@@ -317,8 +317,9 @@ impl<F: Folder> RawStore<F> {
     /// let one = Options { shards: 1, ..Options::default() };
     /// let leader = RawStore::create(Disk::new(1), 2, 3, &one)?;
     /// let replica = RawStore::create_replica(Disk::new(2), &leader.identity(), &one)?;
-    /// replica.mend(0, &[Change::Put(b"de", b"049")], History::Mending)?;
-    /// assert_eq!(replica.history(0)?, History::Mending);
+    /// let mending = History::Mending(Position::START);
+    /// replica.mend(0, &[Change::Put(b"de", b"049")], mending)?;
+    /// assert_eq!(replica.history(0)?, mending);
     /// let there = History::At(Position { epoch: 3, sequence: 70, sum: 0x5eed });
     /// replica.mend(0, &[], there)?;
     /// assert_eq!(replica.history(0)?, there);
@@ -422,9 +423,17 @@ impl<F: Folder> RawStore<F> {
             lines.push_str("\"}\n");
         }
         let name = format!("aside-{shard:04}-{:x}-{}", from.epoch, from.sequence);
-        let keep = || {
+        let mut keep = || {
             let file = self.folder.file(&name)?;
-            file.write_at(file.len()?, lines.as_bytes())?;
+            let (end, mut last) = (file.len()?, *b"\n");
+            if end > 0 {
+                file.read_at(end - 1, &mut last)?;
+            }
+            // What an earlier call could not write to its end must not swallow a record of this one.
+            if last != *b"\n" {
+                lines.insert(0, '\n');
+            }
+            file.write_at(end, lines.as_bytes())?;
             file.sync()?;
             self.folder.sync_names()
         };

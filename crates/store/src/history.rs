@@ -57,8 +57,8 @@ impl Position {
 pub enum History {
     /// As the write at this place left it.
     At(Position),
-    /// On its way to another place: some records are newer than others.
-    Mending,
+    /// On its way from this place to another one: some records are newer than others.
+    Mending(Position),
 }
 
 impl History {
@@ -67,32 +67,30 @@ impl History {
     /// ```
     /// use mainstay_store::{History, Position};
     /// assert_eq!(History::At(Position::START).position(), Some(Position::START));
-    /// assert_eq!(History::Mending.position(), None);
+    /// assert_eq!(History::Mending(Position::START).position(), None);
     /// ```
     #[must_use]
     pub fn position(self) -> Option<Position> {
         match self {
             Self::At(position) => Some(position),
-            Self::Mending => None,
+            Self::Mending(_) => None,
         }
     }
 
     pub(crate) fn to_bytes(self) -> HistoryBytes {
-        let at = self.position().unwrap_or_default();
+        let (Self::At(at) | Self::Mending(at)) = self;
         HistoryBytes {
             epoch: at.epoch.into(),
             sequence: at.sequence.into(),
             sum: at.sum.into(),
-            is_mending: u32::from(self == Self::Mending).into(),
+            is_mending: u32::from(matches!(self, Self::Mending(_))).into(),
         }
     }
 
     pub(crate) fn from_bytes(bytes: &HistoryBytes) -> Self {
-        if bytes.is_mending.get() != 0 {
-            return Self::Mending;
-        }
         let (epoch, sequence, sum) = (bytes.epoch.get(), bytes.sequence.get(), bytes.sum.get());
-        Self::At(Position { epoch, sequence, sum })
+        let at = Position { epoch, sequence, sum };
+        if bytes.is_mending.get() == 0 { Self::At(at) } else { Self::Mending(at) }
     }
 }
 

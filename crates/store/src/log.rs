@@ -77,7 +77,7 @@ pub(crate) fn encode(
 fn next(before: History, epoch: u64, changes: &[u8]) -> History {
     match before {
         History::At(position) => History::At(position.after(epoch, changes)),
-        History::Mending => History::Mending,
+        History::Mending(from) => History::Mending(from),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         DATA_AT, ImageHeader, SegmentHeader, StoreHeader, chain_start, image_name, parse_name,
         read_headers, segment_name,
     },
-    history::History,
+    history::{History, Position},
     image,
     log::{Frame, was_more_durable},
     shard::Change,
@@ -72,7 +72,7 @@ pub(crate) fn load<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Re
     let old = found.segments.drain(..first);
     found.leftovers.extend(old.map(|segment| segment_name(shard, segment.number.get())));
     let segments = found.segments;
-    let history = History::Mending;
+    let history = History::Mending(Position::START);
     let mut at =
         Cursor { sequence: 0, chain: 0, history, since: 0, from, shard, key_len, value_len };
     let mut tail = Vec::new();

@@ -76,6 +76,7 @@ fn every_invariant_at_the_head_of_a_module_has_a_row() {
         "sim/src",
         "store/src",
         "replica/src",
+        "scenarios/src/stream",
         "scenarios/src/channel",
     ];
     for room in rooms {

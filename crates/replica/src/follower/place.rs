@@ -90,6 +90,10 @@ struct Compare {
 pub(super) struct Place {
     shard: u32,
     at: Option<Position>,
+    /// Where it is, or the place that it was at last.
+    left: Position,
+    /// What it has and the leader has not may never have been the leader's.
+    is_aside: bool,
     mode: Mode,
     acked: Acked,
     told: Acked,
@@ -98,12 +102,15 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(shard: u32, at: Option<Position>) -> Self {
+    pub(super) fn new(shard: u32, history: History) -> Self {
+        let (History::At(left) | History::Mending(left)) = history;
+        let at = history.position();
         let sequence = at.map_or(0, |at| at.sequence);
         // Whatever a store has when it is opened is durable.
         let acked = Acked { shard, received: sequence, applied: sequence, durable: sequence };
         let told = Acked { shard, ..Acked::default() };
-        Self { shard, at, mode: Mode::Asked, acked, told, tip: 0, is_caught_up: false }
+        let (mode, is_aside) = (Mode::Asked, false);
+        Self { shard, at, left, is_aside, mode, acked, told, tip: 0, is_caught_up: false }
     }
 
     pub(super) fn at(&self) -> Option<Position> {
@@ -207,12 +214,14 @@ impl Place {
             if self.at != Some(from) {
                 return protocol("a place to go on from that this shard is not at");
             }
-            self.mode = Mode::Live;
+            (self.mode, self.is_aside) = (Mode::Live, false);
             return Ok(Taken { changed: false, told });
         }
         let own = sink.records(shard)?;
-        // What the leader may never have had. Behind a cut log it is what the leader has sent.
-        let may_be_lost = matches!(way, Way::Diverged | Way::Older) && own > 0;
+        // Behind a cut log it is what it was.
+        if way != Way::Cut {
+            self.is_aside = own > 0;
+        }
         let parts = (records.max(own) / PART_RECORDS).max(1).next_power_of_two();
         let bits = (parts.trailing_zeros() as u8).min(PART_BITS_MAX);
         let mut sums = Sums::new(bits);
@@ -222,7 +231,7 @@ impl Place {
         let sent = if own > 0 { Message::hashes(&sums.sums) } else { Vec::new() };
         answers.push(Answer::Summary { shard, bits, sums: sent });
         self.mode = Mode::Comparing(Box::new(Compare {
-            aside: was.filter(|_| may_be_lost),
+            aside: self.is_aside.then_some(self.left),
             from,
             sums,
             parts: Parts::none(bits),
@@ -292,7 +301,7 @@ impl Place {
         }
         let told = compare.keep(sink, self.shard, &kept)?;
         let puts: Vec<_> = records.map(|(key, value)| Change::Put(key, value)).collect();
-        sink.mend(self.shard, &puts, History::Mending)?;
+        sink.mend(self.shard, &puts, History::Mending(self.left))?;
         self.leave();
         Ok(Taken { changed: true, told })
     }
@@ -317,7 +326,7 @@ impl Place {
             }
             let deletes: Vec<_> = gone.iter().map(|(key, _)| Change::Delete(key)).collect();
             if !deletes.is_empty() {
-                sink.mend(self.shard, &deletes, History::Mending)?;
+                sink.mend(self.shard, &deletes, History::Mending(self.left))?;
                 self.leave();
                 taken.changed = true;
             }
@@ -346,7 +355,7 @@ impl Place {
             if matches!(self.mode, Mode::Live) {
                 let epoch = position.epoch;
                 let there = sink.apply(self.shard, epoch, write.count, write.changes)?;
-                self.at = Some(there);
+                (self.at, self.left) = (Some(there), there);
                 self.acked.received = there.sequence;
                 self.acked.applied = there.sequence;
                 if there != position {
@@ -362,7 +371,7 @@ impl Place {
             if used != Some(write.changes.len()) {
                 return protocol("a write that is not made of changes");
             }
-            sink.mend(self.shard, &changes, History::Mending)?;
+            sink.mend(self.shard, &changes, History::Mending(self.left))?;
             self.leave();
             self.mode = Mode::Replaying { at: position };
         }
@@ -382,9 +391,9 @@ impl Place {
         if changed {
             sink.mend(self.shard, &[], History::At(at))?;
             let (shard, sequence) = (self.shard, at.sequence);
-            self.at = Some(at);
+            (self.at, self.left) = (Some(at), at);
             self.acked = Acked { shard, received: sequence, applied: sequence, durable: 0 };
-            self.mode = Mode::Live;
+            (self.mode, self.is_aside) = (Mode::Live, false);
         }
         self.tip = self.tip.max(at.sequence);
         self.is_caught_up = true;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use mainstay_sim::{Disk, DiskFaults};
+use mainstay_sim::{Disk, DiskFaults, Storage};
 
 use crate::{
     Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role,
@@ -125,7 +125,7 @@ fn a7_a_replica_that_was_catching_up_says_so_after_a_crash_and_is_not_promoted()
     let (leader, replica) = pair(900);
     leader.put(&[1], &[1; 900], Durability::Memory).unwrap();
     follow(&leader, &replica);
-    replica.mend(0, &[Change::Put(&[2], &[2; 900])], History::Mending).unwrap();
+    replica.mend(0, &[Change::Put(&[2], &[2; 900])], History::Mending(Position::START)).unwrap();
     let refused = replica.apply(0, 9, 0, &[]);
     assert!(matches!(refused, Err(Error::Mending { shard: 0 })), "{refused:?}");
     replica.sync().unwrap();
@@ -133,7 +133,7 @@ fn a7_a_replica_that_was_catching_up_says_so_after_a_crash_and_is_not_promoted()
     drop(replica);
     disk.power_cut();
     let replica = RawStore::open(disk.clone(), &options()).unwrap();
-    assert_eq!(replica.history(0).unwrap(), History::Mending);
+    assert_eq!(replica.history(0).unwrap(), History::Mending(Position::START));
     assert!(matches!(replica.promote(1), Err(Error::Mending { shard: 0 })));
     let replica = RawStore::open(disk, &options()).unwrap();
     let there = Position { epoch: 5, sequence: 77, sum: 3 };
@@ -173,7 +173,7 @@ fn a8_local_writes_of_a_replica_are_refused_and_a_leaders_writes_by_a_leader() {
     let batch = [Change::Put(&[1], &[1])];
     assert!(matches!(replica.batch(&batch, Durability::Memory), Err(Error::Follows)));
     assert!(matches!(leader.apply(0, 1, 0, &[]), Err(Error::Leads)));
-    assert!(matches!(leader.mend(0, &[], History::Mending), Err(Error::Leads)));
+    assert!(matches!(leader.mend(0, &[], History::Mending(Position::START)), Err(Error::Leads)));
     assert_eq!(at(&replica), Position::START);
 }
 
@@ -218,4 +218,18 @@ fn what_is_no_change_of_this_shard_is_refused_and_changes_nothing() {
     assert_eq!(contents(&replica).len(), 0);
     replica.apply(1, 1, 1, &changes).unwrap();
     assert_eq!(contents(&replica).len(), 1);
+}
+
+#[test]
+fn a_record_set_aside_behind_one_that_was_cut_short_is_a_line_of_its_own() {
+    let (_, replica) = pair(1);
+    let file = replica.folder.file("aside-0000-0-0");
+    file.write_at(0, br#"{"key":"01","va"#).unwrap();
+    replica.set_aside(0, Position::START, [(&[2][..], &[3][..])]).unwrap();
+    replica.set_aside(0, Position::START, [(&[4][..], &[5][..])]).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    let lines = String::from_utf8(bytes).unwrap();
+    let lines: Vec<&str> = lines.lines().skip(1).collect();
+    assert_eq!(lines, [r#"{"key":"02","value":"03"}"#, r#"{"key":"04","value":"05"}"#]);
 }
