@@ -12,6 +12,7 @@ mod hostile;
 mod joining;
 mod lamport;
 mod limits;
+mod lip_sequences;
 mod nim_sequences;
 mod persistence;
 mod random_orders;
