@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::value::{SIZES, Size, keeper, keepers, stamp};
+use super::value::{SIZES, Size, keeper, keepers, stamp, tell_who_is_missing};
 use crate::Outcome;
 use crate::child::{self, Child};
 use crate::method::{Plan, Side, interleave};
@@ -19,6 +19,7 @@ pub(super) const GROUP: Group = Group {
 pub(super) const ATTEND: Role = Role { name: "state:attend", run: attend };
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    tell_who_is_missing(report);
     for size in SIZES {
         let (mut sides, mut attending) = (Vec::new(), Vec::new());
         for keeper in keepers() {

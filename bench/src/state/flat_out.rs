@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::value::{Reader, SIZES, TORN, keepers};
+use super::value::{Reader, SIZES, TORN, keepers, tell_who_is_missing};
 use super::writer::Remote;
 use crate::Outcome;
 use crate::clock::wall_ns;
@@ -31,6 +31,7 @@ const ROUND: Duration = Duration::from_millis(15);
 const ROUNDS: usize = REPETITIONS_MIN + 1;
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    tell_who_is_missing(report);
     for size in SIZES {
         let mut sides = Vec::new();
         for keeper in keepers() {

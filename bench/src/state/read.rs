@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::value::{Reader, SIZES, Size, keepers};
+use super::value::{Reader, SIZES, Size, keepers, tell_who_is_missing};
 use super::writer::Remote;
 use super::{mmap_sync, ours};
 use crate::Outcome;
@@ -22,6 +22,7 @@ pub(super) const GROUP: Group = Group {
 };
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    tell_who_is_missing(report);
     for size in SIZES {
         let mut remotes = Vec::new();
         let mut sides = Vec::new();

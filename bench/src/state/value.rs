@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{iceoryx, lmdb, mmap_sync, ours, redis};
 use crate::Outcome;
+use crate::report::Report;
 
 /// Sizes as they stand in the figures' names, and their words.
 pub(super) const SIZES: [Size; 4] = [
@@ -58,6 +59,14 @@ pub(super) fn keepers() -> Vec<Keeper> {
         keepers.push(redis::KEEPER);
     }
     keepers
+}
+
+/// Says, once a report, who was left out.
+pub(super) fn tell_who_is_missing(report: &mut Report) {
+    const MISSING: &str = "redis: not installed, so left out; apt-get install redis-server";
+    if !redis::is_installed() && !report.warnings.iter().any(|warning| warning == MISSING) {
+        report.warnings.push(MISSING.to_owned());
+    }
 }
 
 /// The keeper of this name.
