@@ -1,13 +1,18 @@
 //! Somebody who uses states as a program would: reads that look at every byte, commits of one state
 //! and of several, each version written so that it can be told from every other.
 
-use super::{contents::Contents, contents::garbage, site::options};
+use super::{
+    contents::{Contents, SIZE, garbage},
+    site::options,
+};
 use crate::{
     finding::{Check, Finding, ensure},
     verdict::Harm::Torn,
 };
 use mainstay_shm::Access;
-use mainstay_state::{Domain, Error, MultiTransaction, Snapshot, State, Transaction, together};
+use mainstay_state::{
+    Domain, Error, MultiTransaction, Publisher, Snapshot, State, Transaction, together,
+};
 use std::path::Path;
 
 /// Why something was not done.
@@ -110,6 +115,16 @@ impl Actor {
         let made = transaction.commit()?;
         let wanted = old.version + 1;
         Ok(ensure(made == wanted, Torn, || format!("a commit made version {made}, not {wanted}"))?)
+    }
+
+    /// Publishes one version of a state that is `old` as far as its author knows; returns its number.
+    pub(crate) fn publish(publisher: &mut Publisher<[u8]>, old: Contents, author: u64) -> Act<u64> {
+        let new = old.published(author);
+        let made = publisher.publish(&new.bytes(SIZE))?;
+        ensure(made >= new.version, Torn, || {
+            format!("version {} was there, and version {made} was published", old.version)
+        })?;
+        Ok(made)
     }
 
     /// Commits the next version of several states, among which `amount` moves from the first to the

@@ -56,7 +56,12 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     fault(
         "commit-by-store",
         "a commit stores the word, whatever came between",
-        &[At(&["commit"]), Storm],
+        &[At(&["commit"]), At(&["publish"]), Storm],
+    ),
+    fault(
+        "publish-into-shown",
+        "a publisher writes the next version where the current one is",
+        &[At(&["publish beside a reader"]), Storm],
     ),
     fault(
         "decide-by-store",
@@ -88,7 +93,11 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
         "the new slot behind a reference can be claimed",
         &[Pairs("commit of four", "the last claim")],
     ),
-    fault("claim-ignores-pins", "a pinned slot can be claimed", &[At(&["read"]), Storm]),
+    fault(
+        "claim-ignores-pins",
+        "a pinned slot can be claimed",
+        &[At(&["read"]), At(&["publish beside a reader"]), Storm],
+    ),
     fault(
         "pin-without-recheck",
         "a reader announces a slot that was reused before",

@@ -32,7 +32,14 @@ pub(super) struct Committed {
 /// none; an open transaction is there in part.
 pub(super) fn committed(from: &Versions, to: &Versions, all: Vec<Seen>) -> Check<Committed> {
     // An open one of somebody who was frozen may have been counted the last time.
-    let is_news = |seen: &Seen| seen.writes().all(|touch| touch.version >= from[touch.state]);
+    let is_news = |seen: &Seen| {
+        let is_late = |touch: &Touch| {
+            // Whoever publishes may have slept over any number of versions before it did.
+            touch.version >= from[touch.state]
+                || touch.blind && seen.phase == Phase::Open && !seen.counted
+        };
+        seen.writes().all(is_late)
+    };
     let mut authors: BTreeMap<(usize, u64), u64> = BTreeMap::new();
     for seen in &all {
         ensure(!seen.counted || seen.phase != Phase::Refused, Lost, || {
@@ -60,16 +67,12 @@ pub(super) fn committed(from: &Versions, to: &Versions, all: Vec<Seen>) -> Check
     let is_open = |seen: &&Seen| seen.phase == Phase::Open && is_news(seen);
     let open: Vec<&Seen> = all.iter().filter(is_open).collect();
     ensure(open.len() <= OPEN_MAX, Torn, || format!("{} transactions are open", open.len()))?;
-    let explains = |choice: &u32| {
+    let explain = |choice: u32| {
         let chosen = open.iter().enumerate().filter(|(at, _)| choice & 1 << at != 0);
-        let mut made: Vec<(usize, u64)> = chosen
-            .flat_map(|(_, seen)| seen.writes().map(|touch| (touch.state, touch.version + 1)))
-            .collect();
-        made.sort_unstable();
-        made == missing
+        explain(&missing, chosen.map(|(_, seen)| (*seen).clone()).collect())
     };
-    let mut choices = (0_u32..1 << open.len()).filter(explains);
-    let Some(choice) = choices.next() else {
+    let mut choices = (0_u32..1 << open.len()).filter_map(explain);
+    let Some(chosen) = choices.next() else {
         let open: Vec<String> = open.into_iter().map(describe).collect();
         return Err(Finding {
             harm: Torn,
@@ -79,18 +82,30 @@ pub(super) fn committed(from: &Versions, to: &Versions, all: Vec<Seen>) -> Check
             ),
         });
     };
-    let chosen = open.iter().enumerate().filter(|(at, _)| choice & 1 << at != 0);
-    let mut counted: Vec<u64> = chosen.map(|(_, seen)| seen.author).collect();
-    let is_there = |seen: &Seen| match seen.phase {
-        Phase::Committed => is_news(seen),
-        Phase::Open => counted.contains(&seen.author),
-        Phase::Refused => false,
-    };
-    let transactions = all.iter().filter(|seen| is_there(seen)).cloned().collect();
+    let mut counted: Vec<u64> = chosen.iter().map(|seen| seen.author).collect();
+    let is_there = |seen: &&Seen| seen.phase == Phase::Committed && is_news(seen);
+    let transactions = all.iter().filter(is_there).cloned().chain(chosen).collect();
     if choices.next().is_some() {
         counted.clear();
     }
     Ok(Committed { transactions, counted })
+}
+
+/// These transactions as they made exactly the versions that are missing; none if they cannot have.
+fn explain(missing: &[(usize, u64)], mut chosen: Vec<Seen>) -> Option<Vec<Seen>> {
+    let mut left = missing.to_vec();
+    for touch in chosen.iter().flat_map(Seen::writes).filter(|touch| !touch.blind) {
+        let at = left.iter().position(|made| *made == (touch.state, touch.version + 1))?;
+        left.remove(at);
+    }
+    // Of those who published nobody knows who was first; by when they began fits if anything does.
+    chosen.sort_by_key(|seen| seen.began);
+    for touch in chosen.iter_mut().flat_map(|seen| &mut seen.touches).filter(|touch| touch.blind) {
+        let (state, after) = (touch.state, touch.version);
+        let at = left.iter().position(|(at, version)| *at == state && *version > after)?;
+        touch.version = left.remove(at).1 - 1;
+    }
+    left.is_empty().then_some(chosen)
 }
 
 fn describe(seen: &Seen) -> String {
@@ -143,11 +158,11 @@ mod tests {
     use super::*;
 
     fn write(state: usize, version: u64) -> Touch {
-        Touch { state, version: version - 1, writes: true }
+        Touch::write(state, version - 1)
     }
 
     fn read(state: usize, version: u64) -> Touch {
-        Touch { state, version, writes: false }
+        Touch::read(state, version)
     }
 
     fn seen(phase: Phase, author: u64, (began, ended): (u64, u64), touches: &[Touch]) -> Seen {
@@ -198,6 +213,29 @@ mod tests {
         assert_eq!(committed(&BEFORE, &BEFORE, vec![late.clone()]).unwrap().transactions, []);
         late.phase = Phase::Refused;
         assert_eq!(committed(&BEFORE, &BEFORE, vec![late]).unwrap_err().harm, Lost);
+    }
+
+    #[test]
+    fn who_published_and_died_has_made_any_one_version_that_has_no_other_author() {
+        let dead = |author, after| {
+            seen(Phase::Open, author, (author, u64::MAX), &[Touch::publish(0, after)])
+        };
+        let other = seen(Phase::Committed, 9, (0, 5), &[write(0, 5)]);
+        let done = |to, all| committed(&BEFORE, &after(&[(0, to)]), all);
+        let late = done(6, vec![dead(1, 4), other.clone()]).unwrap();
+        assert_eq!(late.counted, [1]);
+        assert_eq!(late.transactions[1].touches, [Touch::publish(0, 5)]);
+        // Also one that was frozen since before the last judgement.
+        assert_eq!(done(5, vec![dead(1, 2)]).unwrap().counted, [1]);
+        // Two that died made two versions, or one of them one.
+        assert_eq!(done(6, vec![dead(1, 4), dead(2, 4)]).unwrap().counted, [1, 2]);
+        assert_eq!(done(5, vec![dead(1, 4), dead(2, 4)]).unwrap().counted, [] as [u64; 0]);
+        assert_eq!(done(6, vec![dead(1, 4)]).unwrap_err().harm, Torn);
+        // Nobody makes a version that was there before it looked.
+        assert_eq!(done(5, vec![dead(1, 5)]).unwrap_err().harm, Torn);
+        let mut counted = dead(1, 2);
+        counted.counted = true;
+        assert_eq!(done(5, vec![counted]).unwrap_err().harm, Torn);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the workers did, kept where no death of theirs can reach it.
 //!
 //! L1. Before a transaction can commit, its entry says what it has read and what it is about to
-//!     write: a version follows from the one before, so this is known.
+//!     write: a version follows from the one before, so this is known. Only what is published may
+//!     become a later version, and its entry says which as soon as that is known.
 //! L2. When a commit was acknowledged, or refused, the entry says so.
 //! L3. Between two judgements a log only grows. So what was committed since the last one is what
 //!     the entries say, and perhaps what the dead and the frozen were about to.
@@ -21,17 +22,20 @@ use std::{
 };
 
 /// The states of a storm: between the accounts amounts are moved, and what they hold together never
-/// changes; the others only count.
+/// changes; others only count, and one is published as well.
 pub(crate) struct Storm;
 
 impl Plan for Storm {
     const NAMES: &'static [&'static str] =
-        &["account.0", "account.1", "account.2", "account.3", "count.0", "count.1"];
+        &["account.0", "account.1", "account.2", "account.3", "count.0", "count.1", "published"];
     const ACCOUNTS: usize = 4;
 }
 
-pub(crate) const STATES: usize = 6;
-pub(crate) const ALL: [usize; STATES] = [0, 1, 2, 3, 4, 5];
+pub(crate) const STATES: usize = 7;
+pub(crate) const ALL: [usize; STATES] = [0, 1, 2, 3, 4, 5, 6];
+/// What is published. Its contents may say too early a version, so it has no part where only contents
+/// are seen.
+pub(crate) const PUBLISHED: usize = 6;
 
 /// Entries of a log. A thread whose log is full only looks on until it is judged.
 const ENTRIES: usize = 4_096;
@@ -55,17 +59,33 @@ pub(crate) struct Touch {
     /// The version it read. What it writes is the one after.
     pub(crate) version: u64,
     pub(crate) writes: bool,
+    /// It writes whatever is there: if it is open, the version may be a later one.
+    pub(crate) blind: bool,
 }
 
 impl Touch {
+    pub(crate) fn read(state: usize, version: u64) -> Self {
+        Self { state, version, writes: false, blind: false }
+    }
+
+    pub(crate) fn write(state: usize, version: u64) -> Self {
+        Self { writes: true, ..Self::read(state, version) }
+    }
+
+    pub(crate) fn publish(state: usize, version: u64) -> Self {
+        Self { blind: true, ..Self::write(state, version) }
+    }
+
     fn pack(self) -> u64 {
-        self.version << 8 | u64::from(self.writes) << 7 | (self.state as u64 + 1)
+        let flags = u64::from(self.writes) << 7 | u64::from(self.blind) << 6;
+        self.version << 8 | flags | (self.state as u64 + 1)
     }
 
     fn unpack(word: u64) -> Option<Self> {
-        let state = (word & 0x7F) as usize;
+        let state = (word & 0x3F) as usize;
         let state = state.checked_sub(1).filter(|state| *state < STATES)?;
-        Some(Self { state, version: word >> 8, writes: word & 0x80 != 0 })
+        let (writes, blind) = (word & 0x80 != 0, word & 0x40 != 0);
+        Some(Self { state, version: word >> 8, writes, blind })
     }
 }
 
@@ -125,6 +145,7 @@ unsafe impl Sharable for Ledger {}
 pub(crate) struct Tallies {
     pub(crate) singles: AtomicU64,
     pub(crate) transfers: AtomicU64,
+    pub(crate) published: AtomicU64,
     pub(crate) views: AtomicU64,
     pub(crate) full: AtomicU64,
     /// Transactions in the histories that were checked.
@@ -146,11 +167,12 @@ impl fmt::Display for Tallies {
         let get = |which: &AtomicU64| which.load(Relaxed);
         write!(
             f,
-            "{} single commits, {} transfers, {} views of several states; {} conflicts, {} times no \
-             slot; of the dead: {} claims and {} pins scavenged, {} open commits ended; {} \
+            "{} single commits, {} transfers, {} published, {} views of several states; {} conflicts, \
+             {} times no slot; of the dead: {} claims and {} pins scavenged, {} open commits ended; {} \
              transactions in histories that are serializable",
             get(&self.singles),
             get(&self.transfers),
+            get(&self.published),
             get(&self.views),
             get(&self.conflicts),
             get(&self.full),
@@ -235,6 +257,11 @@ impl Log {
 }
 
 impl Entry {
+    /// What it has published came after this version.
+    pub(crate) fn came_after(&self, touch: Touch) {
+        self.touches[0].store(touch.pack(), Relaxed);
+    }
+
     /// How it ended.
     pub(crate) fn settle(&self, phase: Phase) {
         self.ended.store(now_ns(), Relaxed);
@@ -268,10 +295,8 @@ mod tests {
     fn an_entry_says_what_was_put_in_and_only_an_open_one_outlives_a_judgement() {
         let ledger = Shared::<Ledger>::new();
         let log = &ledger.logs[1][1];
-        let touches = [
-            Touch { state: 0, version: 7, writes: true },
-            Touch { state: STATES - 1, version: 0, writes: false },
-        ];
+        let touches =
+            [Touch::write(0, 7), Touch::read(STATES - 1, 0), Touch::publish(PUBLISHED, 9)];
         log.open(1, 10, &touches).unwrap().settle(Phase::Committed);
         let entry = log.open(2, 20, &touches[..1]).unwrap();
         let seen: Vec<_> = log.entries().collect();

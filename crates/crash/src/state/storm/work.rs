@@ -1,7 +1,7 @@
 //! What one thread of a worker does with its states, and what it says about it in its log.
 
 use super::SLOTS;
-use super::ledger::{Entry, Ledger, Log, Phase, Tallies, Touch, now_ns};
+use super::ledger::{Entry, Ledger, Log, PUBLISHED, Phase, Tallies, Touch, now_ns};
 use crate::{
     finding::{Check, Finding, ensure},
     state::{
@@ -66,6 +66,11 @@ impl<'a> Work<'a> {
         all
     }
 
+    /// Those whose contents say which version they are.
+    fn counted(&self) -> Vec<usize> {
+        self.maps.iter().copied().filter(|at| *at != PUBLISHED).collect()
+    }
+
     fn some(&mut self, least: usize, most: usize) -> Vec<usize> {
         let count = least + self.rng.below((most - least + 1) as u64) as usize;
         self.draw(self.maps.to_vec(), count)
@@ -89,7 +94,7 @@ impl<'a> Work<'a> {
         let at = self.pick();
         self.record(|about_to, author| {
             self.actor.single(at, author, |version| {
-                about_to(&[Touch { state: at, version, writes: true }]);
+                about_to(&[Touch::write(at, version)]);
             })
         })?;
         Tallies::add(&self.ledger.tallies.singles, 1);
@@ -100,15 +105,14 @@ impl<'a> Work<'a> {
         let count = 2 + self.rng.below(3) as usize;
         let states = self.draw(self.accounts.clone(), count);
         let others: Vec<usize> =
-            self.maps.iter().copied().filter(|at| !states.contains(at)).collect();
+            self.counted().into_iter().filter(|at| !states.contains(at)).collect();
         let checks = if self.rng.below(3) == 0 { self.draw(others, 1) } else { Vec::new() };
         let amount = self.rng.below(1_000) as i64 - 500;
         self.record(|about_to, author| {
             self.actor.transfer(&states, &checks, (amount, author), |read| {
-                let touch = |(state, version): &(usize, u64)| Touch {
-                    state: *state,
-                    version: *version,
-                    writes: states.contains(state),
+                let touch = |(state, version): &(usize, u64)| {
+                    let writes = states.contains(state);
+                    Touch { writes, ..Touch::read(*state, *version) }
                 };
                 about_to(&read.iter().map(touch).collect::<Vec<_>>());
             })
@@ -134,7 +138,7 @@ impl<'a> Work<'a> {
                 Ok(old) => {
                     let len = transaction.get()?.len();
                     transaction.bytes_mut()?.copy_from_slice(&old.next(0, author).bytes(len));
-                    let touch = Touch { state: at, version: old.version, writes: true };
+                    let touch = Touch::write(at, old.version);
                     entry.set(self.log.open(author, began, &[touch]));
                 }
                 Err(finding) => found.set(Some(finding)),
@@ -148,6 +152,34 @@ impl<'a> Work<'a> {
             Some(finding) => Err(finding.into()),
             None => Ok(done?),
         }
+    }
+
+    /// Publishes a few versions in a row, which needs two slots of its own.
+    fn publish(&mut self) -> Act {
+        let state = self.actor.state(PUBLISHED);
+        let mut publisher = state.publisher()?;
+        let mut old = {
+            let snapshot = state.read()?;
+            Contents::of(&snapshot, snapshot.version())?
+        };
+        for _ in 0..2 + self.rng.below(6) {
+            let (author, began) = (self.ledger.new_author(), now_ns());
+            let touch = Touch::publish(PUBLISHED, old.version);
+            let Some(entry) = self.log.open(author, began, &[touch]) else { break };
+            match Actor::publish(&mut publisher, old, author) {
+                Ok(made) => {
+                    entry.came_after(Touch::publish(PUBLISHED, made - 1));
+                    entry.settle(Phase::Committed);
+                    old = Contents { version: made, ..old };
+                }
+                Err(refusal) => {
+                    entry.settle(Phase::Refused);
+                    return Err(refusal);
+                }
+            }
+            Tallies::add(&self.ledger.tallies.published, 1);
+        }
+        Ok(())
     }
 
     fn abort(&mut self) -> Act {
@@ -167,14 +199,11 @@ impl<'a> Work<'a> {
 
     /// A commit without changes, which always succeeds: all that it read was current at one instant.
     fn check_only(&mut self) -> Act {
-        let states = self.some(2, 4);
+        let count = 2 + self.rng.below(3) as usize;
+        let states = self.draw(self.counted(), count);
         self.record(|about_to, author| {
             self.actor.transfer(&[], &states, (0, author), |read| {
-                let touch = |(state, version): &(usize, u64)| Touch {
-                    state: *state,
-                    version: *version,
-                    writes: false,
-                };
+                let touch = |(state, version): &(usize, u64)| Touch::read(*state, *version);
                 about_to(&read.iter().map(touch).collect::<Vec<_>>());
             })
         })
@@ -191,11 +220,7 @@ impl<'a> Work<'a> {
 
     /// A read is a transaction too, which nobody can refuse.
     fn has_read<'c>(&self, began: u64, read: impl Iterator<Item = (usize, &'c Contents)>) {
-        let touch = |(state, contents): (usize, &Contents)| Touch {
-            state,
-            version: contents.version,
-            writes: false,
-        };
+        let touch = |(state, contents): (usize, &Contents)| Touch::read(state, contents.version);
         let touches: Vec<Touch> = read.map(touch).collect();
         if let Some(entry) = self.log.open(self.ledger.new_author(), began, &touches) {
             entry.settle(Phase::Committed);
@@ -290,6 +315,7 @@ impl<'a> Work<'a> {
             65..70 => self.check_only(),
             70..74 => self.abort(),
             74..75 => self.scavenge(),
+            75..80 if self.maps.contains(&PUBLISHED) => self.publish(),
             _ => self.read(),
         }
     }

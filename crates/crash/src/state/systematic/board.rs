@@ -23,11 +23,11 @@ use std::{
 /// How long a survivor in a process of its own may take.
 const APART_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// The states of a scene: four accounts, and two that only survivors touch.
+/// The states of a scene: four accounts, two that only survivors touch, and one that is published.
 pub(crate) struct Roles;
 
 impl Plan for Roles {
-    const NAMES: &'static [&'static str] = &["a", "b", "c", "d", "aside.1", "aside.2"];
+    const NAMES: &'static [&'static str] = &["a", "b", "c", "d", "aside.1", "aside.2", "published"];
     const ACCOUNTS: usize = 4;
 }
 
@@ -39,7 +39,9 @@ pub(crate) const D: usize = 3;
 pub(crate) const ACCOUNTS: [usize; 4] = [A, B, C, D];
 /// What only survivors touch.
 pub(crate) const ASIDE: [usize; 2] = [4, 5];
-pub(crate) const STATES: usize = 6;
+/// What victims publish, and survivors too.
+pub(crate) const P: usize = 6;
+pub(crate) const STATES: usize = 7;
 
 /// Most victims of a case.
 pub(crate) const VICTIMS: usize = 2;

@@ -5,7 +5,7 @@
 //! being written down.
 
 use super::{
-    board::{A, ACCOUNTS, ASIDE, B, C, D},
+    board::{A, ACCOUNTS, ASIDE, B, C, D, P},
     scene::{SLOTS, SLOTS_FOR_TWO},
     victim::{LOOSE_LEN, LOOSE_NEW, OWN, Victim},
 };
@@ -75,6 +75,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     op("commit that was overtaken", Accounts, |v| v.overtaken(A), commit_overtaken),
     op("commit with growth", Gate, Victim::subscribed, commit_larger),
     op("commit of the last slot", Crowded, Victim::subscribed, |v| single(v, A)),
+    op("publish", Accounts, Victim::publishing, publish),
+    op("publish for the first time", Accounts, Victim::subscribed_to_publish, publish_first),
+    op("publish beside a reader", Accounts, Victim::publishing_beside_a_reader, publish),
+    op("stop publishing", Accounts, Victim::publishing, stop_publishing),
     op("abort", Accounts, Victim::subscribed, abort),
     op("commit of two", Several, Victim::subscribed, |v| several(v, &[A, D], &[])),
     op("commit of three", Several, Victim::subscribed, |v| several(v, &[A, B, D], &[])),
@@ -106,6 +110,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 /// Done by the second of two victims, besides what the first does: it meets what that has left.
 pub(crate) const SECOND: &[Operation] = &[
     op("a commit of one", Accounts, Victim::subscribed, |v| single(v, A)),
+    op("a publication", Accounts, Victim::publishing, publish),
     op("a commit of four", Several, Victim::subscribed, |v| several(v, &ACCOUNTS, &[])),
     op("a commit of two others", Several, of_b_and_c, |v| several(v, &[B, C], &[])),
     op("a commit of the last two", Several, Victim::subscribed, |v| several(v, &[C, D], &[A])),
@@ -166,6 +171,27 @@ fn commit_larger(v: &mut Victim) -> Outcome {
     transaction.bytes_mut()?.copy_from_slice(&old.next(0, v.author).bytes(5_000));
     transaction.commit()?;
     v.committed();
+    Ok(())
+}
+
+fn publish(v: &mut Victim) -> Outcome {
+    v.deed.intends(&[P]);
+    v.publish()?;
+    v.committed();
+    // What somebody reads has stayed as it was.
+    for read in &v.open {
+        Contents::of(read.get()?, read.base_version())?;
+    }
+    Ok(())
+}
+
+fn publish_first(v: &mut Victim) -> Outcome {
+    v.publisher = Some(v.actor().state(P).publisher()?);
+    publish(v)
+}
+
+fn stop_publishing(v: &mut Victim) -> Outcome {
+    v.publisher = None;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) const PAIRS: &str = "two victims";
 
 /// What the first victim may be in the middle of.
 fn firsts() -> impl Iterator<Item = &'static Operation> {
-    let names = ["commit", "abort", "read of four"];
+    let names = ["commit", "publish", "abort", "read of four"];
     OPERATIONS.iter().filter(move |op| op.about == About::Several || names.contains(&op.name))
 }
 

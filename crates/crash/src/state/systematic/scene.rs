@@ -2,7 +2,7 @@
 //! victim is dead.
 
 use super::{
-    board::{A, ACCOUNTS, ASIDE, B, Board, C, D, Roles, STATES},
+    board::{A, ACCOUNTS, ASIDE, B, Board, C, D, P, Roles, STATES},
     operations::About,
     victim::{LOOSE, LOOSE_LEN, LOOSE_NEW, LOOSE_OLD, OWN, kept_in},
 };
@@ -19,7 +19,7 @@ use crate::{
     verdict::Harm::{Leaked, Lost, Stuck, Torn},
 };
 use mainstay_shm::Access;
-use mainstay_state::{Domain, Error, Grade, State, Transaction};
+use mainstay_state::{Domain, Error, Grade, Publisher, State, Transaction};
 use std::{
     path::Path,
     sync::atomic::Ordering::{Acquire, Relaxed},
@@ -40,6 +40,9 @@ const COMMITS_BEFORE: u32 = SLOTS_FOR_TWO + 2;
 /// Slots that one who claims all leaves to others: a commit needs one, and another if what it
 /// replaces is pinned.
 const LEFT_TO_OTHERS: usize = 2;
+
+/// The states that victims write.
+const WRITTEN: [usize; 5] = [A, B, C, D, P];
 
 /// How often a survivor is told `Conflict` at most, when all others stand still: once for each
 /// victim whose commit it completes by its own.
@@ -99,6 +102,7 @@ impl StateScene {
         for round in 0..COMMITS_BEFORE {
             full.transfer(&ACCOUNTS, &[], (i64::from(round), board.new_author()), |_| {})?;
             full.transfer(&ASIDE, &[], (1, board.new_author()), |_| {})?;
+            full.single(P, board.new_author(), |_| {})?;
             board.has_made(&all);
         }
         let loose = if about == About::Loose {
@@ -212,14 +216,15 @@ impl StateScene {
     /// commit and look. Nothing of what can be seen may be in those slots.
     fn claim(&self) -> Check {
         let mut claimed = Vec::new();
-        for at in ACCOUNTS {
+        for at in WRITTEN {
             let mut all = self.full.claim_all(at)?;
             self.nothing_is_left_to_claim(at)?;
             let free = all.len();
-            ensure(free >= LEFT_TO_OTHERS, Stuck, || {
+            let least = if at == P { 1 } else { LEFT_TO_OTHERS };
+            ensure(free >= least, Stuck, || {
                 format!("state {at}: only {free} slots can be had beside a victim")
             })?;
-            all.truncate(free - LEFT_TO_OTHERS);
+            all.truncate(free.saturating_sub(LEFT_TO_OTHERS));
             claimed.push(all);
         }
         self.look()?;
@@ -290,9 +295,26 @@ impl StateScene {
         })
     }
 
+    /// One of the survivors' own publisher, beside that of a victim.
+    fn publish(&self, publisher: &mut Publisher<[u8]>) -> Check {
+        let old = {
+            let snapshot = self.full.state(P).read()?;
+            Contents::of(&snapshot, snapshot.version())?
+        };
+        Actor::publish(publisher, old, self.board.new_author())?;
+        self.board.has_made(&[P]);
+        Ok(())
+    }
+
     /// Commits that come by every slot.
     fn go_round(&self) -> Check {
-        for _ in 0..=self.slots {
+        for turn in 0..=self.slots {
+            // A frozen publisher may have three slots, and what it has shown a fourth.
+            if turn % 2 == 0 {
+                self.single(P)?;
+            } else {
+                self.publish(&mut self.full.state(P).publisher()?)?;
+            }
             self.transfer(&[D, B])?;
             self.single(A)?;
             self.single(C)?;
@@ -326,8 +348,8 @@ impl StateScene {
     // ---- when all are at rest ----
 
     /// Every slot but the current one can be had.
-    fn all_slots_are_free(&self) -> Check {
-        for at in ACCOUNTS {
+    fn all_slots_are_free(&self, states: &[usize]) -> Check {
+        for at in states.iter().copied() {
             let free = self.full.claim_all(at)?.len();
             let slots = self.slots as usize;
             ensure(free == slots - 1, Leaked, || {
@@ -354,7 +376,8 @@ impl StateScene {
     pub(crate) fn at_rest(&self) -> Check {
         self.look()?;
         self.go_round()?;
-        self.all_slots_are_free()?;
+        // A publisher that rests keeps its slots.
+        self.all_slots_are_free(&ACCOUNTS)?;
         self.look()
     }
 
@@ -362,7 +385,7 @@ impl StateScene {
         self.look()?;
         if self.order == Order::Claims {
             // Whatever the dead have left: nobody has to commit first to make a slot free.
-            self.all_slots_are_free()?;
+            self.all_slots_are_free(&WRITTEN)?;
         }
         self.take_over()?;
         // Whoever needed something has taken it by now; the rest is taken back here.
@@ -370,7 +393,7 @@ impl StateScene {
             self.full.state(at).scavenge()?;
         }
         self.nobody_holds_anything()?;
-        self.all_slots_are_free()?;
+        self.all_slots_are_free(&WRITTEN)?;
         self.newcomer()?;
         self.look_read_only()?;
         self.waiter_was_told()?;

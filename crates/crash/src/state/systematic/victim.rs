@@ -1,7 +1,7 @@
 //! The process that is killed or frozen, and the states it can be prepared to be in.
 
 use super::{
-    board::{ACCOUNTS, Board, Deed, End, Roles},
+    board::{ACCOUNTS, Board, Deed, End, P, Roles},
     operations::Operation,
     scene::SLOTS,
 };
@@ -16,7 +16,7 @@ use crate::{
     stepper::{self, Act},
 };
 use mainstay_shm::Access;
-use mainstay_state::{Domain, Grade, State, Transaction};
+use mainstay_state::{Domain, Grade, Publisher, State, Transaction};
 use std::{
     path::{Path, PathBuf},
     sync::atomic::Ordering::Relaxed,
@@ -43,6 +43,7 @@ pub(crate) struct Victim {
     /// Of its own state.
     pub(crate) own: Option<State<[u8]>>,
     pub(crate) open: Vec<Transaction<'static, [u8]>>,
+    pub(crate) publisher: Option<Publisher<[u8]>>,
 }
 
 /// Which victim of a case.
@@ -74,6 +75,7 @@ pub(crate) fn live(
         author,
         own: None,
         open: Vec::new(),
+        publisher: None,
     };
     if let Err(refusal) = (operation.prepare)(&mut victim) {
         fate.fail(&format!("preparing was refused: {refusal:?}"));
@@ -141,6 +143,41 @@ impl Victim {
         self.actor().single(at, self.author, |_| {})?;
         self.board.has_made(&[at]);
         Ok(())
+    }
+
+    /// Can publish.
+    pub(crate) fn subscribed_to_publish(&mut self) -> Done {
+        self.subscribed_to(&[P], Access::ReadWrite)
+    }
+
+    /// Has published a few times: it has two slots, and needs no more.
+    pub(crate) fn publishing(&mut self) -> Done {
+        self.subscribed_to_publish()?;
+        self.publisher = Some(self.actor().state(P).publisher()?);
+        (0..3).try_for_each(|_| {
+            self.publish()?;
+            self.board.has_made(&[P]);
+            Ok(())
+        })
+    }
+
+    /// The same, and the slot that it would write next is being read.
+    pub(crate) fn publishing_beside_a_reader(&mut self) -> Done {
+        self.publishing()?;
+        self.open.push(self.actor().state(P).begin_kept()?);
+        self.publish()?;
+        self.board.has_made(&[P]);
+        Ok(())
+    }
+
+    /// Publishes the version after the one that it finds.
+    pub(crate) fn publish(&mut self) -> Done {
+        let old = {
+            let snapshot = self.actor().state(P).read()?;
+            Contents::of(&snapshot, snapshot.version())?
+        };
+        let publisher = self.publisher.as_mut().expect("prepared by publishing");
+        Actor::publish(publisher, old, self.author).map(drop)
     }
 
     pub(crate) fn loose(&mut self) -> Done {
