@@ -10,6 +10,7 @@ use std::{
     io::Read,
     os::fd::{AsRawFd, OwnedFd},
     os::unix::fs::FileExt,
+    path::Path,
     sync::Once,
 };
 
@@ -29,6 +30,14 @@ pub fn prepare() {
             mainstay_shm::hook::plant(fault.leak());
         }
     });
+}
+
+/// A folder in memory, if there is one: a disk would make each input wait.
+#[must_use]
+pub fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("mainstay-fuzz-").tempdir_in(parent).expect("there is room")
 }
 
 /// A memfd with these bytes; unlike a pool's own it may be shrunk.

@@ -53,6 +53,9 @@ const PLANTED: &[(&str, &str)] = &[
     ("pool_open", "extents-unchecked"),
     ("pool_model", "reap-frees-orphans"),
     ("pool_model", "reap-skips-cached"),
+    ("state_durable", "durable-body-unchecked"),
+    ("state_durable", "durable-group-ignored"),
+    ("state_durable", "durable-length-unchecked"),
 ];
 
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {

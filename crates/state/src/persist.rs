@@ -24,7 +24,7 @@ use crate::{
     protocol::{Words as _, logical},
     subscribe,
     watch::arm,
-    word::Word,
+    word::{VERSION_MAX, Word},
 };
 use mainstay_base::{Crc32c, Fingerprint, crc32c};
 use mainstay_shm::{Access, Atomic64, Shared8, hook};
@@ -33,7 +33,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     mem::offset_of,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
@@ -47,6 +47,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First eight bytes of the file of a persistent state.
 const MAGIC: [u8; 8] = *b"MAINDURA";
 const VERSION: u32 = 1;
+/// Syncs have smaller numbers: nanoseconds after 1970 reach this in the year 2262.
+const NUMBER_MAX: u64 = 1 << 63;
 /// How often what has changed is written to the disk.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What the name of a file that is being written ends with.
@@ -166,8 +168,12 @@ impl Durable {
     /// Decides about a next file that a sync has left (D2), and returns what there is then.
     fn settle(&self) -> Result<Option<Root>> {
         let next = Root::read(&self.next());
+        let is_whole = |root: &Root| {
+            let was = |other: &PathBuf| was_written(other, root.head.number);
+            root.group.iter().all(was) || hook::planted("durable-group-ignored")
+        };
         if let Ok(Some(root)) = &next
-            && root.group.iter().all(|other| was_written(other, root.head.number))
+            && is_whole(root)
         {
             hook::step();
             fs::rename(self.next(), &self.path).map_err(self.failed("take over the next file"))?;
@@ -253,14 +259,20 @@ impl Root {
     /// Reads a file; none when there is none.
     fn read(path: &Path) -> Result<Option<Self>> {
         let durable = Durable { path: path.into() };
-        let mut bytes = Vec::new();
-        match File::open(path) {
+        // A group may name anything, also what can be read for ever or waits for somebody who writes.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = match file {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file
-                .and_then(|mut file| file.read_to_end(&mut bytes))
-                .map_err(durable.failed("read the file"))?,
+            file => file.map_err(durable.failed("read the file"))?,
         };
-        Self::decode(&path.display().to_string(), &bytes).map(Some)
+        let about = file.metadata().map_err(durable.failed("read the file"))?;
+        let place = path.display().to_string();
+        if !about.is_file() {
+            return Err(crate::layout::corrupt(&place, "kind of the file", "not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(about.len()).read_to_end(&mut bytes).map_err(durable.failed("read the file"))?;
+        Self::decode(&place, &bytes).map(Some)
     }
 
     /// Decodes the bytes of a file.
@@ -280,15 +292,26 @@ impl Root {
         }
         let group_len = head.group_len as usize;
         let wanted = (group_len as u64).checked_add(head.data_len);
-        if wanted != Some(body.len() as u64) {
+        if wanted != Some(body.len() as u64) && !hook::planted("durable-length-unchecked") {
             return Err(corrupt("length of the file", bytes.len().to_string()));
         }
-        if crc32c(body) != head.body_checksum {
+        if crc32c(body) != head.body_checksum && !hook::planted("durable-body-unchecked") {
             return Err(corrupt("checksum of the data", format!("{:#010x}", head.body_checksum)));
         }
         let (group, data) = body.split_at(group_len);
         let lines = group.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let group = lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect();
+        let group: Vec<_> = lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect();
+        // Sums that fit say only that somebody meant it.
+        let checks = [
+            ("number", head.number < NUMBER_MAX && head.previous < NUMBER_MAX),
+            ("version of the state", head.state_version < VERSION_MAX / 2),
+            ("length of the data", !data.is_empty()),
+            ("data never written", head.state_version > 0 || data.iter().all(|byte| *byte == 0)),
+            ("group", group.iter().all(|path| path.is_absolute())),
+        ];
+        if let Some((field, _)) = checks.into_iter().find(|(_, good)| !good) {
+            return Err(corrupt(field, "out of range".into()));
+        }
         Ok(Self { head, group, version: head.state_version, data: data.to_vec() })
     }
 }
@@ -649,6 +672,47 @@ mod tests {
         fs::write(&a.path, &bytes).unwrap();
         let error = a.newest(Fingerprint::NONE).unwrap_err();
         assert!(matches!(error, Error::Corrupt { field: "checksum of the data", .. }), "{error}");
+    }
+
+    /// What a file with right sums is refused for.
+    fn refused_for(durable: &Durable, change: impl FnOnce(&mut Head), body: &[u8]) -> &'static str {
+        let mut head = Root::read(&durable.path).unwrap().unwrap().head;
+        head.data_len = body.len() as u64 - u64::from(head.group_len);
+        change(&mut head);
+        head.body_checksum = crc32c(body);
+        head.checksum = crc32c(&head.as_bytes()[..offset_of!(Head, checksum)]);
+        match Root::decode("x", &[head.as_bytes(), body].concat()) {
+            Err(Error::Corrupt { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_nobody_can_have_written_is_refused_although_its_sums_are_right() {
+        let (_folder, a, _) = two();
+        let body = fs::read(&a.path).unwrap()[size_of::<Head>()..].to_vec();
+        let of = |change: fn(&mut Head)| refused_for(&a, change, &body);
+        assert_eq!(of(|head| head.number = NUMBER_MAX), "number");
+        assert_eq!(of(|head| head.previous = u64::MAX), "number");
+        assert_eq!(of(|head| head.state_version = VERSION_MAX / 2), "version of the state");
+        assert_eq!(of(|head| head.state_version = 0), "data never written");
+        assert_eq!(of(|head| head.data_len = u64::MAX), "length of the file");
+        let group_len = body.len() - b"one".len();
+        assert_eq!(refused_for(&a, |_| {}, &body[..group_len]), "length of the data");
+        let relative = [&b"x"[..], &body[1..]].concat();
+        assert_eq!(refused_for(&a, |_| {}, &relative), "group");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [Path::new("/dev/zero"), &pipe, folder.path()] {
+            let refused = Root::read(path);
+            assert!(matches!(refused, Err(Error::Corrupt { field: "kind of the file", .. })));
+        }
     }
 
     #[test]
