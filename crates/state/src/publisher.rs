@@ -56,8 +56,6 @@ struct Ready {
     base: Plain,
     /// Both slots: for even versions, and for odd ones.
     places: [Place; 2],
-    /// A shorter value is none of this state; a longer one than was found is looked at as well.
-    len_min: usize,
 }
 
 /// A slot that is kept.
@@ -122,7 +120,7 @@ impl<T: Value + ?Sized> Publisher<T> {
         let Place { slot, found } = ready.place(version);
         // First: a child made by fork does not have the mapping.
         if !near.is_ours()
-            || value.len() < ready.len_min
+            || value.is_empty()
             || !reopen(near, slot, base)
             || !near.store(found, value)
         {
@@ -143,7 +141,7 @@ impl<T: Value + ?Sized> Publisher<T> {
     /// Tells what is wrong, gets what is missing, and begins again after others' commits.
     #[cold]
     fn publish_with_care(&mut self, value: &[u8], why: NotYet) -> Result<u64> {
-        if let Some(Ready { base, places, .. }) = self.ready.take() {
+        if let Some(Ready { base, places }) = self.ready.take() {
             let [one, other] = places.map(|place| Some(place.slot));
             let is_one = one == Some(base.slot());
             (self.shown, self.spare) = if is_one { (one, other) } else { (other, one) };
@@ -158,7 +156,7 @@ impl<T: Value + ?Sized> Publisher<T> {
         ensure_capacity(memory, value.len())?;
         let slot = match (self.spare, self.shown) {
             (_, Some(shown)) if hook::planted("publish-into-shown") => shown,
-            (Some(slot), _) if reopen(memory, slot, base) => slot,
+            (Some(slot), _) if slot != base.slot() && reopen(memory, slot, base) => slot,
             _ => self.another(base)?,
         };
         let version = publish(self.near.memory(), base, slot, value)?;
@@ -179,14 +177,18 @@ impl<T: Value + ?Sized> Publisher<T> {
     /// Finds both slots, once there are two.
     fn get_ready(&self, base: Plain) -> Option<Ready> {
         let memory = self.near.memory();
-        let (len_min, len_max) = match memory.header.type_size as usize {
-            0 => (1, memory.capacity().min(memory.header.size_limit as usize)),
-            size => (size, size),
+        // Whatever is not longer fits the state: bytes of any length, or exactly its type.
+        let len_max = match (T::kind().size, memory.header.type_size as usize) {
+            (None, 0) => memory.capacity().min(memory.header.size_limit as usize),
+            (Some(size), wanted) if size == wanted => size,
+            _ => return None,
         };
         let place = |slot: u32| Some(Place { slot, found: self.near.find(slot, len_max).ok()? });
-        let (shown, spare) = (place(base.slot())?, place(self.spare?)?);
+        // Two that are one were made so by whoever wrote to the owners' words.
+        let spare = self.spare.filter(|spare| *spare != base.slot())?;
+        let (shown, spare) = (place(base.slot())?, place(spare)?);
         let places = if base.version() & 1 == 0 { [shown, spare] } else { [spare, shown] };
-        Some(Ready { base, places, len_min })
+        Some(Ready { base, places })
     }
 }
 

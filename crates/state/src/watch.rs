@@ -61,13 +61,19 @@ impl<T: Value + ?Sized> Watch<T> {
     /// # Errors
     /// `Deleted`, `Forked`, `Corrupt`.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<u64>> {
-        let deadline = Instant::now().checked_add(timeout);
+        let mut deadline = None;
         loop {
+            // Before it is armed: a state that is armed costs its next writer a system call.
+            if let Some(version) = self.news()? {
+                return Ok(Some(version));
+            }
             let change = arm(self.state.memory());
             if let Some(version) = self.news()? {
                 return Ok(Some(version));
             }
-            let left = deadline.map_or(RECHECK, |at| at.saturating_duration_since(Instant::now()));
+            let now_is = Instant::now();
+            let deadline = *deadline.get_or_insert_with(|| now_is.checked_add(timeout));
+            let left = deadline.map_or(RECHECK, |at| at.saturating_duration_since(now_is));
             if left.is_zero() {
                 return Ok(None);
             }

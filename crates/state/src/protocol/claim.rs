@@ -32,16 +32,15 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
 
 /// Whether the caller may write a slot again, for a version after `base`, that it has owned all the
 /// time since it was published: nobody refers to it any more, and nobody reads it. False also when
-/// `base` is not current any more.
+/// `base`, which is in another slot, is not current any more.
 ///
 /// Costs no exchange: nobody else can publish a slot that the caller owns, so a word that was seen
 /// to have left it stays away, and the looks are in the order that S1 wants. What is looked at is
 /// only compared, so nothing that follows has to wait for it.
 #[inline(always)]
 pub(crate) fn reopen<S: Words>(state: &S, slot: u32, base: Plain) -> bool {
-    let may = state.current().load(SeqCst) == base.bits()
-        && base.slot() != slot
-        && is_unpinned(state, slot, |_| false);
+    debug_assert_ne!(slot, base.slot(), "S1: what is current is not written");
+    let may = state.current().load(SeqCst) == base.bits() && is_unpinned(state, slot, |_| false);
     open_for_writing::<S>();
     may
 }

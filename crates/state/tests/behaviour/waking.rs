@@ -124,3 +124,15 @@ pub(crate) fn refuse_io_uring() {
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &program, 0, 0), 0);
     }
 }
+
+#[test]
+fn a_waiter_that_need_not_sleep_costs_the_writer_no_wake_up() {
+    let scratch = Scratch::new();
+    let state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+    let mut watch = state.watch().unwrap();
+    for version in 1..=10 {
+        state.replace(b"80").unwrap();
+        assert_eq!(watch.wait(Duration::from_secs(20)).unwrap(), Some(version));
+    }
+    assert_eq!(scratch.domain.counters().wakes, 0);
+}

@@ -96,6 +96,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     op("wait", Accounts, Victim::reading, wait),
     op("scavenge", Crowded, Victim::subscribed, scavenge),
     op("replace", Loose, Victim::loose, replace),
+    op("publish", Loose, Victim::loose, publish),
     op("set_size", Loose, Victim::loose, |v| Ok(v.own().set_size(6_000)?)),
     op("subscribe", Gate, nothing, Victim::subscribed),
     op("subscribe to read", Gate, nothing, Victim::reading),
@@ -320,10 +321,23 @@ fn wait(v: &mut Victim) -> Outcome {
 // ---- sizes, subscriptions, files ----
 
 fn replace(v: &mut Victim) -> Outcome {
+    v.own().replace(&loose_new())?;
+    Ok(())
+}
+
+fn publish(v: &mut Victim) -> Outcome {
+    let mut publisher = v.own().publisher()?;
+    // It claims twice; from then on it goes the short way.
+    for _ in 0..5 {
+        publisher.publish(&loose_new())?;
+    }
+    Ok(())
+}
+
+fn loose_new() -> Vec<u8> {
     let mut bytes = vec![0; SIZE];
     bytes[..LOOSE_LEN].fill(LOOSE_NEW);
-    v.own().replace(&bytes)?;
-    Ok(())
+    bytes
 }
 
 fn open_folder(v: &mut Victim) -> Outcome {
