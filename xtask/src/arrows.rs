@@ -89,6 +89,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "mainstay-pool",
             "mainstay-track",
             "mainstay-state",
+            "mainstay-store",
         ],
     ),
     (

@@ -86,6 +86,8 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     simulate(project, report, &["--planted"], 0);
     crash(project, report, &["track", "--kills", &kills], args.crash_kills);
     crash(project, report, &["track", "--planted"], 0);
+    crash(project, report, &["store", "--kills", &kills], args.crash_kills);
+    crash(project, report, &["store", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
     report.step("power cuts on a real ext4", || powercut::test(project));
     report.step("network namespaces", || netns::test(project));

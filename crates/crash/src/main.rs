@@ -5,6 +5,7 @@
 //! | [`pool`] | a suite: blocks, processes, recovery |
 //! | [`state`] | a suite: versions, transactions, readers |
 //! | [`track`] | a suite: tracking, batches, checkpoints |
+//! | [`store`] | a suite: acknowledged writes, batches, recovery of a store |
 //! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
 //! | [`cases`], [`storm`], [`shift`] | stops at every step of an operation; workers killed at random |
@@ -25,6 +26,7 @@ mod shared;
 mod shift;
 mod state;
 mod stepper;
+mod store;
 mod storm;
 mod track;
 mod verdict;
@@ -50,6 +52,7 @@ enum Command {
     Pool(pool::Arguments),
     State(state::Arguments),
     Track(track::Arguments),
+    Store(store::Arguments),
     Power(power::Arguments),
 }
 
@@ -59,6 +62,7 @@ impl Command {
             Self::Pool(arguments) => ("pool", arguments),
             Self::State(arguments) => ("state", arguments),
             Self::Track(arguments) => ("track", arguments),
+            Self::Store(arguments) => ("store", arguments),
             Self::Power(arguments) => ("power", arguments),
         }
     }

@@ -1,0 +1,83 @@
+//! What a death left behind: another process opens the store, and compares it with what the dead was
+//! told.
+
+use super::{
+    board::{Board, KEYS, State},
+    worker::{Key, VALUE_BYTES, Value, key, options, value},
+};
+use crate::{
+    finding::{Check, Finding, ensure},
+    verdict::{Harm, Verdict},
+};
+use mainstay_store::{Error, FixedStore};
+use std::{path::Path, sync::atomic::Ordering::SeqCst};
+
+pub(crate) fn all(path: &Path, board: &Board, verdict: &Verdict) -> i32 {
+    let Err(Finding { harm, what }) = look(path, board) else { return 0 };
+    verdict.report(harm, &what);
+    1
+}
+
+fn refused(error: Error) -> Finding {
+    // What a kill leaves is never damage: nothing was lost on the way to the disk.
+    let harm = if matches!(error, Error::Damaged { .. }) { Harm::Torn } else { Harm::Stuck };
+    Finding { harm, what: error.to_string() }
+}
+
+fn look(path: &Path, board: &Board) -> Check<()> {
+    let store = FixedStore::<Key, Value>::open(path, &options()).map_err(refused)?;
+    let mut found = Vec::with_capacity(KEYS);
+    for number in 0..KEYS {
+        let bytes = store.get(&key(number)).map_err(refused)?;
+        found.push(bytes.map(|bytes| version_of(number, &bytes)).transpose()?);
+    }
+    let mut strangers = 0;
+    store.for_each(|key, _| strangers += usize::from(u64::from_le_bytes(key) >= KEYS as u64));
+    ensure(strangers == 0, Harm::Torn, || format!("{strangers} keys that nobody wrote"))?;
+    for (number, found) in found.iter().enumerate() {
+        one(board, number, *found)?;
+    }
+    for batch in &board.batches {
+        let count = batch.count.load(SeqCst) as usize;
+        let numbers: Vec<usize> =
+            batch.keys[..count].iter().map(|number| number.load(SeqCst) as usize).collect();
+        let all = |state: fn(&Board, usize) -> State| {
+            numbers.iter().all(|number| state(board, *number).version() == found[*number])
+        };
+        let is_whole = all(Board::begun) || all(Board::acknowledged);
+        ensure(is_whole, Harm::Torn, || format!("half a batch of the keys {numbers:?}"))?;
+        batch.count.store(0, SeqCst);
+    }
+    for (shard, stats) in store.stats().iter().enumerate() {
+        let told = board.durable[shard].load(SeqCst);
+        let what =
+            || format!("shard {shard} ends with write {}, {told} was durable", stats.sequence);
+        ensure(stats.sequence >= told, Harm::Lost, what)?;
+    }
+    store.raw().verify().map_err(refused)?;
+    for (number, found) in found.iter().enumerate() {
+        let begun = board.begun(number);
+        let is_begun = begun.version() == *found;
+        board.settle(number, if is_begun { begun } else { board.acknowledged(number) });
+    }
+    store.close().map_err(refused)
+}
+
+/// The value is whole, and of this key.
+fn version_of(number: usize, bytes: &[u8; VALUE_BYTES]) -> Check<u64> {
+    let mut version = [0; 8];
+    version.copy_from_slice(&bytes[..8]);
+    let version = u64::from_le_bytes(version);
+    let is_whole = *bytes == value(number, version);
+    ensure(is_whole, Harm::Torn, || format!("key {number}: a value that nobody wrote"))?;
+    Ok(version)
+}
+
+/// A key is as its last acknowledged write left it, or as the one that was under way.
+fn one(board: &Board, number: usize, found: Option<u64>) -> Check<()> {
+    let (begun, acknowledged) = (board.begun(number), board.acknowledged(number));
+    let is_allowed = found == begun.version() || found == acknowledged.version();
+    ensure(is_allowed, Harm::Lost, || {
+        format!("key {number}: {found:?}, acknowledged {acknowledged:?}, begun {begun:?}")
+    })
+}
