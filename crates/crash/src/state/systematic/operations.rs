@@ -96,7 +96,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     op("wait", Accounts, Victim::reading, wait),
     op("scavenge", Crowded, Victim::subscribed, scavenge),
     op("replace", Loose, Victim::loose, replace),
-    op("publish", Loose, Victim::loose, publish),
+    op("publish again and again", Loose, Victim::loose, publish_again_and_again),
     op("set_size", Loose, Victim::loose, |v| Ok(v.own().set_size(6_000)?)),
     op("subscribe", Gate, nothing, Victim::subscribed),
     op("subscribe to read", Gate, nothing, Victim::reading),
@@ -325,7 +325,7 @@ fn replace(v: &mut Victim) -> Outcome {
     Ok(())
 }
 
-fn publish(v: &mut Victim) -> Outcome {
+fn publish_again_and_again(v: &mut Victim) -> Outcome {
     let mut publisher = v.own().publisher()?;
     // It claims twice; from then on it goes the short way.
     for _ in 0..5 {
