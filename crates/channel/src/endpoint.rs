@@ -46,9 +46,12 @@ impl Endpoint {
 
     #[cold]
     fn wait_for_room(&self, message: &mut Option<Payload>) -> Result<()> {
-        let mut push = || self.outgoing.push(message).map(|done| done.then_some(()));
+        let push = || match self.outgoing.has_some_room() {
+            true => self.outgoing.push(message).map(|done| done.then_some(())),
+            false => Ok(None),
+        };
         if let Some(spins) = &self.spins
-            && spins.sending.find(&mut push)?.is_some()
+            && spins.sending.find(push)?.is_some()
         {
             return Ok(());
         }

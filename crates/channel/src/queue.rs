@@ -286,6 +286,17 @@ impl Queue {
         })
     }
 
+    /// Whether a sender that found it full had better go on now: there is room for some messages, or
+    /// nothing to wait for. Taking each place as it becomes free would have both sides pull at the
+    /// same few cache lines for every message, which takes twice as long (measured).
+    pub(crate) fn has_some_room(&self) -> bool {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let popped = load(&self.output.0.messages);
+        let held = load(&self.input.0.messages).saturating_sub(popped);
+        let bound = self.bounds.messages as u64;
+        held <= bound - bound / 32 || !self.is_open()
+    }
+
     /// The sleepers, if there is enough room to wake them for.
     #[cold]
     fn roused(&self, output: &mut OutputState) -> Option<Waiters> {

@@ -102,3 +102,19 @@ fn q4_what_is_in_it_when_it_is_aborted_is_dropped_at_once() {
     queue.close_reader(Why::ClosedByPeer, Why::ClosedHere);
     assert!(matches!(queue.pop(), Err(Error::ChannelClosed { why: Why::AbortedByPeer })));
 }
+
+#[test]
+fn a_sender_that_looks_for_room_goes_on_when_some_places_are_free_or_it_is_over() {
+    let queue = Queue::new(Bounds { messages: 64, ..Bounds::default() });
+    while queue.push(&mut Some("x".into())).unwrap() {}
+    assert!(!queue.has_some_room());
+    queue.pop().unwrap().unwrap();
+    assert!(!queue.has_some_room(), "one place is too little to look up for");
+    queue.pop().unwrap().unwrap();
+    assert!(queue.has_some_room(), "a thirty-second of them is not");
+    while queue.push(&mut Some("x".into())).unwrap() {}
+    queue.close_writer(Why::ClosedHere, Why::ClosedByPeer);
+    assert!(queue.has_some_room(), "there is an error to be told");
+    let small = Queue::new(Bounds { messages: 1, ..Bounds::default() });
+    assert!(small.push(&mut Some("x".into())).unwrap() && small.has_some_room());
+}
