@@ -87,6 +87,8 @@ pub(crate) enum CliError {
     Input(io::Error),
 
     #[error(transparent)]
+    Replica(#[from] mainstay::replica::Error),
+    #[error(transparent)]
     Channel(#[from] channel::Error),
     #[error("{0}")]
     Purpose(#[from] channel::handshake::PurposeError),

@@ -7,6 +7,7 @@
 //! * [`sds`]: causal, end-to-end reliable messages to a group over a lossy broadcast.
 //! * [`track`]: which blocks changed, found by the kernel; checkpoints that survive a power cut.
 //! * [`store`]: key-value storage at the speed of memory, durable by a log.
+//! * [`replica`]: followers of such a store, which take over when they are promoted.
 //! * [`channel`]: messages between nodes, over memory, shared memory, TCP, TLS and QUIC.
 //!
 //! ```
@@ -24,6 +25,9 @@
 pub use mainstay_channel as channel;
 #[doc(inline)]
 pub use mainstay_pool as pool;
+#[cfg(feature = "replica")]
+#[doc(inline)]
+pub use mainstay_replica as replica;
 pub use mainstay_sds as sds;
 #[doc(inline)]
 pub use mainstay_state as state;

@@ -33,25 +33,12 @@ pub enum Error {
         /// Why, with the values of both ends.
         why: String,
     },
-    /// A leader has been replaced.
-    #[error(
-        "a leader of epoch {by} has taken the place of this one, of epoch {epoch}; write to that \
-         one, and let this store follow it"
-    )]
-    Replaced {
-        /// Of this one.
-        epoch: u64,
-        /// Of the other.
-        by: u64,
-    },
     /// Too few followers have a write in time.
     #[error(
-        "{have} of {want} followers had the write after {after:?}; it is in this store and may \
-         reach them later: read it there before writing it again"
+        "not {want} followers had the write after {after:?}; it is in this store and may reach \
+         them later: read it there before writing it again"
     )]
     TooFew {
-        /// How many had it.
-        have: usize,
         /// How many were asked for.
         want: usize,
         /// How long was waited.

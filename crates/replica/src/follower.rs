@@ -448,6 +448,13 @@ impl<K: Sink> Follower<K> {
         self.ack_due = true;
     }
 
+    /// Everything that was taken is durable: the store was synced, and nothing came meanwhile.
+    pub(crate) fn all_synced(&mut self) {
+        (self.unsynced, self.unsynced_since) = (0, None);
+        self.syncing = Some(self.shards.iter().map(|place| place.acked().applied).collect());
+        self.synced(true);
+    }
+
     fn tick(&mut self, now: Duration) {
         match self.link {
             Link::Waiting { until } if until <= now => {

@@ -2,7 +2,8 @@
 //!
 //! [`Leader`] and [`Follower`] are cores without I/O: fed with messages and time, they say what to
 //! send. What they need of a store is in the traits [`Source`] and [`Sink`], which a
-//! [`RawStore`](mainstay_store::RawStore) has. The messages are in `docs/format/stream.md`.
+//! [`RawStore`](mainstay_store::RawStore) has. [`drive`] runs them over channels. The messages are in
+//! `docs/format/stream.md`.
 //!
 //! What holds, argued and tested in `docs/invariants.md`:
 //!
@@ -50,6 +51,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod drive;
 pub mod follower;
 pub mod leader;
 pub mod limits;

@@ -4,7 +4,7 @@ mod bench;
 mod cert;
 mod echo;
 mod ping;
-mod wire;
+pub(crate) mod wire;
 
 use crate::{
     error::{Outcome, Result},

@@ -13,7 +13,7 @@ use std::{
 
 /// Over what to talk.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Over {
+pub(crate) enum Over {
     /// Two ends in one process
     Memory,
     /// Shared memory between two processes of this host
@@ -37,7 +37,7 @@ impl Over {
 
 /// Who we are to the other end.
 #[derive(clap::Args, Clone, Debug)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Our number in the cluster; every node has another
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) node: u64,
@@ -55,12 +55,17 @@ pub(super) struct Identity {
 impl Identity {
     /// Over what, and with which settings.
     pub(super) fn on(&self, over: Over) -> Result<(Wire, Settings)> {
+        self.on_for(over, "ping")
+    }
+
+    /// The same, for those who talk of the same thing.
+    pub(crate) fn on_for(&self, over: Over, purpose: &str) -> Result<(Wire, Settings)> {
         let cluster = match (self.cluster, &self.certs) {
             (Some(cluster), _) => cluster,
             (None, Some(folder)) => cluster_of(folder)?,
             (None, None) => ClusterId::default(),
         };
-        let local = Local::new(NodeId(self.node), cluster, Purpose::new("ping")?);
+        let local = Local::new(NodeId(self.node), cluster, Purpose::new(purpose)?);
         let settings = Settings::new(match &self.secret_file {
             Some(path) => local.with_secret(secret(path)?),
             None => local,

@@ -8,12 +8,15 @@ mod bytes;
 mod compact;
 mod create;
 mod export;
+mod follow;
 mod get;
 mod import;
 mod portable;
+mod promote;
 mod put;
 mod rm;
 mod scan;
+mod serve;
 mod stats;
 mod target;
 mod verify;
@@ -43,9 +46,10 @@ Examples:
   mainstay store get ./people alice
   mainstay store scan ./people --prefix a
   mainstay store export ./people people.csv
+  mainstay store serve ./people 127.0.0.1:7500 --node 1 --secret-file secret
   mainstay store verify ./people")]
 pub(crate) struct StoreArgs {
-    /// Print JSON: one document, or a line each for `scan`
+    /// Print JSON: one document, or a line each for `scan`, `serve` and `follow`
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -65,6 +69,9 @@ enum StoreCommand {
     Stats(stats::Args),
     Compact(compact::Args),
     Bench(bench::Args),
+    Serve(serve::Args),
+    Follow(follow::Args),
+    Promote(promote::Args),
 }
 
 pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
@@ -82,6 +89,9 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Stats(args) => stats::run(&args, out),
         StoreCommand::Compact(args) => compact::run(&args, out),
         StoreCommand::Bench(args) => bench::run(&args, out),
+        StoreCommand::Serve(args) => serve::run(&args, out),
+        StoreCommand::Follow(args) => follow::run(&args, out),
+        StoreCommand::Promote(args) => promote::run(&args, out),
     }?;
     output.flush()?;
     Ok(outcome)

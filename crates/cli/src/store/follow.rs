@@ -1,0 +1,199 @@
+//! `mainstay store follow`.
+
+use super::{
+    serve::{PURPOSE, Ticker},
+    target::Target,
+};
+use crate::{
+    channel::wire::{Identity, Over},
+    error::{Outcome, Result},
+    interrupt::Interrupt,
+    output::Output,
+    size::parse_duration,
+};
+use mainstay::{
+    channel::{
+        Channel,
+        net::{self, Settings, Wire},
+    },
+    replica::{
+        FollowSettings, drive,
+        follower::{Status, Told},
+        wire::Way,
+    },
+    store::{Directory, Options, RawStore, Role},
+};
+use serde::Serialize;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Follow a leader: keep a copy of its store
+///
+/// STORE is made if it is not there. A copy takes no writes of its own; what it had and the leader
+/// has not is set aside, in files beside it. Ends when interrupted.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store follow ./copy 127.0.0.1:7500 --node 2 --secret-file secret
+  mainstay store follow ./copy leader:7500 --over tls --node 2 --certs certs
+  mainstay store follow ./copy 127.0.0.1:7500 --node 2 --secret-file secret --until-equal")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Where the leader listens
+    address: String,
+    /// Over what
+    #[arg(long, value_enum, default_value = "tcp")]
+    over: Over,
+    #[command(flatten)]
+    identity: Identity,
+    /// How often to tell how far it is
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1s")]
+    every: Duration,
+    /// Make a leader of earlier days a follower; without this it is refused
+    #[arg(long)]
+    demote: bool,
+    /// End when it has all that the leader has
+    #[arg(long)]
+    until_equal: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    applied: u64,
+    durable: u64,
+    leader: u64,
+    behind: u64,
+    caught_up: bool,
+}
+
+impl Line {
+    fn of(status: &[Status]) -> Self {
+        let applied = status.iter().filter_map(|shard| shard.at).map(|at| at.sequence).sum();
+        let leader = status.iter().map(|shard| shard.tip).sum();
+        let behind =
+            |shard: &Status| shard.tip.saturating_sub(shard.at.map_or(0, |at| at.sequence));
+        Self {
+            applied,
+            durable: status.iter().map(|shard| shard.durable).sum(),
+            leader,
+            behind: status.iter().map(behind).sum(),
+            caught_up: status.iter().all(|shard| shard.is_caught_up),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { applied, durable, behind, caught_up, .. } = self;
+        let how = if *caught_up { "caught up" } else { "catching up" };
+        format!("{how}: {applied} writes, {durable} durable, {behind} behind")
+    }
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let interrupt = Interrupt::watch();
+    let failed = args.target.failed();
+    let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
+    let store = match args.target.path.join("store").exists() {
+        true => args.target.open()?,
+        false => create(args, &wire, &settings)?,
+    };
+    let store = if store.role() == Role::Leader && args.demote {
+        store.demote().map_err(&failed)?
+    } else {
+        store
+    };
+    let store = Arc::new(store);
+    let address = args.address.clone();
+    let dial = move || {
+        let channel = net::connect(&wire, &address, &settings)?;
+        Ok(Arc::new(channel) as Arc<dyn Channel>)
+    };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tells = Arc::clone(&told);
+    let follower =
+        drive::follow(Arc::clone(&store), dial, FollowSettings::default(), move |told| {
+            if let Some(text) = text(&told) {
+                tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            }
+        })?;
+    let mut ticker = Ticker::new(out);
+    let mut shown = Instant::now();
+    while !interrupt.is_asked() {
+        thread::sleep(LOOK);
+        store.tend().map_err(&failed)?;
+        for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
+            crate::error::warn(&text);
+        }
+        let line = Line::of(&follower.status());
+        if args.until_equal && line.caught_up && line.behind == 0 {
+            break;
+        }
+        if shown.elapsed() >= args.every {
+            shown = Instant::now();
+            ticker.say(&line, &line.text())?;
+        }
+    }
+    let line = Line::of(&follower.stop());
+    store.sync().map_err(&failed)?;
+    ticker.say(&line, &line.text())?;
+    Ok(Outcome::Fine)
+}
+
+/// An empty copy of what the leader has.
+fn create(args: &Args, wire: &Wire, settings: &Settings) -> Result<RawStore<Directory>> {
+    let channel = net::connect(wire, &args.address, settings)?;
+    let hello = drive::ask(&channel, settings.silence)?;
+    channel.close();
+    let segment_bytes = segment_bytes(hello.write_bytes_max);
+    let options = Options { segment_bytes, ..Options::default() };
+    let failed = args.target.failed();
+    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    RawStore::create_replica(folder, &hello.identity, &options).map_err(&failed)
+}
+
+/// How large the segments of a store are, which are whole pages: their longest write, a page for
+/// the head, and less than another one for what surrounds the write. A copy has segments just as
+/// large as its leader: with smaller ones it could not follow, with larger ones not be followed.
+fn segment_bytes(write_bytes_max: u64) -> u64 {
+    const PAGE: u64 = 4_096;
+    write_bytes_max.saturating_add(PAGE).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
+}
+
+fn text(told: &Told) -> Option<String> {
+    match told {
+        Told::Way { shard, way: Way::Diverged, .. } => {
+            Some(format!("shard {shard} has what the leader never had; it is set aside"))
+        }
+        Told::SetAside { shard, records } => Some(format!("shard {shard}: {records} set aside")),
+        Told::StaleLeader { epoch, known } => Some(format!(
+            "a leader of epoch {epoch} is refused, {known} is known; promote it first"
+        )),
+        Told::Refused(error) | Told::Failed(error) => Some(error.to_string()),
+        Told::Lost => Some("the leader is gone; it will be called again".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+mod tests {
+    use super::*;
+    use mainstay::store::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+    #[test]
+    fn a_copy_has_segments_as_large_as_its_leader() {
+        for bytes in [SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN + 4_096, 8 << 20] {
+            let sandbox = tempfile::tempdir().unwrap();
+            let folder = Directory::lock(&sandbox.path().join("store")).unwrap();
+            let options = Options { segment_bytes: bytes, shards: 1, ..Options::default() };
+            let store = RawStore::create(folder, 8, 16, &options).unwrap();
+            assert_eq!(segment_bytes(store.write_bytes_max()), bytes);
+        }
+        assert!(segment_bytes(u64::MAX) > SEGMENT_BYTES_MAX, "no store has such segments");
+    }
+}

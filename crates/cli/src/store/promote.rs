@@ -1,0 +1,51 @@
+//! `mainstay store promote`.
+
+use super::target::Target;
+use crate::{
+    error::{Outcome, Result},
+    output::Output,
+};
+use serde::Serialize;
+
+/// Make a follower's store the leader
+///
+/// Stop all followers first, and promote the one that is furthest. From then on whoever follows it
+/// refuses the old leader, which takes no more writes once it has heard of the new one.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store promote ./copy
+  mainstay store promote ./copy --above 281474976710656")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// The epoch of a leader that this store has not heard of
+    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+    above: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    epoch: u64,
+    writes: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let store = args.target.open()?;
+    store.fence(args.above).map_err(&failed)?;
+    // Of two stores that are promoted at once, one has to be above the other: any number will do.
+    let drawn = mainstay_base::mix64(u64::from(std::process::id()) ^ store.epoch()) as u16;
+    let store = store.promote(drawn).map_err(&failed)?;
+    let shards = store.identity().shards;
+    let place = |shard| Some(store.history(shard).ok()?.position()?.sequence);
+    let (epoch, writes) = (store.epoch(), (0..shards).filter_map(place).sum());
+    store.sync().map_err(&failed)?;
+    if out.json {
+        out.document(&Report { epoch, writes })?;
+    } else {
+        let path = args.target.path.display();
+        out.line(&format!("{path} leads with epoch {epoch}, after {writes} writes"))?;
+    }
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,206 @@
+//! `mainstay store serve`.
+
+use super::target::Target;
+use crate::{
+    channel::wire::{Identity, Over},
+    error::{CliError, Outcome, Result},
+    interrupt::Interrupt,
+    output::Output,
+    size::{human, parse_duration},
+};
+use mainstay::{
+    channel::net::Listener,
+    replica::{LeadSettings, drive, leader::Told},
+    store::Durability,
+};
+use serde::Serialize;
+use std::{
+    io::{BufRead, ErrorKind, stdin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+pub(super) const PURPOSE: &str = "store";
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Lead: let followers have a copy of a store, and keep it up to date
+///
+/// Takes writes from standard input, a line each: `KEY VALUE` sets, `KEY` alone deletes. Both are
+/// texts, filled up with zeros. Ends when interrupted.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  head -c 32 /dev/urandom > secret
+  mainstay store serve ./people 127.0.0.1:7500 --node 1 --secret-file secret
+  mainstay store serve ./people 0.0.0.0:7500 --over tls --node 1 --certs certs")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Where to listen
+    address: String,
+    /// Over what
+    #[arg(long, value_enum, default_value = "tcp")]
+    over: Over,
+    #[command(flatten)]
+    identity: Identity,
+    /// How often to tell how far the followers are
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1s")]
+    every: Duration,
+}
+
+#[derive(Serialize)]
+struct Listening {
+    listening: String,
+}
+
+#[derive(Serialize)]
+struct Line {
+    node: u64,
+    events: u64,
+    bytes: u64,
+    lag_ms: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let interrupt = Interrupt::watch();
+    let failed = args.target.failed();
+    let store = Arc::new(args.target.open()?);
+    if store.role() == mainstay::store::Role::Follower {
+        return Err(failed(mainstay::store::Error::Follows));
+    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tells = Arc::clone(&told);
+    let replaced = Arc::new(AtomicBool::new(false));
+    let is_replaced = Arc::clone(&replaced);
+    let leader = drive::lead(Arc::clone(&store), LeadSettings::default(), move |told| {
+        if matches!(told, Told::Replaced { .. }) {
+            is_replaced.store(true, Ordering::SeqCst);
+        }
+        tells.lock().unwrap_or_else(PoisonError::into_inner).push(text(&told));
+    })?;
+    store.on_write(leader.waker());
+    let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
+    let listener = Listener::bind(&wire, &args.address, settings)?;
+    let listening = listener.address().to_string();
+    let text = format!("listening at {listening}");
+    let mut ticker = Ticker::new(out);
+    ticker.say(&Listening { listening }, &text)?;
+    let writer = Arc::clone(&store);
+    // Standard input cannot be interrupted; the thread ends with the program.
+    thread::spawn(move || {
+        for line in stdin().lock().lines().map_while(std::io::Result::ok) {
+            if let Err(error) = write(&writer, &line) {
+                crate::error::warn(&error);
+            }
+        }
+    });
+    let mut shown = Instant::now();
+    while !interrupt.is_asked() && !replaced.load(Ordering::SeqCst) {
+        if let Some(channel) = listener.accept(LOOK)? {
+            leader.attach(Arc::new(channel));
+        }
+        store.tend().map_err(&failed)?;
+        for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
+            crate::error::warn(&text);
+        }
+        if shown.elapsed() >= args.every {
+            shown = Instant::now();
+            for seen in leader.followers() {
+                let events = seen.lags.iter().map(|lag| lag.events).sum();
+                let bytes = seen.lags.iter().map(|lag| lag.bytes).sum();
+                let time = seen.lags.iter().map(|lag| lag.time).max().unwrap_or_default();
+                let lag_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                let line = Line { node: seen.peer, events, bytes, lag_ms };
+                let text = format!(
+                    "node {}: {events} writes, {}, {lag_ms} ms behind",
+                    seen.peer,
+                    human(bytes)
+                );
+                ticker.say(&line, &text)?;
+            }
+        }
+    }
+    drop(leader);
+    store.sync().map_err(&failed)?;
+    if replaced.load(Ordering::SeqCst) {
+        let (epoch, by) = (store.epoch(), store.known_epoch());
+        return Err(failed(mainstay::store::Error::Replaced { epoch, by }));
+    }
+    Ok(Outcome::Fine)
+}
+
+fn text(told: &Told) -> String {
+    match told {
+        Told::Joined { peer } => format!("node {peer} follows"),
+        Told::Left { peer, why } => format!("node {peer} is gone: {why}"),
+        Told::Replaced { by } => format!("a leader of epoch {by} has taken over"),
+        Told::Failed(error) => error.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Makes the write that a line says.
+fn write(
+    store: &mainstay::store::RawStore<mainstay::store::Directory>,
+    line: &str,
+) -> mainstay::store::Result<()> {
+    let (key_len, value_len) = store.lengths();
+    let fill = |text: &str, len: usize| {
+        let mut bytes = text.as_bytes().to_vec();
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        bytes
+    };
+    let line = line.trim_end();
+    match line.split_once(' ') {
+        Some((key, value)) => {
+            store.put(&fill(key, key_len), &fill(value, value_len), Durability::Interval)?;
+        }
+        None if !line.is_empty() => {
+            store.delete(&fill(line, key_len), Durability::Interval)?;
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// What is told while it goes on; nobody has to listen.
+pub(super) struct Ticker<'a> {
+    out: &'a mut Output,
+    is_closed: bool,
+}
+
+impl<'a> Ticker<'a> {
+    pub(super) fn new(out: &'a mut Output) -> Self {
+        Self { out, is_closed: false }
+    }
+
+    /// One line, at once: somebody may be waiting for it.
+    pub(super) fn say(&mut self, json: &impl Serialize, text: &str) -> Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        match self.line(json, text) {
+            Err(CliError::Output(source)) if source.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                crate::error::warn(&"standard output is closed; nothing more is told there");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn line(&mut self, json: &impl Serialize, text: &str) -> Result<()> {
+        if self.out.json {
+            self.out.json_line(json)?;
+        } else {
+            self.out.line(text)?;
+        }
+        self.out.flush()
+    }
+}

@@ -1,0 +1,227 @@
+//! `mainstay store serve`, `follow` and `promote` from outside: real processes that are killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn mainstay(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    command.current_dir(folder).args(["store", "--json"]).args(arguments);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn ok(folder: &Path, arguments: &[&str]) -> String {
+    let output = mainstay(folder, arguments).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A process that is killed when it is dropped.
+struct Running {
+    child: Child,
+    /// What it says after its first line; it is not read, and the pipe is not full before the end.
+    said: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn new(child: Child) -> Self {
+        Self { child, said: None }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn write(&mut self, lines: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const SECRET: &[&str] = &["--secret-file", "secret"];
+
+/// Leads `store` at an address; port 0: at any.
+fn serve(folder: &Path, store: &str, address: &str) -> (Running, String) {
+    serve_over(folder, store, address, SECRET)
+}
+
+fn serve_over(folder: &Path, store: &str, address: &str, over: &[&str]) -> (Running, String) {
+    let arguments = [&["serve", store, address, "--node", "1", "--every", "100ms"], over].concat();
+    let begun = Instant::now();
+    loop {
+        let mut command = mainstay(folder, &arguments);
+        let mut leader =
+            Running::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut said = BufReader::new(leader.child.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        if let Ok(first) = serde_json::from_str::<Value>(&line) {
+            leader.said = Some(said);
+            return (leader, first["listening"].as_str().unwrap().to_owned());
+        }
+        // The port of one that was killed may be taken for a moment.
+        assert!(begun.elapsed() < PATIENCE, "{store} cannot be served at {address}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Follows until nothing is missing; the last line that was said.
+fn follow_until_equal(folder: &Path, store: &str, address: &str, more: &[&str]) -> Value {
+    let arguments = [&["follow", store, address, "--node", "2", "--until-equal"], more].concat();
+    let child = mainstay(folder, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follower = Running::new(child);
+    let begun = Instant::now();
+    while follower.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "{store} is not equal to what {address} has");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(follower.child.wait().unwrap().success(), "{arguments:?}");
+    let mut said = String::new();
+    follower.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    serde_json::from_str(said.lines().last().unwrap()).unwrap()
+}
+
+fn records(folder: &Path, store: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        ok(folder, &["scan", store, "--limit", "0"]).lines().map(ToOwned::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn sandbox() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), b"0123456789abcdef").unwrap();
+    ok(folder.path(), &["create", "people", "--key-bytes", "8", "--value-bytes", "16"]);
+    folder
+}
+
+#[test]
+fn a_leader_killed_and_started_ten_times_has_a_follower_that_ends_equal() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    let follow = ["follow", "copy", &address, "--node", "2", "--secret-file", "secret"];
+    leader.write("first one\n");
+    let child = mainstay(folder, &follow).stdout(Stdio::null()).spawn().unwrap();
+    let follower = Running::new(child);
+    for round in 0..10 {
+        let lines: String =
+            (0..200).map(|n| format!("k{} r{round}-{n}\n", (round * 37 + n) % 300)).collect();
+        leader.write(&lines);
+        leader.write(&format!("k{round}\n"));
+        thread::sleep(Duration::from_millis(150));
+        leader.kill();
+        leader = serve(folder, "people", &address).0;
+    }
+    leader.write("last one\n");
+    thread::sleep(Duration::from_millis(200));
+    follower.kill();
+    follow_until_equal(folder, "copy", &address, SECRET);
+    leader.kill();
+    let copy = records(folder, "copy");
+    assert!(copy.len() > 200, "{}", copy.len());
+    assert_eq!(records(folder, "people"), copy);
+    ok(folder, &["verify", "copy"]);
+}
+
+#[test]
+fn a_promoted_follower_takes_writes_and_the_old_leader_is_refused_until_it_follows() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.write("alice 1\nbob 2\n");
+    thread::sleep(Duration::from_millis(300));
+    follow_until_equal(folder, "copy", &address, SECRET);
+    leader.write("carol 3\n");
+    thread::sleep(Duration::from_millis(300));
+    leader.kill();
+    let refused = mainstay(folder, &["put", "copy", "dave", "4"]).status().unwrap();
+    assert!(!refused.success(), "a copy takes no writes");
+    ok(folder, &["promote", "copy"]);
+    ok(folder, &["put", "copy", "dave", "4"]);
+    let (new, address) = serve(folder, "copy", "127.0.0.1:0");
+    let follow = ["follow", "people", &address, "--node", "2", "--secret-file", "secret"];
+    let refused = mainstay(folder, &follow).status().unwrap();
+    assert!(!refused.success(), "a leader follows nobody before it is told to");
+    follow_until_equal(folder, "people", &address, &[SECRET, &["--demote"]].concat());
+    new.kill();
+    assert_eq!(records(folder, "people"), records(folder, "copy"));
+    let aside = std::fs::read_dir(folder.join("people")).unwrap();
+    let aside = aside
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("aside-"));
+    assert_eq!(aside.count(), 1, "what only the old leader had is set aside");
+}
+
+#[test]
+fn a_follower_that_ends_says_that_what_it_has_is_durable() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.write("alice 1\nbob 2\nalice\n");
+    thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        let last = follow_until_equal(folder, "copy", &address, SECRET);
+        let [applied, durable, leader, behind] =
+            ["applied", "durable", "leader", "behind"].map(|name| last[name].as_u64().unwrap());
+        assert!(applied >= 3 && durable == applied && leader == applied, "{last}");
+        assert!(behind == 0 && last["caught_up"] == true, "{last}");
+    }
+}
+
+#[test]
+fn a_leader_whose_output_is_closed_goes_on_leading() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.said = None;
+    let follow = ["follow", "copy", &address, "--node", "2", "--secret-file", "secret"];
+    let child = mainstay(folder, &follow).stdout(Stdio::null()).spawn().unwrap();
+    let follower = Running::new(child);
+    // Time for some lines on that follower.
+    thread::sleep(Duration::from_millis(700));
+    follower.kill();
+    leader.write("alice 1\n");
+    thread::sleep(Duration::from_millis(300));
+    follow_until_equal(folder, "copy", &address, SECRET);
+    assert_eq!(leader.child.try_wait().unwrap(), None);
+    assert_eq!(records(folder, "copy").len(), 1);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_store_is_followed_over_tls_and_over_quic() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let mut cert = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    cert.current_dir(folder).args(["channel", "cert", "certs", "--node", "1", "--node", "2"]);
+    assert!(cert.stdin(Stdio::null()).output().unwrap().status.success());
+    for (over, key) in [("tls", "alice"), ("quic", "bob")] {
+        let over = ["--over", over, "--certs", "certs"];
+        let (mut leader, address) = serve_over(folder, "people", "127.0.0.1:0", &over);
+        leader.write(&format!("{key} 1\n"));
+        thread::sleep(Duration::from_millis(300));
+        follow_until_equal(folder, "copy", &address, &over);
+        leader.kill();
+        assert_eq!(records(folder, "people"), records(folder, "copy"));
+    }
+    assert_eq!(records(folder, "copy").len(), 2);
+}
