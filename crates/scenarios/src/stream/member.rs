@@ -88,7 +88,7 @@ const TEND: Duration = Duration::from_millis(200);
 const WINDOW: u64 = 8 << 10;
 
 /// The most that may wait for one follower: its window and a message, with what the line adds.
-const WAITING_MAX: usize = WINDOW as usize + (80 << 10);
+const WAITING_MAX: usize = WINDOW as usize + (20 << 10);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
