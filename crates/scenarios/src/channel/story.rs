@@ -161,10 +161,11 @@ impl Watcher {
         }
     }
 
-    /// Z8, but that it stays so.
-    fn all_is_well(&self, world: &World<Person>) -> bool {
+    /// Z8, but that it stays so: all ends are open, and have heard more than they had in `before`.
+    fn all_is_well(&self, world: &World<Person>, before: &OpenEnds) -> bool {
         let open = open_ends(world);
-        open.len() == self.ends_expected() && open.values().all(|(_, end)| is_matched(&open, end))
+        let is_well = |end: &OpenEnd| is_matched(&open, end) && has_heard_more(before, end);
+        open.len() == self.ends_expected() && open.values().all(|(_, end)| is_well(end))
     }
 
     /// Each of them dials all others.
@@ -173,13 +174,17 @@ impl Watcher {
         2 * fitting * (fitting - 1)
     }
 
-    fn what_is_missing(&self, world: &World<Person>) -> String {
+    fn what_is_missing(&self, world: &World<Person>, before: &OpenEnds) -> String {
         let open = open_ends(world);
+        let deaf = open.values().filter(|(_, end)| !has_heard_more(before, end)).count();
         let half = open.iter().filter(|(_, (_, end))| !is_matched(&open, end));
         let half: Vec<_> =
             half.map(|(tag, (node, _))| format!("{tag:x} of {node}")).take(SHOWN_MAX).collect();
         let (ends, expected) = (open.len(), self.ends_expected());
-        format!("{ends} ends are open and not {expected}; without their other end: {half:?}")
+        format!(
+            "{ends} ends are open and not {expected}; without their other end: {half:?}; {deaf} have \
+             heard nothing since"
+        )
     }
 }
 
@@ -205,6 +210,11 @@ fn open_ends(world: &World<Person>) -> OpenEnds {
 fn is_matched(open: &OpenEnds, end: &OpenEnd) -> bool {
     let other = end.their_tag.and_then(|tag| open.get(&tag));
     other.is_some_and(|(_, other)| other.their_tag == Some(end.tag))
+}
+
+/// An end that is new has no past.
+fn has_heard_more(before: &OpenEnds, end: &OpenEnd) -> bool {
+    before.get(&end.tag).is_none_or(|(_, before)| end.received > before.received)
 }
 
 impl Story<Person> for Watcher {
@@ -259,12 +269,15 @@ fn play(world: &mut World<Person>, watcher: &mut Watcher, seed: u64) -> Result<(
     let failed = |world: &World<Person>, what: String| Err(Error::Failed { at: world.now(), what });
     // Whoever has heard nothing for too long may not have noticed yet.
     world.run(SILENCE * 2, watcher)?;
+    // Nor has one whose peer's last frame before had its length damaged: it takes what comes for the
+    // rest of that frame, until it is whole and its checksum wrong. It hears no message till then.
+    let silent = open_ends(world);
     // Looked at now and then: looking at all ends costs more than an event.
     let step = Duration::from_millis(500);
     let mut waited = Duration::ZERO;
-    while !watcher.all_is_well(world) {
+    while !watcher.all_is_well(world, &silent) {
         if waited > LIVENESS {
-            let what = watcher.what_is_missing(world);
+            let what = watcher.what_is_missing(world, &silent);
             return failed(world, format!("{waited:?} after all was mended, {what}"));
         }
         world.run(step, watcher)?;
