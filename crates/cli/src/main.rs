@@ -18,6 +18,7 @@ mod sds;
 mod size;
 mod state;
 mod store;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -538,7 +538,7 @@ fn a_file_that_may_not_be_written_is_refused_for_work_and_shown() {
 }
 
 #[test]
-#[ignore = "a part of the test above"]
+#[ignore = "nothing by itself: `a_file_that_may_not_be_written_is_refused_for_work_and_shown` runs it in a process of its own"]
 fn as_another_process_without_the_right_to_write() {
     let Some(folder) = given_folder() else { return };
     let path = folder.join("refused.pool");
@@ -577,7 +577,7 @@ fn a_full_disk_stops_growth_and_creation_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "a part of the test above"]
+#[ignore = "nothing by itself: `a_full_disk_stops_growth_and_creation_and_loses_nothing` runs it in a process of its own"]
 fn as_another_process_with_a_limit_on_files() {
     let Some(folder) = given_folder() else { return };
     let limit_to = |bytes: u64| {
@@ -637,7 +637,7 @@ fn a_full_file_system_says_so_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "a part of the test above"]
+#[ignore = "nothing by itself: `a_full_file_system_says_so_and_loses_nothing` runs it in a process of its own"]
 fn as_another_process_on_a_small_file_system() {
     let Some(folder) = given_folder() else { return };
     let folder = folder.join("full");

@@ -28,6 +28,25 @@ pub(crate) struct Planted {
     pub(crate) breaks: &'static str,
 }
 
+impl Planted {
+    pub(crate) const fn new(name: &'static str, breaks: &'static str) -> Self {
+        Self { name, breaks }
+    }
+
+    /// Those of a protocol that names its flaws itself: each with its name, and what it breaks.
+    pub(crate) const fn all<F, const N: usize>(
+        flaws: &[(F, &'static str, &'static str); N],
+    ) -> [Self; N] {
+        let mut all = [const { Self::new("", "") }; N];
+        let mut at = 0;
+        while at < N {
+            all[at] = Self::new(flaws[at].1, flaws[at].2);
+            at += 1;
+        }
+        all
+    }
+}
+
 /// How a seed is to be run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
@@ -41,6 +60,16 @@ pub(crate) struct Options {
 pub(crate) type Sink = Box<dyn FnMut(&str)>;
 
 impl Options {
+    /// The flaw that is planted, if any: `flaws` are those of the `names`, in the same order.
+    pub(crate) fn flaw<F: Copy>(
+        &self,
+        names: &[Planted],
+        flaws: impl Iterator<Item = F>,
+    ) -> Option<F> {
+        let mut all = names.iter().zip(flaws);
+        all.find(|(planted, _)| self.planted == Some(planted.name)).map(|(_, flaw)| flaw)
+    }
+
     /// Where the trace goes, if anywhere.
     pub(crate) fn sink(&self) -> Option<Sink> {
         // Whoever stops reading a trace has seen enough of it.

@@ -8,15 +8,14 @@ use crate::{
     place::Target,
     progress::Progress,
     size::{grouped, human},
+    whole_file::write_whole,
 };
 use mainstay::pool::{BlockInfo, Kind, PoolView, State};
 use serde::Serialize;
 use std::{
-    fs,
-    io::{BufWriter, ErrorKind, IsTerminal, Write},
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
 };
-use tempfile::NamedTempFile;
 
 const INCOMPLETE: &str = "there is no complete export";
 
@@ -68,7 +67,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         warn_of_held(&written);
         return Ok(Outcome::Fine);
     }
-    let written = to_file(&view, args, &interrupt)?;
+    let written =
+        write_whole(&args.file, args.force, |writer| write_all(&view, writer, &interrupt, false))?
+            .0;
     let file = args.file.display().to_string();
     let Written { blocks, bytes, held } = written;
     if out.json {
@@ -86,52 +87,6 @@ fn warn_of_held(written: &Written) {
         let held = grouped(written.held);
         warn(&format!("{held} blocks were held, and may have been written to meanwhile"));
     }
-}
-
-fn to_file(view: &PoolView, args: &Args, interrupt: &Interrupt) -> Result<Written> {
-    let path = &args.file;
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => return Err(CliError::NotAFile(path.clone())),
-        Ok(_) if !args.force => return Err(CliError::FileExists(path.clone())),
-        _ => {}
-    }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let hint = "name another place; nothing was written";
-    let failed = |action| CliError::file(path, action, hint);
-    // Private, as the pool is.
-    let mut file = tempfile::Builder::new()
-        .prefix(".mainstay-export-")
-        .tempfile_in(folder)
-        .map_err(failed("create a file beside it"))?;
-    let buffered = BufWriter::with_capacity(1 << 20, &mut file);
-    let written = write_all(view, buffered, interrupt, false)
-        .map_err(|error| into_file_error(error, path, hint))?;
-    file.as_file().sync_all().map_err(failed("write it to the disk"))?;
-    publish(file, args)?;
-    // The name is on the disk only when the folder is.
-    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(CliError::file(folder, "write the folder to the disk", "check the disk"))?;
-    Ok(written)
-}
-
-fn into_file_error(error: CliError, path: &Path, hint: &'static str) -> CliError {
-    match error {
-        CliError::Output(source) => CliError::file(path, "write it", hint)(source),
-        other => other,
-    }
-}
-
-fn publish(file: NamedTempFile, args: &Args) -> Result<()> {
-    let path = &args.file;
-    let published = if args.force { file.persist(path) } else { file.persist_noclobber(path) };
-    let Err(refused) = published else { return Ok(()) };
-    if refused.error.kind() == ErrorKind::AlreadyExists {
-        return Err(CliError::FileExists(path.clone()));
-    }
-    Err(CliError::file(path, "give it its name", "name another place")(refused.error))
 }
 
 /// An `Output` error is about the writer, whatever that is.

@@ -10,15 +10,14 @@ use crate::{
     output::Output,
     progress::Progress,
     size::{counted, human},
+    whole_file::{refuse_what_is_there, write_whole},
 };
 use mainstay::store::OnDisk;
 use serde::Serialize;
 use std::{
-    fs,
-    io::{BufWriter, ErrorKind, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
-use tempfile::NamedTempFile;
 
 /// Write all records of a store to a file that any program can read
 ///
@@ -58,7 +57,7 @@ struct Report {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let to_stdout = args.file == Path::new("-");
     if !to_stdout {
-        refuse_what_is_there(args)?;
+        refuse_what_is_there(&args.file, args.force)?;
     }
     let view = args.target.view()?;
     let interrupt = Interrupt::watch();
@@ -67,7 +66,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         write_all(&view, args, out.writer(), &interrupt, in_the_way)?;
         return Ok(Outcome::Fine);
     }
-    let (records, bytes) = to_file(&view, args, &interrupt)?;
+    let (records, bytes) = write_whole(&args.file, args.force, |writer| {
+        write_all(&view, args, writer, &interrupt, false)
+    })?;
     let file = args.file.display().to_string();
     if out.json {
         out.document(&Report { file, records, bytes })?;
@@ -76,51 +77,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         out.line(&format!("exported {records} to {file} ({})", human(bytes)))?;
     }
     Ok(Outcome::Fine)
-}
-
-fn refuse_what_is_there(args: &Args) -> Result<()> {
-    match fs::symlink_metadata(&args.file) {
-        Ok(found) if !found.is_file() => Err(CliError::NotAFile(args.file.clone())),
-        Ok(_) if !args.force => Err(CliError::FileExists(args.file.clone())),
-        _ => Ok(()),
-    }
-}
-
-fn to_file(view: &OnDisk, args: &Args, interrupt: &Interrupt) -> Result<(u64, u64)> {
-    let path = &args.file;
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let hint = "name another place; nothing was written";
-    let failed = |action| CliError::file(path, action, hint);
-    let mut file = tempfile::Builder::new()
-        .prefix(".mainstay-export-")
-        .tempfile_in(folder)
-        .map_err(failed("create a file beside it"))?;
-    let buffered = BufWriter::with_capacity(1 << 20, &mut file);
-    let records =
-        write_all(view, args, buffered, interrupt, false).map_err(|error| match error {
-            CliError::Output(source) => failed("write it")(source),
-            other => other,
-        })?;
-    file.as_file().sync_all().map_err(failed("write it to the disk"))?;
-    let bytes = file.as_file().metadata().map_or(0, |metadata| metadata.len());
-    publish(file, args)?;
-    // The name is on the disk only when the folder is.
-    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(CliError::file(folder, "write the folder to the disk", "check the disk"))?;
-    Ok((records, bytes))
-}
-
-fn publish(file: NamedTempFile, args: &Args) -> Result<()> {
-    let path = &args.file;
-    let published = if args.force { file.persist(path) } else { file.persist_noclobber(path) };
-    let Err(refused) = published else { return Ok(()) };
-    if refused.error.kind() == ErrorKind::AlreadyExists {
-        return Err(CliError::FileExists(path.clone()));
-    }
-    Err(CliError::file(path, "give it its name", "name another place")(refused.error))
 }
 
 /// How many records. An `Output` error is about the writer, whatever that is.

@@ -63,26 +63,20 @@ impl Flaw {
 
     /// The one that is planted, if any.
     fn of(options: &Options) -> Option<Self> {
-        let names = FLAWS.iter().map(|planted| planted.name);
-        let mut all = names.zip(Self::ALL);
-        all.find(|(name, _)| options.planted == Some(*name)).map(|(_, flaw)| flaw)
+        options.flaw(&FLAWS, Self::ALL.into_iter())
     }
 }
 
-const fn planted(name: &'static str, breaks: &'static str) -> Planted {
-    Planted { name, breaks }
-}
-
 const FLAWS: [Planted; 11] = [
-    planted("forgets-what-is-full", "a message that finds no room is dropped"),
-    planted("overtakes", "a message that finds no room is put behind the next"),
-    planted("reads-on-when-full", "a reader whose user is slow reads on"),
-    planted("forgets-on-close", "what was sent right before a close is dropped"),
-    planted("takes-the-end-for-a-close", "a stream that ends counts as closed in order"),
-    planted("never-says-anything", "an idle end gives no sign of life"),
-    planted("never-minds-silence", "a peer that is gone is waited for, for ever"),
-    planted("waits-for-strangers", "a handshake may take for ever"),
-    planted("dials-at-once", "a lost peer is dialled again without a pause"),
-    planted("answers-strangers-at-length", "an acceptor pads its challenge"),
-    planted("leaves-its-user-waiting", "a channel is lost and its user is not told"),
+    Planted::new("forgets-what-is-full", "a message that finds no room is dropped"),
+    Planted::new("overtakes", "a message that finds no room is put behind the next"),
+    Planted::new("reads-on-when-full", "a reader whose user is slow reads on"),
+    Planted::new("forgets-on-close", "what was sent right before a close is dropped"),
+    Planted::new("takes-the-end-for-a-close", "a stream that ends counts as closed in order"),
+    Planted::new("never-says-anything", "an idle end gives no sign of life"),
+    Planted::new("never-minds-silence", "a peer that is gone is waited for, for ever"),
+    Planted::new("waits-for-strangers", "a handshake may take for ever"),
+    Planted::new("dials-at-once", "a lost peer is dialled again without a pause"),
+    Planted::new("answers-strangers-at-length", "an acceptor pads its challenge"),
+    Planted::new("leaves-its-user-waiting", "a channel is lost and its user is not told"),
 ];

@@ -28,15 +28,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     planted: &FLAWS,
 };
 
-const FLAWS: [Planted; Flaw::ALL.len()] = {
-    let mut flaws = [const { Planted { name: "", breaks: "" } }; Flaw::ALL.len()];
-    let mut at = 0;
-    while at < flaws.len() {
-        flaws[at] = Planted { name: Flaw::ALL[at].1, breaks: Flaw::ALL[at].2 };
-        at += 1;
-    }
-    flaws
-};
+const FLAWS: [Planted; Flaw::ALL.len()] = Planted::all(&Flaw::ALL);
 
 /// One in so many seeds is a large group.
 const LARGE_EVERY: u64 = 100;
@@ -56,10 +48,7 @@ fn content_of(id: &str, sender: &[u8]) -> Vec<u8> {
 }
 
 fn play(seed: u64, options: &Options) -> Outcome {
-    let planted = |(flaw, name, _): &(Flaw, &str, &str)| {
-        options.planted.is_some_and(|planted| planted == *name).then_some(*flaw)
-    };
-    let flaw = Flaw::ALL.iter().find_map(planted);
+    let flaw = options.flaw(&FLAWS, Flaw::ALL.iter().map(|(flaw, ..)| *flaw));
     if flaw.is_none() && seed.is_multiple_of(LARGE_EVERY) {
         large(seed, options)
     } else {

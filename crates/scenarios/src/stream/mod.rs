@@ -55,24 +55,21 @@ impl Flaw {
 
     /// The one that is planted, if any.
     fn of(options: &Options) -> Option<Self> {
-        let names = FLAWS.iter().map(|planted| planted.name);
-        let mut all = names.zip(Self::ALL);
-        all.find(|(name, _)| options.planted == Some(*name)).map(|(_, flaw)| flaw)
+        options.flaw(&FLAWS, Self::ALL.into_iter())
     }
 }
 
-const fn planted(name: &'static str, breaks: &'static str) -> Planted {
-    Planted { name, breaks }
-}
-
 const FLAWS: [Planted; 9] = [
-    planted("deletes-not-sent", "what was deleted meanwhile stays with a follower that compares"),
-    planted("cursor-ahead", "a shard that is being compared says that it is at a place"),
-    planted("no-epoch-check", "a follower forgets which epochs it has seen"),
-    planted("acks-before-durable", "a follower says that it is durable, and has not synced"),
-    planted("not-fenced", "a leader that was replaced goes on"),
-    planted("diverged-is-equal", "a follower that was elsewhere is taken for one at the end"),
-    planted("silent-when-cut", "a log that was cut looks like one that has ended"),
-    planted("nothing-set-aside", "what only the follower has is given up in silence"),
-    planted("no-allowance", "a follower lets the leader send without bound"),
+    Planted::new(
+        "deletes-not-sent",
+        "what was deleted meanwhile stays with a follower that compares",
+    ),
+    Planted::new("cursor-ahead", "a shard that is being compared says that it is at a place"),
+    Planted::new("no-epoch-check", "a follower forgets which epochs it has seen"),
+    Planted::new("acks-before-durable", "a follower says that it is durable, and has not synced"),
+    Planted::new("not-fenced", "a leader that was replaced goes on"),
+    Planted::new("diverged-is-equal", "a follower that was elsewhere is taken for one at the end"),
+    Planted::new("silent-when-cut", "a log that was cut looks like one that has ended"),
+    Planted::new("nothing-set-aside", "what only the follower has is given up in silence"),
+    Planted::new("no-allowance", "a follower lets the leader send without bound"),
 ];
