@@ -1,4 +1,6 @@
 use super::*;
+use crate::limits::{HASHES_MAX, PART_BITS_MAX, TEXT_BYTES_MAX, WRITE_BYTES_MAX};
+use mainstay_store::Position;
 use proptest::prelude::*;
 
 fn place() -> impl Strategy<Value = Position> {
