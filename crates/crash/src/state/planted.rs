@@ -8,9 +8,11 @@ use crate::{
 
 /// Kills of a storm that hunts a fault.
 const STORM_KILLS: u64 = 120;
-/// Pairs of victims that a hunt tries: rounds, each of so many whose first victim is killed, and as
-/// many whose first is frozen.
+/// Rounds of a hunt at every step: the ids of states are drawn anew for each scene, and say in what
+/// order a commit goes through them, so one round may show nothing.
 const ROUNDS: u64 = 20;
+/// Pairs of victims that a round of a hunt tries, whose first victim is killed, and as many whose
+/// first is frozen.
 const PAIRS_PER_ROUND: u64 = 100;
 
 /// Where a fault is looked for.
@@ -28,7 +30,7 @@ impl Hunt for Ground {
     fn run(&self, seed: u64, verdict: &'static Verdict) -> Hunted {
         match self {
             At(operations) => {
-                for name in *operations {
+                for name in operations.repeat(ROUNDS as usize) {
                     systematic::run(name, false, verdict, true);
                     if verdict.total() > 0 {
                         break;
