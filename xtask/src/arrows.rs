@@ -114,7 +114,8 @@ const PLACES: &[(&str, &[&str])] = &[
 pub(crate) const OWN_WORKSPACES: [&str; 2] = ["bench", "fuzz"];
 
 /// What the benchmarks compare with.
-const PEERS: [&str; 11] = [
+const PEERS: [&str; 12] = [
+    "armdb",
     "crc32c",
     "crossbeam-channel",
     "fjall",

@@ -38,7 +38,7 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
 }
 
 /// The parts that have figures: features of the bench workspace.
-const PARTS: &[&str] = &["channel", "pool", "sds", "state", "track"];
+const PARTS: &[&str] = &["channel", "pool", "sds", "state", "store", "track"];
 
 fn known(name: &str) -> std::result::Result<String, String> {
     if PARTS.contains(&part(name)) {

@@ -52,7 +52,7 @@ fn put(store: &Store, numbers: impl IntoIterator<Item = u32>, value: u8) {
 
 fn contents(store: &Store) -> Records {
     let mut records = Records::new();
-    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())));
+    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec()))).unwrap();
     records
 }
 

@@ -1,6 +1,6 @@
 //! A set of files.
 
-use std::io;
+use std::{fs::File, io};
 
 use crate::Storage;
 
@@ -51,4 +51,27 @@ pub trait Folder: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// Opens a file to be mapped, which keeps what a process wrote when the process dies; one that
+    /// is not there is made, empty. `None` where there are none: then memory is private.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Which running of the machine this is: what mapped files had in another one is not to be
+    /// believed, since the power may have been cut between.
+    ///
+    /// Example: see [`Folder`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        Ok([0; 16])
+    }
 }

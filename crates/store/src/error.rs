@@ -158,6 +158,18 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The records are not in memory, so nobody but an owner of the store can read them.
+    #[error(
+        "the records of shard {shard} are not in memory: nobody has opened the store since the \
+         machine was started, or somebody is just opening it; open it, then try again"
+    )]
+    NotInMemory {
+        /// Which shard.
+        shard: u32,
+    },
+    /// The owner of the store has begun anew with other memory.
+    #[error("the store was opened anew with other memory; open the reader again")]
+    OtherMemory,
     /// Memory and disk disagree.
     #[error("shard {shard}: {records} records differ between memory and disk; open it again")]
     Differs {

@@ -89,8 +89,9 @@ where
     /// # Errors
     /// None that a store opened with these types can have; the signature is [`RawStore::get`]'s.
     pub fn get(&self, key: &K) -> Result<Option<V>> {
-        let read = |value: &[u8]| V::read_from_bytes(value).ok();
-        Ok(self.raw.read(key.as_bytes(), read)?.flatten())
+        let mut value = V::new_zeroed();
+        let is_there = self.raw.read_into(key.as_bytes(), value.as_mut_bytes())?;
+        Ok(is_there.then_some(value))
     }
 
     /// Sets the value of a key.
@@ -200,15 +201,18 @@ where
     /// # let dir = tempfile::tempdir()?;
     /// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
     /// store.put(&1, &2, Memory)?;
-    /// store.for_each(|key, value| assert_eq!((key, value), (1, 2)));
+    /// store.for_each(|key, value| assert_eq!((key, value), (1, 2)))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn for_each(&self, mut show: impl FnMut(K, V)) {
+    ///
+    /// # Errors
+    /// As [`RawStore::for_each`].
+    pub fn for_each(&self, mut show: impl FnMut(K, V)) -> Result<()> {
         self.raw.for_each(|key, value| {
             if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
                 show(key, value);
             }
-        });
+        })
     }
 
     /// Returns when the write of a token is durable.

@@ -80,4 +80,20 @@ impl Folder for Directory {
     fn sync_names(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        self.file(name).map(Some)
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        boot_id()
+    }
+}
+
+/// The kernel's name for this running of the machine.
+pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits = text.chars().filter(char::is_ascii_hexdigit).collect::<String>();
+    let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
+    Ok(id.to_le_bytes())
 }

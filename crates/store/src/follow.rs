@@ -362,7 +362,7 @@ impl<F: Folder> RawStore<F> {
         let mut records = Vec::new();
         let (stride, next) = {
             let table = self.shard_at(shard)?.table();
-            (table.stride(), table.chunk(slot, max, &mut records).1)
+            (table.record(), table.chunk(slot, max, &mut records)?.1)
         };
         for record in records.chunks_exact(stride) {
             let (key, value) = record[size_of::<u64>()..].split_at(self.lengths().0);
@@ -383,7 +383,7 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`] if there is no such shard.
     pub fn records(&self, shard: u32) -> Result<u64> {
-        Ok(self.shard_at(shard)?.table().len() as u64)
+        Ok(self.shard_at(shard)?.table().len())
     }
 
     /// Keeps, durably, records that the replica is about to lose because its leader does not have

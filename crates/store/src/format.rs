@@ -253,6 +253,33 @@ pub(crate) fn image_name(shard: u32, number: u64) -> String {
     format!("shard-{shard:04}-{number:016x}.image")
 }
 
+/// The name of the file with the memory of a shard.
+pub(crate) fn live_name(shard: u32) -> String {
+    format!("shard-{shard:04}.live")
+}
+
+/// The name of the file with an index of a shard.
+pub(crate) fn index_name(shard: u32, generation: u32) -> String {
+    format!("shard-{shard:04}-{generation:08x}.index")
+}
+
+/// Whose memory a name is: the shard, and the generation of an index.
+pub(crate) fn parse_memory_name(name: &str) -> Option<(u32, Option<u32>)> {
+    let rest = name.strip_prefix("shard-")?;
+    let parsed = match rest.strip_suffix(".live") {
+        Some(shard) => (shard.parse().ok()?, None),
+        None => {
+            let (shard, generation) = rest.strip_suffix(".index")?.split_once('-')?;
+            (shard.parse().ok()?, Some(u32::from_str_radix(generation, 16).ok()?))
+        }
+    };
+    let again = match parsed {
+        (shard, None) => live_name(shard),
+        (shard, Some(generation)) => index_name(shard, generation),
+    };
+    (again == name).then_some(parsed)
+}
+
 /// What a name says: the shard, the number, and whether it is an image.
 pub(crate) fn parse_name(name: &str) -> Option<(u32, u64, bool)> {
     let (shard, rest) = name.strip_prefix("shard-")?.split_once('-')?;

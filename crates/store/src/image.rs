@@ -13,21 +13,23 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::{
     error::{Error, Result},
     format::{CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, ImageHeader, chunk_sum, image_name},
-    table::Table,
+    limits::RECORDS_MAX,
+    table::{Table, Writing},
 };
 
 /// Writes chunks; returns how many, how many records, and where the data ends.
 pub(crate) fn write_chunks(
     file: &impl Storage,
     number: u64,
-    mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> (usize, Option<u32>),
-) -> std::io::Result<(u32, u64, u64)> {
+    name: &str,
+    mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> Result<(usize, Option<u32>)>,
+) -> Result<(u32, u64, u64)> {
     let (mut index, mut records, mut at, mut slot) = (0, 0, DATA_AT, Some(0));
     let mut chunk = Vec::new();
     while let Some(from) = slot {
         chunk.clear();
         chunk.resize(CHUNK_LEN, 0);
-        let (count, following) = next(from, CHUNK_RECORDS, &mut chunk);
+        let (count, following) = next(from, CHUNK_RECORDS, &mut chunk)?;
         slot = following;
         if count == 0 {
             continue;
@@ -40,20 +42,25 @@ pub(crate) fn write_chunks(
         };
         header.checksum = chunk_sum(&header, &chunk[CHUNK_LEN..]).into();
         chunk[..CHUNK_LEN].copy_from_slice(header.as_bytes());
-        file.write_at(at, &chunk)?;
+        file.write_at(at, &chunk).map_err(Error::io(name))?;
         at += chunk.len() as u64;
         index += 1;
         records += count as u64;
     }
     if index == 0 {
         // An image of no records has the length its header says, too.
-        file.set_len(at)?;
+        file.set_len(at).map_err(Error::io(name))?;
     }
     Ok((index, records, at))
 }
 
 /// Reads the chunks of an image into a table.
-pub(crate) fn load(file: &impl Storage, header: &ImageHeader, table: &mut Table) -> Result<()> {
+pub(crate) fn load(
+    file: &impl Storage,
+    header: &ImageHeader,
+    table: &Table,
+    writing: &mut Writing<'_>,
+) -> Result<()> {
     let name = image_name(header.shard.get(), header.number.get());
     let end = header.bytes.get();
     let len = file.len().map_err(Error::io(&*name))?;
@@ -75,7 +82,7 @@ pub(crate) fn load(file: &impl Storage, header: &ImageHeader, table: &mut Table)
             return Err(damaged());
         }
         let from = at + CHUNK_LEN as u64;
-        bytes.resize(count * table.stride(), 0);
+        bytes.resize(count * table.record(), 0);
         if from + bytes.len() as u64 > end {
             return Err(damaged());
         }
@@ -84,8 +91,10 @@ pub(crate) fn load(file: &impl Storage, header: &ImageHeader, table: &mut Table)
         if !is_it || chunk_sum(&chunk, &bytes) != chunk.checksum.get() {
             return Err(damaged());
         }
-        for record in bytes.chunks_exact(table.stride()) {
-            table.load(record);
+        for record in bytes.chunks_exact(table.record()) {
+            if !Table::load(writing, record)? {
+                return Err(Error::Full { shard: header.shard.get(), max: RECORDS_MAX });
+            }
         }
         records += count as u64;
         at = from + bytes.len() as u64;

@@ -1,8 +1,9 @@
 //! A key-value store with keys and values of fixed sizes: read at the speed of memory, durable by
 //! an append-only log, sharded by a hash of the key.
 //!
-//! [`FixedStore`] is typed and keeps itself in order by a thread of its own; [`RawStore`] beneath
-//! it is over bytes, over any [`Folder`], and does nothing by itself.
+//! [`FixedStore`] is typed and keeps itself in order by threads of its own; [`RawStore`] beneath
+//! it is over bytes, over any [`Folder`], and does nothing by itself. [`Reader`] reads a store in
+//! place from any process of the host, while its owner works or after it.
 //!
 //! What holds, argued and tested in `docs/invariants.md`; the bytes are in `docs/format/store.md`:
 //!
@@ -17,6 +18,10 @@
 //! * A7. A replica at a [`Position`] has the records that this place in the history has; while it
 //!   is on its way from one to another it says so, also after a crash.
 //! * A8. A replica takes no local writes, and a leader none once it knows of a newer one.
+//! * A9. Readers wait for nobody, and see for each key a value that it had while they looked.
+//! * A10. In a directory, a write survives the death of the process as soon as it has returned. The
+//!   memory that records are in is believed by whoever finds it as long as the machine runs, and
+//!   never after.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -39,21 +44,31 @@ mod folder;
 mod follow;
 mod format;
 mod history;
+mod home;
 mod image;
+mod index;
 mod keeper;
+#[cfg(test)]
+mod killed;
+mod live;
 mod log;
+#[cfg(test)]
+mod machine;
+mod memory;
 mod on_disk;
 mod options;
 mod planted;
 #[cfg(test)]
 mod power;
 mod read_only;
+mod reader;
 mod recover;
 mod shard;
 mod store;
 mod survey;
 mod table;
 mod tail;
+mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
@@ -64,6 +79,7 @@ pub use log::Written;
 pub use mainstay_storage::Folder;
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
+pub use reader::Reader;
 pub use shard::{Change, ShardStats};
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};

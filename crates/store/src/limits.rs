@@ -29,3 +29,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 ///
 /// Example: see [`crate::Options::records_max`].
 pub const RECORDS_MAX: u32 = u32::MAX - 1;
+
+/// Addresses that a store reserves for its records, in bytes, in equal parts for its shards: so
+/// many records it can have at most.
+///
+/// Example: see [`crate::Error::Full`].
+pub const ADDRESS_BYTES: u64 = 1 << 40;

@@ -18,7 +18,7 @@ use crate::{
 
 /// What a frame says beside its changes.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct FramePlace {
     pub(crate) chain: u32,
     pub(crate) shard: u32,
     pub(crate) epoch: u64,
@@ -43,7 +43,7 @@ pub(crate) fn frame_bytes(changes: &[Change<'_>], note: Option<History>) -> usiz
 
 /// Writes a frame into `out`. Returns its checksum, and where the shard is after it.
 pub(crate) fn encode(
-    place: Place,
+    place: FramePlace,
     before: History,
     changes: &[Change<'_>],
     out: &mut Vec<u8>,
@@ -164,6 +164,9 @@ pub struct Written<'a> {
 /// Is there a frame behind `at` which says that a write after `sequence` was durable?
 pub(crate) fn was_more_durable(segment: &[u8], at: usize, shard: u32, sequence: u64) -> bool {
     let start = at.max(DATA_AT as usize).next_multiple_of(8);
+    if segment.get(start..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)) {
+        return false;
+    }
     let mut places = (start..segment.len()).step_by(8);
     places.any(|at| {
         segment[at..].starts_with(&FRAME_MAGIC)

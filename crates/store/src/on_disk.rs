@@ -9,7 +9,7 @@ use crate::{
     format::{FRAME_LEN, StoreHeader, segment_name},
     log::Frame,
     read_only::ReadOnly,
-    recover::{Loaded, load, store_header},
+    recover::{Loaded, load_apart, store_header},
     store::{check_header, in_parallel},
     table::{hash_of, shard_of},
 };
@@ -72,7 +72,7 @@ impl OnDisk {
         let header = store_header(&folder)?;
         check_header(&header)?;
         let read = |number| {
-            let loaded = load(&folder, &header, number)?;
+            let loaded = load_apart(&folder, &header, number)?;
             let files = ShardFiles::of(&folder, &loaded, number)?;
             Ok((loaded, files))
         };
@@ -151,7 +151,7 @@ impl OnDisk {
         }
         let hash = hash_of(key);
         let (loaded, _) = &self.shards[shard_of(hash, self.shards.len())];
-        Ok(loaded.table.get(hash, key).map(<[u8]>::to_vec))
+        loaded.table.get(hash, key)
     }
 
     /// Shows every record to a closure, in no order.
@@ -162,23 +162,27 @@ impl OnDisk {
     /// # let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
     /// # store.put(&1, &2, Durability::Memory)?;
     /// # store.close()?;
-    /// OnDisk::open(dir.path())?.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])));
+    /// OnDisk::open(dir.path())?.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if somebody wrote into the memory of this process who must not.
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let key_len = self.lengths().0;
         let mut records = Vec::new();
         for (Loaded { table, .. }, _) in &self.shards {
             let mut slot = Some(0);
             while let Some(from) = slot {
                 records.clear();
-                slot = table.chunk(from, SCAN_RECORDS, &mut records).1;
-                for record in records.chunks_exact(table.stride()) {
+                slot = table.chunk(from, SCAN_RECORDS, &mut records)?.1;
+                for record in records.chunks_exact(table.record()) {
                     let (key, value) = record[8..].split_at(key_len);
                     show(key, value);
                 }
             }
         }
+        Ok(())
     }
 
     /// What the files of each shard hold.
@@ -207,7 +211,7 @@ impl ShardFiles {
             log_bytes += len.map_err(Error::io(name))?;
         }
         Ok(Self {
-            records: loaded.table.len() as u64,
+            records: loaded.table.len(),
             sequence: loaded.sequence,
             durable: vouched_for(loaded),
             segments: loaded.segments.len() as u64,

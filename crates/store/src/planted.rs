@@ -19,6 +19,20 @@ pub(crate) enum Fault {
     ChecksumIgnored,
     /// What an opening finds at the end of the log is not written and synced again.
     TailTrusted,
+    /// Only the last frame is synced, and not what was written before it.
+    SyncTooShort,
+    /// A sync does not write what is in the ring only.
+    RingLeftOut,
+    /// A write counts only when the records have it already.
+    CommitLate,
+    /// A write counts before the ring has its frame.
+    RingLate,
+    /// A write is taken for made before the records have it.
+    AppliedEarly,
+    /// Slots that a dead process left filled, and nothing names, are not emptied.
+    SweepLeftOut,
+    /// Memory is believed though the machine was off since.
+    BootIgnored,
 }
 
 pub(crate) use switch::{current, plant};

@@ -9,6 +9,7 @@ use mainstay_sim::{Disk, DiskFaults};
 use crate::{
     Change, Durability, Error, Options, RawStore,
     limits::SEGMENT_BYTES_MIN,
+    machine::{Machine, Snapshot},
     planted::{Fault, plant},
 };
 
@@ -27,8 +28,10 @@ struct Model {
 }
 
 struct History {
-    disk: Disk,
-    store: Option<RawStore<Disk>>,
+    machine: Machine,
+    /// The memory as it was at some times.
+    kept: Vec<Snapshot>,
+    store: Option<RawStore<Machine>>,
     models: Vec<Model>,
     rng: Rng,
     images: u64,
@@ -38,28 +41,32 @@ fn options() -> Options {
     Options { shards: SHARDS as u32, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
 }
 
-fn contents(store: &RawStore<Disk>) -> Vec<Records> {
+fn contents(store: &RawStore<Machine>) -> Vec<Records> {
     let mut shards = vec![Records::new(); SHARDS];
-    store.for_each(|key, value| {
-        let shard = store.shard(key).unwrap() as usize;
-        assert!(shards[shard].insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
-    });
+    store
+        .for_each(|key, value| {
+            let shard = store.shard(key).unwrap() as usize;
+            assert!(shards[shard].insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
+        })
+        .unwrap();
     shards
 }
 
 impl History {
     fn new(seed: u64) -> Self {
-        let disk = Disk::new(seed);
-        let store = RawStore::create(disk.clone(), 1, VALUE, &options()).unwrap();
+        let machine = Machine::new(Disk::new(seed), seed.is_multiple_of(2));
+        let store = RawStore::create(machine.clone(), 1, VALUE, &options()).unwrap();
         let models = vec![Model { states: vec![Records::new()], written: 0, durable: 0 }; SHARDS];
-        Self { disk, store: Some(store), models, rng: Rng::seeded(seed), images: 0 }
+        let (kept, store, rng) = (Vec::new(), Some(store), Rng::seeded(seed));
+        Self { machine, kept, store, models, rng, images: 0 }
     }
 
-    /// Which of the states that are allowed each shard is in.
-    fn judge(&self, store: &RawStore<Disk>) -> Result<Vec<usize>, String> {
+    /// Which of the states that are allowed each shard is in. A kill loses no write at all.
+    fn judge(&self, store: &RawStore<Machine>, was_killed: bool) -> Result<Vec<usize>, String> {
         let mut at = Vec::new();
         for (shard, (found, model)) in contents(store).into_iter().zip(&self.models).enumerate() {
-            let allowed = model.durable..model.states.len();
+            let first = if was_killed { model.written } else { model.durable };
+            let allowed = first..model.states.len();
             let Some(state) = allowed.clone().rev().find(|at| model.states[*at] == found) else {
                 let was = model.states.iter().rposition(|state| *state == found);
                 return Err(format!("shard {shard} is as of {was:?}, allowed {allowed:?}"));
@@ -70,11 +77,13 @@ impl History {
     }
 
     fn cut(&mut self, count: usize) -> Result<(), String> {
-        for image in self.disk.crash_images(count) {
+        for image in self.machine.disk.crash_images(count) {
             self.images += 1;
             image.set_faults(DiskFaults::NONE);
-            let store = RawStore::open(image, &options()).map_err(|error| error.to_string())?;
-            self.judge(&store)?;
+            let kept = if self.rng.below(8) == 0 { &self.kept[..] } else { &[] };
+            let machine = self.machine.after_power_cut(image, kept, &mut self.rng);
+            let store = RawStore::open(machine, &options()).map_err(|error| error.to_string())?;
+            self.judge(&store, false)?;
         }
         Ok(())
     }
@@ -150,16 +159,25 @@ impl History {
                     let _may_fail = store.tend();
                 }
             }
-            3 => self.disk.set_faults(DiskFaults {
+            3 => self.machine.disk.set_faults(DiskFaults {
                 sync_error_ppm: 200_000,
                 write_error_ppm: 20_000,
                 ..DiskFaults::NONE
             }),
-            4 => self.disk.die_after(1 + self.rng.below(12)),
+            4 => self.machine.disk.die_after(1 + self.rng.below(12)),
             5..8 => self.restart()?,
+            10 => {
+                if let Some(store) = &self.store {
+                    let _may_fail = store.verify();
+                }
+            }
+            9 if self.machine.has_memory() => {
+                self.kept.push(self.machine.snapshot());
+                self.kept.truncate(3);
+            }
             8 => {
                 // Dead in the middle of an image.
-                self.disk.die_after(self.rng.below(8));
+                self.machine.disk.die_after(self.rng.below(8));
                 if let Some(store) = &self.store {
                     let _dies = store.compact();
                 }
@@ -173,11 +191,11 @@ impl History {
     /// The process dies, and another goes on with what the page cache has.
     fn restart(&mut self) -> Result<(), String> {
         self.store = None;
-        self.disk.kill();
-        self.disk.set_faults(DiskFaults::NONE);
-        let store = RawStore::open(self.disk.clone(), &options()).map_err(|e| e.to_string())?;
+        self.machine.disk.kill();
+        self.machine.disk.set_faults(DiskFaults::NONE);
+        let store = RawStore::open(self.machine.clone(), &options()).map_err(|e| e.to_string())?;
         // What an opening has found is durable.
-        let found = self.judge(&store)?;
+        let found = self.judge(&store, true)?;
         for (model, at) in self.models.iter_mut().zip(found) {
             model.states.drain(at + 1..);
             model.states.drain(..at);
@@ -225,6 +243,9 @@ fn a1_a6_every_planted_fault_is_found_by_power_cuts() {
         Fault::ImageAhead,
         Fault::ChecksumIgnored,
         Fault::TailTrusted,
+        Fault::SyncTooShort,
+        Fault::RingLeftOut,
+        Fault::BootIgnored,
     ];
     let missed: Vec<Fault> = faults
         .into_iter()

@@ -5,14 +5,17 @@ use mainstay_storage::{Folder, Storage};
 use crate::{
     error::{Error, Result},
     format::{
-        DATA_AT, ImageHeader, SegmentHeader, StoreHeader, chain_start, image_name, parse_name,
-        read_headers, segment_name,
+        DATA_AT, ImageHeader, STORE_FILE, SegmentHeader, StoreHeader, chain_start, image_name,
+        parse_name, read_headers, segment_name,
     },
     history::{History, Position},
+    home::{InFolder, reserved, shape},
     image,
+    limits::RECORDS_MAX,
+    live::{Place, ring_bytes},
     log::{Frame, was_more_durable},
-    shard::Change,
-    table::{Table, hash_of},
+    memory::Memory,
+    table::{Home, Private, Table, Writing},
 };
 
 /// A shard as its files say.
@@ -33,17 +36,24 @@ pub(crate) struct Loaded {
     pub(crate) next_number: u64,
     /// Files that nothing needs: unfinished, or replaced.
     pub(crate) leftovers: Vec<String>,
+    /// The last segment is known to be on the disk as it was read, and to end there.
+    pub(crate) is_safe: bool,
+    /// The records are where the last process left them.
+    pub(crate) is_adopted: bool,
 }
 
 /// The newest sound header of the store.
 pub(crate) fn store_header(folder: &impl Folder) -> Result<StoreHeader> {
-    use crate::format::STORE_FILE;
     let names = folder.names().map_err(Error::io("the directory"))?;
     if !names.iter().any(|name| name == STORE_FILE) {
         return Err(Error::NotAStore);
     }
-    let file = folder.file(STORE_FILE).map_err(Error::io(STORE_FILE))?;
-    let sound = read_headers::<StoreHeader>(&file, STORE_FILE)?;
+    newest_header(&folder.file(STORE_FILE).map_err(Error::io(STORE_FILE))?)
+}
+
+/// The newest sound header in the file of a store.
+pub(crate) fn newest_header(file: &impl Storage) -> Result<StoreHeader> {
+    let sound = read_headers::<StoreHeader>(file, STORE_FILE)?;
     match sound.into_iter().max_by_key(|header| header.generation.get()) {
         Some(header) => Ok(header),
         // A creation that did not come to its end leaves it empty, or without a sound byte.
@@ -52,75 +62,99 @@ pub(crate) fn store_header(folder: &impl Folder) -> Result<StoreHeader> {
     }
 }
 
-/// Reads a shard.
-pub(crate) fn load<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
-    let (key_len, value_len) = (store.key_len.get() as usize, store.value_len.get() as usize);
+/// Reads a shard into a table that `make` makes for about so many records.
+pub(crate) fn load<F: Folder>(
+    folder: &F,
+    store: &StoreHeader,
+    shard: u32,
+    home: &dyn Home,
+    make: impl FnOnce(u64) -> Result<Table>,
+) -> Result<Loaded> {
     let mut found = Found::list(folder, store, shard)?;
-    let mut table = Table::new(key_len, value_len);
-    let image = found.images.pop();
-    found.leftovers.extend(found.images.iter().map(|image| image_name(shard, image.number.get())));
+    let image = found.newest_image();
+    let table = make(image.map_or(0, |image| image.records.get()))?;
+    let mut writing = table.writing(home)?;
     if let Some(header) = &image {
         let file = folder.file(&image_name(shard, header.number.get()));
-        image::load(&file.map_err(Error::io("an image"))?, header, &mut table)?;
+        image::load(&file.map_err(Error::io("an image"))?, header, &table, &mut writing)?;
     }
     let from = image.map_or(0, |image| image.from.get());
-    let covers = |segment: &SegmentHeader| segment.first_sequence.get() <= from + 1;
-    let Some(first) = found.segments.iter().rposition(covers) else {
-        let name = segment_name(shard, found.segments.first().map_or(0, |head| head.number.get()));
-        return Err(Error::damaged(&name, 0, "the log before this segment is missing"));
-    };
-    let old = found.segments.drain(..first);
-    found.leftovers.extend(old.map(|segment| segment_name(shard, segment.number.get())));
-    let segments = found.segments;
-    let history = History::Mending(Position::START);
-    let mut at =
-        Cursor { sequence: 0, chain: 0, history, since: 0, from, shard, key_len, value_len };
-    let mut tail = Vec::new();
-    for (index, segment) in segments.iter().enumerate() {
-        let name = segment_name(shard, segment.number.get());
-        let file = folder.file(&name).map_err(Error::io(&*name))?;
-        let (first, chain) = (segment.first_sequence.get(), segment.chain.get());
-        let origin = History::from_bytes(&segment.origin);
-        let continues =
-            index == 0 || (first == at.sequence + 1 && chain == at.chain && origin == at.history);
-        let starts = first > 1 || chain == chain_start(&store.id, shard);
-        if !continues || !starts || first == 0 {
-            return Err(Error::damaged(&name, 0, "the segment does not continue the one before"));
-        }
-        if index == 0 {
-            at.since = first - 1;
-        }
-        (at.sequence, at.chain, at.history) = (first - 1, chain, origin);
-        tail = whole(&file, &name, segment)?;
-        let end = at.replay(&tail, &mut table);
-        if was_more_durable(&tail, end, shard, at.sequence) {
-            let what = "a write that was durable is not as it was written";
-            return Err(Error::damaged(&name, end as u64, what));
-        }
-        tail.truncate(end);
-    }
-    if at.sequence < image.map_or(0, |image| image.through.get()) {
+    found.drop_old_segments(from)?;
+    let mut at = Cursor::new(store, shard, from, found.oldest());
+    let tail = at.replay_all(folder, &found.segments, Vec::new(), &mut writing)?;
+    let (through, segments) = (image.map_or(0, |image| image.through.get()), &found.segments);
+    if at.sequence < through {
         let name = segments.last().map_or(0, |segment| segment.number.get());
         let what = "the log ends before what the image has seen of it";
         return Err(Error::damaged(&segment_name(shard, name), tail.len() as u64, what));
     }
-    let Cursor { sequence, chain, history, since, .. } = at;
-    Ok(Loaded {
-        table,
-        image,
-        segments,
-        tail,
-        sequence,
-        chain,
-        history,
-        since,
-        next_number: found.next_number,
-        leftovers: found.leftovers,
+    drop(writing);
+    Ok(found.loaded(table, image, tail, &at, (false, false)))
+}
+
+/// Reads a shard into memory of this process alone.
+pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
+    load(folder, store, shard, &Private, |records| {
+        let memory = (Memory::private(reserved(store))?, false);
+        let ring = ring_bytes(store.segment_bytes.get());
+        Table::new(shard, shape(store), memory, ring, records, &Private)
     })
+}
+
+/// Goes on with the memory that the last process left, if it is to be believed: only the last
+/// segment is read, to see that it is the one the memory is about.
+pub(crate) fn adopt<F: Folder>(
+    folder: &F,
+    store: &StoreHeader,
+    shard: u32,
+) -> Result<Option<Loaded>> {
+    let home = InFolder { folder, shard };
+    let Some(table) = home.left(store)? else { return Ok(None) };
+    let control = table.control()?;
+    let Some(place) = control.committed() else { return Ok(None) };
+    let mut found = Found::list(folder, store, shard)?;
+    let image = found.newest_image();
+    found.drop_old_segments(image.map_or(0, |image| image.from.get()))?;
+    let since = found.oldest().max(control.since());
+    let mut at = Cursor::new(store, shard, control.applied(), since);
+    let mut writing = table.writing(&home)?;
+    let is_in_it = |segment: &SegmentHeader| segment.number.get() == place.segment;
+    let (later, tail, is_clean) = match found.segments.iter().position(is_in_it) {
+        Some(last) => {
+            let segment = &found.segments[last];
+            let left = at.replay_left(folder, segment, &table, place, &mut writing)?;
+            let Some((tail, is_clean)) = left else { return Ok(None) };
+            (&found.segments[last + 1..], tail, is_clean)
+        }
+        // An image has all up to there, and the next segment is begun.
+        None => {
+            let continues = found.segments.first().is_some_and(|first| {
+                first.first_sequence.get() == place.sequence + 1
+                    && first.chain.get() == place.chain
+                    && first.number.get() > place.segment
+            });
+            if !continues || control.applied() != place.sequence {
+                return Ok(None);
+            }
+            (&found.segments[..], Vec::new(), true)
+        }
+    };
+    let is_last = later.is_empty();
+    let tail = at.replay_all(folder, later, tail, &mut writing)?;
+    if at.sequence < image.map_or(0, |image| image.through.get()) {
+        return Ok(None);
+    }
+    // Whoever notes something says so before it counts, and may have died between.
+    at.since = at.since.min(at.sequence);
+    let is_safe = is_clean && is_last && control.durable() == at.sequence;
+    drop(writing);
+    home.tidy(&table)?;
+    Ok(Some(found.loaded(table, image, tail, &at, (true, is_safe))))
 }
 
 /// The files of a shard that are sound so far.
 struct Found {
+    shard: u32,
     images: Vec<ImageHeader>,
     segments: Vec<SegmentHeader>,
     leftovers: Vec<String>,
@@ -128,9 +162,62 @@ struct Found {
 }
 
 impl Found {
+    /// The others are leftovers.
+    fn newest_image(&mut self) -> Option<ImageHeader> {
+        let newest = self.images.pop();
+        let old = self.images.drain(..);
+        self.leftovers.extend(old.map(|image| image_name(self.shard, image.number.get())));
+        newest
+    }
+
+    /// Segments that an image, which has all up to `from`, has made superfluous are leftovers.
+    fn drop_old_segments(&mut self, from: u64) -> Result<()> {
+        let shard = self.shard;
+        let covers = |segment: &SegmentHeader| segment.first_sequence.get() <= from + 1;
+        let Some(first) = self.segments.iter().rposition(covers) else {
+            let number = self.segments.first().map_or(0, |head| head.number.get());
+            let what = "the log before this segment is missing";
+            return Err(Error::damaged(&segment_name(shard, number), 0, what));
+        };
+        let old = self.segments.drain(..first);
+        self.leftovers.extend(old.map(|segment| segment_name(shard, segment.number.get())));
+        Ok(())
+    }
+
+    /// The first write that the log has is the one after this.
+    fn oldest(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.first_sequence.get().saturating_sub(1))
+    }
+
+    fn loaded(
+        self,
+        table: Table,
+        image: Option<ImageHeader>,
+        tail: Vec<u8>,
+        at: &Cursor,
+        (is_adopted, is_safe): (bool, bool),
+    ) -> Loaded {
+        let Self { segments, leftovers, next_number, .. } = self;
+        let Cursor { sequence, chain, history, since, .. } = *at;
+        Loaded {
+            table,
+            image,
+            segments,
+            tail,
+            sequence,
+            chain,
+            history,
+            since,
+            next_number,
+            leftovers,
+            is_safe,
+            is_adopted,
+        }
+    }
+
     fn list<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Self> {
         let (images, segments, leftovers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut found = Self { images, segments, leftovers, next_number: 1 };
+        let mut found = Self { shard, images, segments, leftovers, next_number: 1 };
         for name in folder.names().map_err(Error::io("the directory"))? {
             let Some((_, number, is_image)) = parse_name(&name).filter(|name| name.0 == shard)
             else {
@@ -198,20 +285,127 @@ fn whole(file: &impl Storage, name: &str, segment: &SegmentHeader) -> Result<Vec
 }
 
 struct Cursor {
+    id: [u8; 16],
     sequence: u64,
     chain: u32,
     history: History,
+    /// Frames after this one are writes that follow each other in the history.
     since: u64,
+    /// Frames up to this one are in the records already.
     from: u64,
     shard: u32,
     key_len: usize,
     value_len: usize,
+    is_first: bool,
 }
 
 impl Cursor {
-    /// Takes the frames of a segment, and returns where they end.
-    fn replay(&mut self, segment: &[u8], table: &mut Table) -> usize {
-        let mut at = DATA_AT as usize;
+    fn new(store: &StoreHeader, shard: u32, from: u64, since: u64) -> Self {
+        let (key_len, value_len) = (store.key_len.get() as usize, store.value_len.get() as usize);
+        let (sequence, chain, is_first, id) = (0, 0, true, store.id);
+        let history = History::Mending(Position::START);
+        Self { id, sequence, chain, history, since, from, shard, key_len, value_len, is_first }
+    }
+
+    /// Stands before the first frame of a segment.
+    fn begin(&mut self, segment: &SegmentHeader) {
+        self.sequence = segment.first_sequence.get().saturating_sub(1);
+        self.chain = segment.chain.get();
+        self.history = History::from_bytes(&segment.origin);
+        self.is_first = false;
+    }
+
+    /// Takes the frames of the segment that a memory's last write is in, and writes those to it that
+    /// are in the ring only. The sound bytes, and whether both headers are sound and nothing is
+    /// behind the last frame; `None` if memory and segment do not belong together.
+    fn replay_left<F: Folder>(
+        &mut self,
+        folder: &F,
+        segment: &SegmentHeader,
+        table: &Table,
+        place: Place,
+        writing: &mut Writing<'_>,
+    ) -> Result<Option<(Vec<u8>, bool)>> {
+        let name = segment_name(self.shard, place.segment);
+        let file = folder.file(&name).map_err(Error::io(&*name))?;
+        let has_both = read_headers::<SegmentHeader>(&file, &name)?.len() == 2;
+        let mut bytes = whole(&file, &name, segment)?;
+        let written = match table.control()?.written() {
+            (number, at) if number == place.segment => at.min(place.at),
+            (number, _) if number > place.segment => place.at,
+            _ => DATA_AT,
+        };
+        let is_sound = written >= DATA_AT
+            && place.at <= bytes.len() as u64
+            && place.at - written <= table.ring_bytes();
+        if !is_sound {
+            return Ok(None);
+        }
+        let (start, end) = (written as usize, place.at as usize);
+        let from_ring = table.ring_read(written, place.at);
+        bytes[start..end].copy_from_slice(&from_ring);
+        self.begin(segment);
+        let ends = self.replay(&bytes[..end], DATA_AT as usize, writing)?;
+        if (ends, self.sequence, self.chain) != (end, place.sequence, place.chain) {
+            return Ok(None);
+        }
+        file.write_at(written, &from_ring).map_err(Error::io(&*name))?;
+        let end = self.replay_rest(&bytes, end, &name, writing)?;
+        let is_clean = has_both && bytes[end..].iter().all(|byte| *byte == 0);
+        bytes.truncate(end);
+        Ok(Some((bytes, is_clean)))
+    }
+
+    /// Takes the frames of segments, and returns the sound bytes of the last one, or `tail` if there
+    /// are no segments.
+    fn replay_all<F: Folder>(
+        &mut self,
+        folder: &F,
+        segments: &[SegmentHeader],
+        mut tail: Vec<u8>,
+        writing: &mut Writing<'_>,
+    ) -> Result<Vec<u8>> {
+        for segment in segments {
+            let name = segment_name(self.shard, segment.number.get());
+            let file = folder.file(&name).map_err(Error::io(&*name))?;
+            let (first, chain) = (segment.first_sequence.get(), segment.chain.get());
+            let origin = History::from_bytes(&segment.origin);
+            let follows =
+                first == self.sequence + 1 && chain == self.chain && origin == self.history;
+            let continues = self.is_first || follows;
+            let starts = first > 1 || chain == chain_start(&self.id, self.shard);
+            if !continues || !starts || first == 0 {
+                let what = "the segment does not continue the one before";
+                return Err(Error::damaged(&name, 0, what));
+            }
+            self.begin(segment);
+            tail = whole(&file, &name, segment)?;
+            let end = self.replay_rest(&tail, DATA_AT as usize, &name, writing)?;
+            tail.truncate(end);
+        }
+        Ok(tail)
+    }
+
+    /// Takes the frames of a segment from `start` on, and sees that it is not damaged where they
+    /// end. Returns where.
+    fn replay_rest(
+        &mut self,
+        segment: &[u8],
+        start: usize,
+        name: &str,
+        writing: &mut Writing<'_>,
+    ) -> Result<usize> {
+        let end = self.replay(segment, start, writing)?;
+        if was_more_durable(segment, end, self.shard, self.sequence) {
+            let what = "a write that was durable is not as it was written";
+            return Err(Error::damaged(name, end as u64, what));
+        }
+        Ok(end)
+    }
+
+    /// Takes the frames from `start` on, and returns where they end.
+    fn replay(&mut self, segment: &[u8], start: usize, writing: &mut Writing<'_>) -> Result<usize> {
+        let mut at = start;
         while let Some(frame) = segment.get(at..).and_then(Frame::read) {
             let head = frame.header;
             let continues = head.sequence.get() == self.sequence + 1
@@ -232,22 +426,16 @@ impl Cursor {
             self.chain = head.checksum.get();
             at += head.len.get() as usize;
             if self.sequence > self.from {
+                if !writing.reserve(head.count.get() as usize)? {
+                    return Err(Error::Full { shard: self.shard, max: RECORDS_MAX });
+                }
                 let sequence = self.sequence;
                 frame.changes(self.key_len, self.value_len, |change| {
-                    apply(table, &change, sequence);
+                    writing.apply(&change, sequence);
                 });
+                writing.applied(sequence);
             }
         }
-        at
-    }
-}
-
-/// Makes a change in memory.
-pub(crate) fn apply(table: &mut Table, change: &Change<'_>, sequence: u64) {
-    match change {
-        Change::Put(key, value) => table.put(hash_of(key), key, value, sequence),
-        Change::Delete(key) => {
-            table.remove(hash_of(key), key);
-        }
+        Ok(at)
     }
 }

@@ -1,11 +1,14 @@
 //! A shard: records in memory, one log, one writer at a time, a sync for all who wait.
 //!
-//! Locks are taken in this order: `upkeep`, `log`, `syncing`, then `table` or `flush`. No sync
-//! happens under `table`; under `log` only those of a new segment and of
-//! [`Durability::Each`](crate::Durability::Each).
+//! Where memory lasts longer than the process, a frame is at first in a ring in that memory, and
+//! comes into the file when somebody syncs, or when the ring is full; elsewhere at once.
+//!
+//! Locks are taken in this order: `upkeep`, `log`, `syncing`, `flush`. Under `log` there are only the
+//! syncs of a new segment and of [`Durability::Each`](crate::Durability::Each).
 
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use mainstay_storage::{Folder, Storage};
@@ -17,10 +20,12 @@ use crate::{
         segment_name, write_header,
     },
     history::{History, Position},
+    home::InFolder,
     image,
-    log::{Place, encode, frame_bytes},
+    live::{self, Place},
+    log::{FramePlace, encode, frame_bytes},
     planted::{self, Fault},
-    recover::{Loaded, apply},
+    recover::Loaded,
     table::{Table, hash_of},
 };
 
@@ -65,6 +70,8 @@ pub struct ShardStats {
     pub segments: u64,
     /// Up to which write the image holds everything; 0 if there is none.
     pub image: u64,
+    /// Whether the memory of the last owner was taken over, and nothing made anew from files.
+    pub adopted: bool,
     /// What failed, if the shard takes no more writes.
     pub poisoned: Option<String>,
 }
@@ -72,7 +79,8 @@ pub struct ShardStats {
 pub(crate) struct Shard<F: Folder> {
     number: u32,
     records_max: u32,
-    table: RwLock<Table>,
+    table: Table,
+    adopted: bool,
     log: Mutex<Log<F::File>>,
     flush: Mutex<Flush>,
     flushed: Condvar,
@@ -104,7 +112,12 @@ pub(crate) struct Log<S> {
     /// The one in use last.
     pub(crate) segments: Vec<Segment>,
     pub(crate) file: Arc<S>,
+    /// Where the next frame goes.
     pub(crate) at: u64,
+    /// Up to where the file has the frames of this segment; the others are in the ring.
+    drained: u64,
+    /// Up to where they are known to be durable.
+    saved: u64,
     pub(crate) sequence: u64,
     chain: u32,
     pub(crate) history: History,
@@ -119,10 +132,37 @@ pub(crate) struct Log<S> {
     frame: Vec<u8>,
 }
 
+impl<S> Log<S> {
+    /// The number of the one in use.
+    fn segment(&self) -> u64 {
+        self.segments.last().map_or(0, |segment| segment.number)
+    }
+}
+
+/// A sync of the log: which segment, up to where, and what is written by it.
+struct Job<S> {
+    file: Arc<S>,
+    segment: u64,
+    /// Frames from here on, if they are few: one call writes and syncs them.
+    from: u64,
+    frames: Option<Vec<u8>>,
+    to: u64,
+    sequence: u64,
+}
+
+/// More bytes than these are written first, and then synced with all of the file.
+const SYNCED_BYTES_MAX: u64 = 64 << 10;
+
+/// How often others are let run before a sync that has fewer to wait for it than the last one.
+const GATHER_YIELDS: usize = 8;
+
 /// How far the log is durable, and who sees to it.
 struct Flush {
     durable: u64,
     is_busy: bool,
+    /// How many wait, and how many did at most since the last sync was begun.
+    waiting: usize,
+    crowd: usize,
     poison: Option<String>,
 }
 
@@ -196,7 +236,7 @@ impl<F: Folder> Shard<F> {
         loaded: Loaded,
     ) -> Result<Self> {
         let Loaded { table, image, segments, tail, history, since, next_number, .. } = loaded;
-        let Loaded { sequence, chain, leftovers, .. } = loaded;
+        let Loaded { sequence, chain, leftovers, is_safe, is_adopted, .. } = loaded;
         let last = segments[segments.len() - 1].number.get();
         let name = segment_name(number, last);
         let file = folder.file(&name).map_err(Error::io(&*name))?;
@@ -204,11 +244,17 @@ impl<F: Folder> Shard<F> {
             if planted::is(Fault::TailTrusted) {
                 return Ok(());
             }
-            file.write_at(0, &tail)?;
-            let zeros = vec![0; (store.segment_bytes.get() as usize).saturating_sub(tail.len())];
-            file.write_at(tail.len() as u64, &zeros)?;
-            write_header(&file, &segments[segments.len() - 1])?;
-            file.sync()?;
+            if !is_safe {
+                file.write_at(0, &tail)?;
+                let rest = (store.segment_bytes.get() as usize).saturating_sub(tail.len());
+                file.write_at(tail.len() as u64, &vec![0; rest])?;
+                write_header(&file, &segments[segments.len() - 1])?;
+                file.sync()?;
+            }
+            if is_safe && leftovers.is_empty() {
+                // Nothing is removed, and nothing is believed that was not synced.
+                return Ok(());
+            }
             if let Some(header) = &image {
                 let file = folder.file(&image_name(number, header.number.get()))?;
                 write_header(&file, header)?;
@@ -220,6 +266,12 @@ impl<F: Folder> Shard<F> {
         for name in leftovers {
             folder.remove(&name).map_err(Error::io(&*name))?;
         }
+        let at = tail.len() as u64;
+        if table.lasts() {
+            let boot = folder.boot().map_err(Error::io("the name of this run"))?;
+            let place = Place { sequence, segment: last, at, chain };
+            table.publish(&live::header(store, number, boot), place, sequence, since)?;
+        }
         let log = Log {
             segments: segments
                 .iter()
@@ -230,7 +282,9 @@ impl<F: Folder> Shard<F> {
                 })
                 .collect(),
             file: Arc::new(file),
-            at: tail.len() as u64,
+            at,
+            drained: at,
+            saved: at,
             sequence,
             chain,
             history,
@@ -244,9 +298,16 @@ impl<F: Folder> Shard<F> {
         Ok(Self {
             number,
             records_max,
-            table: RwLock::new(table),
+            table,
+            adopted: is_adopted,
             log: Mutex::new(log),
-            flush: Mutex::new(Flush { durable: sequence, is_busy: false, poison: None }),
+            flush: Mutex::new(Flush {
+                durable: sequence,
+                is_busy: false,
+                waiting: 0,
+                crowd: 0,
+                poison: None,
+            }),
             flushed: Condvar::new(),
             syncing: Mutex::new(()),
             upkeep: Mutex::new(()),
@@ -266,12 +327,8 @@ impl<F: Folder> Shard<F> {
         lock(&self.upkeep)
     }
 
-    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Keeps other writers out.
@@ -303,16 +360,73 @@ impl<F: Folder> Shard<F> {
     }
 
     /// Syncs a segment, which makes everything up to `written` durable.
-    fn sync(&self, file: &F::File, written: u64) -> Result<()> {
+    fn sync(&self, written: u64, save: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
         let _one = lock(&self.syncing);
         self.check_sound()?;
         if !planted::is(Fault::SyncLeftOut) {
-            file.sync().map_err(|error| self.poison("a sync of the log", &error))?;
+            save().map_err(|error| self.poison("a sync of the log", &error))?;
         }
         let mut flush = lock(&self.flush);
-        flush.durable = flush.durable.max(written);
+        if flush.durable < written {
+            flush.durable = written;
+            self.table.control()?.set_durable(written);
+        }
         self.flushed.notify_all();
         Ok(())
+    }
+
+    /// Writes what is in the ring only.
+    fn drain(&self, log: &mut Log<F::File>) -> Result<()> {
+        if log.drained == log.at || planted::is(Fault::RingLeftOut) {
+            return Ok(());
+        }
+        let frames = self.table.ring_read(log.drained, log.at);
+        log.file
+            .write_at(log.drained, &frames)
+            .map_err(|error| self.poison("a write of the log", &error))?;
+        self.note_written(log, log.at)
+    }
+
+    fn note_written(&self, log: &mut Log<F::File>, at: u64) -> Result<()> {
+        log.drained = log.drained.max(at);
+        self.table.control()?.set_written(log.segment(), log.drained);
+        Ok(())
+    }
+
+    /// What a sync has to do at present.
+    fn job(&self, log: &mut Log<F::File>) -> Result<Job<F::File>> {
+        let few = SYNCED_BYTES_MAX.min(self.table.ring_bytes());
+        let frames = if self.table.lasts() && log.at - log.saved <= few {
+            let from = if planted::is(Fault::SyncTooShort) { log.drained } else { log.saved };
+            Some(self.table.ring_read(from, log.at))
+        } else {
+            self.drain(log)?;
+            None
+        };
+        Ok(Job {
+            file: Arc::clone(&log.file),
+            segment: log.segment(),
+            from: log.at - frames.as_ref().map_or(0, |frames| frames.len() as u64),
+            frames: frames.filter(|_| !planted::is(Fault::RingLeftOut)),
+            to: log.at,
+            sequence: log.sequence,
+        })
+    }
+
+    fn save(&self, job: &Job<F::File>) -> Result<()> {
+        self.sync(job.sequence, || match &job.frames {
+            Some(frames) if frames.is_empty() => Ok(()),
+            Some(frames) => job.file.write_synced_at(job.from, frames),
+            None => job.file.sync(),
+        })
+    }
+
+    fn note_saved(&self, log: &mut Log<F::File>, job: &Job<F::File>) -> Result<()> {
+        if log.segment() != job.segment {
+            return Ok(());
+        }
+        log.saved = log.saved.max(job.to);
+        self.note_written(log, job.to)
     }
 
     /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
@@ -332,10 +446,15 @@ impl<F: Folder> Shard<F> {
             return Err(Error::BatchTooLong { bytes, max: room });
         }
         self.check_room(changes)?;
+        let home = InFolder { folder, shard: self.number };
+        let mut writing = self.table.writing(&home)?;
+        if !writing.reserve(changes.len())? {
+            return Err(Error::Full { shard: self.number, max: self.records_max });
+        }
         if log.at + bytes > store.segment_bytes.get() {
             self.rotate(folder, store, log)?;
         }
-        let place = Place {
+        let place = FramePlace {
             chain: log.chain,
             shard: self.number,
             epoch,
@@ -344,31 +463,58 @@ impl<F: Folder> Shard<F> {
             note,
         };
         let (chain, history) = encode(place, log.history, changes, &mut log.frame);
-        log.file
-            .write_at(log.at, &log.frame)
-            .map_err(|error| self.poison("a write of the log", &error))?;
-        log.at += bytes;
+        let end = log.at + bytes;
+        if self.table.lasts() && bytes <= self.table.ring_bytes() {
+            if end - log.drained > self.table.ring_bytes() {
+                self.drain(log)?;
+            }
+            if !planted::is(Fault::RingLate) {
+                self.table.ring_write(log.at, &log.frame);
+            }
+        } else {
+            self.drain(log)?;
+            log.file
+                .write_at(log.at, &log.frame)
+                .map_err(|error| self.poison("a write of the log", &error))?;
+            self.note_written(log, end)?;
+        }
+        log.at = end;
         log.sequence += 1;
         log.chain = chain;
         log.history = history;
+        let sequence = log.sequence;
         if note.is_some() {
-            log.since = log.sequence;
+            log.since = sequence;
+            self.table.control()?.set_since(sequence);
         }
-        let mut table = self.table_mut();
+        let place = Place { sequence, segment: log.segment(), at: end, chain };
+        if !planted::is(Fault::CommitLate) {
+            writing.commit(place);
+        }
+        if planted::is(Fault::RingLate) && self.table.lasts() && bytes <= self.table.ring_bytes() {
+            self.table.ring_write(end - bytes, &log.frame);
+        }
+        if planted::is(Fault::AppliedEarly) {
+            writing.applied(sequence);
+        }
         for change in changes {
-            apply(&mut table, change, log.sequence);
+            writing.apply(change, sequence);
         }
-        Ok(log.sequence)
+        if planted::is(Fault::CommitLate) {
+            writing.commit(place);
+        }
+        writing.applied(sequence);
+        Ok(sequence)
     }
 
     fn check_room(&self, changes: &[Change<'_>]) -> Result<()> {
-        let table = self.table();
-        let left = u64::from(self.records_max).saturating_sub(table.len() as u64);
+        let table = &self.table;
+        let left = u64::from(self.records_max).saturating_sub(table.len());
         if left >= changes.len() as u64 {
             return Ok(());
         }
         let is_new = |change: &&Change<'_>| match change {
-            Change::Put(key, _) => table.get(hash_of(key), key).is_none(),
+            Change::Put(key, _) => !table.has(hash_of(key), key),
             Change::Delete(_) => false,
         };
         if changes.iter().filter(is_new).count() as u64 > left {
@@ -388,8 +534,9 @@ impl<F: Folder> Shard<F> {
                 (number, make_segment(folder, &name, store.segment_bytes.get())?)
             }
         };
+        self.drain(log)?;
         if !planted::is(Fault::RotationWithoutSync) {
-            self.sync(&log.file, log.sequence)?;
+            self.sync(log.sequence, || log.file.sync())?;
         }
         let mut header = segment_header(store, self.number, number);
         header.chain = log.chain.into();
@@ -401,24 +548,46 @@ impl<F: Folder> Shard<F> {
         let (first, origin) = (log.sequence + 1, log.history);
         log.segments.push(Segment { number, first, origin });
         log.file = Arc::new(file);
-        log.at = DATA_AT;
-        Ok(())
+        (log.at, log.drained, log.saved) = (DATA_AT, DATA_AT, DATA_AT);
+        self.note_written(log, DATA_AT)
     }
 
     /// Makes everything written so far durable while the writers wait.
-    pub(crate) fn sync_now(&self, log: &Log<F::File>) -> Result<()> {
-        self.sync(&log.file, log.sequence)
+    pub(crate) fn sync_now(&self, log: &mut Log<F::File>) -> Result<()> {
+        let job = self.job(log)?;
+        self.save(&job)?;
+        self.note_saved(log, &job)
+    }
+
+    /// Makes the files have everything, durable or not.
+    pub(crate) fn settle(&self, log: &mut Log<F::File>) -> Result<()> {
+        self.drain(log)
     }
 
     /// Returns when a write is durable: whoever comes first syncs for all.
     pub(crate) fn wait(&self, sequence: u64) -> Result<()> {
         let mut flush = lock(&self.flush);
+        if flush.durable >= sequence {
+            return Ok(());
+        }
+        flush.waiting += 1;
+        flush.crowd = flush.crowd.max(flush.waiting);
+        let (done, mut flush) = self.wait_among(flush, sequence);
+        flush.waiting -= 1;
+        done
+    }
+
+    fn wait_among<'a>(
+        &'a self,
+        mut flush: MutexGuard<'a, Flush>,
+        sequence: u64,
+    ) -> (Result<()>, MutexGuard<'a, Flush>) {
         loop {
             if flush.durable >= sequence {
-                return Ok(());
+                return (Ok(()), flush);
             }
             if let Some(what) = &flush.poison {
-                return Err(self.poisoned(what));
+                return (Err(self.poisoned(what)), flush);
             }
             if flush.is_busy {
                 flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
@@ -426,17 +595,37 @@ impl<F: Folder> Shard<F> {
             }
             flush.is_busy = true;
             drop(flush);
-            let (file, written) = {
-                let log = lock(&self.log);
-                (Arc::clone(&log.file), log.sequence)
-            };
-            // Segments before this one were synced when it was begun.
-            let synced = self.sync(&file, written);
+            // Segments before the present one were synced when it was begun.
+            self.gather();
+            let synced = self.lead();
             flush = lock(&self.flush);
             flush.is_busy = false;
             self.flushed.notify_all();
-            synced?;
+            if synced.is_err() {
+                return (synced, flush);
+            }
         }
+    }
+
+    /// Lets those come along who were woken by the last sync and write again: without that, each
+    /// sync would have half of the writers only. Whoever is alone waits for nobody.
+    fn gather(&self) {
+        let crowd = lock(&self.flush).crowd;
+        for _ in 0..GATHER_YIELDS {
+            if lock(&self.flush).waiting >= crowd {
+                break;
+            }
+            thread::yield_now();
+        }
+        let mut flush = lock(&self.flush);
+        flush.crowd = flush.waiting;
+    }
+
+    /// Syncs for all who wait, while writers go on.
+    fn lead(&self) -> Result<()> {
+        let job = self.job(&mut lock(&self.log))?;
+        self.save(&job)?;
+        self.note_saved(&mut lock(&self.log), &job)
     }
 
     pub(crate) fn is_durable(&self, sequence: u64) -> bool {
@@ -474,8 +663,7 @@ impl<F: Folder> Shard<F> {
     /// Is the log so long, compared with the records, that an image is worth its writing?
     pub(crate) fn is_long(&self, store: &StoreHeader) -> bool {
         let log = self.writer();
-        let table = self.table();
-        let live = table.len() as u64 * table.stride() as u64;
+        let live = self.table.len() * self.table.record() as u64;
         // Those that an image made needless, and followers still want, do not count.
         let image = log.image.map_or(0, |(_, from)| from);
         let behind = log.segments.iter().filter(|segment| segment.first > image.max(1)).count();
@@ -522,8 +710,9 @@ impl<F: Folder> Shard<F> {
         let failed = |error| Error::io(name)(error);
         let file = folder.file(name).map_err(failed)?;
         let (chunks, records, bytes) =
-            image::write_chunks(&file, number, |slot, max, out| self.table().chunk(slot, max, out))
-                .map_err(failed)?;
+            image::write_chunks(&file, number, name, |slot, max, out| {
+                self.table.chunk(slot, max, out)
+            })?;
         let through = self.written();
         if !planted::is(Fault::ImageAhead) {
             self.wait(through)?;
@@ -562,11 +751,12 @@ impl<F: Folder> Shard<F> {
         let log = self.writer();
         let flush = lock(&self.flush);
         ShardStats {
-            records: self.table().len() as u64,
+            records: self.table.len(),
             sequence: log.sequence,
             durable: flush.durable,
             segments: log.segments.len() as u64,
             image: log.image.map_or(0, |(_, from)| from),
+            adopted: self.adopted,
             poisoned: flush.poison.clone(),
         }
     }

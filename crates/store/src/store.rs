@@ -10,17 +10,21 @@ use mainstay_storage::{Folder, Storage};
 use crate::{
     error::{Error, Result},
     follow::Role,
-    format::{COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, sealed, write_header},
+    format::{
+        COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, parse_memory_name, parse_name, sealed,
+        write_header,
+    },
+    home::InFolder,
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
     options::{Durability, Options, Token},
     planted,
-    recover::{load, store_header},
+    recover::{adopt, load, load_apart, store_header},
     shard::{self, Change, Entry, Guard, Shard, ShardStats},
     table::{hash_of, shard_of},
 };
 
 /// Records copied at a time by [`RawStore::for_each`].
-const SCAN_RECORDS: usize = 256;
+pub(crate) const SCAN_RECORDS: usize = 256;
 
 /// Keys and values of fixed sizes as bytes, in a [`Folder`]. Nothing happens by itself here:
 /// whoever has one calls [`tend`](Self::tend) from time to time, as [`crate::FixedStore`] does.
@@ -100,7 +104,7 @@ impl<F: Folder> RawStore<F> {
         };
         // What an earlier creation left that did not come to its end.
         for name in folder.names().map_err(Error::io("the directory"))? {
-            if crate::format::parse_name(&name).is_some() {
+            if parse_name(&name).is_some() || parse_memory_name(&name).is_some() {
                 folder.remove(&name).map_err(Error::io(name))?;
             }
         }
@@ -142,7 +146,16 @@ impl<F: Folder> RawStore<F> {
         header.epoch = (header.epoch.get() + 1).into();
         write_next(&folder, &mut header)?;
         let resume = |number| {
-            let loaded = load(&folder, &header, number)?;
+            let loaded = match adopt(&folder, &header, number)? {
+                Some(loaded) => loaded,
+                None => {
+                    let home = InFolder { folder: &folder, shard: number };
+                    let fresh = |records| home.fresh(&header, records);
+                    let loaded = load(&folder, &header, number, &home, fresh)?;
+                    home.tidy(&loaded.table)?;
+                    loaded
+                }
+            };
             Shard::resume(&folder, &header, number, options.records_max, loaded)
         };
         let shards = in_parallel(header.shards.get(), options.threads, resume)?;
@@ -186,7 +199,7 @@ impl<F: Folder> RawStore<F> {
         Err(Error::OutOfLimits { what: "the length of the value", value, must })
     }
 
-    /// Shows the value of a key to a closure, which holds writers of the shard off: keep it short.
+    /// Shows a copy of the value of a key to a closure. No writer is held off, and none waited for.
     ///
     /// ```
     /// # use mainstay_store::{Durability, Options, RawStore};
@@ -197,10 +210,47 @@ impl<F: Folder> RawStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfLimits`] if the key is of another length.
+    /// As [`read_into`](Self::read_into).
     pub fn read<R>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        match self.lengths().1 {
+            0..=64 => self.read_by::<64, R>(key, look),
+            65..=512 => self.read_by::<512, R>(key, look),
+            _ => self.read_by::<VALUE_BYTES_MAX, R>(key, look),
+        }
+    }
+
+    /// By a copy of at most `N` bytes on the stack.
+    #[inline]
+    fn read_by<const N: usize, R>(
+        &self,
+        key: &[u8],
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let mut value = [0; N];
+        let value = &mut value[..self.lengths().1.min(N)];
+        Ok(if self.read_into(key, value)? { Some(look(value)) } else { None })
+    }
+
+    /// Copies the value of a key into `value`, which has its length. False if the key is not there.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// let mut value = [0; 3];
+    /// assert!(store.read_into(b"de", &mut value)?);
+    /// assert_eq!(&value, b"049");
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key or `value` is of another length, [`Error::Damaged`] if
+    /// somebody wrote into the memory of the store who must not.
+    #[inline]
+    pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         let (hash, shard) = self.check_key(key)?;
-        Ok(shard.table().get(hash, key).map(look))
+        self.check_value(value)?;
+        Ok(shard.table().copy(hash, key, value)?.is_some())
     }
 
     /// The value of a key.
@@ -208,7 +258,7 @@ impl<F: Folder> RawStore<F> {
     /// Example: see [`RawStore`].
     ///
     /// # Errors
-    /// [`Error::OutOfLimits`] if the key is of another length.
+    /// As [`read_into`](Self::read_into).
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.read(key, <[u8]>::to_vec)
     }
@@ -305,14 +355,15 @@ impl<F: Folder> RawStore<F> {
     ) -> Result<Option<Token>> {
         let (hash, shard) = self.check_key(key)?;
         let log = shard.writer();
-        let decision = decide(shard.table().get(hash, key));
+        let old = shard.table().get(hash, key)?;
+        let decision = decide(old.as_deref());
         let Some(new) = decision else { return Ok(None) };
         let change = match &new {
             Some(value) => {
                 self.check_value(value)?;
                 Change::Put(key, value)
             }
-            None if shard.table().get(hash, key).is_none() => return Ok(None),
+            None if old.is_none() => return Ok(None),
             None => Change::Delete(key),
         };
         self.commit(shard, log, &[change], durability).map(Some)
@@ -375,7 +426,7 @@ impl<F: Folder> RawStore<F> {
         }
         match durability {
             Durability::Memory | Durability::Interval => {}
-            Durability::Each => shard.sync_now(&log)?,
+            Durability::Each => shard.sync_now(&mut log)?,
             Durability::Group => {
                 drop(log);
                 shard.wait(sequence)?;
@@ -447,26 +498,26 @@ impl<F: Folder> RawStore<F> {
     /// # use mainstay_store::{Durability, Options, RawStore};
     /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
     /// store.put(b"de", b"049", Durability::Memory)?;
-    /// store.for_each(|key, value| assert_eq!((key, value), (&b"de"[..], &b"049"[..])));
+    /// store.for_each(|key, value| assert_eq!((key, value), (&b"de"[..], &b"049"[..])))?;
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
-    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if somebody wrote into the memory of the store who must not.
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let mut records = Vec::new();
         for shard in &self.shards {
             let mut slot = Some(0);
             while let Some(from) = slot {
                 records.clear();
-                let stride = {
-                    let table = shard.table();
-                    slot = table.chunk(from, SCAN_RECORDS, &mut records).1;
-                    table.stride()
-                };
-                for record in records.chunks_exact(stride) {
+                slot = shard.table().chunk(from, SCAN_RECORDS, &mut records)?.1;
+                for record in records.chunks_exact(shard.table().record()) {
                     let (key, value) = record[8..].split_at(self.lengths().0);
                     show(key, value);
                 }
             }
         }
+        Ok(())
     }
 
     /// Writes an image of every shard and cuts the logs (A6).
@@ -486,8 +537,7 @@ impl<F: Folder> RawStore<F> {
         self.shards.iter().try_for_each(|shard| shard.compact(&self.folder, &self.header))
     }
 
-    /// Does what is due: makes everything durable, prepares segments, and compacts shards whose
-    /// log is longer than their records are worth.
+    /// Does all that is due: [`sync`](Self::sync), then [`upkeep`](Self::upkeep).
     ///
     /// ```
     /// # use mainstay_store::{Durability, Options, RawStore};
@@ -501,8 +551,25 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::Poisoned`], or what the disk says; all shards are tended nevertheless.
     pub fn tend(&self) -> Result<()> {
+        let synced = self.sync().map(drop);
+        let kept = self.upkeep();
+        synced.and(kept)
+    }
+
+    /// Does what is due and can take its time: prepares segments, and compacts shards whose log is
+    /// longer than their records are worth.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.upkeep()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
+    pub fn upkeep(&self) -> Result<()> {
         let tend = |shard: &Shard<F>| {
-            shard.wait(shard.written())?;
             shard.prepare(&self.folder, &self.header)?;
             if shard.is_long(&self.header) {
                 shard.compact(&self.folder, &self.header)?;
@@ -529,9 +596,10 @@ impl<F: Folder> RawStore<F> {
     pub fn verify(&self) -> Result<()> {
         for (number, shard) in (0..).zip(&self.shards) {
             let _no_images = shard.upkeep();
-            let _no_writes = shard.writer();
-            let loaded = load(&self.folder, &self.header, number)?;
-            let records = loaded.table.differences(&shard.table());
+            let mut no_writes = shard.writer();
+            shard.settle(&mut no_writes)?;
+            let loaded = load_apart(&self.folder, &self.header, number)?;
+            let records = loaded.table.differences(shard.table())?;
             if records > 0 {
                 return Err(Error::Differs { shard: number, records });
             }

@@ -18,7 +18,7 @@ use crate::{
     },
     log::Frame,
     read_only::ReadOnly,
-    recover::{load, store_header},
+    recover::{load_apart, store_header},
     store::check_header,
 };
 
@@ -206,9 +206,9 @@ impl Survey {
     /// Asks what an opening would ask: which files count, and whether they fit together.
     fn judge<F: Folder>(&mut self, folder: &F, header: &StoreHeader, shard: u32) -> Result<()> {
         let ours = |file: &&mut FileReport| file.shard == Some(shard);
-        match load(folder, header, shard) {
+        match load_apart(folder, header, shard) {
             Ok(loaded) => {
-                self.records += loaded.table.len() as u64;
+                self.records += loaded.table.len();
                 for file in self.files.iter_mut().filter(ours) {
                     if loaded.leftovers.contains(&file.name) {
                         file.kind = FileKind::Leftover;

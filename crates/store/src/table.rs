@@ -1,153 +1,472 @@
-//! The records of a shard in memory: slots in pages, found by a hash table of their numbers.
+//! The records of a shard, for the one process that writes them.
+//!
+//! A write is put into the ring and committed by one store; then the records are changed, each by
+//! one store of an index word. Whoever finds the memory after a death makes the committed write
+//! again, which comes to the same. What can be counted anew (free slots, records) is private.
 
-use hashbrown::HashTable;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use arc_swap::ArcSwap;
 use mainstay_base::{crc64, mix64};
 
-/// Slots of a page. A table grows by pages, so that no record is ever copied for growth.
-const PAGE_SLOTS: usize = 1024;
-const SEQUENCE: usize = 8;
+use crate::{
+    error::Result,
+    index::{Entry, Index, Use, WORDS_MIN},
+    live::{Control, LiveHeader, Place, RING_AT, read_header, write_header},
+    memory::Memory,
+    planted::{self, Fault},
+    shard::Change,
+    view::{Shape, Tables, View},
+};
+
+/// Buckets of the old index that are moved along with each record written.
+const MOVED_BUCKETS: usize = 2;
+/// Bytes by which a memory grows at least.
+const GROWTH_BYTES_MIN: u64 = 64 << 10;
 
 /// The hash of a key; part of the format, as it chooses the shard.
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
     mix64(crc64(key))
 }
 
-/// The shard of a hash, out of a power of two of them. The bits are others than those a hash table
-/// looks at first.
+/// The shard of a hash, out of a power of two of them. The bits are others than those an index
+/// looks at.
 pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
     (hash >> 40) as usize & (shards - 1)
 }
 
-/// Records: the sequence of the write that made them (0: none), key, value.
+/// Where the memory of a shard comes from.
+pub(crate) trait Home {
+    /// Memory for an index, zeroed.
+    fn index(&self, generation: u32, bytes: u64) -> Result<Memory>;
+
+    /// An index is no longer needed.
+    fn drop_index(&self, generation: u32) -> Result<()>;
+}
+
+/// Memory of this process alone.
+pub(crate) struct Private;
+
+impl Home for Private {
+    fn index(&self, _: u32, bytes: u64) -> Result<Memory> {
+        Memory::private(bytes)
+    }
+
+    fn drop_index(&self, _: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct Table {
-    key_len: usize,
-    stride: usize,
-    index: HashTable<u32>,
-    pages: Vec<Box<[u8]>>,
+    view: View,
+    writer: Mutex<Writer>,
+    records: AtomicU64,
+    ring_bytes: u64,
+    /// Does the memory outlive the process?
+    lasts: bool,
+}
+
+/// What only the writer needs to know, and can be found out again.
+struct Writer {
     free: Vec<u32>,
-    /// Slots that were ever used.
-    slots: u32,
+    /// Freed by the write that is being made: readers may still be led there.
+    freed: Vec<u32>,
+    slots: u64,
+    /// Slots that the memory has room for.
+    room: u64,
+    /// Words of the new index that are not empty.
+    filled: usize,
+    /// The bucket of the old index that is moved next.
+    moving: usize,
+}
+
+/// Writes to the records, until it is dropped.
+pub(crate) struct Writing<'a> {
+    table: &'a Table,
+    control: Control<'a>,
+    writer: MutexGuard<'a, Writer>,
+    tables: Arc<Tables>,
+    home: &'a dyn Home,
 }
 
 impl Table {
-    pub(crate) fn new(key_len: usize, value_len: usize) -> Self {
-        let stride = SEQUENCE + key_len + value_len;
-        let (index, pages, free) = (HashTable::new(), Vec::new(), Vec::new());
-        Self { key_len, stride, index, pages, free, slots: 0 }
+    /// An empty one, with an index for about so many records.
+    pub(crate) fn new(
+        shard: u32,
+        shape: Shape,
+        (memory, lasts): (Memory, bool),
+        ring_bytes: u64,
+        expected: u64,
+        home: &dyn Home,
+    ) -> Result<Self> {
+        let words = words_for(expected);
+        let index = new_index(home, 1, words)?;
+        memory
+            .grow(shape.bytes(shape.slots_in(shape.bytes(0) + GROWTH_BYTES_MIN).max(expected)))?;
+        let tables = Tables { new: Arc::new(index), old: None };
+        let view = View { shard, shape, memory, tables: ArcSwap::from_pointee(tables) };
+        view.control()?.set_tables(1, 0);
+        let (free, freed) = (Vec::new(), Vec::new());
+        let writer = Mutex::new(Writer { free, freed, slots: 0, room: 0, filled: 0, moving: 0 });
+        Ok(Self { view, writer, records: AtomicU64::new(0), ring_bytes, lasts })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.index.len()
+    /// Takes over what a process left that is dead by now, or has closed it. `None` if it cannot be
+    /// what one has left.
+    pub(crate) fn adopt(view: View, ring_bytes: u64) -> Result<Option<Self>> {
+        let control = view.control()?;
+        let slots = control.slots();
+        let room = view.shape.slots_in(view.memory.covered()?);
+        if slots > room || slots > u64::from(u32::MAX) {
+            return Ok(None);
+        }
+        let tables = view.tables.load_full();
+        let mut used = vec![0_u64; (slots as usize).div_ceil(64)];
+        let mut records = 0;
+        let mut take = |slot: u32| {
+            let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
+            if u64::from(slot) >= slots {
+                return None;
+            }
+            let was_free = used[word] & bit == 0;
+            used[word] |= bit;
+            records += u64::from(was_free);
+            Some(was_free)
+        };
+        let Some(filled) = tables.new.entries(|entry| take(entry.slot) == Some(true)) else {
+            return Ok(None);
+        };
+        if let Some(old) = &tables.old {
+            let moved = |entry: Entry<'_>| {
+                let was_free = take(entry.slot);
+                if was_free == Some(false) {
+                    // Whoever moved it died between the two stores of it.
+                    entry.mark_gone();
+                }
+                was_free.is_some()
+            };
+            if old.entries(moved).is_none() {
+                return Ok(None);
+            }
+        }
+        let is_used = |slot: &u32| used[*slot as usize / 64] & 1 << (slot % 64) != 0;
+        let free: Vec<u32> = (0..slots as u32).rev().filter(|slot| !is_used(slot)).collect();
+        let was_writing =
+            control.committed().map(|place| place.sequence) != Some(control.applied());
+        if was_writing && !planted::is(Fault::SweepLeftOut) {
+            free.iter().for_each(|slot| view.clear(*slot));
+        }
+        let writer = Writer { free, freed: Vec::new(), slots, room, filled, moving: 0 };
+        let (writer, records) = (Mutex::new(writer), AtomicU64::new(records));
+        Ok(Some(Self { view, writer, records, ring_bytes, lasts: true }))
+    }
+
+    pub(crate) fn control(&self) -> Result<Control<'_>> {
+        self.view.control()
+    }
+
+    /// Does nobody believe the memory yet?
+    fn is_fresh(&self) -> bool {
+        read_header(&self.view.memory).is_none()
+    }
+
+    pub(crate) fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.records.load(Relaxed)
     }
 
     /// Bytes of a record in an image.
-    pub(crate) fn stride(&self) -> usize {
-        self.stride
+    pub(crate) fn record(&self) -> usize {
+        self.view.shape.record()
     }
 
-    fn record(&self, slot: u32) -> &[u8] {
-        let (page, at) = (slot as usize / PAGE_SLOTS, slot as usize % PAGE_SLOTS);
-        &self.pages[page][at * self.stride..][..self.stride]
+    /// Copies a key's value. Which write made it, if it is there.
+    #[inline]
+    pub(crate) fn copy(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
+        let is_new = |seen: &Arc<Tables>| Ok(!Arc::ptr_eq(seen, &self.view.tables.load()));
+        self.view.copy(hash, key, value, is_new)
     }
 
-    fn record_mut(&mut self, slot: u32) -> &mut [u8] {
-        let (page, at) = (slot as usize / PAGE_SLOTS, slot as usize % PAGE_SLOTS);
-        &mut self.pages[page][at * self.stride..][..self.stride]
+    /// A key's value.
+    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.view.shape.value_len];
+        Ok(self.copy(hash, key, &mut value)?.map(|_| value))
     }
 
-    fn key(&self, slot: u32) -> &[u8] {
-        &self.record(slot)[SEQUENCE..SEQUENCE + self.key_len]
+    /// Is the key there? For the one who writes.
+    pub(crate) fn has(&self, hash: u64, key: &[u8]) -> bool {
+        let tables = self.view.tables.load();
+        tables.each().any(|index| self.view.find(index, hash, key).is_some())
     }
 
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| self.key(*slot) == key).copied()
+    /// See [`View::chunk`].
+    pub(crate) fn chunk(
+        &self,
+        from: u32,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Option<u32>)> {
+        self.view.chunk(from, max, out)
     }
 
-    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<&[u8]> {
-        let slot = self.find(hash, key)?;
-        Some(&self.record(slot)[SEQUENCE + self.key_len..])
+    /// How many bytes of the log the ring holds.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
     }
 
-    /// Writes a record. Whoever calls has made sure that there are slots left.
-    pub(crate) fn put(&mut self, hash: u64, key: &[u8], value: &[u8], sequence: u64) {
-        let slot = match self.find(hash, key) {
-            Some(slot) => slot,
-            None => self.insert(hash),
-        };
-        let key_len = self.key_len;
-        let record = self.record_mut(slot);
-        record[..SEQUENCE].copy_from_slice(&sequence.to_le_bytes());
-        record[SEQUENCE..SEQUENCE + key_len].copy_from_slice(key);
-        record[SEQUENCE + key_len..].copy_from_slice(value);
-    }
-
-    fn insert(&mut self, hash: u64) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = self.slots;
-            self.slots += 1;
-            if slot as usize / PAGE_SLOTS == self.pages.len() {
-                self.pages.push(vec![0; PAGE_SLOTS * self.stride].into());
-            }
-            slot
-        });
-        let Self { index, pages, stride, key_len, .. } = self;
-        index.insert_unique(hash, slot, |slot| {
-            let (page, at) = (*slot as usize / PAGE_SLOTS, *slot as usize % PAGE_SLOTS);
-            hash_of(&pages[page][at * *stride + SEQUENCE..][..*key_len])
-        });
-        slot
-    }
-
-    pub(crate) fn remove(&mut self, hash: u64, key: &[u8]) -> bool {
-        let Some(slot) = self.find(hash, key) else { return false };
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
-            found.remove();
+    /// Puts a frame, which is to be at this byte of its segment, into the ring.
+    pub(crate) fn ring_write(&self, at: u64, frame: &[u8]) {
+        let place = (at % self.ring_bytes) as usize;
+        let (first, rest) = frame.split_at(frame.len().min(self.ring_bytes as usize - place));
+        // It is there as long as the memory is.
+        self.view.memory.write(RING_AT + place, first);
+        if !rest.is_empty() {
+            self.view.memory.write(RING_AT, rest);
         }
-        self.record_mut(slot).fill(0);
-        self.free.push(slot);
-        true
     }
 
-    /// Appends up to `max` records from slot `from` on to `out`, as they are in an image. Returns
-    /// how many, and the slot to go on from, if there is one.
-    pub(crate) fn chunk(&self, from: u32, max: usize, out: &mut Vec<u8>) -> (usize, Option<u32>) {
-        let mut count = 0;
-        for slot in from..self.slots {
-            if count == max {
-                return (count, Some(slot));
-            }
-            let record = self.record(slot);
-            if record[..SEQUENCE] != [0; SEQUENCE] {
-                out.extend_from_slice(record);
-                count += 1;
-            }
+    /// The bytes from `from` to `to` of a segment, the newest of which are in the ring.
+    pub(crate) fn ring_read(&self, from: u64, to: u64) -> Vec<u8> {
+        let mut bytes = vec![0; to.saturating_sub(from).min(self.ring_bytes) as usize];
+        let place = (from % self.ring_bytes) as usize;
+        let first = bytes.len().min(self.ring_bytes as usize - place);
+        let (first, rest) = bytes.split_at_mut(first);
+        self.view.memory.read(RING_AT + place, first);
+        self.view.memory.read(RING_AT, rest);
+        bytes
+    }
+
+    /// To be believed from now on by whoever finds the memory.
+    pub(crate) fn publish(
+        &self,
+        header: &LiveHeader,
+        place: Place,
+        durable: u64,
+        since: u64,
+    ) -> Result<()> {
+        let control = self.control()?;
+        control.set_since(since);
+        control.set_written(place.segment, place.at);
+        control.set_durable(durable);
+        // The place of the last write stays: another one could be found half written.
+        let known = control.committed().is_some_and(|known| known.sequence == place.sequence);
+        if !known || self.is_fresh() {
+            control.commit(place);
         }
-        (count, None)
+        control.set_applied(place.sequence);
+        if !write_header(&self.view.memory, header) {
+            return Err(self.view.damaged("the file has become too short"));
+        }
+        Ok(())
+    }
+
+    /// Begins to write.
+    pub(crate) fn writing<'a>(&'a self, home: &'a dyn Home) -> Result<Writing<'a>> {
+        let control = self.control()?;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Writing { table: self, control, writer, tables: self.view.tables.load_full(), home })
     }
 
     /// Takes a record from an image.
-    pub(crate) fn load(&mut self, record: &[u8]) {
-        let (sequence, rest) = record.split_at(SEQUENCE);
-        let (key, value) = rest.split_at(self.key_len);
+    pub(crate) fn load(writing: &mut Writing<'_>, record: &[u8]) -> Result<bool> {
+        let key_len = writing.table.view.shape.key_len;
+        let (sequence, rest) = record.split_at(size_of::<u64>());
+        let (key, value) = rest.split_at(key_len);
         let mut eight = [0; 8];
         eight.copy_from_slice(sequence);
-        self.put(hash_of(key), key, value, u64::from_le_bytes(eight));
+        if !writing.reserve(1)? {
+            return Ok(false);
+        }
+        writing.put(key, value, u64::from_le_bytes(eight));
+        writing.forget();
+        Ok(true)
     }
 
     /// How many records are in one of two tables only, or differ.
-    pub(crate) fn differences(&self, other: &Self) -> u64 {
-        let lacks = |a: &Self, b: &Self, twice: bool| {
-            let all = (0..a.slots).filter(|slot| a.record(*slot)[..SEQUENCE] != [0; SEQUENCE]);
-            all.filter(|slot| {
-                let key = a.key(*slot);
-                match b.find(hash_of(key), key) {
-                    Some(found) => twice && b.record(found) != a.record(*slot),
-                    None => true,
+    pub(crate) fn differences(&self, other: &Self) -> Result<u64> {
+        let lacks = |a: &Self, b: &Self, both: bool| {
+            let (mut slot, mut records, mut count) = (Some(0), Vec::new(), 0);
+            let mut found = vec![0; b.view.shape.value_len];
+            while let Some(from) = slot {
+                records.clear();
+                slot = a.chunk(from, 256, &mut records)?.1;
+                for record in records.chunks_exact(a.record()) {
+                    let (sequence, rest) = record.split_at(size_of::<u64>());
+                    let (key, value) = rest.split_at(a.view.shape.key_len);
+                    let is_same = match b.copy(hash_of(key), key, &mut found)? {
+                        Some(made) => !both || (made.to_le_bytes() == sequence && found == value),
+                        None => false,
+                    };
+                    count += u64::from(!is_same);
                 }
-            })
-            .count() as u64
+            }
+            Ok(count)
         };
-        lacks(self, other, true) + lacks(other, self, false)
+        Ok(lacks(self, other, true)? + lacks(other, self, false)?)
+    }
+}
+
+/// The words of an index that so many records fill by half at most.
+fn words_for(records: u64) -> usize {
+    let most = (usize::MAX / 16) as u64;
+    (records.min(most) as usize * 2).next_power_of_two().max(WORDS_MIN)
+}
+
+fn new_index(home: &dyn Home, generation: u32, words: usize) -> Result<Index> {
+    let memory = home.index(generation, Index::bytes(words))?;
+    Index::new(generation, memory, words).ok_or_else(|| {
+        crate::Error::io("memory for an index")(std::io::ErrorKind::UnexpectedEof.into())
+    })
+}
+
+impl Writing<'_> {
+    /// Makes sure that so many records can be written. False if there can be no more.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<bool> {
+        let lacking = (count as u64).saturating_sub(self.writer.free.len() as u64);
+        let slots = self.writer.slots + lacking;
+        let table = self.table;
+        let view = &table.view;
+        if slots > u64::from(u32::MAX) {
+            return Ok(false);
+        }
+        if slots > self.writer.room {
+            // By an eighth, so that growing is rare and little is taken too much.
+            let least = view.shape.slots_in(view.shape.bytes(0) + GROWTH_BYTES_MIN);
+            let wanted = (slots + (slots / 8).max(least)).min(u64::from(u32::MAX));
+            if !view.memory.grow(view.shape.bytes(wanted))?
+                && !view.memory.grow(view.shape.bytes(slots))?
+            {
+                return Ok(false);
+            }
+            self.writer.room = view.shape.slots_in(view.memory.covered()?);
+        }
+        let words = self.tables.new.len();
+        if (self.writer.filled + count).saturating_mul(4) > words * 3 {
+            self.grow_index(count)?;
+        }
+        Ok(true)
+    }
+
+    /// Begins a new index, to which the words of the present one move little by little.
+    fn grow_index(&mut self, count: usize) -> Result<()> {
+        while self.tables.old.is_some() {
+            self.move_some()?;
+        }
+        let words = words_for(self.table.len() + count as u64);
+        let generation = self.tables.new.generation + 1;
+        let new = Arc::new(new_index(self.home, generation, words)?);
+        let old = Arc::clone(&self.tables.new);
+        (self.writer.filled, self.writer.moving) = (0, 0);
+        self.set_tables(Tables { new, old: Some(old) });
+        Ok(())
+    }
+
+    fn set_tables(&mut self, tables: Tables) {
+        let names = tables.names();
+        self.tables = Arc::new(tables);
+        self.table.view.tables.store(Arc::clone(&self.tables));
+        self.control.set_tables(names.0, names.1);
+    }
+
+    /// Moves a few words from the old index, and drops it when it has none left.
+    fn move_some(&mut self) -> Result<()> {
+        let Some(old) = self.tables.old.clone() else { return Ok(()) };
+        for _ in 0..MOVED_BUCKETS {
+            if let Some(taken) = old.move_bucket(self.writer.moving, &self.tables.new) {
+                self.writer.filled += taken;
+                self.writer.moving += 1;
+                continue;
+            }
+            let new = Arc::clone(&self.tables.new);
+            self.set_tables(Tables { new, old: None });
+            return self.home.drop_index(old.generation);
+        }
+        Ok(())
+    }
+
+    /// From here on the write counts, whoever dies.
+    pub(crate) fn commit(&self, place: Place) {
+        self.control.commit(place);
+    }
+
+    /// Makes the changes of a write. There are slots reserved for them.
+    pub(crate) fn apply(&mut self, change: &Change<'_>, sequence: u64) {
+        match change {
+            Change::Put(key, value) => self.put(key, value, sequence),
+            Change::Delete(key) => self.remove(key),
+        }
+        if self.tables.old.is_some()
+            && let Err(error) = self.move_some()
+        {
+            // The file of an index that nobody uses; the next opening removes it.
+            tracing::warn!(%error, "the file of an old index could not be removed");
+        }
+    }
+
+    /// The records have all of the write.
+    pub(crate) fn applied(&mut self, sequence: u64) {
+        self.control.set_applied(sequence);
+        self.forget();
+    }
+
+    /// Slots that were freed can be used again.
+    fn forget(&mut self) {
+        let Writer { free, freed, .. } = &mut *self.writer;
+        free.append(freed);
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], sequence: u64) {
+        let (table, hash) = (self.table, hash_of(key));
+        let view = &table.view;
+        let find = |index| view.find(index, hash, key);
+        let found = self.tables.each().find_map(find);
+        let slot = match self.writer.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = self.writer.slots;
+                self.writer.slots += 1;
+                self.control.set_slots(self.writer.slots);
+                slot as u32
+            }
+        };
+        view.fill(slot, sequence, key, value);
+        match found {
+            Some(entry) => {
+                entry.turn_to(slot);
+                view.clear(entry.slot);
+                self.writer.freed.push(entry.slot);
+            }
+            None => {
+                let used = self.tables.new.insert(crate::index::print_of(hash), slot);
+                self.writer.filled += usize::from(used == Some(Use::Changed));
+                self.table.records.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        let (table, hash) = (self.table, hash_of(key));
+        let view = &table.view;
+        for index in self.tables.each() {
+            let Some(entry) = view.find(index, hash, key) else { continue };
+            let is_new = index.generation == self.tables.new.generation;
+            if is_new {
+                let emptied = usize::from(entry.remove() == Use::Changed);
+                self.writer.filled = self.writer.filled.saturating_sub(emptied);
+            } else {
+                entry.mark_gone();
+            }
+            view.clear(entry.slot);
+            self.writer.freed.push(entry.slot);
+            self.table.records.fetch_sub(1, Relaxed);
+            return;
+        }
     }
 }
 
@@ -155,18 +474,38 @@ impl Table {
 mod tests {
     use super::*;
 
+    fn table() -> Table {
+        let shape = Shape::new(1, 1, 4096);
+        let memory = Memory::private(shape.bytes(1 << 20)).unwrap();
+        Table::new(0, shape, (memory, false), 4096, 0, &Private).unwrap()
+    }
+
+    fn write(table: &Table, key: u8, value: Option<u8>, sequence: u64) {
+        let mut writing = table.writing(&Private).unwrap();
+        assert!(writing.reserve(1).unwrap());
+        match value {
+            Some(value) => writing.apply(&Change::Put(&[key], &[value]), sequence),
+            None => writing.apply(&Change::Delete(&[key]), sequence),
+        }
+        writing.applied(sequence);
+    }
+
     #[test]
     fn a_slot_that_was_freed_is_used_again_and_its_old_key_is_gone() {
-        let mut table = Table::new(1, 1);
+        let table = table();
         for key in 0..=255_u8 {
-            table.put(hash_of(&[key]), &[key], &[key ^ 1], 1 + u64::from(key));
+            write(&table, key, Some(key ^ 1), 1 + u64::from(key));
         }
-        assert!(table.remove(hash_of(&[7]), &[7]));
-        assert!(!table.remove(hash_of(&[7]), &[7]));
-        assert_eq!(table.get(hash_of(&[7]), &[7]), None);
-        table.put(hash_of(&[7]), &[7], &[9], 300);
-        assert_eq!((table.len(), table.slots), (256, 256));
-        assert_eq!(table.get(hash_of(&[7]), &[7]), Some(&[9][..]));
+        write(&table, 7, None, 300);
+        assert_eq!(table.get(hash_of(&[7]), &[7]).unwrap(), None);
+        write(&table, 7, Some(9), 301);
+        assert_eq!((table.len(), table.control().unwrap().slots()), (256, 256));
+        assert_eq!(table.get(hash_of(&[7]), &[7]).unwrap(), Some(vec![9]));
+        // An update takes one slot more, and gives one back.
+        for sequence in 302..400 {
+            write(&table, 7, Some(sequence as u8), sequence);
+        }
+        assert_eq!((table.len(), table.control().unwrap().slots()), (256, 257));
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
     pub fn tail(&self, shard: u32, position: Position) -> Result<Found<F>> {
         let of = self.shard_at(shard)?;
-        let log = of.writer();
+        let mut log = of.writer();
+        of.settle(&mut log)?;
         let Some(tip) = log.history.position() else { return Err(Error::Mending { shard }) };
         let begin = position.sequence > 0 || position == Position::START;
         if position.sequence > tip.sequence || !begin {
@@ -186,7 +187,9 @@ impl<F: Folder> RawStore<F> {
 
     /// What comes behind a place.
     fn next(&self, of: &Shard<F>, tail: &mut Tail<F>) -> Result<Next> {
-        let log = of.writer();
+        let mut log = of.writer();
+        // What this allows to be read is read from the file.
+        of.settle(&mut log)?;
         if log.since > tail.sequence {
             return Ok(Next::Stop(Reached::Cut));
         }

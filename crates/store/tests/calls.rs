@@ -148,9 +148,10 @@ struct History {
 
 fn contents<F: Folder>(store: &RawStore<F>) -> Records {
     let mut records = Records::new();
-    store.for_each(|key, value| {
+    let seen = store.for_each(|key, value| {
         records.insert(key.to_vec(), value.to_vec());
     });
+    seen.unwrap();
     records
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 
 use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_store::{
-    Change, Durability, Error, FixedStore, Options, RawStore,
+    Change, Durability, Error, FixedStore, Options, RawStore, Reader,
     limits::{KEY_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX, VALUE_BYTES_MAX},
 };
 
@@ -260,6 +260,55 @@ fn readers_beside_a_writer_see_whole_values() {
 }
 
 #[test]
+fn readers_never_see_a_value_go_back_or_a_key_vanish_while_the_index_grows() {
+    const KEYS: u32 = 6_000;
+    let options = Options { shards: 1, ..Options::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let store = FixedStore::<u32, [u8; 64]>::create(dir.path(), &options).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let round_of = |value: &[u8; 64]| {
+        assert!(value.iter().all(|byte| *byte == value[0]), "{value:?}");
+        value[0]
+    };
+    let (known, end) = (AtomicU32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let (writes, store, reader) = ((&known, &end), &store, &reader);
+        scope.spawn(move || {
+            let (known, end) = writes;
+            for round in 0..6 {
+                for number in 0..KEYS {
+                    store.put(&number, &value(round), Durability::Memory).unwrap();
+                    known.fetch_max(number + 1, Ordering::Release);
+                    // Others come and go, so that words are used up and the index is made anew.
+                    store.put(&(KEYS + number), &value(0), Durability::Memory).unwrap();
+                    store.delete(&(KEYS + number), Durability::Memory).unwrap().unwrap();
+                }
+            }
+            end.store(true, Ordering::Release);
+        });
+        let (known, end) = (&known, &end);
+        let round_of = &round_of;
+        let look = move |get: &dyn Fn(u32) -> Option<[u8; 64]>| {
+            let (mut last, mut looks) = (vec![0; KEYS as usize], 0_u32);
+            while !end.load(Ordering::Acquire) || looks < 1_000 {
+                let known = known.load(Ordering::Acquire);
+                looks += 1;
+                let Some(number) = looks.wrapping_mul(2_654_435_761).checked_rem(known) else {
+                    continue;
+                };
+                let round = round_of(&get(number).expect("a key that was there"));
+                assert!(round >= last[number as usize], "{number} went back");
+                last[number as usize] = round;
+            }
+        };
+        scope.spawn(move || look(&|number| store.get(&number).unwrap()));
+        let in_place = move |number: u32| reader.get(&number.to_le_bytes()).unwrap();
+        scope
+            .spawn(move || look(&|number| in_place(number).map(|value| value.try_into().unwrap())));
+    });
+}
+
+#[test]
 fn a_batch_is_one_write_of_one_shard() {
     let disk = Disk::new(8);
     let options = Options { shards: 4, ..small() };
@@ -363,10 +412,12 @@ fn a_directory_holds_what_was_written_after_it_is_opened_again() {
     let store = FixedStore::<u32, [u8; 64]>::open(dir.path(), &options).unwrap();
     store.raw().verify().unwrap();
     let mut seen = 0;
-    store.for_each(|key, found| {
-        assert_eq!(found, value(2_500 + key));
-        seen += 1;
-    });
+    store
+        .for_each(|key, found| {
+            assert_eq!(found, value(2_500 + key));
+            seen += 1;
+        })
+        .unwrap();
     assert_eq!(seen, 500);
     store.raw().compact().unwrap();
     assert!(files(dir.path()) < 20);

@@ -146,7 +146,8 @@ fn looking_changes_nothing_and_several_may_while_nobody_writes() {
             let key = u64::from_le_bytes(key.try_into().unwrap());
             assert_eq!(value, (key * 2).to_le_bytes());
             seen += 1;
-        });
+        })
+        .unwrap();
         assert_eq!((seen, view.shards().map(|shard| shard.records).sum::<u64>()), (1_000, 1_000));
         // The note at the end says that every write was durable.
         assert!(view.shards().all(|shard| shard.durable + 1 == shard.sequence));

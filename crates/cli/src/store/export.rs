@@ -106,11 +106,12 @@ fn write_all(
     };
     if args.sorted {
         let mut sorted = Vec::with_capacity(total as usize);
-        view.for_each(|key, value| sorted.push((key.to_vec(), value.to_vec())));
+        view.for_each(|key, value| sorted.push((key.to_vec(), value.to_vec())))
+            .map_err(args.target.failed())?;
         sorted.sort_unstable();
         sorted.iter().for_each(|(key, value)| write(key, value));
     } else {
-        view.for_each(write);
+        view.for_each(write).map_err(args.target.failed())?;
     }
     outcome?;
     writer.finish().map_err(CliError::Output)?;

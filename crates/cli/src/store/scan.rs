@@ -84,7 +84,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let choice = Choice::of(args, view.lengths().0)?;
     if args.count {
         let mut count = 0_u64;
-        view.for_each(|key, _| count += u64::from(choice.has(key)));
+        view.for_each(|key, _| count += u64::from(choice.has(key)))
+            .map_err(args.target.failed())?;
         out.line(&count.to_string())?;
         return Ok(Outcome::Fine);
     }
@@ -93,7 +94,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         if choice.has(key) {
             records.push((key.to_vec(), value.to_vec()));
         }
-    });
+    })
+    .map_err(args.target.failed())?;
     records.sort_unstable();
     if args.reverse {
         records.reverse();

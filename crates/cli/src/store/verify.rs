@@ -2,7 +2,7 @@
 
 use super::{
     bytes::{Row, cell},
-    target::{Target, view},
+    target::{Target, failed, view},
 };
 use crate::{
     error::{CliError, Outcome, Result},
@@ -204,7 +204,7 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         let (here, there) = (here.to_path_buf(), there.to_path_buf());
         return Err(CliError::NotComparable { here, there, key, value, other_key, other_value });
     }
-    let (equal, differences) = differences(&one, &other);
+    let (equal, differences) = differences(&one, &other).map_err(failed(here))?;
     let count = |which: fn(&Difference) -> bool| {
         differences.iter().filter(|found| which(found)).count() as u64
     };
@@ -226,22 +226,22 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
     Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
 }
 
-fn differences(one: &OnDisk, other: &OnDisk) -> (u64, Vec<Difference>) {
+fn differences(one: &OnDisk, other: &OnDisk) -> mainstay::store::Result<(u64, Vec<Difference>)> {
     let progress = Progress::spinner("comparing");
     let (mut equal, mut found) = (0, Vec::new());
     // Both have keys of one length, so no look-up is refused.
     one.for_each(|key, value| match other.get(key).ok().flatten() {
         Some(there) if there == value => equal += 1,
         there => found.push((key.to_vec(), Some(value.to_vec()), there)),
-    });
+    })?;
     other.for_each(|key, value| {
         if one.get(key).ok().flatten().is_none() {
             found.push((key.to_vec(), None, Some(value.to_vec())));
         }
-    });
+    })?;
     found.sort_unstable();
     drop(progress);
-    (equal, found)
+    Ok((equal, found))
 }
 
 fn tell_comparison(

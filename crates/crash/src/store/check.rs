@@ -32,7 +32,8 @@ fn look(path: &Path, board: &Board) -> Check<()> {
         found.push(bytes.map(|bytes| version_of(number, &bytes)).transpose()?);
     }
     let mut strangers = 0;
-    store.for_each(|key, _| strangers += usize::from(u64::from_le_bytes(key) >= KEYS as u64));
+    let count = |key, _| strangers += usize::from(u64::from_le_bytes(key) >= KEYS as u64);
+    store.for_each(count).map_err(refused)?;
     ensure(strangers == 0, Harm::Torn, || format!("{strangers} keys that nobody wrote"))?;
     for (number, found) in found.iter().enumerate() {
         one(board, number, *found)?;

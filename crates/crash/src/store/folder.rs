@@ -41,11 +41,13 @@ impl Countdown {
 pub(crate) struct Counted {
     directory: Directory,
     countdown: Countdown,
+    /// Has it files that can be mapped? Without them each write is in the log when it returns.
+    is_mapped: bool,
 }
 
 impl Counted {
-    pub(crate) fn new(directory: Directory, countdown: Countdown) -> Self {
-        Self { directory, countdown }
+    pub(crate) fn new(directory: Directory, countdown: Countdown, is_mapped: bool) -> Self {
+        Self { directory, countdown, is_mapped }
     }
 }
 
@@ -81,6 +83,18 @@ impl Folder for Counted {
     fn sync_names(&self) -> io::Result<()> {
         self.countdown.call();
         self.directory.sync_names()
+    }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        if !self.is_mapped {
+            return Ok(None);
+        }
+        self.countdown.call();
+        self.directory.mapped(name)
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        self.directory.boot()
     }
 }
 

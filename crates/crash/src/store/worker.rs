@@ -54,8 +54,9 @@ pub(crate) enum Death {
 pub(crate) fn live(path: &Path, board: &Board, verdict: &Verdict, seed: u64, death: Death) -> i32 {
     let lived = match death {
         Death::AtCall(calls) => {
+            let (countdown, is_mapped) = (Countdown::from(calls), calls.is_multiple_of(2));
             let counted = Directory::lock(path)
-                .map(|directory| Counted::new(directory, Countdown::from(calls)));
+                .map(|directory| Counted::new(directory, countdown, is_mapped));
             counted
                 .and_then(|folder| RawStore::open(folder, &options()))
                 .and_then(|store| work(&store, board, seed))

@@ -122,7 +122,7 @@ impl StorePersistence {
     /// their first one, and what a base has replaced.
     fn find(&mut self) -> Result<()> {
         let (mut parts, mut firsts, mut is_sound) = (Vec::new(), BTreeMap::new(), true);
-        self.store.for_each(|key: Key, value: Value| match Part::read(&value) {
+        let seen = self.store.for_each(|key: Key, value: Value| match Part::read(&value) {
             Some(part) if part_of(&key) == 0 => {
                 let kept = Kept { number: number_of(&key), parts: part.parts, base: part.base };
                 is_sound &= key == key_of(part.name, kept.number, 0);
@@ -134,6 +134,7 @@ impl StorePersistence {
             Some(_) => parts.push(key),
             None => is_sound = false,
         });
+        seen.map_err(failed)?;
         if !is_sound {
             return Err(damaged());
         }

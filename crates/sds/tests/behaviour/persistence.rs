@@ -168,7 +168,7 @@ mod in_a_store {
                 mainstay_store::FixedStore::<[u8; 28], [u8; 2048]>::open(folder.path(), &options)
                     .unwrap();
             let mut keys = Vec::new();
-            store.for_each(|key, _| keys.push(key));
+            store.for_each(|key, _| keys.push(key)).unwrap();
             (store, keys)
         };
         let (store, keys) = records();

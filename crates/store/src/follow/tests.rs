@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use mainstay_sim::{Disk, DiskFaults, Storage};
+use mainstay_storage::Folder;
 
 use crate::{
     Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role,
-    limits::SEGMENT_BYTES_MIN, write_changes,
+    limits::SEGMENT_BYTES_MIN, machine::Machine, write_changes,
 };
 
 fn options() -> Options {
@@ -17,18 +18,18 @@ fn pair(value: usize) -> (RawStore<Disk>, RawStore<Disk>) {
     (leader, replica)
 }
 
-fn contents(store: &RawStore<Disk>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn contents<F: Folder>(store: &RawStore<F>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut records = BTreeMap::new();
-    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())));
+    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec()))).unwrap();
     records
 }
 
-fn at(store: &RawStore<Disk>) -> Position {
+fn at<F: Folder>(store: &RawStore<F>) -> Position {
     store.history(0).unwrap().position().unwrap()
 }
 
 /// Brings a replica up to date by the log alone.
-fn follow(leader: &RawStore<Disk>, replica: &RawStore<Disk>) -> usize {
+fn follow<F: Folder>(leader: &RawStore<F>, replica: &RawStore<F>) -> usize {
     let Found::Here(mut tail) = leader.tail(0, at(replica)).unwrap() else { panic!("not there") };
     let mut writes = 0;
     loop {
@@ -232,4 +233,69 @@ fn a_record_set_aside_behind_one_that_was_cut_short_is_a_line_of_its_own() {
     let lines = String::from_utf8(bytes).unwrap();
     let lines: Vec<&str> = lines.lines().skip(1).collect();
     assert_eq!(lines, [r#"{"key":"02","value":"03"}"#, r#"{"key":"04","value":"05"}"#]);
+}
+
+/// Another process opens what a dead one had open, and goes on with its memory.
+fn after_kill(store: RawStore<Machine>) -> RawStore<Machine> {
+    let machine = store.folder.clone();
+    machine.disk.kill();
+    drop(store);
+    let store = RawStore::open(machine, &options()).unwrap();
+    assert!(store.stats()[0].adopted);
+    store
+}
+
+#[test]
+fn writes_that_are_in_the_ring_only_are_followed_and_also_after_a_kill() {
+    let machine = |seed| Machine::new(Disk::new(seed), true);
+    let leader = RawStore::create(machine(1), 1, 900, &options()).unwrap();
+    let identity = leader.identity();
+    let replica = RawStore::create_replica(machine(2), &identity, &options()).unwrap();
+    for round in 0..50_u8 {
+        leader.put(&[round % 7], &[round; 900], Durability::Memory).unwrap();
+        assert_eq!(follow(&leader, &replica), 1);
+    }
+    assert!(leader.stats()[0].segments > 2, "the log has several segments");
+    for round in 0..3 {
+        leader.put(&[round], &[99; 900], Durability::Memory).unwrap();
+    }
+    let (behind, tip) = (at(&replica), at(&leader));
+    let (leader, replica) = (after_kill(leader), after_kill(replica));
+    assert_eq!((at(&leader), at(&replica)), (tip, behind));
+    assert_eq!(follow(&leader, &replica), 3);
+    assert_eq!(contents(&leader), contents(&replica));
+    // All of the log is still there, for one that has nothing.
+    let other = RawStore::create_replica(machine(3), &identity, &options()).unwrap();
+    assert_eq!(follow(&leader, &other), 53);
+    assert_eq!(contents(&leader), contents(&other));
+}
+
+#[test]
+fn a7_a_replica_that_is_killed_while_catching_up_says_so_and_its_log_is_not_followed_across() {
+    let machine = |seed| Machine::new(Disk::new(seed), true);
+    let leader = RawStore::create(machine(1), 1, 900, &options()).unwrap();
+    let replica = RawStore::create_replica(machine(2), &leader.identity(), &options()).unwrap();
+    leader.put(&[1], &[1; 900], Durability::Memory).unwrap();
+    follow(&leader, &replica);
+    let before = at(&replica);
+    let mending = History::Mending(before);
+    replica.mend(0, &[Change::Put(&[2], &[2; 900])], mending).unwrap();
+    let replica = after_kill(replica);
+    assert_eq!(replica.history(0).unwrap(), mending);
+    assert_eq!(contents(&replica).len(), 2);
+    let there = Position { epoch: 5, sequence: 77, sum: 3 };
+    replica.mend(0, &[Change::Delete(&[1])], History::At(there)).unwrap();
+    // So many more that the note is in no segment that an adoption reads.
+    let mut changes = Vec::new();
+    write_changes(&[Change::Put(&[3], &[3; 900])], &mut changes);
+    for _ in 0..50 {
+        replica.apply(0, 6, 1, &changes).unwrap();
+    }
+    assert!(replica.stats()[0].segments > 2, "the log has several segments");
+    let tip = at(&replica);
+    let replica = after_kill(replica);
+    assert_eq!(at(&replica), tip);
+    assert!(matches!(replica.tail(0, there), Ok(Found::Here(_))));
+    assert!(matches!(replica.tail(0, before), Ok(Found::Older)));
+    assert!(matches!(replica.tail(0, Position { sequence: 76, ..there }), Ok(Found::Older)));
 }

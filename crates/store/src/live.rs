@@ -1,0 +1,227 @@
+//! The file with the memory of a shard: what is in it, and when it is believed.
+//!
+//! It is believed only by whoever runs on the machine as it was when it was written: then all that
+//! a process stored is there, wherever it was killed. After anything else that may have happened to
+//! the machine nothing in it counts, and the shard is made anew from its log and its image.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use mainstay_base::crc32c;
+use mainstay_shm::{Atomic64, Shared64};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout,
+    little_endian::{U32, U64},
+};
+
+use crate::{
+    format::{HEADER_LEN, Header, StoreHeader, VERSION, sealed},
+    memory::Memory,
+};
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct LiveHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) boot: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) key_len: U32,
+    pub(crate) value_len: U32,
+    pub(crate) reserved_60: U32,
+    pub(crate) ring_bytes: U64,
+    pub(crate) reserved: [u8; 52],
+    pub(crate) checksum: U32,
+}
+
+impl Header for LiveHeader {
+    const MAGIC: [u8; 8] = *b"MAINSLIV";
+}
+
+/// Where the ring begins.
+pub(crate) const RING_AT: usize = 4096;
+/// The most bytes of a ring.
+const RING_BYTES_MAX: u64 = 256 << 10;
+
+// Words of the first page, by their number.
+const TABLES: usize = 16;
+const RETIRED: usize = 17;
+const SLOTS: usize = 18;
+const COMMITTED: usize = 24;
+const APPLIED: usize = 25;
+const WRITTEN: usize = 26;
+const DURABLE: usize = 27;
+const SINCE: usize = 28;
+/// Two of them, a sequence's by its lowest bit.
+const PLACES: usize = 32;
+const PLACE_WORDS: usize = 4;
+const CONTROL_WORDS: usize = 40;
+/// The lower bits of the word `written`: an offset in a segment.
+const OFFSET_BITS: u32 = 31;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<LiveHeader>() == HEADER_LEN);
+    assert!(offset_of!(LiveHeader, id) == 16);
+    assert!(offset_of!(LiveHeader, boot) == 32);
+    assert!(offset_of!(LiveHeader, shard) == 48);
+    assert!(offset_of!(LiveHeader, value_len) == 56);
+    assert!(offset_of!(LiveHeader, ring_bytes) == 64);
+    assert!(offset_of!(LiveHeader, checksum) == 124);
+    assert!(TABLES * 8 == HEADER_LEN);
+    assert!(PLACES + 2 * PLACE_WORDS == CONTROL_WORDS);
+    assert!(CONTROL_WORDS * 8 <= RING_AT);
+    assert!(crate::limits::SEGMENT_BYTES_MAX < 1 << OFFSET_BITS);
+};
+
+/// Bytes of the ring of a shard whose segments are so long.
+pub(crate) fn ring_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes.min(RING_BYTES_MAX)
+}
+
+/// The end of a frame in the log, and what is up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) sequence: u64,
+    pub(crate) segment: u64,
+    pub(crate) at: u64,
+    pub(crate) chain: u32,
+}
+
+/// The header that a shard's memory has in this store and this running of the machine.
+pub(crate) fn header(store: &StoreHeader, shard: u32, boot: [u8; 16]) -> LiveHeader {
+    LiveHeader {
+        magic: LiveHeader::MAGIC,
+        version: VERSION.into(),
+        flags: 0.into(),
+        id: store.id,
+        boot,
+        shard: shard.into(),
+        key_len: store.key_len,
+        value_len: store.value_len,
+        reserved_60: 0.into(),
+        ring_bytes: ring_bytes(store.segment_bytes.get()).into(),
+        reserved: [0; 52],
+        checksum: 0.into(),
+    }
+}
+
+/// The sound header of a memory.
+pub(crate) fn read_header(memory: &Memory) -> Option<LiveHeader> {
+    let mut bytes = [0; HEADER_LEN];
+    let is_there = memory.read(0, &mut bytes) && bytes[..8] == LiveHeader::MAGIC;
+    let sum = crc32c(&bytes[..HEADER_LEN - 4]).to_le_bytes();
+    if !is_there || bytes[HEADER_LEN - 4..] != sum {
+        return None;
+    }
+    let header = LiveHeader::read_from_bytes(&bytes).ok()?;
+    (header.version.get() == VERSION && header.flags.get() == 0).then_some(header)
+}
+
+/// Writes the header: from then on the memory is believed.
+pub(crate) fn write_header(memory: &Memory, header: &LiveHeader) -> bool {
+    memory.write(0, &sealed(header))
+}
+
+/// The words of the first page.
+#[derive(Clone, Copy)]
+pub(crate) struct Control<'a>(&'a [Shared64]);
+
+impl<'a> Control<'a> {
+    #[inline]
+    pub(crate) fn of(memory: &'a Memory) -> Option<Self> {
+        memory.words(0, CONTROL_WORDS).map(Self)
+    }
+
+    /// Generations of the index that is in use, and of the one before as long as it has anything.
+    #[inline]
+    pub(crate) fn tables(self) -> (u32, u32) {
+        let word = self.0[TABLES].load(Acquire);
+        ((word >> 32) as u32, word as u32)
+    }
+
+    pub(crate) fn set_tables(self, new: u32, old: u32) {
+        self.0[TABLES].store(u64::from(new) << 32 | u64::from(old), Release);
+    }
+
+    /// Has another memory taken the place of this one?
+    #[inline]
+    pub(crate) fn is_retired(self) -> bool {
+        self.0[RETIRED].load(Acquire) != 0
+    }
+
+    pub(crate) fn retire(self) {
+        self.0[RETIRED].store(1, Release);
+    }
+
+    /// Slots that were ever used.
+    #[inline]
+    pub(crate) fn slots(self) -> u64 {
+        self.0[SLOTS].load(Acquire)
+    }
+
+    pub(crate) fn set_slots(self, count: u64) {
+        self.0[SLOTS].store(count, Release);
+    }
+
+    /// The last write that counts: from here on it is made, whoever dies.
+    pub(crate) fn commit(self, place: Place) {
+        let words = self.place_words(place.sequence);
+        words[0].store(place.sequence, Relaxed);
+        words[1].store(place.segment, Relaxed);
+        words[2].store(place.at, Relaxed);
+        words[3].store(place.chain.into(), Relaxed);
+        self.0[COMMITTED].store(place.sequence, Release);
+    }
+
+    fn place_words(self, sequence: u64) -> &'a [Shared64] {
+        &self.0[PLACES + (sequence & 1) as usize * PLACE_WORDS..][..PLACE_WORDS]
+    }
+
+    /// Where the last write that counts ends; `None` if the words contradict each other.
+    pub(crate) fn committed(self) -> Option<Place> {
+        let sequence = self.0[COMMITTED].load(Acquire);
+        let [of, segment, at, chain] = [0, 1, 2, 3]
+            .map(|number| self.place_words(sequence).get(number).map(|word| word.load(Relaxed)));
+        let chain = u32::try_from(chain?).ok()?;
+        (of? == sequence).then_some(Place { sequence, segment: segment?, at: at?, chain })
+    }
+
+    /// The last write that the records have all of.
+    pub(crate) fn applied(self) -> u64 {
+        self.0[APPLIED].load(Acquire)
+    }
+
+    pub(crate) fn set_applied(self, sequence: u64) {
+        self.0[APPLIED].store(sequence, Release);
+    }
+
+    /// The last write that was known to be durable.
+    pub(crate) fn durable(self) -> u64 {
+        self.0[DURABLE].load(Acquire)
+    }
+
+    pub(crate) fn set_durable(self, sequence: u64) {
+        self.0[DURABLE].store(sequence, Release);
+    }
+
+    /// The last write that may not follow the one before it in the history.
+    pub(crate) fn since(self) -> u64 {
+        self.0[SINCE].load(Acquire)
+    }
+
+    pub(crate) fn set_since(self, sequence: u64) {
+        self.0[SINCE].store(sequence, Release);
+    }
+
+    /// Up to which byte of a segment the file has what the ring has.
+    pub(crate) fn set_written(self, segment: u64, at: u64) {
+        self.0[WRITTEN].store(segment << OFFSET_BITS | at, Release);
+    }
+
+    pub(crate) fn written(self) -> (u64, u64) {
+        let word = self.0[WRITTEN].load(Acquire);
+        (word >> OFFSET_BITS, word & ((1 << OFFSET_BITS) - 1))
+    }
+}

@@ -1,0 +1,126 @@
+//! A machine for tests: a disk that loses what was not synced, and memory that outlives processes
+//! but no power cut.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::FileExt},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use mainstay_base::Rng;
+use mainstay_shm::Backing;
+use mainstay_sim::{Disk, DiskFile};
+use mainstay_storage::Folder;
+
+type Files = BTreeMap<String, File>;
+
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) disk: Disk,
+    /// None: this machine has no such memory.
+    files: Option<Arc<Mutex<Files>>>,
+    boot: u8,
+}
+
+/// What the files were at some time, as a kernel may have written them to the disk.
+pub(crate) type Snapshot = BTreeMap<String, Vec<u8>>;
+
+const PAGE: usize = 4096;
+
+fn memfd() -> io::Result<File> {
+    let backing = Backing::memfd("machine").map_err(io::Error::other)?;
+    Ok(File::from(backing.as_fd().try_clone_to_owned()?))
+}
+
+impl Machine {
+    pub(crate) fn new(disk: Disk, has_memory: bool) -> Self {
+        Self { disk, files: has_memory.then(Arc::default), boot: 1 }
+    }
+
+    pub(crate) fn has_memory(&self) -> bool {
+        self.files.is_some()
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Files) -> T) -> Option<T> {
+        let files = self.files.as_ref()?;
+        Some(act(&mut files.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let copy = |(name, file): (&String, &File)| {
+            let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            (name.clone(), bytes)
+        };
+        self.with(|files| files.iter().map(copy).collect()).unwrap_or_default()
+    }
+
+    /// The machine after a power cut: another disk, and of the files what is in the snapshots, each
+    /// page as in one of them.
+    pub(crate) fn after_power_cut(&self, disk: Disk, kept: &[Snapshot], rng: &mut Rng) -> Self {
+        let files = Files::new();
+        let after = Self {
+            disk,
+            files: self.files.as_ref().map(|_| Arc::new(Mutex::new(files))),
+            boot: self.boot + 1,
+        };
+        let Some(newest) = kept.last() else { return after };
+        for (name, bytes) in newest {
+            let file = memfd().unwrap();
+            file.set_len(bytes.len() as u64).unwrap();
+            // Mostly all of one time, so that much of it is plausible.
+            let (mixed, one) = (rng.below(2) == 0, rng.below(kept.len() as u64));
+            for at in (0..bytes.len()).step_by(PAGE) {
+                let of = if mixed { rng.below(kept.len() as u64) } else { one };
+                let Some(old) = kept[of as usize].get(name) else { continue };
+                if let Some(page) = old.get(at..old.len().min(at + PAGE)) {
+                    file.write_all_at(page, at as u64).unwrap();
+                }
+            }
+            after.with(|files| files.insert(name.clone(), file));
+        }
+        after
+    }
+}
+
+impl Folder for Machine {
+    type File = DiskFile;
+
+    fn file(&self, name: &str) -> io::Result<DiskFile> {
+        Folder::file(&self.disk, name)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Folder::names(&self.disk)?;
+        names.extend(
+            self.with(|files| files.keys().cloned().collect::<Vec<_>>()).unwrap_or_default(),
+        );
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Folder::remove(&self.disk, name)?;
+        self.with(|files| files.remove(name));
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        let open = |files: &mut Files| {
+            if !files.contains_key(name) {
+                files.insert(name.to_owned(), memfd()?);
+            }
+            files[name].try_clone()
+        };
+        self.with(open).transpose()
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        Ok([self.boot; 16])
+    }
+}

@@ -1,0 +1,221 @@
+//! Reading a store in place, from any process of the host, beside the one that has it open.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mainstay_shm::Access;
+
+use crate::{
+    error::{Error, Result},
+    folder::boot_id,
+    format::{STORE_FILE, StoreHeader, index_name, live_name, sealed},
+    home::{index_of, reserved, view},
+    index::Index,
+    live::{header, read_header},
+    memory::Memory,
+    recover::newest_header,
+    store::{SCAN_RECORDS, check_header},
+    table::{hash_of, shard_of},
+    view::{Tables, View},
+};
+
+/// How often a shard is looked at while its owner makes an index anew.
+const ATTEMPTS: usize = 100;
+
+/// The records of a store as its owner has them at this moment, at the speed of memory: nothing is
+/// asked of the owner, nothing is locked, and nothing is written.
+///
+/// It reads what is visible to the owner's own readers, so also writes that are not durable yet. If
+/// the owner is dead or has closed the store, it reads what was there last. It cannot read a store
+/// that nobody has opened since the machine was started.
+///
+/// ```
+/// use mainstay_store::{Durability, FixedStore, Options, Reader};
+/// let dir = tempfile::tempdir()?;
+/// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+/// // In this process or another one:
+/// let reader = Reader::open(dir.path())?;
+/// store.put(&1, &2, Durability::Memory)?;
+/// let mut value = [0; 8];
+/// assert!(reader.read_into(&1_u64.to_le_bytes(), &mut value)?);
+/// assert_eq!(u64::from_le_bytes(value), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Reader {
+    path: PathBuf,
+    header: StoreHeader,
+    shards: Vec<View>,
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path.display().to_string())(error)),
+    }
+}
+
+impl Reader {
+    /// Looks at the store of a directory.
+    ///
+    /// Example: see [`Reader`].
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::NotInMemory`], or what the operating system says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = open(&path.join(STORE_FILE))?.ok_or(Error::NotAStore)?;
+        let header = newest_header(&file)?;
+        check_header(&header)?;
+        let boot = boot_id().map_err(Error::io("the name of this run"))?;
+        let shards = (0..header.shards.get()).map(|shard| look(path, &header, shard, boot));
+        let shards = shards.collect::<Result<_>>()?;
+        Ok(Self { path: path.to_owned(), header, shards })
+    }
+
+    /// Bytes of a key, and of a value.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u32>::create(dir.path(), &Options::default())?;
+    /// assert_eq!(Reader::open(dir.path())?.lengths(), (8, 4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
+    }
+
+    /// Copies the value of a key into `value`, which has its length. False if the key is not there.
+    ///
+    /// Example: see [`Reader`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if the key or `value` is of another length, [`Error::OtherMemory`] if the
+    /// owner began anew with other memory, [`Error::Damaged`] if somebody wrote into the memory who
+    /// must not.
+    pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        let lengths = self.lengths();
+        for (what, found, must_be) in [
+            ("the length of the key", key.len(), lengths.0),
+            ("the length of the value", value.len(), lengths.1),
+        ] {
+            if found != must_be {
+                let must = "that of the store's";
+                return Err(Error::OutOfLimits { what, value: found as u64, must });
+            }
+        }
+        let hash = hash_of(key);
+        let view = &self.shards[shard_of(hash, self.shards.len())];
+        let control = view.control()?;
+        if control.is_retired() {
+            return Err(Error::OtherMemory);
+        }
+        let found = view.copy(hash, key, value, |seen| self.is_new(view, seen))?;
+        Ok(found.is_some())
+    }
+
+    /// The value of a key.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Durability::Memory)?;
+    /// assert_eq!(Reader::open(dir.path())?.get(&[1])?, Some(vec![2]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read_into`](Self::read_into).
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.lengths().1];
+        Ok(self.read_into(key, &mut value)?.then_some(value))
+    }
+
+    /// Shows every record to a closure, in no order. The owner goes on: a record that is neither
+    /// written nor deleted meanwhile is shown exactly once.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Durability::Memory)?;
+    /// let reader = Reader::open(dir.path())?;
+    /// reader.for_each(|key, value| assert_eq!((key, value), (&[1][..], &[2][..])))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read_into`](Self::read_into).
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let mut records = Vec::new();
+        for view in &self.shards {
+            let mut slot = Some(0);
+            while let Some(from) = slot {
+                if view.control()?.is_retired() {
+                    return Err(Error::OtherMemory);
+                }
+                records.clear();
+                slot = view.chunk(from, SCAN_RECORDS, &mut records)?.1;
+                for record in records.chunks_exact(view.shape.record()) {
+                    let (key, value) = record[size_of::<u64>()..].split_at(self.lengths().0);
+                    show(key, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the owner another index by now? Then it is looked at from here on.
+    fn is_new(&self, view: &View, seen: &Arc<Tables>) -> Result<bool> {
+        let (new, old) = view.control()?.tables();
+        if (new, old) == seen.names() {
+            return Ok(false);
+        }
+        let index = |generation: u32| -> Result<Option<Arc<Index>>> {
+            if let Some(known) = [Some(&seen.new), seen.old.as_ref()]
+                .into_iter()
+                .flatten()
+                .find(|known| known.generation == generation)
+            {
+                return Ok(Some(Arc::clone(known)));
+            }
+            match open(&self.path.join(index_name(view.shard, generation)))? {
+                Some(file) => index_of(generation, file, Access::ReadOnly),
+                None => Ok(None),
+            }
+        };
+        if let Some(found) = index(new)?
+            && let (before, true) = match old {
+                0 => (None, true),
+                old => index(old).map(|found| (found.clone(), found.is_some()))?,
+            }
+        {
+            view.tables.store(Arc::new(Tables { new: found, old: before }));
+        }
+        Ok(true)
+    }
+}
+
+/// A shard in memory.
+fn look(path: &Path, store: &StoreHeader, shard: u32, boot: [u8; 16]) -> Result<View> {
+    for _ in 0..ATTEMPTS {
+        let Some(file) = open(&path.join(live_name(shard)))? else { break };
+        let memory = Memory::over(file, reserved(store), Access::ReadOnly)?;
+        let Some(found) = read_header(&memory) else { break };
+        if sealed(&found) != sealed(&header(store, shard, boot)) {
+            break;
+        }
+        let index = |generation| open(&path.join(index_name(shard, generation)));
+        // None if the owner has just removed an index.
+        if let Some(view) = view(store, shard, memory, Access::ReadOnly, index)? {
+            return Ok(view);
+        }
+    }
+    Err(Error::NotInMemory { shard })
+}

@@ -1,0 +1,292 @@
+//! The records of a shard as anybody reads them, without a lock.
+//!
+//! A slot has the sequence of the write that filled it (0: none), a checksum, key and value. A slot
+//! is filled while no word of the index names it, and emptied when none does any more. So a reader
+//! believes what it copied if the sequence was the same before and after, and the word that led
+//! there still says so.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
+};
+
+use arc_swap::ArcSwap;
+use mainstay_base::Crc32c;
+use mainstay_shm::{Atomic64, Shared64};
+
+use crate::{
+    error::{Error, Result},
+    format::live_name,
+    index::{Entry, Index, print_of},
+    live::{Control, RING_AT},
+    memory::Memory,
+};
+
+const SEQUENCE: usize = 0;
+const SUM: usize = 1;
+const KEY: usize = 2;
+const WORD: usize = size_of::<u64>();
+/// How often a reader starts again before it takes the memory for damaged.
+const ATTEMPTS: usize = 100_000;
+
+/// Sizes of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) key_len: usize,
+    pub(crate) value_len: usize,
+    key_words: usize,
+    /// Words of a slot.
+    stride: usize,
+    slots_at: usize,
+}
+
+impl Shape {
+    pub(crate) fn new(key_len: usize, value_len: usize, ring_bytes: u64) -> Self {
+        let (key_words, value_words) = (key_len.div_ceil(WORD), value_len.div_ceil(WORD));
+        let stride = KEY + key_words + value_words;
+        Self { key_len, value_len, key_words, stride, slots_at: RING_AT + ring_bytes as usize }
+    }
+
+    /// Bytes of a record in an image: sequence, key, value.
+    pub(crate) fn record(&self) -> usize {
+        WORD + self.key_len + self.value_len
+    }
+
+    /// Bytes of a memory with this many slots.
+    pub(crate) fn bytes(&self, slots: u64) -> u64 {
+        (self.slots_at as u64).saturating_add(slots.saturating_mul((self.stride * WORD) as u64))
+    }
+
+    /// How many slots a memory of so many bytes has.
+    pub(crate) fn slots_in(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.slots_at as u64) / (self.stride * WORD) as u64
+    }
+
+    fn slot_at(&self, slot: u32) -> usize {
+        self.slots_at + slot as usize * self.stride * WORD
+    }
+
+    fn sum(&self, sequence: u64, key: &[u8], value: &[u8]) -> u64 {
+        let mut sum = Crc32c::new();
+        sum.update(&sequence.to_le_bytes());
+        sum.update(key);
+        sum.update(value);
+        sum.finish().into()
+    }
+}
+
+/// The index, and the one before while its words are being moved.
+pub(crate) struct Tables {
+    pub(crate) new: Arc<Index>,
+    pub(crate) old: Option<Arc<Index>>,
+}
+
+impl Tables {
+    /// The old one first: words go from there to the new one.
+    #[inline]
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Index> {
+        self.old.iter().chain([&self.new]).map(|index| &**index)
+    }
+
+    pub(crate) fn names(&self) -> (u32, u32) {
+        (self.new.generation, self.old.as_ref().map_or(0, |old| old.generation))
+    }
+}
+
+/// What a look at one index gave.
+enum Seen {
+    Record(u64),
+    Nothing,
+    /// Somebody wrote meanwhile.
+    Changed,
+}
+
+pub(crate) struct View {
+    pub(crate) shard: u32,
+    pub(crate) shape: Shape,
+    pub(crate) memory: Memory,
+    pub(crate) tables: ArcSwap<Tables>,
+}
+
+impl View {
+    pub(crate) fn damaged(&self, what: &'static str) -> Error {
+        Error::Damaged { file: live_name(self.shard), offset: 0, what }
+    }
+
+    pub(crate) fn control(&self) -> Result<Control<'_>> {
+        Control::of(&self.memory).ok_or_else(|| self.damaged("the file has become too short"))
+    }
+
+    #[inline]
+    fn slot(&self, slot: u32) -> Option<&[Shared64]> {
+        self.memory.words(self.shape.slot_at(slot), self.shape.stride)
+    }
+
+    /// Another process may have made the file longer.
+    #[cold]
+    fn look_further(&self) {
+        if let Err(error) = self.memory.covered() {
+            tracing::warn!(%error, "the length of a file with records is not known");
+        }
+    }
+
+    #[inline]
+    fn has_key(&self, words: &[Shared64], key: &[u8]) -> bool {
+        let mut chunks = key.chunks_exact(WORD);
+        let mut at = KEY;
+        for chunk in &mut chunks {
+            let mut word = [0; WORD];
+            word.copy_from_slice(chunk);
+            if words[at].load(Relaxed) != u64::from_le_bytes(word) {
+                return false;
+            }
+            at += 1;
+        }
+        let rest = chunks.remainder();
+        if rest.is_empty() {
+            return true;
+        }
+        let mut word = [0; WORD];
+        word[..rest.len()].copy_from_slice(rest);
+        words[at].load(Relaxed) == u64::from_le_bytes(word)
+    }
+
+    fn value_at(&self, slot: u32) -> usize {
+        self.shape.slot_at(slot) + (KEY + self.shape.key_words) * WORD
+    }
+
+    /// Copies a key's value, and says which write made it. `is_new` says whether tables that do not
+    /// have the key are out of date.
+    #[inline]
+    pub(crate) fn copy(
+        &self,
+        hash: u64,
+        key: &[u8],
+        value: &mut [u8],
+        is_new: impl Fn(&Arc<Tables>) -> Result<bool>,
+    ) -> Result<Option<u64>> {
+        for _ in 0..ATTEMPTS {
+            let tables = self.tables.load();
+            let mut seen = Seen::Nothing;
+            for index in tables.each() {
+                seen = self.look(index, hash, key, value);
+                if !matches!(seen, Seen::Nothing) {
+                    break;
+                }
+            }
+            match seen {
+                Seen::Record(sequence) => return Ok(Some(sequence)),
+                Seen::Nothing if !is_new(&tables)? => return Ok(None),
+                Seen::Nothing | Seen::Changed => std::hint::spin_loop(),
+            }
+        }
+        Err(self.damaged("the index leads to no record"))
+    }
+
+    #[inline]
+    fn look(&self, index: &Index, hash: u64, key: &[u8], value: &mut [u8]) -> Seen {
+        let look = |entry: Entry<'_>| {
+            let Some(words) = self.slot(entry.slot) else {
+                self.look_further();
+                return Some(Seen::Changed);
+            };
+            let before = words[SEQUENCE].load(Acquire);
+            let is_it = self.has_key(words, key);
+            let is_there = !is_it || self.memory.read(self.value_at(entry.slot), value);
+            fence(Acquire);
+            let is_whole = before != 0 && words[SEQUENCE].load(Relaxed) == before;
+            if !is_there || !is_whole || !entry.is_current() {
+                return Some(Seen::Changed);
+            }
+            is_it.then_some(Seen::Record(before))
+        };
+        index.search(print_of(hash), look).unwrap_or(Seen::Nothing)
+    }
+
+    /// The entry of a key, for the one who writes.
+    pub(crate) fn find<'a>(&self, index: &'a Index, hash: u64, key: &[u8]) -> Option<Entry<'a>> {
+        index.search(print_of(hash), |entry| {
+            let words = self.slot(entry.slot)?;
+            self.has_key(words, key).then_some(entry)
+        })
+    }
+
+    /// Fills a slot that no entry names. False if there is no such slot.
+    pub(crate) fn fill(&self, slot: u32, sequence: u64, key: &[u8], value: &[u8]) -> bool {
+        let Some(words) = self.slot(slot) else { return false };
+        words[SEQUENCE].store(0, Relaxed);
+        fence(Release);
+        words[SUM].store(self.shape.sum(sequence, key, value), Relaxed);
+        let at = self.shape.slot_at(slot) + KEY * WORD;
+        let is_done = self.memory.write(at, key) && self.memory.write(self.value_at(slot), value);
+        words[SEQUENCE].store(sequence, Release);
+        is_done
+    }
+
+    /// Empties a slot that no entry names any more.
+    pub(crate) fn clear(&self, slot: u32) {
+        if let Some(words) = self.slot(slot)
+            && words[SEQUENCE].load(Relaxed) != 0
+        {
+            words[SEQUENCE].store(0, Release);
+        }
+    }
+
+    /// Appends up to `max` records from a slot on, as they are in an image. Returns how many, and
+    /// the slot to go on from, if there is one.
+    pub(crate) fn chunk(
+        &self,
+        from: u32,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Option<u32>)> {
+        let slots = u32::try_from(self.control()?.slots()).unwrap_or(u32::MAX);
+        let mut count = 0;
+        for slot in from..slots {
+            if count == max {
+                return Ok((count, Some(slot)));
+            }
+            count += usize::from(self.append(slot, out)?);
+        }
+        Ok((count, None))
+    }
+
+    /// Appends the record of a slot, if it has one.
+    fn append(&self, slot: u32, out: &mut Vec<u8>) -> Result<bool> {
+        if self.slot(slot).is_none() {
+            self.look_further();
+        }
+        let missing = || self.damaged("the file ends before its slots do");
+        let words = self.slot(slot).ok_or_else(missing)?;
+        let start = out.len();
+        for _ in 0..ATTEMPTS {
+            let before = words[SEQUENCE].load(Acquire);
+            if before == 0 {
+                return Ok(false);
+            }
+            out.resize(start + self.shape.record(), 0);
+            let record = &mut out[start..];
+            record[..WORD].copy_from_slice(&before.to_le_bytes());
+            let (key, value) = record[WORD..].split_at_mut(self.shape.key_len);
+            let is_there = self.memory.read(self.shape.slot_at(slot) + KEY * WORD, key)
+                && self.memory.read(self.value_at(slot), value);
+            let sum = words[SUM].load(Relaxed);
+            fence(Acquire);
+            if words[SEQUENCE].load(Relaxed) == before && is_there {
+                if sum == self.shape.sum(before, key, value) {
+                    return Ok(true);
+                }
+                return Err(Error::Damaged {
+                    file: live_name(self.shard),
+                    offset: self.shape.slot_at(slot) as u64,
+                    what: "a record is not as it was written",
+                });
+            }
+            out.truncate(start);
+        }
+        Err(self.damaged("a record changes without end"))
+    }
+}
