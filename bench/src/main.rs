@@ -10,6 +10,7 @@
         feature = "pool",
         feature = "sds",
         feature = "state",
+        feature = "store",
         feature = "track"
     )),
     allow(dead_code)
@@ -27,7 +28,7 @@ mod method;
 mod part;
 #[cfg(feature = "pool")]
 mod pool;
-#[cfg(any(feature = "pool", feature = "state", feature = "track"))]
+#[cfg(any(feature = "pool", feature = "state", feature = "store", feature = "track"))]
 mod raw;
 mod report;
 mod role;
@@ -35,6 +36,8 @@ mod role;
 mod sds;
 #[cfg(feature = "state")]
 mod state;
+#[cfg(feature = "store")]
+mod store;
 #[cfg(feature = "track")]
 mod track;
 mod windows;

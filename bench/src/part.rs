@@ -33,6 +33,8 @@ const PARTS: &[Part] = &[
     crate::state::PART,
     #[cfg(feature = "sds")]
     crate::sds::PART,
+    #[cfg(feature = "store")]
+    crate::store::PART,
     #[cfg(feature = "track")]
     crate::track::PART,
 ];

@@ -105,7 +105,7 @@ pub(crate) fn open_lmdb(directory: &Path, map_bytes: usize) -> Outcome<Env> {
 }
 
 /// The same, with commits that are not synced to any disk.
-#[cfg(feature = "state")]
+#[cfg(any(feature = "state", feature = "store"))]
 pub(crate) fn open_lmdb_unsynced(directory: &Path, map_bytes: usize) -> Outcome<Env> {
     let mut options = EnvOpenOptions::new();
     options.map_size(map_bytes);

@@ -1,0 +1,116 @@
+//! Putting: volatile, durable in batches, durable one at a time by several writers at once.
+
+use std::path::Path;
+use std::sync::Barrier;
+
+use mainstay_base::Rng;
+
+use super::engines::Engine;
+use super::{filled, on_a_disk, records};
+use crate::Outcome;
+use crate::clock::Span;
+use crate::method::{Plan, Round, Side, Timing, interleave, rounds};
+use crate::part::Group;
+use crate::report::{Ratio, Report, Unit};
+
+pub(super) const SMALL: Group =
+    Group { figures: &["store.put_volatile", "store.put_durable_batch"], measure: measure::<64> };
+pub(super) const LARGE: Group = Group {
+    figures: &["store.put_volatile_256", "store.put_durable_batch_256"],
+    measure: measure::<256>,
+};
+pub(super) const SINGLE: Group = Group {
+    figures: &[
+        "store.put_durable_single",
+        "store.put_durable_single_2",
+        "store.put_durable_single_8",
+        "store.put_durable_single_growth",
+    ],
+    measure: measure_single,
+};
+
+/// Records of a batch, and batches of a sample.
+const BATCH: u64 = 1_024;
+const BATCHES: u64 = 4;
+/// Puts of each writer in a sample.
+const PUTS: u64 = 64;
+
+fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    let names = if V == 64 { SMALL.figures } else { LARGE.figures };
+    let disk = on_a_disk(scratch)?;
+    let count = records(plan);
+    let engines = filled::<V>(disk.path(), count)?;
+    let sides = engines.iter().map(|engine| {
+        let mut rng = Rng::seeded(2);
+        Side::new(engine.name(), move |times| engine.put(times, count, &mut rng))
+    });
+    let timings = interleave(plan, sides.collect())?;
+    for peer in &timings[1..] {
+        report.ratios.push(Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
+    }
+
+    let mut sides: Vec<Round<'_>> = engines
+        .iter()
+        .map(|engine| {
+            let mut rng = Rng::seeded(3);
+            Round::new(engine.name(), move || {
+                let (span, done) = Span::of(|| {
+                    (0..BATCHES).try_for_each(|_| engine.put_batch(BATCH, count, &mut rng))
+                });
+                done.map(|()| span.per(BATCH * BATCHES))
+            })
+        })
+        .collect();
+    let timings = rounds(plan.repetitions_heavy, &mut sides)?;
+    for peer in &timings[1..] {
+        report.ratios.push(Ratio::of_wall(names[1], Unit::Ns, &timings[0], peer));
+    }
+    Ok(())
+}
+
+fn measure_single(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    let disk = on_a_disk(scratch)?;
+    let count = records(plan) / 10;
+    let engines = filled::<64>(disk.path(), count)?;
+    let mut ours = Vec::new();
+    for (writers, name) in [1, 2, 8].into_iter().zip(SINGLE.figures) {
+        let mut sides: Vec<Round<'_>> = engines
+            .iter()
+            .map(|engine| Round::new(engine.name(), move || together(&**engine, writers, count)))
+            .collect();
+        let timings = rounds(plan.repetitions_heavy, &mut sides)?;
+        for peer in &timings[1..] {
+            report.ratios.push(Ratio::of_wall(name, Unit::Us, &timings[0], peer));
+        }
+        ours.extend(timings.into_iter().next());
+    }
+    if let [one, _, eight] = &ours[..] {
+        let alone = Timing { name: "one_writer", ..one.clone() };
+        report.ratios.push(Ratio::of_wall(SINGLE.figures[3], Unit::Us, eight, &alone));
+    }
+    Ok(())
+}
+
+/// Durable puts by several threads: wall time by put of any of them.
+fn together(engine: &dyn Engine, writers: u64, count: u64) -> Outcome<Span> {
+    let start = Barrier::new(writers as usize + 1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..writers)
+            .map(|writer| {
+                let start = &start;
+                scope.spawn(move || -> Outcome<()> {
+                    let mut rng = Rng::seeded(writer);
+                    start.wait();
+                    (0..PUTS).try_for_each(|_| engine.put_durable(count, &mut rng))
+                })
+            })
+            .collect();
+        start.wait();
+        let (span, done) = Span::of(|| {
+            threads.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|_| Err("a writer panicked".into()))
+            })
+        });
+        done.map(|()| span.per(PUTS * writers))
+    })
+}

@@ -1,0 +1,98 @@
+//! Opening 10^6 records: after a close, and after the death of whoever had them.
+
+use std::path::Path;
+
+use mainstay_store::FixedStore;
+
+use super::engines::{ArmFixed, ArmLog, Engine, Key, Ours, key, options, value};
+use super::on_a_disk;
+use crate::Outcome;
+use crate::child::{self, Child};
+use crate::clock::Span;
+use crate::method::{Plan, Round, rounds};
+use crate::part::Group;
+use crate::report::{Aim, Ratio, Report, Unit};
+use crate::role::Role;
+
+const CLOSED: &str = "store.reopen_1e6";
+const KILLED: &str = "store.reopen_1e6_killed";
+const COUNT: u64 = 1_000_000;
+
+pub(super) const GROUP: Group = Group { figures: &[CLOSED, KILLED], measure };
+
+/// Fills a store and waits to be killed.
+pub(super) const FILL: Role = Role { name: "store:fill", run: fill };
+
+/// An engine that was opened and answered, with how long that took.
+fn timed<T>(
+    open: impl FnOnce() -> Outcome<T>,
+    get: impl Fn(&T) -> Option<[u8; 64]>,
+) -> Outcome<(Span, T)> {
+    let (span, opened) = Span::of(|| {
+        let opened = open()?;
+        match get(&opened) {
+            Some(found) if found == value(COUNT / 2) => Ok(opened),
+            _ => Err("a record is not as it was".into()),
+        }
+    });
+    opened.map(|opened| (span, opened))
+}
+
+fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
+    let disk = on_a_disk(scratch)?;
+    let places = ["mainstay", "armdb_fixed", "armdb_log"].map(|name| disk.path().join(name));
+    let [ours, fixed, log] = &places;
+    let some = key(COUNT / 2);
+    {
+        let store = Ours::<64>::new(ours)?;
+        store.load(COUNT)?;
+        store.0.close()?;
+        let map = ArmFixed::<64>::open(fixed)?;
+        map.load(COUNT)?;
+        map.0.close()?;
+        let map = ArmLog::<64>::open(log)?;
+        map.load(COUNT)?;
+        map.0.close()?;
+    }
+    let mut sides = [
+        Round::new("mainstay", || {
+            let open = || Ok(FixedStore::<Key, [u8; 64]>::open(ours, &options())?);
+            let (span, store) = timed(open, |store| store.get(&some).ok().flatten())?;
+            store.close()?;
+            Ok(span)
+        }),
+        Round::new("armdb_fixed", || {
+            let (span, map) = timed(|| ArmFixed::<64>::open(fixed), |map| map.0.get(&some))?;
+            map.0.close()?;
+            Ok(span)
+        }),
+        Round::new("armdb_log", || {
+            let (span, map) = timed(|| ArmLog::<64>::open(log), |map| map.0.get(&some))?;
+            map.0.close()?;
+            Ok(span)
+        }),
+    ];
+    let timings = rounds(plan.repetitions_heavy, &mut sides)?;
+    for peer in &timings[1..] {
+        report.ratios.push(Ratio::of_wall(CLOSED, Unit::Ms, &timings[0], peer));
+    }
+    report.aims.push(Aim::of_timing(CLOSED, &timings[0], 10.0, Unit::Ms));
+
+    let killed = disk.path().join("killed");
+    let killed = killed.to_str().ok_or("the directory's name is no text")?;
+    let mut child = Child::start(&FILL, &[killed])?;
+    child.wait_ready()?;
+    child.kill()?;
+    let open = || Ok(FixedStore::<Key, [u8; 64]>::open(Path::new(killed), &options())?);
+    let (span, _store) = timed(open, |store| store.get(&some).ok().flatten())?;
+    report.aims.push(Aim::new(KILLED, span.wall_ns / 1e6, 400.0, Unit::Ms));
+    Ok(())
+}
+
+fn fill(arguments: &[String]) -> Outcome<()> {
+    let directory = arguments.first().ok_or("no directory was named")?;
+    let store = Ours::<64>::new(Path::new(directory))?;
+    store.load(COUNT)?;
+    child::say_ready()?;
+    child::wait_for_death()
+}
