@@ -68,6 +68,7 @@ mod store;
 mod survey;
 mod table;
 mod tail;
+mod unwritten;
 mod view;
 
 pub use error::{Error, Result};

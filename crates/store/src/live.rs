@@ -80,6 +80,17 @@ pub(crate) fn ring_bytes(segment_bytes: u64) -> u64 {
     segment_bytes.min(RING_BYTES_MAX)
 }
 
+/// The bytes from `from` to `to` of a segment, the newest of which are in the ring.
+pub(crate) fn ring_read(memory: &Memory, ring_bytes: u64, from: u64, to: u64) -> Vec<u8> {
+    let mut bytes = vec![0; to.saturating_sub(from).min(ring_bytes) as usize];
+    let place = (from % ring_bytes) as usize;
+    let first = bytes.len().min(ring_bytes as usize - place);
+    let (first, rest) = bytes.split_at_mut(first);
+    memory.read(RING_AT + place, first);
+    memory.read(RING_AT, rest);
+    bytes
+}
+
 /// The end of a frame in the log, and what is up to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {

@@ -10,7 +10,7 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    folder::LOCK,
+    folder::{LOCK, boot_id},
 };
 
 /// Shared by all who look, and refused while somebody writes (A5).
@@ -64,5 +64,17 @@ impl Folder for ReadOnly {
 
     fn sync_names(&self) -> io::Result<()> {
         Err(refused())
+    }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        match self.file(name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        boot_id()
     }
 }

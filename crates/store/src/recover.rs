@@ -16,6 +16,7 @@ use crate::{
     log::{Frame, was_more_durable},
     memory::Memory,
     table::{Home, Private, Table, Writing},
+    unwritten::Unwritten,
 };
 
 /// A shard as its files say.
@@ -67,6 +68,7 @@ pub(crate) fn load<F: Folder>(
     folder: &F,
     store: &StoreHeader,
     shard: u32,
+    unwritten: Option<Unwritten>,
     home: &dyn Home,
     make: impl FnOnce(u64) -> Result<Table>,
 ) -> Result<Loaded> {
@@ -81,6 +83,7 @@ pub(crate) fn load<F: Folder>(
     let from = image.map_or(0, |image| image.from.get());
     found.drop_old_segments(from)?;
     let mut at = Cursor::new(store, shard, from, found.oldest());
+    at.unwritten = unwritten;
     let tail = at.replay_all(folder, &found.segments, Vec::new(), &mut writing)?;
     let (through, segments) = (image.map_or(0, |image| image.through.get()), &found.segments);
     if at.sequence < through {
@@ -92,9 +95,11 @@ pub(crate) fn load<F: Folder>(
     Ok(found.loaded(table, image, tail, &at, (false, false)))
 }
 
-/// Reads a shard into memory of this process alone.
+/// Reads a shard into memory of this process alone, with the writes that are in the ring of the
+/// memory that a dead process left.
 pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
-    load(folder, store, shard, &Private, |records| {
+    let unwritten = Unwritten::find(folder, store, shard)?;
+    load(folder, store, shard, unwritten, &Private, |records| {
         let memory = (Memory::private(reserved(store))?, false);
         let ring = ring_bytes(store.segment_bytes.get());
         Table::new(shard, shape(store), memory, ring, records, &Private)
@@ -297,6 +302,7 @@ struct Cursor {
     key_len: usize,
     value_len: usize,
     is_first: bool,
+    unwritten: Option<Unwritten>,
 }
 
 impl Cursor {
@@ -304,7 +310,19 @@ impl Cursor {
         let (key_len, value_len) = (store.key_len.get() as usize, store.value_len.get() as usize);
         let (sequence, chain, is_first, id) = (0, 0, true, store.id);
         let history = History::Mending(Position::START);
-        Self { id, sequence, chain, history, since, from, shard, key_len, value_len, is_first }
+        Self {
+            id,
+            sequence,
+            chain,
+            history,
+            since,
+            from,
+            shard,
+            key_len,
+            value_len,
+            is_first,
+            unwritten: None,
+        }
     }
 
     /// Stands before the first frame of a segment.
@@ -380,7 +398,15 @@ impl Cursor {
             }
             self.begin(segment);
             tail = whole(&file, &name, segment)?;
-            let end = self.replay_rest(&tail, DATA_AT as usize, &name, writing)?;
+            let mut end = DATA_AT as usize;
+            if self.unwritten.is_some() {
+                end = self.replay(&tail, end, writing)?;
+            }
+            if let Some(unwritten) = &self.unwritten {
+                let after = (self.sequence, self.chain, self.shard);
+                unwritten.complete((segment.number.get(), end), &mut tail, after);
+            }
+            let end = self.replay_rest(&tail, end, &name, writing)?;
             tail.truncate(end);
         }
         Ok(tail)

@@ -151,7 +151,7 @@ impl<F: Folder> RawStore<F> {
                 None => {
                     let home = InFolder { folder: &folder, shard: number };
                     let fresh = |records| home.fresh(&header, records);
-                    let loaded = load(&folder, &header, number, &home, fresh)?;
+                    let loaded = load(&folder, &header, number, None, &home, fresh)?;
                     home.tidy(&loaded.table)?;
                     loaded
                 }

@@ -20,6 +20,7 @@ use crate::{
     read_only::ReadOnly,
     recover::{load_apart, store_header},
     store::check_header,
+    unwritten::Unwritten,
 };
 
 const MISSING: &str = "a write that was durable is not as it was written";
@@ -157,8 +158,10 @@ impl Survey {
             files: vec![store_report(folder)?],
         };
         let mut done = 0;
+        let unwritten = (0..survey.shards).map(|shard| Unwritten::find(folder, &header, shard));
+        let unwritten: Vec<_> = unwritten.collect::<Result<_>>()?;
         for name in &names {
-            let report = file_report(folder, &header, name)?;
+            let report = file_report(folder, &header, &unwritten, name)?;
             done += report.bytes;
             progress(done, total);
             survey.files.push(report);
@@ -289,7 +292,12 @@ fn store_report<F: Folder>(folder: &F) -> Result<FileReport> {
     Ok(report)
 }
 
-fn file_report<F: Folder>(folder: &F, store: &StoreHeader, name: &str) -> Result<FileReport> {
+fn file_report<F: Folder>(
+    folder: &F,
+    store: &StoreHeader,
+    unwritten: &[Option<Unwritten>],
+    name: &str,
+) -> Result<FileReport> {
     let file = folder.file(name).map_err(Error::io(name))?;
     let mut report = FileReport::new(name, file.len().map_err(Error::io(name))?);
     let Some((shard, _, is_image)) = parse_name(name) else { return Ok(report) };
@@ -303,7 +311,10 @@ fn file_report<F: Folder>(folder: &F, store: &StoreHeader, name: &str) -> Result
     } else {
         report.kind = FileKind::Segment;
         match report.check_copies::<SegmentHeader>(&file)? {
-            Some(header) => segment(&mut report, &file, store, &header)?,
+            Some(header) => {
+                let unwritten = unwritten.get(shard as usize).and_then(Option::as_ref);
+                segment(&mut report, &file, store, &header, unwritten)?;
+            }
             // Whether it was ever begun is for the opening to say.
             None => report.kind = FileKind::Leftover,
         }
@@ -317,6 +328,7 @@ fn segment(
     file: &impl Storage,
     store: &StoreHeader,
     header: &SegmentHeader,
+    mut unwritten: Option<&Unwritten>,
 ) -> Result<()> {
     let mut bytes = vec![0; report.bytes as usize];
     file.read_at(0, &mut bytes).map_err(Error::io(&*report.name))?;
@@ -341,6 +353,11 @@ fn segment(
             at += frame.header.len.get() as usize;
             continue;
         }
+        let (place, after) = ((header.number.get(), at), (sequence, chain, shard));
+        if unwritten.is_some_and(|unwritten| unwritten.complete(place, &mut bytes, after)) {
+            unwritten = None;
+            continue;
+        }
         // The next frame that is sound by itself.
         let later = (at..bytes.len()).step_by(8).find_map(|at| {
             let frame = Frame::read(&bytes[at..])?;
@@ -358,7 +375,7 @@ fn segment(
                 (at, sequence, chain) = (next, head.sequence.get() - 1, head.chain.get());
             }
             None => {
-                if rest.iter().any(|byte| *byte != 0) {
+                if bytes[at..].iter().any(|byte| *byte != 0) {
                     report.gaps.push(at as u64);
                 }
                 break;

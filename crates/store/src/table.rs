@@ -15,7 +15,7 @@ use mainstay_base::{crc64, mix64};
 use crate::{
     error::Result,
     index::{Entry, Index, Use, WORDS_MIN},
-    live::{Control, LiveHeader, Place, RING_AT, read_header, write_header},
+    live::{Control, LiveHeader, Place, RING_AT, read_header, ring_read, write_header},
     memory::Memory,
     planted::{self, Fault},
     shard::Change,
@@ -233,13 +233,7 @@ impl Table {
 
     /// The bytes from `from` to `to` of a segment, the newest of which are in the ring.
     pub(crate) fn ring_read(&self, from: u64, to: u64) -> Vec<u8> {
-        let mut bytes = vec![0; to.saturating_sub(from).min(self.ring_bytes) as usize];
-        let place = (from % self.ring_bytes) as usize;
-        let first = bytes.len().min(self.ring_bytes as usize - place);
-        let (first, rest) = bytes.split_at_mut(first);
-        self.view.memory.read(RING_AT + place, first);
-        self.view.memory.read(RING_AT, rest);
-        bytes
+        ring_read(&self.view.memory, self.ring_bytes, from, to)
     }
 
     /// To be believed from now on by whoever finds the memory.

@@ -14,8 +14,7 @@ use std::{
 };
 
 use mainstay_base::Rng;
-use mainstay_store::Directory;
-use mainstay_store::{Change, Durability, Options, RawStore, Reader};
+use mainstay_store::{Change, Directory, Durability, OnDisk, Options, RawStore, Reader, Survey};
 
 /// Tells a process that it is the one that writes, and where.
 const FOLDER: &str = "KILLED_FOLDER";
@@ -109,7 +108,7 @@ fn a10_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() 
         child.wait().unwrap();
         let said = fs::read(folder.join("said")).unwrap().len() as u64 / 8;
 
-        let seen = in_place(&place);
+        let (seen, looked_at) = (in_place(&place), on_disk(&place));
         let store = open(&place);
         for number in done + 1..=done + said {
             make(&mut records, &in_one_shard(&store, number));
@@ -126,6 +125,7 @@ fn a10_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() 
             assert!(found == next, "kill {kill}, after {done} writes");
             done += 1;
         }
+        assert!(looked_at == found, "kill {kill}: who looks sees something else than who opens");
         // In place a write that was being made may be half there, and nothing else.
         for (key, value) in seen {
             let known = [records.get(&key), next.get(&key)];
@@ -137,6 +137,23 @@ fn a10_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() 
     }
     println!("{done} writes, {KILLS} kills, {adopted} shards went on with the memory they had");
     assert!(done > 1_000 && adopted == 2 * KILLS, "{done} writes, {adopted} adopted");
+}
+
+/// What the files say, and the memory of writes that are in no file yet.
+fn on_disk(place: &Path) -> Records {
+    let survey = Survey::of(place, |_, _| {}).unwrap();
+    assert!(survey.is_sound(), "{survey:?}");
+    let mut records = Records::new();
+    let view = OnDisk::open(place).unwrap();
+    view.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec()))).unwrap();
+    assert_eq!(survey.records, records.len() as u64);
+    let last = |shard: u32| {
+        let files = survey.files.iter().filter(|file| file.shard == Some(shard));
+        files.map(|file| file.sequence).max().unwrap()
+    };
+    let sequences: Vec<_> = view.shards().map(|shard| shard.sequence).collect();
+    assert_eq!(sequences, [last(0), last(1)]);
+    records
 }
 
 /// What another process sees without opening the store: all slots, and what the index says of them.
