@@ -33,31 +33,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
         "clippy",
         project.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     );
-    step(
-        &mut report,
-        "clippy, crash suite with hooks",
-        project.cargo(&[
-            "clippy",
-            "-p",
-            "mainstay-crash",
-            "--features",
-            "hook",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    );
-    // By way of the program, so that it is looked at with and without.
-    let gossipsub = ["clippy", "-p", "mainstay-sds", "-p", "mainstay-cli"];
-    let mut command = project.cargo(&gossipsub);
-    command.args(["--features", "mainstay-cli/gossipsub,mainstay-sds/gossipsub"]);
-    command.args(["--all-targets", "--", "-D", "warnings"]);
-    step(&mut report, "clippy, gossipsub", command);
-    let dbus = ["clippy", "-p", "mainstay-state", "--features", "dbus", "--all-targets"];
-    let mut command = project.cargo(&dbus);
-    command.args(["--", "-D", "warnings"]);
-    step(&mut report, "clippy, D-Bus", command);
+    let mut command = project.cargo(&["clippy", "--all-targets"]);
+    command.args(test::with_everything(true));
+    command.args(["--features", "mainstay-crash/hook", "--", "-D", "warnings"]);
+    step(&mut report, "clippy, all features", command);
     report.step("arrows", || {
         arrows::check(project.root())?;
         Ok(Outcome::Passed)

@@ -4,7 +4,7 @@
 //! program. Here the library is installed from the npm registry, as the lock file beside that
 //! program says, into the target folder; a folder that is complete is used again.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{ffi::OsStr, fs, path::PathBuf, process::Command};
 
 use crate::{
     error::{Error, Result},
@@ -27,20 +27,22 @@ const NODE_MAJOR_MIN: u32 = 20;
 pub(crate) struct Args {}
 
 pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
-    match test(project)? {
+    match test(project, &["-p", "mainstay-sds"])? {
         Outcome::Passed => println!("INTEROP passed"),
         Outcome::Skipped(reason) => println!("INTEROP skipped: {reason}"),
     }
     Ok(())
 }
 
-/// The step of `cargo xtask test`.
-pub(crate) fn test(project: &Project) -> Result<Outcome> {
+/// The step of `cargo xtask test`. `packages` are the arguments of cargo that say which are built,
+/// and with which features.
+pub(crate) fn test(project: &Project, packages: &[impl AsRef<OsStr>]) -> Result<Outcome> {
     if let Some(reason) = obstacle() {
         return Ok(Outcome::Skipped(reason));
     }
     let folder = install(project)?;
-    let mut command = project.cargo(&["test", "-p", "mainstay-sds", "--test", "waku"]);
+    let mut command = project.cargo(&["test", "--test", "waku"]);
+    command.args(packages);
     command.env("MAINSTAY_WAKU", &folder);
     project::run(&mut command)?;
     Ok(Outcome::Passed)

@@ -8,6 +8,7 @@
 mod world;
 
 use std::{
+    ffi::OsStr,
     thread,
     time::{Duration, Instant},
 };
@@ -33,15 +34,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
-    if let Outcome::Skipped(reason) = test_with(project, args)? {
+    let packages = ["-p", "mainstay-cli", "-p", "mainstay-channel"];
+    if let Outcome::Skipped(reason) = test_with(project, &packages, args)? {
         println!("NETNS skipped: {reason}");
     }
     Ok(())
 }
 
-/// The step of `cargo xtask test`.
-pub(crate) fn test(project: &Project) -> Result<Outcome> {
-    test_with(project, &Args { seed: 1 })
+/// The step of `cargo xtask test`. `packages` are the arguments of cargo that say which are built,
+/// and with which features.
+pub(crate) fn test(project: &Project, packages: &[impl AsRef<OsStr>]) -> Result<Outcome> {
+    test_with(project, packages, &Args { seed: 1 })
 }
 
 type Scene = fn(&mut World) -> Result<()>;
@@ -57,11 +60,11 @@ const SCENES: [(&str, Scene); 8] = [
     ("a peer that is killed", killed),
 ];
 
-fn test_with(project: &Project, args: &Args) -> Result<Outcome> {
+fn test_with(project: &Project, packages: &[impl AsRef<OsStr>], args: &Args) -> Result<Outcome> {
     if let Some(reason) = World::obstacle() {
         return Ok(Outcome::Skipped(reason));
     }
-    let mut world = World::new(project, args.seed)?;
+    let mut world = World::new(project, packages, args.seed)?;
     let mut failed = 0;
     for (name, scene) in SCENES {
         let started = Instant::now();

@@ -41,36 +41,25 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
 
 /// The steps themselves: `ci` runs exactly these.
 pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
+    let without_dbus = without_dbus();
     report.step("cargo test --workspace", || {
-        let args = ["test", "--workspace", "--exclude", "mainstay-channel"];
-        project::run(&mut project.cargo(&args))?;
-        Ok(Outcome::Passed)
-    });
-    // One at a time: they start runtimes, processes and thousands of connections each, and wait for
-    // what happens within a time.
-    report.step("cargo test, channels", || {
-        let args = ["test", "-p", "mainstay-channel", "--", "--test-threads=1"];
-        project::run(&mut project.cargo(&args))?;
-        Ok(Outcome::Passed)
-    });
-    // Apart, so that libp2p is built for this step alone.
-    report.step("cargo test, gossipsub", || {
-        let args = ["test", "-p", "mainstay-sds", "--features", "gossipsub", "--test", "gossipsub"];
-        project::run(&mut project.cargo(&args))?;
-        let chat = ["test", "-p", "mainstay-cli", "--features", "gossipsub", "--test", "sds"];
-        let mut command = project.cargo(&chat);
-        command.arg("gossipsub");
+        let mut command = project.cargo(&["test", "--no-fail-fast"]);
+        command.args(with_everything(without_dbus.is_none()));
         project::run(&mut command)?;
         Ok(Outcome::Passed)
     });
-    report.step("cargo test, D-Bus", || {
-        if let Some(reason) = without_dbus() {
-            return Ok(Outcome::Skipped(reason));
-        }
-        project::run(&mut project.cargo(&["test", "-p", "mainstay-state", "--features", "dbus"]))?;
+    if let Some(reason) = &without_dbus {
+        report.step("D-Bus", || Ok(Outcome::Skipped(reason.clone())));
+    }
+    // What a program says that was built without them.
+    report.step("cargo test, default features", || {
+        let args = ["test", "-p", "mainstay-cli", "--test", "channel", "--test", "sds", "without"];
+        project::run(&mut project.cargo(&args))?;
         Ok(Outcome::Passed)
     });
-    report.step("interop with @waku/sds", || interop::test(project));
+    report.step("interop with @waku/sds", || {
+        interop::test(project, &with_everything(without_dbus.is_none()))
+    });
     let kills = args.crash_kills.to_string();
     crash(project, report, &["pool", "--kills", &kills], args.crash_kills);
     // Some hundred stop points, each killed and frozen.
@@ -90,7 +79,20 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["store", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
     report.step("power cuts on a real ext4", || powercut::test(project));
-    report.step("network namespaces", || netns::test(project));
+    report.step("network namespaces", || {
+        netns::test(project, &with_everything(without_dbus.is_none()))
+    });
+}
+
+/// What a default build leaves out.
+const FEATURES: &str = "mainstay-cli/gossipsub,mainstay-cli/tls,mainstay-sds/gossipsub";
+const DBUS: &str = "mainstay-state/dbus";
+
+/// The arguments of cargo for all there is. Steps that build with the same ones share what they
+/// build: a crate with other features is another one, with all that stands on it.
+pub(crate) fn with_everything(with_dbus: bool) -> [String; 3] {
+    let features = if with_dbus { format!("{FEATURES},{DBUS}") } else { FEATURES.to_owned() };
+    ["--workspace".to_owned(), "--features".to_owned(), features]
 }
 
 /// Why there is no bus to test with, if so.

@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "conformance/turn.rs"]
+mod turn;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn is_closed<T>(outcome: Result<T, Error>) -> bool {
@@ -26,6 +29,7 @@ fn works(group: &memory::Group, from: usize, to: usize) -> bool {
 
 #[test]
 fn n1_every_two_nodes_have_a_channel_of_their_own() {
+    let _turn = turn::take();
     let group = memory::group(5);
     for from in 0..5 {
         for to in (0..5).filter(|to| *to != from) {
@@ -44,6 +48,7 @@ fn n1_every_two_nodes_have_a_channel_of_their_own() {
 
 #[test]
 fn n1_asking_twice_gives_the_same_channel() {
+    let _turn = turn::take();
     let group = memory::group(2);
     group.channel(0, 1).send("kept".into()).unwrap();
     assert_eq!(group.channel(1, 0).receive(PATIENCE).unwrap().unwrap(), "kept");
@@ -51,6 +56,7 @@ fn n1_asking_twice_gives_the_same_channel() {
 
 #[test]
 fn n1_a_large_group_costs_nothing_until_it_is_used() {
+    let _turn = turn::take();
     let start = Instant::now();
     let group = memory::group(limits::GROUP_SIZE_MAX);
     assert!(works(&group, 0, limits::GROUP_SIZE_MAX - 1));
@@ -59,6 +65,7 @@ fn n1_a_large_group_costs_nothing_until_it_is_used() {
 
 #[test]
 fn n2_a_crash_ends_every_channel_of_the_node_for_every_handle_and_at_both_ends() {
+    let _turn = turn::take();
     let group = memory::group(4);
     let handles: Vec<_> = [(0, 2), (2, 0), (1, 2), (2, 3)]
         .into_iter()
@@ -89,6 +96,7 @@ fn n2_a_crash_ends_every_channel_of_the_node_for_every_handle_and_at_both_ends()
 
 #[test]
 fn n2_a_reconnected_node_gets_fresh_channels_and_old_handles_stay_closed() {
+    let _turn = turn::take();
     let group = memory::group(3);
     let old = group.channel(0, 1);
     let untouched = group.channel(0, 2);
@@ -107,6 +115,7 @@ fn n2_a_reconnected_node_gets_fresh_channels_and_old_handles_stay_closed() {
 
 #[test]
 fn n3_reconnecting_one_of_two_crashed_nodes_leaves_the_other_down() {
+    let _turn = turn::take();
     let group = memory::group(4);
     group.simulate_crash(1);
     group.simulate_crash(2);
@@ -122,6 +131,7 @@ fn n3_reconnecting_one_of_two_crashed_nodes_leaves_the_other_down() {
 
 #[test]
 fn n3_closing_a_handle_takes_no_node_down() {
+    let _turn = turn::take();
     let group = memory::group(2);
     group.channel(0, 1).close();
     assert!(group.is_node_live(0) && group.is_node_live(1));
@@ -133,6 +143,7 @@ fn n3_closing_a_handle_takes_no_node_down() {
 
 #[test]
 fn a_group_of_one_has_a_node_and_no_channels() {
+    let _turn = turn::take();
     let group = memory::group(1);
     assert_eq!((group.size(), group.is_node_live(0)), (1, true));
     assert!(matches!(group.try_channel(0, 0), Err(Error::SelfLoop { node: 0 })));
@@ -144,6 +155,7 @@ fn a_group_of_one_has_a_node_and_no_channels() {
 
 #[test]
 fn a_bug_of_the_caller_panics_and_its_try_form_returns_an_error() {
+    let _turn = turn::take();
     let group = memory::group(3);
     let panics = |work: &dyn Fn()| catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
     assert!(panics(&|| _ = memory::group(0)));
@@ -165,6 +177,7 @@ fn a_bug_of_the_caller_panics_and_its_try_form_returns_an_error() {
 
 #[test]
 fn a_handle_outlives_the_group_and_then_reports_that_it_is_closed() {
+    let _turn = turn::take();
     let group = memory::group(2);
     let (a, b) = (group.channel(0, 1), group.channel(1, 0));
     a.send("last words".into()).unwrap();
@@ -175,6 +188,7 @@ fn a_handle_outlives_the_group_and_then_reports_that_it_is_closed() {
 
 #[test]
 fn the_bounds_of_a_group_are_those_of_its_channels() {
+    let _turn = turn::take();
     let group = memory::group_with(2, Bounds { messages: 1, ..Bounds::default() }).unwrap();
     assert_eq!(group.channel(0, 1).try_send("1".into()).unwrap(), None);
     assert!(group.channel(0, 1).try_send("2".into()).unwrap().is_some());
@@ -183,6 +197,7 @@ fn the_bounds_of_a_group_are_those_of_its_channels() {
 
 #[test]
 fn crashes_and_reconnects_beside_traffic_never_hang_or_mix_channels() {
+    let _turn = turn::take();
     let group = memory::group(6);
     thread::scope(|scope| {
         for from in 0..6_usize {

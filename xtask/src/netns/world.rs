@@ -1,6 +1,7 @@
 //! Three hosts, the link between them, and the programs on them.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
@@ -61,10 +62,14 @@ impl World {
         if made { None } else { Some("`ip netns add` does not work here".to_owned()) }
     }
 
-    pub(super) fn new(project: &Project, seed: u64) -> Result<Self> {
-        project::run(&mut project.cargo(&["build", "-p", "mainstay-cli"]))?;
-        let build = ["build", "-p", "mainstay-channel", "--example", "netns_rig"];
-        project::run(&mut project.cargo(&build))?;
+    pub(super) fn new(
+        project: &Project,
+        packages: &[impl AsRef<OsStr>],
+        seed: u64,
+    ) -> Result<Self> {
+        let mut build = project.cargo(&["build", "--bin", "mainstay", "--example", "netns_rig"]);
+        build.args(packages);
+        project::run(&mut build)?;
         let node_program = project.target().join("debug/mainstay");
         let rig_program = project.target().join("debug/examples/netns_rig");
         let work = project.target().join(format!("netns-rig-{}", std::process::id()));

@@ -11,6 +11,7 @@ mod neighbours;
 mod rig;
 mod strangers;
 mod suite;
+mod turn;
 
 /// The suite, as a module of tests for one transport.
 macro_rules! conforms {
@@ -19,6 +20,7 @@ macro_rules! conforms {
             $(
                 #[test]
                 fn $test() {
+                    let _turn = crate::turn::take();
                     crate::suite::$test::<$rig>();
                 }
             )+
@@ -91,6 +93,7 @@ macro_rules! network_conforms {
         $(
             #[test]
             fn $test() {
+                let _turn = crate::turn::take();
                 crate::strangers::$test::<$rig>();
             }
         )+

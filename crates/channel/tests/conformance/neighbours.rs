@@ -56,6 +56,7 @@ fn lost(outcome: Result<Option<Bytes>, Error>) -> bool {
 
 #[test]
 fn a_process_that_is_killed_is_noticed_by_its_lease() {
+    let _turn = crate::turn::take();
     with_peer(|channel, mut child| {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| channel.receive(PATIENCE));
@@ -72,6 +73,7 @@ fn a_process_that_is_killed_is_noticed_by_its_lease() {
 
 #[test]
 fn a_process_that_is_stopped_is_not_taken_for_dead() {
+    let _turn = crate::turn::take();
     use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
     with_peer(|channel, mut child| {
         let pid = Pid::from_child(&child);
@@ -90,6 +92,7 @@ fn a_process_that_is_stopped_is_not_taken_for_dead() {
 
 #[test]
 fn a_memory_has_two_ends_and_a_third_is_refused() {
+    let _turn = crate::turn::take();
     let mut offer = shm::create_memfd(NodeId(1), Bounds::default()).unwrap();
     let first = shm::join_fd(offer.descriptor().unwrap(), NodeId(2)).unwrap();
     let second = shm::join_fd(offer.descriptor().unwrap(), NodeId(3));
@@ -103,6 +106,7 @@ fn a_memory_has_two_ends_and_a_third_is_refused() {
 
 #[test]
 fn a_file_that_is_no_channel_is_refused_and_not_touched() {
+    let _turn = crate::turn::take();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other");
     for len in [0, 10, 4_096, 100_000] {
@@ -128,6 +132,7 @@ fn a_file_that_is_no_channel_is_refused_and_not_touched() {
 /// Counters and bytes that a mad peer could write, and what then happens: an end, never more.
 #[test]
 fn a_peer_that_writes_nonsense_ends_the_channel_and_nothing_else() {
+    let _turn = crate::turn::take();
     // Words of the joiner: docs/format/wire.md.
     const TAIL: usize = 5_120;
     const HEAD: usize = TAIL + 128;

@@ -239,6 +239,7 @@ fn certificate_refused<R: NetRig>(credentials: Credentials, settings: &Settings,
 
 #[test]
 fn an_expired_certificate_is_refused() {
+    let _turn = crate::turn::take();
     let expired = || Authority::shared().credentials_until(CLUSTER, NodeId(2), 2021);
     certificate_refused::<Tls>(expired(), &Tls::settings(2), false);
     certificate_refused::<Quic>(expired(), &Quic::settings(2), true);
@@ -246,6 +247,7 @@ fn an_expired_certificate_is_refused() {
 
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused() {
+    let _turn = crate::turn::take();
     // It believes in our authority, so that it is we who refuse.
     let stranger = Authority::new();
     let unknown = || stranger.trusting(Authority::shared(), CLUSTER, NodeId(2), 2_040);
@@ -255,6 +257,7 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
 
 #[test]
 fn a_certificate_of_another_node_is_refused_with_its_reason() {
+    let _turn = crate::turn::take();
     for quic in [false, true] {
         let wire = |node| certified(Authority::shared().credentials(CLUSTER, NodeId(node)), quic);
         let listener = Listener::bind(&wire(1), "127.0.0.1:0", Tls::settings(1)).unwrap();
@@ -284,6 +287,7 @@ fn hung_up(stream: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_peer_that_sends_garbage_is_hung_up_on_and_gets_nothing() {
+    let _turn = crate::turn::take();
     let listener = listen::<Tcp>(Tcp::settings(1));
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 500], &[0xFF; 70_000]] {
         let mut stream = TcpStream::connect(listener.address()).unwrap();
@@ -296,6 +300,7 @@ fn a_peer_that_sends_garbage_is_hung_up_on_and_gets_nothing() {
 
 #[test]
 fn a_peer_that_trickles_one_byte_a_second_is_given_its_time_and_no_more() {
+    let _turn = crate::turn::take();
     let mut settings = Tcp::settings(1);
     settings.handshake_time = 400 * MS;
     let listener = listen::<Tcp>(settings);
@@ -339,6 +344,7 @@ fn by_hand(listener: &Listener) -> (TcpStream, net::NetChannel) {
 
 #[test]
 fn a_member_that_breaks_the_protocol_loses_its_channel_and_the_reason_is_told() {
+    let _turn = crate::turn::take();
     let bounds = Bounds { message_len: 1_000, ..Bounds::default() };
     let listener = listen::<Tcp>(Tcp::settings(1).with_bounds(bounds));
     let mut flipped = encode(Kind::Message, b"ringing").to_vec();
@@ -361,6 +367,7 @@ fn a_member_that_breaks_the_protocol_loses_its_channel_and_the_reason_is_told() 
 
 #[test]
 fn a_member_that_trickles_a_frame_is_waited_for() {
+    let _turn = crate::turn::take();
     let listener = listen::<Tcp>(Tcp::settings(1));
     let (mut stream, here) = by_hand(&listener);
     for byte in encode(Kind::Message, b"slow") {
@@ -377,6 +384,7 @@ fn a_member_that_trickles_a_frame_is_waited_for() {
 
 #[test]
 fn a_stream_that_ends_without_a_word_is_lost_and_not_closed() {
+    let _turn = crate::turn::take();
     let listener = listen::<Tcp>(Tcp::settings(1));
     let (mut stream, here) = by_hand(&listener);
     stream.write_all(&encode(Kind::Message, b"half a message")[..20]).unwrap();
@@ -387,6 +395,7 @@ fn a_stream_that_ends_without_a_word_is_lost_and_not_closed() {
 
 #[test]
 fn ten_thousand_strangers_do_not_keep_members_out() {
+    let _turn = crate::turn::take();
     let mut settings = Tcp::settings(1);
     settings.strangers = 64;
     let listener = listen::<Tcp>(settings);
