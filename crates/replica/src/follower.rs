@@ -5,7 +5,8 @@
 //! * O2. A shard is told to be at a place again, after comparing, only at the place that the leader
 //!   names when all of it is here (N1).
 //! * O3. What a message shows of the epoch is looked at first (N4).
-//! * O4. Nobody who hung up is called again before a pause that doubles from 1 s to 30 s.
+//! * O4. Nobody who hung up is called again before a pause that doubles, from 1 s to 30 s
+//!   unless it is set up otherwise.
 //!
 //! The core is fed by [`Follower::handle`], then asked by [`Follower::poll`] until it has nothing
 //! more to say, then for its [`Follower::deadline`]. Drivers that take in all messages that are
@@ -17,7 +18,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use mainstay_base::Rng;
-use mainstay_channel::dial::Backoff;
+use mainstay_channel::{
+    dial::Backoff,
+    limits::{BACKOFF_MAX, BACKOFF_MIN},
+};
 use mainstay_store::{History, Position};
 
 use crate::{
@@ -47,6 +51,10 @@ pub struct FollowSettings {
     pub sync_after: Duration,
     /// How many messages of writes may be.
     pub sync_messages: u64,
+    /// How long it waits before it calls a leader again (O4), the first time.
+    pub pause_min: Duration,
+    /// The same, at most.
+    pub pause_max: Duration,
 }
 
 impl Default for FollowSettings {
@@ -57,6 +65,8 @@ impl Default for FollowSettings {
             window_bytes: 1 << 20,
             sync_after: Duration::from_millis(10),
             sync_messages: 1_000,
+            pause_min: BACKOFF_MIN,
+            pause_max: BACKOFF_MAX,
         }
     }
 }
@@ -209,7 +219,7 @@ impl<K: Sink> Follower<K> {
             sink,
             settings,
             rng: Rng::seeded(seed),
-            backoff: Backoff::default(),
+            backoff: Backoff::between(settings.pause_min, settings.pause_max),
             link: Link::Waiting { until: now },
             hello,
             shards,
