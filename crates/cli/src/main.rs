@@ -48,6 +48,8 @@ enum Command {
     #[command(hide = true)]
     DemoPower(demo::PowerArgs),
     #[command(hide = true)]
+    DemoPackages(demo::PackagesArgs),
+    #[command(hide = true)]
     Completions(manual::CompletionsArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::DemoRole(args) => demo::role(args),
         Command::DemoVitals(args) => demo::take_part(&args),
         Command::DemoPower(args) => demo::keep(&args),
+        Command::DemoPackages(args) => demo::take_part_in_packages(&args),
         Command::Completions(args) => error::exit(manual::completions::<Cli>(&args)),
         Command::Man(args) => error::exit(manual::man::<Cli>(&args)),
     }

@@ -28,6 +28,9 @@
 //! The third act (`power`) has a pool in a file: checkpoints while it is written, a kill in the middle
 //! of one, and what power cuts at that moment would have left.
 //!
+//! The fourth act (`packages`) is about stores: a leader and two followers of this machine's package
+//! index, a cut, a kill and a promotion, and a comparison of all copies record by record.
+//!
 //! The first two acts write nothing to disk; no process outlives the parent (`role`, R1).
 
 mod child;
@@ -36,6 +39,7 @@ mod error;
 mod kinds;
 mod ledger;
 mod pace;
+mod packages;
 mod power;
 mod reader;
 mod recorder;
@@ -56,6 +60,7 @@ use conduct::{Plan, conduct};
 use error::{DemoError, Trying};
 use view::View;
 
+pub(crate) use packages::{PackagesArgs, take_part as take_part_in_packages};
 pub(crate) use power::{PowerArgs, keep};
 pub(crate) use vitals::{VitalsArgs, take_part};
 
@@ -78,7 +83,11 @@ const FAULTS_FOUND: u8 = 3;
 /// shown as a heat map of what changed. It is killed in the middle of one; then the demo opens what
 /// the crash has left, and what 40 power cuts at that moment would have left.
 ///
-/// Needs no root and no network, a few MB of the temporary folder, and leaves nothing behind. The last line is
+/// In the fourth act a process leads a store of all packages that this machine knows of, from the
+/// lists of apt or from dpkg; two others follow it. One is cut off, the leader is killed in the
+/// middle of an update, a follower is promoted, the others follow it, and all copies are compared.
+///
+/// Needs no root and no network, some 200 MB of the temporary folder, and leaves nothing behind. The last line is
 /// `DEMO kills=<n> lost=<n> torn=<n> leaked=<n> reader_stalls=<n>`. A stall is a gap of more than
 /// 100 ms between two reads, beyond the time the reader waited for a CPU.
 #[derive(clap::Args, Clone, Debug)]
@@ -90,7 +99,7 @@ Exit status:
   3  something was lost, torn or leaked, or the reader was held up
 
 Examples:
-  mainstay demo                      the whole show, in under 25 seconds
+  mainstay demo                      the whole show, in under 35 seconds
   mainstay demo --kills 100          a longer one
   mainstay demo --seed 7             the same kill times as any other run with seed 7
   mainstay demo --json | jq .totals  for machines")]
@@ -154,6 +163,8 @@ enum Plant {
     Mixed,
     /// The disk of the third act says that it has what it has not.
     Lied,
+    /// A follower of the fourth act does not delete what its leader deletes.
+    Ghosts,
 }
 
 impl Plant {
@@ -165,6 +176,7 @@ impl Plant {
             Self::Stalled => "stalled",
             Self::Mixed => "mixed",
             Self::Lied => "lied",
+            Self::Ghosts => "ghosts",
         }
     }
 }
@@ -196,6 +208,9 @@ fn show(plan: Plan, view: View) -> Result<bool, DemoError> {
     }
     if plan.plant.is_none_or(|plant| plant == Plant::Lied) {
         outcome = outcome.with_power(power::play(view, plan.seed, plan.plant)?);
+    }
+    if plan.plant.is_none_or(|plant| plant == Plant::Ghosts) {
+        outcome = outcome.with_packages(packages::play(view, plan.plant)?);
     }
     view.close(&outcome).trying("write to standard output")?;
     Ok(outcome.ok)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::ledger::Faults;
+use super::packages::Packages;
 use super::power::Power;
 use super::vitals::Vitals;
 
@@ -113,6 +114,8 @@ pub(super) struct Outcome {
     pub(super) vitals: Option<Vitals>,
     /// The third act; none if a planted fault ended the demo before it.
     pub(super) power: Option<Power>,
+    /// The fourth act; none if a planted fault ended the demo before it.
+    pub(super) packages: Option<Packages>,
     pub(super) totals: Totals,
     pub(super) ok: bool,
 }
@@ -149,6 +152,13 @@ impl Outcome {
     pub(super) fn with_power(mut self, power: Power) -> Self {
         self.ok &= power.ok;
         self.power = Some(power);
+        self
+    }
+
+    /// Adds the fourth act, and what it says about the whole.
+    pub(super) fn with_packages(mut self, packages: Packages) -> Self {
+        self.ok &= packages.ok;
+        self.packages = Some(packages);
         self
     }
 
@@ -221,12 +231,24 @@ impl Outcome {
                     grouped(power.records),
                 )
             });
+            let fourth_act = match &self.packages {
+                Some(act) if act.packages > 0 => format!(
+                    " In the fourth act three copies of {} packages ended equal, record by record; \
+                     a follower took over {:.0} ms after its leader was killed, and what the other \
+                     had missed took {:.1} MB of {:.1}.",
+                    grouped(act.records),
+                    act.promoted_ms,
+                    act.missed_bytes as f64 / 1e6,
+                    act.whole_bytes as f64 / 1e6,
+                ),
+                _ => String::new(),
+            };
             return format!(
                 "All is well. The recorder was killed {kills} times in the middle of {} updates; \
                  every time a successor found every record that had been acknowledged, whole, and \
                  sampled on after {:.0} ms at worst ({:.1} ms of them to recover). The reader read \
                  {} records meanwhile and was never held up. The planned hand-over paused sampling \
-                 for {:.1} ms.{second_act}{third_act}",
+                 for {:.1} ms.{second_act}{third_act}{fourth_act}",
                 grouped(self.updates),
                 worst_ms(|round| round.back_ms),
                 worst_ms(|round| round.recover_ms),
@@ -236,6 +258,7 @@ impl Outcome {
         }
         let of_vitals = |of: fn(&Vitals) -> u64| self.vitals.as_ref().map_or(0, of);
         let of_power = |of: fn(&Power) -> u64| self.power.as_ref().map_or(0, of);
+        let of_packages = |of: fn(&Packages) -> u64| self.packages.as_ref().map_or(0, of);
         let faults: Vec<_> = [
             (lost, "acknowledged records lost"),
             (torn, "records torn"),
@@ -251,6 +274,10 @@ impl Outcome {
             (of_power(|act| act.torn), "records torn in the third act"),
             (of_power(|act| act.lost), "pools lost in a power cut"),
             (of_power(|act| act.mixed), "pools mixed by a power cut"),
+            (of_packages(|act| act.lost), "acknowledged packages lost in the fourth act"),
+            (of_packages(|act| act.different), "packages of another version in a copy"),
+            (of_packages(|act| act.missing), "packages missing in a copy"),
+            (of_packages(|act| act.ghosts), "packages that a copy should not have"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

@@ -151,6 +151,15 @@ impl View {
         )
     }
 
+    /// Before the fourth act.
+    pub(super) fn fourth_act(self) -> io::Result<()> {
+        self.line(
+            "Fourth act. This machine's package index is a store: a process leads, two follow. \
+             One is cut off, the\nleader is killed in the middle of an update, a follower is \
+             promoted, and in the end all copies are\ncompared, record by record.\n",
+        )
+    }
+
     /// A line of the later acts.
     pub(super) fn line(self, line: &str) -> io::Result<()> {
         if self == Self::Json {

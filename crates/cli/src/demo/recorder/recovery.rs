@@ -153,7 +153,7 @@ impl Recorder {
                 stray.park().trying("leak a block")
             }
             // The reader's part, and those of the later acts.
-            Plant::Stalled | Plant::Mixed | Plant::Lied => {
+            Plant::Stalled | Plant::Mixed | Plant::Lied | Plant::Ghosts => {
                 blocks.push(victim);
                 Ok(())
             }
