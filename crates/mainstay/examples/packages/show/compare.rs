@@ -35,7 +35,7 @@ pub(crate) fn records(store: &Path) -> Result<Records> {
     view.for_each(|key, value| match (key.try_into(), value.try_into()) {
         (Ok(key), Ok(value)) => drop(records.insert(key, value)),
         _ => is_odd = true,
-    });
+    })?;
     if is_odd {
         return Err(format!("{}: its records have other lengths", store.display()).into());
     }

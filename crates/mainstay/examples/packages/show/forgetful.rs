@@ -8,6 +8,7 @@ use mainstay::{
 };
 
 /// Takes a leader's writes as it should, and then puts back what they have deleted.
+#[derive(Clone)]
 pub(super) struct Forgetful(pub(super) Arc<RawStore<Directory>>);
 
 impl Sink for Forgetful {

@@ -178,7 +178,7 @@ fn places(store: &Store) -> Result<Vec<(u32, u64)>> {
     Ok(places)
 }
 
-fn follow<K: Sink + Send + 'static>(
+fn follow<K: Sink + Clone + Send + 'static>(
     line: &Line,
     path: &Path,
     node: u64,
