@@ -170,6 +170,9 @@ pub enum Error {
     /// The owner of the store has begun anew with other memory.
     #[error("the store was opened anew with other memory; open the reader again")]
     OtherMemory,
+    /// Keys are not kept in their order.
+    #[error("the store does not keep its keys in order; open it with the option `ordered`")]
+    NotOrdered,
     /// Memory and disk disagree.
     #[error("shard {shard}: {records} records differ between memory and disk; open it again")]
     Differs {

@@ -22,6 +22,8 @@
 //! * A10. In a directory, a write survives the death of the process as soon as it has returned. The
 //!   memory that records are in is believed by whoever finds it as long as the machine runs, and
 //!   never after.
+//! * A11. A range shows in the order of keys what is there: a record that stays is shown exactly once,
+//!   whatever others do meanwhile.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -40,6 +42,7 @@ pub mod limits;
 
 mod error;
 mod fixed;
+mod fixed_range;
 mod folder;
 mod follow;
 mod format;
@@ -57,13 +60,16 @@ mod machine;
 mod memory;
 mod on_disk;
 mod options;
+mod order;
 mod planted;
 #[cfg(test)]
 mod power;
+mod range;
 mod read_only;
 mod reader;
 mod recover;
 mod shard;
+mod span;
 mod store;
 mod survey;
 mod table;
@@ -73,6 +79,7 @@ mod view;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
+pub use fixed_range::FixedRange;
 pub use folder::Directory;
 pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
@@ -80,8 +87,10 @@ pub use log::Written;
 pub use mainstay_storage::Folder;
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
+pub use range::Range;
 pub use reader::Reader;
 pub use shard::{Change, ShardStats};
+pub use span::Span;
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};
 pub use tail::{Found, Reached, Tail};

@@ -45,6 +45,13 @@ pub struct Options {
     ///
     /// Example: see [`Options`].
     pub threads: u32,
+    /// Whether keys are also kept in their order, for [`range`](crate::RawStore::range), as long as
+    /// the store is open. It is made when the store is opened, and takes some 64 bytes of memory a
+    /// record (those of a key beyond the sixteenth are added) and a search for each key that comes
+    /// or goes; writing to a key that is there costs nothing more.
+    ///
+    /// Example: see [`crate::RawStore::range`].
+    pub ordered: bool,
 }
 
 impl Default for Options {
@@ -55,6 +62,7 @@ impl Default for Options {
             records_max: RECORDS_MAX,
             interval: Duration::from_millis(50),
             threads: 0,
+            ordered: false,
         }
     }
 }

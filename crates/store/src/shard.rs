@@ -24,6 +24,8 @@ use crate::{
     image,
     live::{self, Place},
     log::{FramePlace, encode, frame_bytes},
+    options::Options,
+    order::Order,
     planted::{self, Fault},
     recover::Loaded,
     table::{Table, hash_of},
@@ -80,6 +82,7 @@ pub(crate) struct Shard<F: Folder> {
     number: u32,
     records_max: u32,
     table: Table,
+    order: Option<Order>,
     adopted: bool,
     log: Mutex<Log<F::File>>,
     flush: Mutex<Flush>,
@@ -232,7 +235,7 @@ impl<F: Folder> Shard<F> {
         folder: &F,
         store: &StoreHeader,
         number: u32,
-        records_max: u32,
+        options: &Options,
         loaded: Loaded,
     ) -> Result<Self> {
         let Loaded { table, image, segments, tail, history, since, next_number, .. } = loaded;
@@ -295,9 +298,11 @@ impl<F: Folder> Shard<F> {
             spare: None,
             frame: Vec::new(),
         };
+        let order = || Order::of(&table, store.key_len.get() as usize);
         Ok(Self {
             number,
-            records_max,
+            records_max: options.records_max,
+            order: options.ordered.then(order).transpose()?,
             table,
             adopted: is_adopted,
             log: Mutex::new(log),
@@ -329,6 +334,10 @@ impl<F: Folder> Shard<F> {
 
     pub(crate) fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
     }
 
     /// Keeps other writers out.
@@ -498,7 +507,11 @@ impl<F: Folder> Shard<F> {
             writing.applied(sequence);
         }
         for change in changes {
+            let before = self.table.len();
             writing.apply(change, sequence);
+            if let Some(order) = &self.order {
+                order.follow(change, (before, self.table.len()));
+            }
         }
         if planted::is(Fault::CommitLate) {
             writing.commit(place);

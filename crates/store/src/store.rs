@@ -156,7 +156,7 @@ impl<F: Folder> RawStore<F> {
                     loaded
                 }
             };
-            Shard::resume(&folder, &header, number, options.records_max, loaded)
+            Shard::resume(&folder, &header, number, options, loaded)
         };
         let shards = in_parallel(header.shards.get(), options.threads, resume)?;
         Ok(Self {
