@@ -91,7 +91,10 @@ pub enum Error {
         what: String,
     },
     /// The keys of one batch belong to different shards.
-    #[error("the batch has keys of shards {one} and {other}; make a batch for each shard")]
+    #[error(
+        "the batch has keys of shards {one} and {other}; make a batch for each shard, or \
+        one across shards"
+    )]
     AcrossShards {
         /// A shard.
         one: u32,

@@ -9,7 +9,7 @@ use crate::{
     folder::Directory,
     keeper::Keeper,
     options::{Durability, Options, Token},
-    shard::ShardStats,
+    shard::{Change, ShardStats},
     store::RawStore,
 };
 
@@ -192,6 +192,32 @@ where
             let old = old.and_then(|old| V::read_from_bytes(old).ok());
             change(old).map(|new| new.as_bytes().to_vec())
         })
+    }
+
+    /// Sets the values of several keys, or removes them (`None`), at once: after a crash all of it is
+    /// there, or nothing; see [`RawStore::batch_across`].
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let accounts = FixedStore::<u64, i64>::create(dir.path(), &Options::default())?;
+    /// accounts.put(&7, &100, Memory)?;
+    /// accounts.batch_across(&[(7, Some(60)), (8, Some(40)), (9, None)])?;
+    /// assert_eq!((accounts.get(&7)?, accounts.get(&8)?), (Some(60), Some(40)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::batch_across`].
+    pub fn batch_across(&self, changes: &[(K, Option<V>)]) -> Result<Vec<Token>> {
+        let changes: Vec<Change<'_>> = changes
+            .iter()
+            .map(|(key, value)| match value {
+                Some(value) => Change::Put(key.as_bytes(), value.as_bytes()),
+                None => Change::Delete(key.as_bytes()),
+            })
+            .collect();
+        self.raw.batch_across(&changes)
     }
 
     /// Shows every record to a closure, in no order; see [`RawStore::for_each`].

@@ -270,7 +270,7 @@ impl<F: Folder> RawStore<F> {
         if log.history.position().is_none() {
             return Err(Error::Mending { shard });
         }
-        let entry = Entry { epoch, note: None, changes: &found };
+        let entry = Entry { epoch, note: None, parts: &[], changes: &found };
         at.append(&self.folder, &self.header, &mut log, &entry)?;
         // It was at a position, so it is at the next one.
         log.history.position().ok_or(Error::Mending { shard })
@@ -333,7 +333,7 @@ impl<F: Folder> RawStore<F> {
         self.check_changes(shard, changes)?;
         self.check_follows()?;
         let mut log = at.writer();
-        let entry = Entry { epoch: self.epoch(), note: Some(then), changes };
+        let entry = Entry { epoch: self.epoch(), note: Some(then), parts: &[], changes };
         at.append(&self.folder, &self.header, &mut log, &entry)?;
         Ok(())
     }

@@ -126,7 +126,11 @@ pub(crate) const PUT: u8 = 1;
 pub(crate) const DELETE: u8 = 2;
 /// The same, of a frame that says where in its history the shard is.
 pub(crate) const NOTE: u8 = 0x81;
-/// Bytes of such a note, behind that byte.
+/// The same, of a frame that has the parts of a batch that other shards get.
+pub(crate) const PARTS: u8 = 0x82;
+/// Bytes of their length, behind that byte.
+pub(crate) const PARTS_LEN: usize = size_of::<u32>();
+/// Bytes of a note, behind its first byte.
 pub(crate) const HISTORY_LEN: usize = size_of::<HistoryBytes>();
 /// Records of a chunk, at most.
 pub(crate) const CHUNK_RECORDS: usize = 256;

@@ -36,7 +36,7 @@ thread_local! {
 
 struct Death;
 
-fn be_mortal() {
+pub(crate) fn be_mortal() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         hook::install(|_| match LEFT.get() {
@@ -57,7 +57,7 @@ fn be_mortal() {
 }
 
 /// Does something that may die before its store number `steps`. `None` if it did.
-fn mortal<T>(steps: u64, act: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn mortal<T>(steps: u64, act: impl FnOnce() -> T) -> Option<T> {
     LEFT.set(Some(steps));
     let done = catch_unwind(AssertUnwindSafe(act));
     LEFT.set(None);

@@ -24,6 +24,7 @@
 //!   never after.
 //! * A11. A range shows in the order of keys what is there: a record that stays is shown exactly once,
 //!   whatever others do meanwhile.
+//! * A12. Of a batch across shards all is there after a kill or a power cut, or nothing.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -40,6 +41,7 @@
 
 pub mod limits;
 
+mod batch;
 mod error;
 mod fixed;
 mod fixed_range;
@@ -61,6 +63,7 @@ mod memory;
 mod on_disk;
 mod options;
 mod order;
+mod parts;
 mod planted;
 #[cfg(test)]
 mod power;

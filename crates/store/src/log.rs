@@ -9,7 +9,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
     format::{
-        DATA_AT, FRAME_LEN, FRAME_MAGIC, FrameHeader, HISTORY_LEN, HistoryBytes, NOTE, frame_sum,
+        DATA_AT, FRAME_LEN, FRAME_MAGIC, FrameHeader, HISTORY_LEN, HistoryBytes, NOTE, PARTS,
+        PARTS_LEN, frame_sum,
     },
     history::{History, Position, read_changes, write_changes},
     planted::{self, Fault},
@@ -18,7 +19,7 @@ use crate::{
 
 /// What a frame says beside its changes.
 #[derive(Clone, Copy)]
-pub(crate) struct FramePlace {
+pub(crate) struct FramePlace<'a> {
     pub(crate) chain: u32,
     pub(crate) shard: u32,
     pub(crate) epoch: u64,
@@ -26,10 +27,12 @@ pub(crate) struct FramePlace {
     pub(crate) durable: u64,
     /// Where the shard is in its history after the frame, if the frame is no write of its own.
     pub(crate) note: Option<History>,
+    /// What other shards get of the same batch; empty if it is none. See `parts.rs`.
+    pub(crate) parts: &'a [u8],
 }
 
-/// Bytes of a frame with these changes.
-pub(crate) fn frame_bytes(changes: &[Change<'_>], note: Option<History>) -> usize {
+/// Bytes of a frame with these changes, and beside them a note or so many bytes of parts.
+pub(crate) fn frame_bytes(changes: &[Change<'_>], note: Option<History>, parts: usize) -> usize {
     let bytes: usize = changes
         .iter()
         .map(|change| match change {
@@ -38,21 +41,23 @@ pub(crate) fn frame_bytes(changes: &[Change<'_>], note: Option<History>) -> usiz
         })
         .sum();
     let note = if note.is_some() { 1 + HISTORY_LEN } else { 0 };
-    (FRAME_LEN + note + bytes).next_multiple_of(8)
+    let parts = if parts > 0 { 1 + PARTS_LEN + parts } else { 0 };
+    (FRAME_LEN + note + parts + bytes).next_multiple_of(8)
 }
 
 /// Writes a frame into `out`. Returns its checksum, and where the shard is after it.
 pub(crate) fn encode(
-    place: FramePlace,
+    place: FramePlace<'_>,
     before: History,
     changes: &[Change<'_>],
     out: &mut Vec<u8>,
 ) -> (u32, History) {
+    let has_more = place.note.is_some() || !place.parts.is_empty();
     let header = FrameHeader {
         magic: FRAME_MAGIC,
         checksum: 0.into(),
-        len: (frame_bytes(changes, place.note) as u32).into(),
-        count: (changes.len() as u32 + u32::from(place.note.is_some())).into(),
+        len: (frame_bytes(changes, place.note, place.parts.len()) as u32).into(),
+        count: (changes.len() as u32 + u32::from(has_more)).into(),
         chain: place.chain.into(),
         shard: place.shard.into(),
         epoch: place.epoch.into(),
@@ -64,6 +69,11 @@ pub(crate) fn encode(
     if let Some(note) = place.note {
         out.push(NOTE);
         out.extend_from_slice(note.to_bytes().as_bytes());
+    }
+    if !place.parts.is_empty() {
+        out.push(PARTS);
+        out.extend_from_slice(&(place.parts.len() as u32).to_le_bytes());
+        out.extend_from_slice(place.parts);
     }
     let from = out.len();
     write_changes(changes, out);
@@ -79,6 +89,12 @@ fn next(before: History, epoch: u64, changes: &[u8]) -> History {
         History::At(position) => History::At(position.after(epoch, changes)),
         History::Mending(from) => History::Mending(from),
     }
+}
+
+/// Parts with their length before them, and what is behind them.
+fn split_parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<PARTS_LEN>()?;
+    rest.split_at_checked(u32::from_le_bytes(*len) as usize)
 }
 
 /// A frame as found.
@@ -102,6 +118,12 @@ impl<'a> Frame<'a> {
         Some(Self { header, body: &frame[FRAME_LEN..] })
     }
 
+    /// What other shards get of the same batch, if there is anything.
+    pub(crate) fn batch(&self) -> Option<&'a [u8]> {
+        let (_, rest) = self.body.split_first().filter(|(kind, _)| **kind == PARTS)?;
+        split_parts(rest).map(|(parts, _)| parts)
+    }
+
     /// Its note, and its changes as bytes with their number.
     fn parts(&self) -> Option<(Option<History>, &'a [u8], u32)> {
         let count = self.header.count.get();
@@ -109,6 +131,10 @@ impl<'a> Frame<'a> {
             Some((&NOTE, rest)) if count > 0 => {
                 let (note, rest) = HistoryBytes::read_from_prefix(rest).ok()?;
                 Some((Some(History::from_bytes(&note)), rest, count - 1))
+            }
+            Some((&PARTS, rest)) if count > 0 => {
+                let (_, rest) = split_parts(rest)?;
+                Some((None, rest, count - 1))
             }
             _ => Some((None, self.body, count)),
         }

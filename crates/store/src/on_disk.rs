@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     format::{FRAME_LEN, StoreHeader, segment_name},
     log::Frame,
+    parts::complete,
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
     store::{check_header, in_parallel},
@@ -77,6 +78,8 @@ impl OnDisk {
             Ok((loaded, files))
         };
         let shards = in_parallel(header.shards.get(), 0, read)?;
+        let loaded: Vec<&Loaded> = shards.iter().map(|(loaded, _)| loaded).collect();
+        complete(&header, &loaded)?;
         Ok(Self { header, shards, _folder: folder })
     }
 

@@ -31,6 +31,18 @@ pub(crate) enum Fault {
     AppliedEarly,
     /// Slots that a dead process left filled, and nothing names, are not emptied.
     SweepLeftOut,
+    /// The first shard of a batch does not get the parts of the others.
+    BatchUnmarked,
+    /// The other shards of a batch are not synced before it.
+    BatchBehindGap,
+    /// The other shards of a batch get their parts before it counts.
+    BatchUnsynced,
+    /// Writes follow a batch before all of it is durable.
+    BatchUnsettled,
+    /// Shards go on after a batch with a part of them has failed.
+    BatchForgotten,
+    /// A batch ends when it begins to count.
+    BatchLeftHalf,
     /// Memory is believed though the machine was off since.
     BootIgnored,
 }

@@ -15,6 +15,7 @@ use crate::{
     live::{Place, ring_bytes},
     log::{Frame, was_more_durable},
     memory::Memory,
+    parts::Parts,
     table::{Home, Private, Table, Writing},
     unwritten::Unwritten,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Loaded {
     pub(crate) sequence: u64,
     pub(crate) chain: u32,
     pub(crate) history: History,
+    /// What the last frame has of other shards.
+    pub(crate) parts: Option<Parts>,
     /// Writes after this one follow each other in the history.
     pub(crate) since: u64,
     /// No file has this number or a higher one.
@@ -92,7 +95,7 @@ pub(crate) fn load<F: Folder>(
         return Err(Error::damaged(&segment_name(shard, name), tail.len() as u64, what));
     }
     drop(writing);
-    Ok(found.loaded(table, image, tail, &at, (false, false)))
+    Ok(found.loaded(table, image, tail, at, (false, false)))
 }
 
 /// Reads a shard into memory of this process alone, with the writes that are in the ring of the
@@ -154,7 +157,7 @@ pub(crate) fn adopt<F: Folder>(
     let is_safe = is_clean && is_last && control.durable() == at.sequence;
     drop(writing);
     home.tidy(&table)?;
-    Ok(Some(found.loaded(table, image, tail, &at, (true, is_safe))))
+    Ok(Some(found.loaded(table, image, tail, at, (true, is_safe))))
 }
 
 /// The files of a shard that are sound so far.
@@ -199,11 +202,11 @@ impl Found {
         table: Table,
         image: Option<ImageHeader>,
         tail: Vec<u8>,
-        at: &Cursor,
+        at: Cursor,
         (is_adopted, is_safe): (bool, bool),
     ) -> Loaded {
         let Self { segments, leftovers, next_number, .. } = self;
-        let Cursor { sequence, chain, history, since, .. } = *at;
+        let Cursor { sequence, chain, history, parts, since, .. } = at;
         Loaded {
             table,
             image,
@@ -212,6 +215,7 @@ impl Found {
             sequence,
             chain,
             history,
+            parts,
             since,
             next_number,
             leftovers,
@@ -291,9 +295,12 @@ fn whole(file: &impl Storage, name: &str, segment: &SegmentHeader) -> Result<Vec
 
 struct Cursor {
     id: [u8; 16],
+    segment: u64,
     sequence: u64,
     chain: u32,
     history: History,
+    /// Of the last frame.
+    parts: Option<Parts>,
     /// Frames after this one are writes that follow each other in the history.
     since: u64,
     /// Frames up to this one are in the records already.
@@ -308,13 +315,15 @@ struct Cursor {
 impl Cursor {
     fn new(store: &StoreHeader, shard: u32, from: u64, since: u64) -> Self {
         let (key_len, value_len) = (store.key_len.get() as usize, store.value_len.get() as usize);
-        let (sequence, chain, is_first, id) = (0, 0, true, store.id);
-        let history = History::Mending(Position::START);
+        let (segment, sequence, chain, is_first, id) = (0, 0, 0, true, store.id);
+        let (history, parts) = (History::Mending(Position::START), None);
         Self {
+            segment,
             id,
             sequence,
             chain,
             history,
+            parts,
             since,
             from,
             shard,
@@ -327,6 +336,7 @@ impl Cursor {
 
     /// Stands before the first frame of a segment.
     fn begin(&mut self, segment: &SegmentHeader) {
+        self.segment = segment.number.get();
         self.sequence = segment.first_sequence.get().saturating_sub(1);
         self.chain = segment.chain.get();
         self.history = History::from_bytes(&segment.origin);
@@ -446,6 +456,11 @@ impl Cursor {
             };
             self.sequence += 1;
             self.history = history;
+            let (segment, epoch) = (self.segment, head.epoch.get());
+            self.parts = frame.batch().map(|bytes| {
+                let (at, bytes) = (at as u64, bytes.to_vec());
+                Parts { segment, at, epoch, bytes }
+            });
             if written.is_none() {
                 self.since = self.sequence;
             }

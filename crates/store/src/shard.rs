@@ -28,7 +28,7 @@ use crate::{
     order::Order,
     planted::{self, Fault},
     recover::Loaded,
-    table::{Table, hash_of},
+    table::{Table, Writing, hash_of},
 };
 
 /// A part of a batch.
@@ -107,7 +107,18 @@ pub(crate) struct Segment {
 pub(crate) struct Entry<'a> {
     pub(crate) epoch: u64,
     pub(crate) note: Option<History>,
+    /// What other shards get of the same batch.
+    pub(crate) parts: &'a [u8],
     pub(crate) changes: &'a [Change<'a>],
+}
+
+/// What there is room for.
+struct Room<'a> {
+    /// Of the frame.
+    bytes: u64,
+    /// The last write known to be durable.
+    durable: u64,
+    writing: Writing<'a>,
 }
 
 /// Where the log is written.
@@ -360,6 +371,12 @@ impl<F: Folder> Shard<F> {
         error
     }
 
+    /// Takes no more writes, for a reason that is not its own.
+    pub(crate) fn give_up(&self, what: &str) {
+        lock(&self.flush).poison.get_or_insert_with(|| what.to_owned());
+        self.flushed.notify_all();
+    }
+
     fn check_sound(&self) -> Result<u64> {
         let flush = lock(&self.flush);
         match &flush.poison {
@@ -447,22 +464,9 @@ impl<F: Folder> Shard<F> {
         log: &mut Log<F::File>,
         entry: &Entry<'_>,
     ) -> Result<u64> {
-        let durable = self.check_sound()?;
-        let Entry { epoch, note, changes } = *entry;
-        let bytes = frame_bytes(changes, note) as u64;
-        let room = store.segment_bytes.get() - DATA_AT;
-        if bytes > room {
-            return Err(Error::BatchTooLong { bytes, max: room });
-        }
-        self.check_room(changes)?;
+        let Entry { epoch, note, parts, changes } = *entry;
         let home = InFolder { folder, shard: self.number };
-        let mut writing = self.table.writing(&home)?;
-        if !writing.reserve(changes.len())? {
-            return Err(Error::Full { shard: self.number, max: self.records_max });
-        }
-        if log.at + bytes > store.segment_bytes.get() {
-            self.rotate(folder, store, log)?;
-        }
+        let Room { bytes, durable, mut writing } = self.make_room(&home, store, log, entry)?;
         let place = FramePlace {
             chain: log.chain,
             shard: self.number,
@@ -470,6 +474,7 @@ impl<F: Folder> Shard<F> {
             sequence: log.sequence + 1,
             durable,
             note,
+            parts,
         };
         let (chain, history) = encode(place, log.history, changes, &mut log.frame);
         let end = log.at + bytes;
@@ -518,6 +523,44 @@ impl<F: Folder> Shard<F> {
         }
         writing.applied(sequence);
         Ok(sequence)
+    }
+
+    /// Makes sure that there is room for what is to be written. Whatever is refused is refused here,
+    /// before anything is changed.
+    fn make_room<'a>(
+        &'a self,
+        home: &'a InFolder<'_, F>,
+        store: &StoreHeader,
+        log: &mut Log<F::File>,
+        entry: &Entry<'_>,
+    ) -> Result<Room<'a>> {
+        let durable = self.check_sound()?;
+        let bytes = frame_bytes(entry.changes, entry.note, entry.parts.len()) as u64;
+        let room = store.segment_bytes.get() - DATA_AT;
+        if bytes > room {
+            return Err(Error::BatchTooLong { bytes, max: room });
+        }
+        self.check_room(entry.changes)?;
+        let mut writing = self.table.writing(home)?;
+        if !writing.reserve(entry.changes.len())? {
+            return Err(Error::Full { shard: self.number, max: self.records_max });
+        }
+        if log.at + bytes > store.segment_bytes.get() {
+            self.rotate(home.folder, store, log)?;
+        }
+        Ok(Room { bytes, durable, writing })
+    }
+
+    /// The same, for who writes it later and keeps the lock until then.
+    pub(crate) fn make_ready(
+        &self,
+        folder: &F,
+        store: &StoreHeader,
+        log: &mut Log<F::File>,
+        entry: &Entry<'_>,
+    ) -> Result<()> {
+        let home = InFolder { folder, shard: self.number };
+        self.make_room(&home, store, log, entry).map(drop)
     }
 
     fn check_room(&self, changes: &[Change<'_>]) -> Result<()> {

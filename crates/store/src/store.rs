@@ -146,7 +146,7 @@ impl<F: Folder> RawStore<F> {
         header.epoch = (header.epoch.get() + 1).into();
         write_next(&folder, &mut header)?;
         let resume = |number| {
-            let loaded = match adopt(&folder, &header, number)? {
+            let mut loaded = match adopt(&folder, &header, number)? {
                 Some(loaded) => loaded,
                 None => {
                     let home = InFolder { folder: &folder, shard: number };
@@ -156,17 +156,21 @@ impl<F: Folder> RawStore<F> {
                     loaded
                 }
             };
-            Shard::resume(&folder, &header, number, options, loaded)
+            let parts = loaded.parts.take();
+            Ok((Shard::resume(&folder, &header, number, options, loaded)?, parts))
         };
-        let shards = in_parallel(header.shards.get(), options.threads, resume)?;
-        Ok(Self {
+        let resumed = in_parallel(header.shards.get(), options.threads, resume)?;
+        let (shards, parts): (Vec<_>, Vec<_>) = resumed.into_iter().unzip();
+        let store = Self {
             folder,
             header,
             shards,
             kept: Mutex::new(header),
             is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
             notify: OnceLock::new(),
-        })
+        };
+        store.finish_batches(&parts)?;
+        Ok(store)
     }
 
     /// Bytes of a key, and of a value.
@@ -191,7 +195,7 @@ impl<F: Folder> RawStore<F> {
         Ok((hash, &self.shards[shard_of(hash, self.shards.len())]))
     }
 
-    fn check_value(&self, value: &[u8]) -> Result<()> {
+    pub(crate) fn check_value(&self, value: &[u8]) -> Result<()> {
         if value.len() == self.lengths().1 {
             return Ok(());
         }
@@ -369,8 +373,8 @@ impl<F: Folder> RawStore<F> {
         self.commit(shard, log, &[change], durability).map(Some)
     }
 
-    /// Makes several changes of one shard at once: after a crash all of them are there, or none.
-    /// Readers may see them one after another only if they read key by key. `None` for no changes.
+    /// Makes several changes of one shard at once: after a crash all of them are there, or none. For
+    /// those of several shards there is [`batch_across`](Self::batch_across). Readers may see them one after another only if they read key by key. `None` for no changes.
     ///
     /// ```
     /// # use mainstay_store::{Change, Durability, Options, RawStore};
@@ -419,7 +423,7 @@ impl<F: Folder> RawStore<F> {
         durability: Durability,
     ) -> Result<Token> {
         self.check_open()?;
-        let entry = Entry { epoch: self.header.epoch.get(), note: None, changes };
+        let entry = Entry { epoch: self.header.epoch.get(), note: None, parts: &[], changes };
         let sequence = shard.append(&self.folder, &self.header, &mut log, &entry)?;
         if let Some(notify) = self.notify.get() {
             notify();
@@ -435,7 +439,7 @@ impl<F: Folder> RawStore<F> {
         Ok(self.token(shard, sequence))
     }
 
-    fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
+    pub(crate) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
         Token { epoch: self.header.epoch.get(), shard: shard.number(), sequence }
     }
 

@@ -17,8 +17,9 @@ use crate::{
         STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name, read_headers,
     },
     log::Frame,
+    parts::complete,
     read_only::ReadOnly,
-    recover::{load_apart, store_header},
+    recover::{Loaded, load_apart, store_header},
     store::check_header,
     unwritten::Unwritten,
 };
@@ -167,8 +168,12 @@ impl Survey {
             survey.files.push(report);
         }
         survey.close_gaps();
+        let mut has_parts = false;
         for shard in 0..survey.shards {
-            survey.judge(folder, &header, shard)?;
+            has_parts |= survey.judge(folder, &header, shard)?;
+        }
+        if has_parts && survey.can_be_opened() {
+            survey.complete(folder, &header)?;
         }
         Ok(survey)
     }
@@ -206,8 +211,9 @@ impl Survey {
         }
     }
 
-    /// Asks what an opening would ask: which files count, and whether they fit together.
-    fn judge<F: Folder>(&mut self, folder: &F, header: &StoreHeader, shard: u32) -> Result<()> {
+    /// Asks what an opening would ask: which files count, and whether they fit together. Does the log
+    /// end with a batch that may have to be finished?
+    fn judge<F: Folder>(&mut self, folder: &F, header: &StoreHeader, shard: u32) -> Result<bool> {
         let ours = |file: &&mut FileReport| file.shard == Some(shard);
         match load_apart(folder, header, shard) {
             Ok(loaded) => {
@@ -220,26 +226,46 @@ impl Survey {
                     // It was opened all the same: whatever is damaged was not needed.
                     file.damage.iter_mut().for_each(|damage| damage.has_copy = true);
                 }
-                Ok(())
+                Ok(loaded.parts.is_some())
             }
-            Err(Error::Damaged { file: name, offset, what }) => {
-                let damage = Damage { offset, what, has_copy: false };
-                match self.files.iter_mut().find(|file| file.name == name) {
-                    Some(file) if file.damage.iter().all(|damage| damage.has_copy) => {
-                        file.damage.push(damage);
-                    }
-                    Some(_) => {}
-                    // A shard without a single file.
-                    None => self.files.push(FileReport {
-                        kind: FileKind::Segment,
-                        shard: Some(shard),
-                        damage: vec![damage],
-                        ..FileReport::new(&name, 0)
-                    }),
-                }
-                Ok(())
+            Err(Error::Damaged { file, offset, what }) => {
+                self.add(&file, offset, what, shard);
+                Ok(false)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Counts the records that an opening finds when it has finished batches.
+    fn complete<F: Folder>(&mut self, folder: &F, header: &StoreHeader) -> Result<()> {
+        let shards = (0..self.shards).map(|shard| load_apart(folder, header, shard));
+        let shards: Vec<Loaded> = shards.collect::<Result<_>>()?;
+        match complete(header, &shards.iter().collect::<Vec<_>>()) {
+            Ok(()) => self.records = shards.iter().map(|loaded| loaded.table.len()).sum(),
+            Err(Error::Damaged { file, offset, what }) => {
+                let shard = parse_name(&file).map_or(0, |(shard, ..)| shard);
+                self.add(&file, offset, what, shard);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Adds damage with which the store cannot be opened.
+    fn add(&mut self, name: &str, offset: u64, what: &'static str, shard: u32) {
+        let damage = Damage { offset, what, has_copy: false };
+        match self.files.iter_mut().find(|file| file.name == name) {
+            Some(file) if file.damage.iter().all(|damage| damage.has_copy) => {
+                file.damage.push(damage);
+            }
+            Some(_) => {}
+            // A shard without a single file.
+            None => self.files.push(FileReport {
+                kind: FileKind::Segment,
+                shard: Some(shard),
+                damage: vec![damage],
+                ..FileReport::new(name, 0)
+            }),
         }
     }
 }

@@ -1,0 +1,137 @@
+//! The parts of a batch that belong to other shards, as they are in the frame of the first one.
+//!
+//! They are the means to finish a batch that a death or a power cut left half made. Once the frame
+//! they are in is durable, the batch counts; before another frame follows it, all of the batch is
+//! durable. So only the last frame of a log can have parts that are to be made.
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout,
+    little_endian::{U32, U64},
+};
+
+use crate::{
+    error::{Error, Result},
+    format::{StoreHeader, segment_name},
+    history::{read_changes, write_changes},
+    recover::Loaded,
+    shard::Change,
+    table::{Private, hash_of, shard_of},
+};
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct PartHeader {
+    shard: U32,
+    count: U32,
+    sequence: U64,
+    len: U32,
+}
+
+const PART_LEN: usize = size_of::<PartHeader>();
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(PART_LEN == 20);
+    assert!(offset_of!(PartHeader, sequence) == 8);
+    assert!(offset_of!(PartHeader, len) == 16);
+};
+
+/// What the last frame of a log has of other shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    /// The frame: its segment, where it begins there, and in which epoch it was written.
+    pub(crate) segment: u64,
+    pub(crate) at: u64,
+    pub(crate) epoch: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What one shard gets of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    pub(crate) shard: u32,
+    /// Of the frame that it is, or is to become.
+    pub(crate) sequence: u64,
+    pub(crate) changes: Vec<Change<'a>>,
+}
+
+/// Appends what is to become a frame of a shard.
+pub(crate) fn write_part((shard, sequence): (u32, u64), changes: &[Change<'_>], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + PART_LEN, 0);
+    write_changes(changes, out);
+    let header = PartHeader {
+        shard: shard.into(),
+        count: (changes.len() as u32).into(),
+        sequence: sequence.into(),
+        len: ((out.len() - start - PART_LEN) as u32).into(),
+    };
+    out[start..start + PART_LEN].copy_from_slice(header.as_bytes());
+}
+
+impl Parts {
+    /// The parts, if they are such as shard `home` of this store can have written.
+    fn read(&self, store: &StoreHeader, home: u32) -> Option<Vec<Part<'_>>> {
+        let lengths = (store.key_len.get() as usize, store.value_len.get() as usize);
+        let shards = store.shards.get();
+        let (mut rest, mut parts) = (&self.bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let (header, after) = PartHeader::read_from_prefix(rest).ok()?;
+            let (changes, after) = after.split_at_checked(header.len.get() as usize)?;
+            rest = after;
+            let (shard, mut found) = (header.shard.get(), Vec::new());
+            let used =
+                read_changes(changes, header.count.get(), lengths, |change| found.push(change))?;
+            let is_its = |change: &Change<'_>| {
+                shard_of(hash_of(change.key()), shards as usize) == shard as usize
+            };
+            if used != changes.len()
+                || shard >= shards
+                || shard <= home
+                || !found.iter().all(is_its)
+            {
+                return None;
+            }
+            parts.push(Part { shard, sequence: header.sequence.get(), changes: found });
+        }
+        Some(parts)
+    }
+
+    /// Those parts of a batch of shard `home` that are still to be made, where shards have written
+    /// up to `written`.
+    pub(crate) fn missing(
+        &self,
+        store: &StoreHeader,
+        home: u32,
+        written: impl Fn(u32) -> u64,
+    ) -> Result<Vec<Part<'_>>> {
+        let damaged = |what| Error::damaged(&segment_name(home, self.segment), self.at, what);
+        let mut parts = self
+            .read(store, home)
+            .ok_or_else(|| damaged("a batch has parts that no shard can have"))?;
+        parts.retain(|part| written(part.shard) < part.sequence);
+        let is_next = |part: &Part<'_>| written(part.shard) + 1 == part.sequence;
+        if parts.iter().all(is_next) {
+            return Ok(parts);
+        }
+        Err(damaged("a batch was written behind writes of another shard that are missing"))
+    }
+}
+
+/// Makes in memory what an opening would make: the parts of batches that are missing in files.
+pub(crate) fn complete(store: &StoreHeader, shards: &[&Loaded]) -> Result<()> {
+    for (home, loaded) in (0..).zip(shards) {
+        let Some(parts) = &loaded.parts else { continue };
+        let written = |shard: u32| shards.get(shard as usize).map_or(0, |of| of.sequence);
+        for part in parts.missing(store, home, written)? {
+            let table = &shards[part.shard as usize].table;
+            let mut writing = table.writing(&Private)?;
+            if !writing.reserve(part.changes.len())? {
+                return Err(Error::Full { shard: part.shard, max: crate::limits::RECORDS_MAX });
+            }
+            part.changes.iter().for_each(|change| writing.apply(change, part.sequence));
+            writing.applied(part.sequence);
+        }
+    }
+    Ok(())
+}
