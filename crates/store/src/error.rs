@@ -173,6 +173,17 @@ pub enum Error {
     /// The owner of the store has begun anew with other memory.
     #[error("the store was opened anew with other memory; open the reader again")]
     OtherMemory,
+    /// More was changed since a snapshot was taken than may be kept for it.
+    #[error(
+        "the snapshot of shard {shard} is lost: more than {max} bytes were to be kept for it; take \
+         another one, or allow more by the option `snapshot_bytes_max`"
+    )]
+    SnapshotLost {
+        /// Which shard.
+        shard: u32,
+        /// The most that may be kept.
+        max: u64,
+    },
     /// Keys are not kept in their order.
     #[error("the store does not keep its keys in order; open it with the option `ordered`")]
     NotOrdered,

@@ -25,6 +25,8 @@
 //! * A11. A range shows in the order of keys what is there: a record that stays is shown exactly once,
 //!   whatever others do meanwhile.
 //! * A12. Of a batch across shards all is there after a kill or a power cut, or nothing.
+//! * A13. A snapshot shows what the store, or the shard, was between two writes, with whole batches,
+//!   as long as it is there.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -53,6 +55,7 @@ mod home;
 mod image;
 mod index;
 mod keeper;
+mod kept;
 #[cfg(test)]
 mod killed;
 mod live;
@@ -72,6 +75,7 @@ mod read_only;
 mod reader;
 mod recover;
 mod shard;
+mod snapshot;
 mod span;
 mod store;
 mod survey;
@@ -93,6 +97,7 @@ pub use options::{Durability, Options, Token};
 pub use range::Range;
 pub use reader::Reader;
 pub use shard::{Change, ShardStats};
+pub use snapshot::Snapshot;
 pub use span::Span;
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};

@@ -52,6 +52,11 @@ pub struct Options {
     ///
     /// Example: see [`crate::RawStore::range`].
     pub ordered: bool,
+    /// The most bytes of records that are kept for a [`Snapshot`](crate::Snapshot), a shard. One for
+    /// which more would have to be kept is lost; writers go on.
+    ///
+    /// Example: see [`Options`].
+    pub snapshot_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -63,6 +68,7 @@ impl Default for Options {
             interval: Duration::from_millis(50),
             threads: 0,
             ordered: false,
+            snapshot_bytes_max: 256 << 20,
         }
     }
 }

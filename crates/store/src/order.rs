@@ -38,7 +38,7 @@ impl Key {
     }
 }
 
-type Bounds = (Bound<Key>, Bound<Key>);
+pub(crate) type Bounds = (Bound<Key>, Bound<Key>);
 
 /// Keys of a shard, one after another.
 pub(crate) type Keys<'a> = set::Range<'a, Key, Bounds, Key>;
@@ -82,10 +82,15 @@ impl Order {
         }
     }
 
-    pub(crate) fn keys(&self, span: &Span, key_len: usize) -> Keys<'_> {
+    /// The ends of a span among keys of one length.
+    pub(crate) fn bounds(span: &Span, key_len: usize) -> Bounds {
         let (from, to) = span.bounds(key_len);
         let made = |bound: Bound<Vec<u8>>| bound.map(|key| Key::new(&key));
-        self.keys.range((made(from), made(to)))
+        (made(from), made(to))
+    }
+
+    pub(crate) fn keys(&self, bounds: Bounds) -> Keys<'_> {
+        self.keys.range(bounds)
     }
 }
 

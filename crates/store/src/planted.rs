@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     AppliedEarly,
     /// Slots that a dead process left filled, and nothing names, are not emptied.
     SweepLeftOut,
+    /// Records are changed without being kept for snapshots.
+    SnapshotForgotten,
     /// The first shard of a batch does not get the parts of the others.
     BatchUnmarked,
     /// The other shards of a batch are not synced before it.

@@ -1,25 +1,28 @@
 //! Records in the order of their keys, of all shards together.
 
-use std::{cmp::Ordering, collections::BinaryHeap};
+use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound};
 
 use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    order::{Key, Keys},
+    kept::Kept,
+    order::{Bounds, Key, Keys, Order},
+    shard::Shard,
+    snapshot::Snapshot,
     span::Span,
     store::RawStore,
 };
 
-/// Records in the order of their keys, from either end.
+/// Records in the order of their keys, from either end: those of a store, or of a snapshot.
 ///
-/// Writers go on meanwhile, and nobody waits: a record that is neither written nor deleted in the
-/// meantime is shown exactly once, one that is written with a value that it had, and one that comes
-/// or goes, or not.
+/// Of a store that others write to meanwhile, a record that is neither written nor deleted is shown
+/// exactly once, one that is written with a value that it had, and one that comes or goes, or not.
+/// Nobody waits.
 ///
 /// Example: see [`RawStore::range`].
 pub struct Range<'a, F: Folder> {
-    store: &'a RawStore<F>,
+    of: Of<'a, F>,
     span: Span,
     front: Option<Merge<'a>>,
     back: Option<Merge<'a>>,
@@ -28,11 +31,58 @@ pub struct Range<'a, F: Folder> {
     last: Option<Key>,
 }
 
+/// Whose records.
+enum Of<'a, F: Folder> {
+    Store(&'a RawStore<F>),
+    Snapshot(&'a Snapshot<'a, F>),
+}
+
 /// The keys of all shards, in one direction.
 struct Merge<'a> {
-    shards: Vec<Keys<'a>>,
+    shards: Vec<Source<'a>>,
     heap: BinaryHeap<Next>,
     backward: bool,
+}
+
+/// The keys of a shard, in one direction.
+struct Source<'a> {
+    /// Those there are.
+    keys: Keys<'a>,
+    /// The next of them, if it is known.
+    next: Option<Key>,
+    /// What a snapshot keeps: its keys may be gone.
+    kept: Option<(u32, &'a Kept)>,
+    bounds: Bounds,
+}
+
+impl Source<'_> {
+    fn next(&mut self, backward: bool) -> Result<Option<Key>> {
+        if self.next.is_none() {
+            let next = if backward { self.keys.next_back() } else { self.keys.next() };
+            self.next = next.map(|entry| entry.value().clone());
+        }
+        let Some((shard, kept)) = self.kept else { return Ok(self.next.take()) };
+        // After the other one: what has gone before that is kept by now.
+        let (from, to) = &self.bounds;
+        let gone = kept.seen(shard)?.key((from.as_ref(), to.as_ref()), backward);
+        let next = match (self.next.take(), gone) {
+            (Some(next), Some(gone)) if next != gone => {
+                if (next < gone) == backward {
+                    self.next = Some(next);
+                    Some(gone)
+                } else {
+                    // What is kept is found again.
+                    Some(next)
+                }
+            }
+            (next, gone) => next.or(gone),
+        };
+        if let Some(key) = &next {
+            let end = if backward { &mut self.bounds.1 } else { &mut self.bounds.0 };
+            *end = Bound::Excluded(key.clone());
+        }
+        Ok(next)
+    }
 }
 
 /// The next key of a shard. The greatest of them is the one to come first.
@@ -57,30 +107,49 @@ impl PartialOrd for Next {
 }
 
 impl<'a> Merge<'a> {
-    fn of<F: Folder>(store: &'a RawStore<F>, span: &Span, backward: bool) -> Result<Self> {
-        let keys = store.shards.iter().map(|shard| {
+    fn of<F: Folder>(of: &Of<'a, F>, span: &Span, backward: bool) -> Result<Self> {
+        let key_len = of.store().lengths().0;
+        let source = |shard: &'a Shard<F>, kept: Option<&'a Kept>| {
             let order = shard.order().ok_or(Error::NotOrdered)?;
-            Ok(order.keys(span, store.lengths().0))
-        });
-        let shards: Vec<Keys<'a>> = keys.collect::<Result<_>>()?;
+            let kept = kept.map(|kept| (shard.number(), kept));
+            let bounds = Order::bounds(span, key_len);
+            Ok(Source { keys: order.keys(bounds.clone()), next: None, kept, bounds })
+        };
+        let shards: Vec<Source<'a>> = match *of {
+            Of::Store(store) => {
+                store.shards.iter().map(|shard| source(shard, None)).collect::<Result<_>>()?
+            }
+            Of::Snapshot(snapshot) => {
+                let parts = snapshot.parts().map(|(shard, kept)| source(shard, Some(kept)));
+                parts.collect::<Result<_>>()?
+            }
+        };
         let mut merge = Self { heap: BinaryHeap::with_capacity(shards.len()), shards, backward };
-        (0..merge.shards.len()).for_each(|shard| merge.advance(shard));
+        (0..merge.shards.len()).try_for_each(|shard| merge.advance(shard))?;
         Ok(merge)
     }
 
-    fn advance(&mut self, shard: usize) {
-        let keys = &mut self.shards[shard];
-        let next = if self.backward { keys.next_back() } else { keys.next() };
-        if let Some(entry) = next {
-            let (key, backward) = (entry.value().clone(), self.backward);
+    fn advance(&mut self, shard: usize) -> Result<()> {
+        let backward = self.backward;
+        if let Some(key) = self.shards[shard].next(backward)? {
             self.heap.push(Next { key, shard, backward });
         }
+        Ok(())
     }
 
-    fn next(&mut self) -> Option<Next> {
-        let next = self.heap.pop()?;
-        self.advance(next.shard);
-        Some(next)
+    fn next(&mut self) -> Result<Option<Next>> {
+        let Some(next) = self.heap.pop() else { return Ok(None) };
+        self.advance(next.shard)?;
+        Ok(Some(next))
+    }
+}
+
+impl<'a, F: Folder> Of<'a, F> {
+    fn store(&self) -> &'a RawStore<F> {
+        match *self {
+            Of::Store(store) => store,
+            Of::Snapshot(snapshot) => snapshot.store(),
+        }
     }
 }
 
@@ -108,20 +177,23 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::NotOrdered`].
     pub fn range(&self, span: &Span) -> Result<Range<'_, F>> {
-        let is_ordered = self.shards.iter().all(|shard| shard.order().is_some());
-        let range = Range {
-            store: self,
-            span: span.clone(),
-            front: None,
-            back: None,
-            first: None,
-            last: None,
-        };
-        if is_ordered { Ok(range) } else { Err(Error::NotOrdered) }
+        Range::of(Of::Store(self), span)
     }
 }
 
 impl<'a, F: Folder> Range<'a, F> {
+    pub(crate) fn of_snapshot(snapshot: &'a Snapshot<'a, F>, span: &Span) -> Result<Self> {
+        Self::of(Of::Snapshot(snapshot), span)
+    }
+
+    fn of(of: Of<'a, F>, span: &Span) -> Result<Self> {
+        if of.store().shards.iter().any(|shard| shard.order().is_none()) {
+            return Err(Error::NotOrdered);
+        }
+        let (front, back, first, last) = (None, None, None, None);
+        Ok(Self { of, span: span.clone(), front, back, first, last })
+    }
+
     /// Copies the next record from the front into `key` and `value`, which have the lengths of the
     /// store's. False behind the last one.
     ///
@@ -166,10 +238,14 @@ impl<'a, F: Folder> Range<'a, F> {
 
     fn read(&mut self, key: &mut [u8], value: &mut [u8], backward: bool) -> Result<bool> {
         // Before the key is written to.
-        self.store.check_key(key)?;
+        self.of.store().check_key(key)?;
         while let Some(next) = self.next_key(backward)? {
             next.copy_to(key);
-            if self.store.read_into(key, value)? {
+            let is_there = match self.of {
+                Of::Store(store) => store.read_into(key, value)?,
+                Of::Snapshot(snapshot) => snapshot.read_into(key, value)?,
+            };
+            if is_there {
                 return Ok(true);
             }
         }
@@ -180,9 +256,9 @@ impl<'a, F: Folder> Range<'a, F> {
         let merge = if backward { &mut self.back } else { &mut self.front };
         let merge = match merge {
             Some(merge) => merge,
-            None => merge.insert(Merge::of(self.store, &self.span, backward)?),
+            None => merge.insert(Merge::of(&self.of, &self.span, backward)?),
         };
-        let Some(Next { key, .. }) = merge.next() else { return Ok(None) };
+        let Some(Next { key, .. }) = merge.next()? else { return Ok(None) };
         let is_new = if backward {
             self.first.as_ref().is_none_or(|first| key > *first)
         } else {
@@ -197,7 +273,7 @@ impl<'a, F: Folder> Range<'a, F> {
     }
 
     fn record(&mut self, backward: bool) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
-        let (key_len, value_len) = self.store.lengths();
+        let (key_len, value_len) = self.of.store().lengths();
         let (mut key, mut value) = (vec![0; key_len], vec![0; value_len]);
         match self.read(&mut key, &mut value, backward) {
             Ok(true) => Some(Ok((key, value))),

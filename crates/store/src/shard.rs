@@ -22,6 +22,7 @@ use crate::{
     history::{History, Position},
     home::InFolder,
     image,
+    kept::Snapshots,
     live::{self, Place},
     log::{FramePlace, encode, frame_bytes},
     options::Options,
@@ -83,6 +84,7 @@ pub(crate) struct Shard<F: Folder> {
     records_max: u32,
     table: Table,
     order: Option<Order>,
+    snapshots: Snapshots,
     adopted: bool,
     log: Mutex<Log<F::File>>,
     flush: Mutex<Flush>,
@@ -314,6 +316,7 @@ impl<F: Folder> Shard<F> {
             number,
             records_max: options.records_max,
             order: options.ordered.then(order).transpose()?,
+            snapshots: Snapshots::default(),
             table,
             adopted: is_adopted,
             log: Mutex::new(log),
@@ -349,6 +352,10 @@ impl<F: Folder> Shard<F> {
 
     pub(crate) fn order(&self) -> Option<&Order> {
         self.order.as_ref()
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// Keeps other writers out.
@@ -467,6 +474,9 @@ impl<F: Folder> Shard<F> {
         let Entry { epoch, note, parts, changes } = *entry;
         let home = InFolder { folder, shard: self.number };
         let Room { bytes, durable, mut writing } = self.make_room(&home, store, log, entry)?;
+        if !planted::is(Fault::SnapshotForgotten) {
+            self.snapshots.keep(&self.table, changes)?;
+        }
         let place = FramePlace {
             chain: log.chain,
             shard: self.number,

@@ -46,6 +46,7 @@ pub struct RawStore<F: Folder> {
     pub(crate) kept: Mutex<StoreHeader>,
     /// It takes no writes but those of a leader.
     pub(crate) is_closed: AtomicBool,
+    pub(crate) snapshot_bytes_max: u64,
     pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -167,6 +168,7 @@ impl<F: Folder> RawStore<F> {
             shards,
             kept: Mutex::new(header),
             is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
+            snapshot_bytes_max: options.snapshot_bytes_max,
             notify: OnceLock::new(),
         };
         store.finish_batches(&parts)?;

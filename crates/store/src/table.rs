@@ -199,6 +199,16 @@ impl Table {
         Ok(self.copy(hash, key, &mut value)?.map(|_| value))
     }
 
+    /// The slot and the value of a key, for the one who writes.
+    pub(crate) fn current(&self, hash: u64, key: &[u8]) -> Result<Option<(u32, Box<[u8]>)>> {
+        let tables = self.view.tables.load();
+        let entry = tables.each().find_map(|index| self.view.find(index, hash, key));
+        let Some(entry) = entry else { return Ok(None) };
+        let mut value = vec![0; self.view.shape.value_len];
+        let found = self.copy(hash, key, &mut value)?;
+        Ok(found.map(|_| (entry.slot, value.into())))
+    }
+
     /// Is the key there? For the one who writes.
     pub(crate) fn has(&self, hash: u64, key: &[u8]) -> bool {
         let tables = self.view.tables.load();
