@@ -184,6 +184,9 @@ pub enum Error {
         /// The most that may be kept.
         max: u64,
     },
+    /// The store that was watched is closed.
+    #[error("the store was closed, and all of its changes are taken; open it again to see more")]
+    Ended,
     /// Keys are not kept in their order.
     #[error("the store does not keep its keys in order; open it with the option `ordered`")]
     NotOrdered,

@@ -27,6 +27,7 @@
 //! * A12. Of a batch across shards all is there after a kill or a power cut, or nothing.
 //! * A13. A snapshot shows what the store, or the shard, was between two writes, with whole batches,
 //!   as long as it is there.
+//! * A14. Hooks and watches see the writes of a key in the order in which they were made.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -52,6 +53,7 @@ mod follow;
 mod format;
 mod history;
 mod home;
+mod hooks;
 mod image;
 mod index;
 mod keeper;
@@ -83,6 +85,7 @@ mod table;
 mod tail;
 mod unwritten;
 mod view;
+mod watch;
 
 pub use error::{Error, Result};
 pub use fixed::FixedStore;
@@ -90,6 +93,7 @@ pub use fixed_range::FixedRange;
 pub use folder::Directory;
 pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
+pub use hooks::{Commit, Hook};
 pub use log::Written;
 pub use mainstay_storage::Folder;
 pub use on_disk::{OnDisk, ShardFiles};
@@ -102,3 +106,4 @@ pub use span::Span;
 pub use store::RawStore;
 pub use survey::{Damage, FileKind, FileReport, Survey};
 pub use tail::{Found, Reached, Tail};
+pub use watch::{News, Watch};

@@ -30,6 +30,12 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Example: see [`crate::Options::records_max`].
 pub const RECORDS_MAX: u32 = u32::MAX - 1;
 
+/// Bytes of changes that wait for who watches a store: keys, values, and 64 for each of them. With one
+/// more, all of them are given up, and [`News::Missed`](crate::News::Missed) is told.
+///
+/// Example: see [`crate::RawStore::watch`].
+pub const WATCH_BYTES_MAX: usize = 16 << 20;
+
 /// Addresses that a store reserves for its records, in bytes, in equal parts for its shards: so
 /// many records it can have at most.
 ///

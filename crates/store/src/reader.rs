@@ -90,6 +90,34 @@ impl Reader {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
+    /// How many writes were made since the store was created: as long as it stays the same, nothing has
+    /// changed.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// let reader = Reader::open(dir.path())?;
+    /// let before = reader.writes()?;
+    /// store.put(&1, &2, Durability::Memory)?;
+    /// assert_eq!(reader.writes()?, before + 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read_into`](Self::read_into).
+    pub fn writes(&self) -> Result<u64> {
+        let mut count = 0_u64;
+        for view in &self.shards {
+            let control = view.control()?;
+            if control.is_retired() {
+                return Err(Error::OtherMemory);
+            }
+            count = count.wrapping_add(control.applied());
+        }
+        Ok(count)
+    }
+
     /// Copies the value of a key into `value`, which has its length. False if the key is not there.
     ///
     /// Example: see [`Reader`].

@@ -21,11 +21,12 @@ use crate::{
     },
     history::{History, Position},
     home::InFolder,
+    hooks::{Commit, Hooks},
     image,
     kept::Snapshots,
     live::{self, Place},
     log::{FramePlace, encode, frame_bytes},
-    options::Options,
+    options::{Options, Token},
     order::Order,
     planted::{self, Fault},
     recover::Loaded,
@@ -85,6 +86,7 @@ pub(crate) struct Shard<F: Folder> {
     table: Table,
     order: Option<Order>,
     snapshots: Snapshots,
+    hooks: Arc<Hooks>,
     adopted: bool,
     log: Mutex<Log<F::File>>,
     flush: Mutex<Flush>,
@@ -248,7 +250,7 @@ impl<F: Folder> Shard<F> {
         folder: &F,
         store: &StoreHeader,
         number: u32,
-        options: &Options,
+        (options, hooks): (&Options, &Arc<Hooks>),
         loaded: Loaded,
     ) -> Result<Self> {
         let Loaded { table, image, segments, tail, history, since, next_number, .. } = loaded;
@@ -317,6 +319,7 @@ impl<F: Folder> Shard<F> {
             records_max: options.records_max,
             order: options.ordered.then(order).transpose()?,
             snapshots: Snapshots::default(),
+            hooks: Arc::clone(hooks),
             table,
             adopted: is_adopted,
             log: Mutex::new(log),
@@ -532,6 +535,9 @@ impl<F: Folder> Shard<F> {
             writing.commit(place);
         }
         writing.applied(sequence);
+        drop(writing);
+        let token = Token { epoch: store.epoch.get(), shard: self.number, sequence };
+        self.hooks.call(&Commit { token, changes });
         Ok(sequence)
     }
 

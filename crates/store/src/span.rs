@@ -42,6 +42,18 @@ impl Span {
         self.narrow(Vec::new(), Some(key.to_vec()))
     }
 
+    /// Only this key.
+    ///
+    /// ```
+    /// use mainstay_store::Span;
+    /// let span = Span::ALL.only(b"49");
+    /// assert!(span.has(b"49") && !span.has(b"490") && !span.has(b"48"));
+    /// ```
+    #[must_use]
+    pub fn only(self, key: &[u8]) -> Self {
+        self.narrow(key.to_vec(), Some([key, &[0]].concat()))
+    }
+
     /// Only those that begin with these bytes.
     ///
     /// Example: see [`Span`].

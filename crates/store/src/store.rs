@@ -1,7 +1,7 @@
 //! A store over bytes.
 
 use std::{
-    sync::{Mutex, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
     thread,
 };
 
@@ -15,6 +15,7 @@ use crate::{
         write_header,
     },
     home::InFolder,
+    hooks::Hooks,
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
     options::{Durability, Options, Token},
     planted,
@@ -47,6 +48,7 @@ pub struct RawStore<F: Folder> {
     /// It takes no writes but those of a leader.
     pub(crate) is_closed: AtomicBool,
     pub(crate) snapshot_bytes_max: u64,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -146,6 +148,7 @@ impl<F: Folder> RawStore<F> {
         // A new epoch, durable before anything is acknowledged in it; the other copy stays.
         header.epoch = (header.epoch.get() + 1).into();
         write_next(&folder, &mut header)?;
+        let hooks = Arc::new(Hooks::default());
         let resume = |number| {
             let mut loaded = match adopt(&folder, &header, number)? {
                 Some(loaded) => loaded,
@@ -158,7 +161,7 @@ impl<F: Folder> RawStore<F> {
                 }
             };
             let parts = loaded.parts.take();
-            Ok((Shard::resume(&folder, &header, number, options, loaded)?, parts))
+            Ok((Shard::resume(&folder, &header, number, (options, &hooks), loaded)?, parts))
         };
         let resumed = in_parallel(header.shards.get(), options.threads, resume)?;
         let (shards, parts): (Vec<_>, Vec<_>) = resumed.into_iter().unzip();
@@ -169,6 +172,7 @@ impl<F: Folder> RawStore<F> {
             kept: Mutex::new(header),
             is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
             snapshot_bytes_max: options.snapshot_bytes_max,
+            hooks,
             notify: OnceLock::new(),
         };
         store.finish_batches(&parts)?;

@@ -20,6 +20,7 @@ mod serve;
 mod stats;
 mod target;
 mod verify;
+mod watch;
 
 pub(crate) use import::kept;
 pub(crate) use portable::LineError;
@@ -49,7 +50,7 @@ Examples:
   mainstay store serve ./people 127.0.0.1:7500 --node 1 --secret-file secret
   mainstay store verify ./people")]
 pub(crate) struct StoreArgs {
-    /// Print JSON: one document, or a line each for `scan`, `serve` and `follow`
+    /// Print JSON: one document, or a line each for `scan`, `watch`, `serve` and `follow`
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -63,6 +64,7 @@ enum StoreCommand {
     Put(put::Args),
     Rm(rm::Args),
     Scan(scan::Args),
+    Watch(watch::Args),
     Import(import::Args),
     Export(export::Args),
     Verify(verify::Args),
@@ -83,6 +85,7 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Put(args) => put::run(&args, out),
         StoreCommand::Rm(args) => rm::run(&args, out),
         StoreCommand::Scan(args) => scan::run(&args, out),
+        StoreCommand::Watch(args) => watch::run(&args, out),
         StoreCommand::Import(args) => import::run(&args, out),
         StoreCommand::Export(args) => export::run(&args, out),
         StoreCommand::Verify(args) => verify::run(&args, out),

@@ -2,7 +2,11 @@
 
 use crate::sandbox::{Run, Sandbox, wait_until};
 use mainstay::store::{Durability, FixedStore, Options};
-use std::{fs, io::Write, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+};
 
 #[test]
 fn a_record_is_there_for_the_next_command_until_it_is_removed() {
@@ -202,4 +206,40 @@ fn a_bench_measures_every_operation_and_leaves_nothing() {
     assert_eq!((&operations[3..6], &operations[6..]), (&durable[..], &["compact", "open"][..]));
     assert!(rows.iter().all(|row| row["per_second"].as_f64().unwrap() > 0.0));
     assert!(sandbox.files().is_empty());
+}
+
+#[test]
+fn a_watch_tells_what_changes_in_a_store_that_a_program_has_open() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("numbers");
+    let nobody = sandbox.fails(1, &["watch", "numbers"]);
+    assert!(nobody.contains("no store in this directory"), "{nobody}");
+    let store = FixedStore::<[u8; 2], [u8; 4]>::create(&path, &Options::default()).unwrap();
+    store.put(b"a1", b"room", Durability::Memory).unwrap();
+    store.put(b"b1", b"room", Durability::Memory).unwrap();
+    let arguments =
+        ["watch", "numbers", "--prefix", "a", "--every", "5ms", "--count", "3", "--json"];
+    let mut running = sandbox.spawn(&arguments);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value {
+        let mut line: serde_json::Value =
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert!(line.as_object_mut().unwrap().remove("at_ms").unwrap().is_u64());
+        line
+    };
+    assert_eq!(next(), serde_json::json!({"event": "watching", "records": 1}));
+    store.put(b"b1", b"else", Durability::Memory).unwrap();
+    store.put(b"a2", b"hall", Durability::Memory).unwrap();
+    assert_eq!(next(), serde_json::json!({"event": "put", "key": "a2", "value": "hall"}));
+    store.delete(b"a1", Durability::Memory).unwrap();
+    assert_eq!(next(), serde_json::json!({"event": "deleted", "key": "a1"}));
+    // Opened anew, it is watched on.
+    drop(store);
+    let store = FixedStore::<[u8; 2], [u8; 4]>::open(&path, &Options::default()).unwrap();
+    store.put(b"a2", b"room", Durability::Memory).unwrap();
+    assert_eq!(next(), serde_json::json!({"event": "put", "key": "a2", "value": "room"}));
+    wait_until("the watch has ended", || running.0.try_wait().unwrap().is_some());
+    sandbox.fails(2, &["watch", "numbers", "a1", "--prefix", "a"]);
+    let text = sandbox.ok(&["watch", "numbers", "a2", "--for", "30ms"]);
+    assert_eq!(text, "watching 1 record\n");
 }
