@@ -37,7 +37,7 @@ impl Keeper {
     }
 
     /// A thread that does the work again and again.
-    fn spawn(
+    pub(crate) fn spawn(
         &mut self,
         name: &str,
         interval: Duration,

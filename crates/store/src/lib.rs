@@ -28,6 +28,8 @@
 //! * A13. A snapshot shows what the store, or the shard, was between two writes, with whole batches,
 //!   as long as it is there.
 //! * A14. Hooks and watches see the writes of a key in the order in which they were made.
+//! * A15. A record that has ended is shown to nobody, also after a crash and at a replica, and is
+//!   removed by its leader alone.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -46,7 +48,9 @@ pub mod limits;
 
 mod batch;
 mod error;
+mod expiring;
 mod fixed;
+mod fixed_expiring;
 mod fixed_range;
 mod folder;
 mod follow;
@@ -88,7 +92,9 @@ mod view;
 mod watch;
 
 pub use error::{Error, Result};
+pub use expiring::RawExpiring;
 pub use fixed::FixedStore;
+pub use fixed_expiring::ExpiringStore;
 pub use fixed_range::FixedRange;
 pub use folder::Directory;
 pub use follow::{Identity, Role};

@@ -1,5 +1,7 @@
 //! All limits of a store.
 
+use std::time::Duration;
+
 /// The longest key, in bytes. The shortest is 1.
 ///
 /// Example: see [`crate::RawStore::create`].
@@ -35,6 +37,11 @@ pub const RECORDS_MAX: u32 = u32::MAX - 1;
 ///
 /// Example: see [`crate::RawStore::watch`].
 pub const WATCH_BYTES_MAX: usize = 16 << 20;
+
+/// The longest time to live: a hundred years of 365.25 days.
+///
+/// Example: see [`crate::RawExpiring::put`].
+pub const TTL_MAX: Duration = Duration::from_secs(3_155_760_000);
 
 /// Addresses that a store reserves for its records, in bytes, in equal parts for its shards: so
 /// many records it can have at most.

@@ -357,7 +357,7 @@ impl<F: Folder> RawStore<F> {
     }
 
     /// `decide` says what the value becomes, or that it stays.
-    fn change(
+    pub(crate) fn change(
         &self,
         key: &[u8],
         durability: Durability,

@@ -1,0 +1,416 @@
+//! Records that are there for a certain time.
+//!
+//! The time at which a record ends is the beginning of its value, so it is in the log, in images, in
+//! memory and at replicas as the rest of the value is, and survives what the record survives. Whoever
+//! reads compares it with the clock; whoever sweeps removes what has ended, by deletes as any other,
+//! which replicas get in the history.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use mainstay_storage::Folder;
+
+use crate::{
+    error::{Error, Result},
+    follow::Role,
+    limits::TTL_MAX,
+    options::{Durability, Options, Token},
+    store::RawStore,
+};
+
+/// Bytes of the time in a value: milliseconds since 1970, little-endian; 0: it never ends.
+const STAMP: usize = size_of::<u64>();
+/// Slots looked at in one go.
+const SWEEP_SLOTS: usize = 256;
+
+/// The clock: milliseconds since 1970.
+type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Keys and values of fixed sizes as bytes, each for a certain time or for good. Nothing happens by
+/// itself here: whoever has one calls [`sweep`](Self::sweep) from time to time, as
+/// [`crate::ExpiringStore`] does. Until then a record that has ended takes room, and is shown to
+/// nobody.
+///
+/// Time is that of a clock on the wall, since a record has to end while nobody runs: if the clock is
+/// set, records end earlier or later by as much. A replica compares with its own clock, and removes
+/// what its leader removes.
+///
+/// ```
+/// use mainstay_store::{Durability::Memory, Options, RawExpiring};
+/// use std::{sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}}, time::Duration};
+/// let time = Arc::new(AtomicU64::new(1_000_000));
+/// let clock = Arc::clone(&time);
+/// let disk = mainstay_sim::Disk::new(7);
+/// let sessions = RawExpiring::create(disk, 2, 3, &Options::default(), move || clock.load(Relaxed))?;
+/// sessions.put(b"de", b"049", Some(Duration::from_secs(60)), Memory)?;
+/// time.fetch_add(59_999, Relaxed);
+/// assert_eq!(sessions.get(b"de")?, Some(b"049".to_vec()));
+/// time.fetch_add(1, Relaxed);
+/// assert_eq!(sessions.get(b"de")?, None);
+/// # Ok::<(), mainstay_store::Error>(())
+/// ```
+pub struct RawExpiring<F: Folder> {
+    raw: Arc<RawStore<F>>,
+    clock: Clock,
+    /// The shard and the slot to sweep next.
+    next: Mutex<(u32, u32)>,
+}
+
+/// When a stamped value ends; 0: never.
+fn end_of(value: &[u8]) -> u64 {
+    value.first_chunk().map_or(0, |stamp| u64::from_le_bytes(*stamp))
+}
+
+fn has_ended(value: &[u8], now: u64) -> bool {
+    let end = end_of(value);
+    end != 0 && end <= now
+}
+
+impl<F: Folder> RawExpiring<F> {
+    /// Makes a store for keys of `key_len` bytes and values of `value_len`, which is 8 less than for
+    /// other stores at most.
+    ///
+    /// Example: see [`RawExpiring`].
+    ///
+    /// # Errors
+    /// As [`RawStore::create`].
+    pub fn create(
+        folder: F,
+        key_len: usize,
+        value_len: usize,
+        options: &Options,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let raw = RawStore::create(folder, key_len, STAMP.saturating_add(value_len), options)?;
+        Self::over(raw, clock)
+    }
+
+    /// Takes a store that was made by [`create`](Self::create), or is a replica of one. Nothing in a
+    /// store tells it from others, as little as it knows of the types of its values.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawExpiring, RawStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// drop(RawExpiring::create(disk.clone(), 2, 3, &Options::default(), || 0)?);
+    /// let store = RawExpiring::over(RawStore::open(disk, &Options::default())?, || 0)?;
+    /// assert_eq!(store.lengths(), (2, 3));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if its values have less than 8 bytes.
+    pub fn over(
+        store: RawStore<F>,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (_, value_len) = store.lengths();
+        if value_len < STAMP {
+            let (what, must) = ("the length of the store's values", "8 bytes for a time, or more");
+            return Err(Error::OutOfLimits { what, value: value_len as u64, must });
+        }
+        Ok(Self { raw: Arc::new(store), clock: Box::new(clock), next: Mutex::new((0, 0)) })
+    }
+
+    /// The store beneath, whose values begin with 8 bytes for the time.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// assert_eq!(store.raw().lengths(), (2, 8 + 3));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn raw(&self) -> &RawStore<F> {
+        &self.raw
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<RawStore<F>> {
+        &self.raw
+    }
+
+    /// Bytes of a key, and of a value.
+    ///
+    /// Example: see [`RawExpiring::over`].
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize) {
+        let (key, value) = self.raw.lengths();
+        (key, value - STAMP)
+    }
+
+    /// The stamp of what ends so long from now.
+    fn end_in(&self, ttl: Option<Duration>) -> Result<u64> {
+        let Some(ttl) = ttl else { return Ok(0) };
+        let (what, must) = ("the time to live, in milliseconds", "1 to 3,155,760,000,000");
+        match u64::try_from(ttl.as_millis()) {
+            Ok(ms) if ms > 0 && ttl <= TTL_MAX => Ok((self.clock)().saturating_add(ms)),
+            ms => Err(Error::OutOfLimits { what, value: ms.unwrap_or(u64::MAX), must }),
+        }
+    }
+
+    fn stamped(&self, end: u64, value: &[u8]) -> Result<Vec<u8>> {
+        let len = self.lengths().1;
+        if value.len() != len {
+            let (what, must) = ("the length of the value", "that of the store's values");
+            return Err(Error::OutOfLimits { what, value: value.len() as u64, must });
+        }
+        Ok([&end.to_le_bytes()[..], value].concat())
+    }
+
+    /// Sets the value of a key, for so long or for good.
+    ///
+    /// Example: see [`RawExpiring`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] for less than a millisecond or more than
+    /// [`TTL_MAX`](crate::limits::TTL_MAX), and as [`RawStore::put`].
+    pub fn put(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Token> {
+        let stamped = self.stamped(self.end_in(ttl)?, value)?;
+        self.raw.put(key, &stamped, durability)
+    }
+
+    /// Sets the value of a key that is not there yet, or not any more; `None` if it is.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// assert!(store.insert(b"de", b"049", None, Memory)?.is_some());
+    /// assert!(store.insert(b"de", b"+49", None, Memory)?.is_none());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn insert(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        let (stamped, now) = (self.stamped(self.end_in(ttl)?, value)?, (self.clock)());
+        self.raw.change(key, durability, |old| {
+            old.is_none_or(|old| has_ended(old, now)).then_some(Some(stamped))
+        })
+    }
+
+    /// Makes of a key's value what a closure says of it, with the time it has left: `None` for no
+    /// value. No other writer of the shard gets in meanwhile; the closure must not use the store. The
+    /// new value ends when the old one would have, and never if there was none; `None` if nothing
+    /// became nothing.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # use std::time::Duration;
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 1, &Options::default(), || 0)?;
+    /// store.put(b"de", &[1], Some(Duration::from_secs(9)), Memory)?;
+    /// store.update(b"de", Memory, |old| old.map(|old| vec![old[0] + 1]))?;
+    /// assert_eq!(store.get(b"de")?, Some(vec![2]));
+    /// assert_eq!(store.left(b"de")?, Some(Some(Duration::from_secs(9))));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn update(
+        &self,
+        key: &[u8],
+        durability: Durability,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Token>> {
+        let now = (self.clock)();
+        self.raw.change(key, durability, |old| {
+            let live = old.filter(|old| !has_ended(old, now));
+            let end = live.map_or(0, end_of);
+            match change(live.map(|live| &live[STAMP..])) {
+                Some(new) => Some(Some([&end.to_le_bytes()[..], &new].concat())),
+                // What has ended goes as well.
+                None => old.is_some().then_some(None),
+            }
+        })
+    }
+
+    /// Lets a record end so long from now, or never; `None` if it is not there.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # use std::time::Duration;
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// store.put(b"de", b"049", Some(Duration::from_secs(60)), Memory)?;
+    /// store.touch(b"de", Some(Duration::from_secs(90)), Memory)?;
+    /// assert_eq!(store.left(b"de")?, Some(Some(Duration::from_secs(90))));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn touch(
+        &self,
+        key: &[u8],
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        let (end, now) = (self.end_in(ttl)?, (self.clock)());
+        self.raw.change(key, durability, |old| {
+            let live = old.filter(|old| !has_ended(old, now))?;
+            Some(Some([&end.to_le_bytes()[..], &live[STAMP..]].concat()))
+        })
+    }
+
+    /// Removes a key; `None` if it is not there, or has ended and is there no more.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// store.put(b"de", b"049", None, Memory)?;
+    /// assert!(store.delete(b"de", Memory)?.is_some());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
+        let now = (self.clock)();
+        self.raw.change(key, durability, |old| {
+            old.is_some_and(|old| !has_ended(old, now)).then_some(None)
+        })
+    }
+
+    fn live<R>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        let now = (self.clock)();
+        let seen = self.raw.read(key, |value| (!has_ended(value, now)).then(|| look(value)))?;
+        Ok(seen.flatten())
+    }
+
+    /// The value of a key, if it has one that has not ended.
+    ///
+    /// Example: see [`RawExpiring`].
+    ///
+    /// # Errors
+    /// As [`RawStore::get`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.live(key, |value| value[STAMP..].to_vec())
+    }
+
+    /// Copies the value of a key into `value`, which has its length. False if the key is not there.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// store.put(b"de", b"049", None, Memory)?;
+    /// let mut value = [0; 3];
+    /// assert!(store.read_into(b"de", &mut value)?);
+    /// assert_eq!(&value, b"049");
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::read_into`].
+    pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        if value.len() != self.lengths().1 {
+            let (what, must) = ("the length of the value", "that of the store's values");
+            return Err(Error::OutOfLimits { what, value: value.len() as u64, must });
+        }
+        let copied = self.live(key, |stamped| value.copy_from_slice(&stamped[STAMP..]))?;
+        Ok(copied.is_some())
+    }
+
+    /// How long a key will be there: `None` if it is not, and `Some(None)` if it does not end.
+    ///
+    /// Example: see [`RawExpiring::touch`].
+    ///
+    /// # Errors
+    /// As [`RawStore::get`].
+    pub fn left(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
+        let now = (self.clock)();
+        let left = |end: u64| (end != 0).then(|| Duration::from_millis(end.saturating_sub(now)));
+        self.live(key, |value| left(end_of(value)))
+    }
+
+    /// Shows every record that has not ended to a closure; see [`RawStore::for_each`].
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// store.put(b"de", b"049", None, Memory)?;
+    /// store.for_each(|key, value| assert_eq!((key, value), (&b"de"[..], &b"049"[..])))?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::for_each`].
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let now = (self.clock)();
+        self.raw.for_each(|key, value| {
+            if !has_ended(value, now) {
+                show(key, &value[STAMP..]);
+            }
+        })
+    }
+
+    /// Looks at some 256 times `parts` places for records, going on where the last call ended, and
+    /// removes those that have ended. How many these were; none at a replica, which gets the deletes
+    /// of its leader.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// use std::{sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}}, time::Duration};
+    /// let time = Arc::new(AtomicU64::new(1_000_000));
+    /// let clock = Arc::clone(&time);
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), move || clock.load(Relaxed))?;
+    /// store.put(b"de", b"049", Some(Duration::from_secs(60)), Memory)?;
+    /// assert_eq!(store.sweep(10)?, 0);
+    /// time.fetch_add(60_000, Relaxed);
+    /// assert_eq!(store.sweep(10)?, 1);
+    /// assert_eq!(store.raw().get(b"de")?, None);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::delete`].
+    pub fn sweep(&self, parts: usize) -> Result<u64> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, mut count) = ((self.clock)(), 0);
+        let mut ended: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for _ in 0..parts {
+            if self.raw.role() == Role::Follower {
+                break;
+            }
+            let (shard, slot) = *next;
+            ended.clear();
+            let following = self.raw.scan(shard, slot, SWEEP_SLOTS, |key, value| {
+                if has_ended(value, now) {
+                    ended.push((key.to_vec(), value.to_vec()));
+                }
+            })?;
+            for (key, value) in &ended {
+                // Unless somebody has written to it since.
+                let gone = self.raw.compare_and_swap(key, Some(value), None, Durability::Memory)?;
+                count += u64::from(gone.is_some());
+            }
+            *next = match following {
+                Some(slot) => (shard, slot),
+                None => ((shard + 1) % self.raw.identity().shards, 0),
+            };
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;
