@@ -65,6 +65,10 @@ impl Parts {
         self.0.get(part as usize / 8).is_some_and(|byte| byte >> (part % 8) & 1 == 1)
     }
 
+    pub(crate) fn is_all(&self, bits: u8) -> bool {
+        self.0 == Self::all(bits).0
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }

@@ -485,11 +485,15 @@ impl<K: Sink> Follower<K> {
 
     fn sync_due(&self) -> Option<Duration> {
         let since = self.unsynced_since?;
-        match (&self.syncing, self.unsynced >= self.settings.sync_messages) {
-            (Some(_), _) => None,
-            (None, true) => Some(since),
-            (None, false) => Some(since + self.settings.sync_after),
+        if self.syncing.is_some() {
+            return None;
         }
+        if !self.shards.iter().any(Place::gains_by_a_sync) {
+            // Nothing that could be acknowledged: what is compared begins anew after a power cut.
+            return Some(since + self.settings.heartbeat);
+        }
+        let is_much = self.unsynced >= self.settings.sync_messages;
+        Some(if is_much { since } else { since + self.settings.sync_after })
     }
 
     /// What to do next; none: all is said for now.

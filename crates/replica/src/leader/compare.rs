@@ -202,6 +202,11 @@ impl Round {
     fn none() -> Self {
         Self { first: 0, last: 0, is_last: false, hashes: Vec::new(), here: Vec::new() }
     }
+
+    /// Whether it is about all parts there are.
+    fn is_only(&self, bits: u8) -> bool {
+        self.first == 0 && u64::from(self.last) + 1 == 1 << bits
+    }
 }
 
 /// Which parts differ: all, for a follower that has no records.
@@ -235,15 +240,19 @@ fn scan<S: Source>(
     let identity = source.identity();
     let record = identity.key_len + identity.value_len;
     let max = (BATCH_BYTES / record.max(1)).clamp(1, SCAN_RECORDS);
-    let (mut count, mut bytes) = (0, Vec::new());
+    let (mut count, mut bytes) = (0, Vec::with_capacity(max * record));
+    // For a follower without records everything is sent, and nothing has to be hashed.
+    let is_all = round.hashes.is_empty() && round.is_only(bits) && parts.is_all(bits);
     let next = source.scan(shard, slot, max, &mut |key, value| {
-        let part = part_of(key, bits);
-        if !(round.first..=round.last).contains(&part) || !parts.has(part) {
-            return;
-        }
-        if let Ok(at) = round.hashes.binary_search(&record_hash(key, value)) {
-            round.here[at] = true;
-            return;
+        if !is_all {
+            let part = part_of(key, bits);
+            if !(round.first..=round.last).contains(&part) || !parts.has(part) {
+                return;
+            }
+            if let Ok(at) = round.hashes.binary_search(&record_hash(key, value)) {
+                round.here[at] = true;
+                return;
+            }
         }
         count += 1;
         bytes.extend_from_slice(key);

@@ -1,0 +1,330 @@
+//! A leader's thread, and two more for each of its followers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mainstay_channel::Channel;
+
+use super::{LOOK, TAKEN_MAX, metrics::OfLeader, spawn};
+use crate::{
+    error::{Error, Result},
+    leader::{self, Lag, LeadSettings, Leader},
+    traits::{Level, Source},
+};
+
+/// What the leader's thread may have before it; whoever brings more waits.
+const INBOX: usize = 4_096;
+
+enum Post {
+    Attach(Arc<dyn Channel>),
+    Message { peer: u64, line: u64, bytes: Bytes },
+    Lost { peer: u64, line: u64 },
+    Wake,
+    Wait(Waits),
+    Look(Sender<Vec<Seen>>),
+    Stop,
+}
+
+/// A follower, as its leader sees it.
+///
+/// Example: see [`Leading::followers`].
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which node it is.
+    pub peer: u64,
+    /// How far it is behind, shard by shard.
+    pub lags: Vec<Lag>,
+}
+
+/// A leader that is driven; ends when it is dropped.
+///
+/// Example: see [the module](super).
+pub struct Leading {
+    inbox: SyncSender<Post>,
+    is_awake: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts to lead. `told` is called by the leader's thread.
+///
+/// Example: see [the module](super).
+///
+/// # Errors
+/// [`Error::Io`] if there can be no further thread.
+pub fn lead<S: Source<Tail: Send> + Send + 'static>(
+    source: S,
+    settings: LeadSettings,
+    told: impl FnMut(leader::Told) + Send + 'static,
+) -> Result<Leading> {
+    let (inbox, posts) = sync_channel(INBOX);
+    let is_awake = Arc::new(AtomicBool::new(false));
+    let start = Instant::now();
+    let gauges = OfLeader::new(&source.identity());
+    let desk = Desk {
+        gauges,
+        core: Leader::new(source, settings, Duration::ZERO),
+        start,
+        inbox: inbox.clone(),
+        lines: BTreeMap::new(),
+        opened: 0,
+        waits: Vec::new(),
+        told: Box::new(told),
+    };
+    let awake = Arc::clone(&is_awake);
+    let run = move || desk.run(&posts, &awake);
+    let thread = spawn("store leader", run)?;
+    Ok(Leading { inbox, is_awake, thread: Some(thread) })
+}
+
+impl Leading {
+    /// Takes on a follower, by its channel.
+    ///
+    /// Example: see [the module](super).
+    pub fn attach(&self, channel: Arc<dyn Channel>) {
+        let _gone = self.inbox.send(Post::Attach(channel));
+    }
+
+    /// What to call after each write, so that followers hear of it at once.
+    ///
+    /// Example: see [the module](super).
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let (inbox, is_awake) = (self.inbox.clone(), Arc::clone(&self.is_awake));
+        move || {
+            if !is_awake.swap(true, Ordering::SeqCst) {
+                // A full inbox is as good.
+                let _full = inbox.try_send(Post::Wake);
+            }
+        }
+    }
+
+    /// Returns when so many followers have a write of a shard.
+    ///
+    /// Example: see [the module](super).
+    ///
+    /// # Errors
+    /// [`Error::TooFew`] after `timeout`.
+    pub fn wait(
+        &self,
+        shard: u32,
+        sequence: u64,
+        level: Level,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<()> {
+        let (done, is_done) = channel();
+        let until = Instant::now().checked_add(timeout);
+        let waits = Waits { shard, sequence, level, count, until, done };
+        let _gone = self.inbox.send(Post::Wait(waits));
+        let late = |_| Error::TooFew { want: count, after: timeout };
+        is_done.recv_timeout(timeout).map_err(late)
+    }
+
+    /// The followers that are there.
+    ///
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, drive};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::sync::Arc;
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let leader = drive::lead(Arc::new(store), LeadSettings::default(), |_| {})?;
+    /// assert!(leader.followers().is_empty());
+    /// # Ok::<(), mainstay_replica::Error>(())
+    /// ```
+    #[must_use]
+    pub fn followers(&self) -> Vec<Seen> {
+        let (answer, answered) = channel();
+        let _gone = self.inbox.send(Post::Look(answer));
+        answered.recv().unwrap_or_default()
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        let _gone = self.inbox.send(Post::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a leader had panicked");
+        }
+    }
+}
+
+struct Line {
+    number: u64,
+    channel: Arc<dyn Channel>,
+    /// What is to be sent; bounded by the follower's allowance.
+    out: Sender<Bytes>,
+}
+
+struct Waits {
+    shard: u32,
+    sequence: u64,
+    level: Level,
+    count: usize,
+    /// When nobody waits any more.
+    until: Option<Instant>,
+    done: Sender<()>,
+}
+
+struct Desk<S: Source> {
+    gauges: OfLeader,
+    core: Leader<S>,
+    start: Instant,
+    inbox: SyncSender<Post>,
+    lines: BTreeMap<u64, Line>,
+    opened: u64,
+    waits: Vec<Waits>,
+    told: Box<dyn FnMut(leader::Told) + Send>,
+}
+
+impl<S: Source> Desk<S> {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn run(mut self, posts: &Receiver<Post>, is_awake: &AtomicBool) {
+        loop {
+            let now = self.now();
+            let wait = self.core.deadline(now).saturating_sub(now);
+            match posts.recv_timeout(wait) {
+                Ok(Post::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(post) => {
+                    self.take(post);
+                    for _ in 0..TAKEN_MAX {
+                        match posts.try_recv() {
+                            Ok(Post::Stop) => return self.end(),
+                            Ok(post) => self.take(post),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.now();
+                    self.core.handle(now, leader::Input::Tick);
+                }
+            }
+            // Whoever writes from here on wakes this thread again.
+            is_awake.store(false, Ordering::SeqCst);
+            self.drain();
+            let now = self.now();
+            self.gauges.tell(&self.core, now);
+        }
+        self.end();
+    }
+
+    fn end(self) {
+        for line in self.lines.values() {
+            line.channel.close();
+        }
+    }
+
+    fn take(&mut self, post: Post) {
+        let now = self.now();
+        match post {
+            Post::Attach(channel) => self.attach(channel),
+            Post::Message { peer, line, bytes } => {
+                if self.lines.get(&peer).is_some_and(|now| now.number == line) {
+                    self.core.handle(now, leader::Input::Message { peer, bytes: &bytes });
+                }
+            }
+            Post::Lost { peer, line } => {
+                if self.lines.get(&peer).is_some_and(|now| now.number == line) {
+                    self.lines.remove(&peer);
+                    self.core.handle(now, leader::Input::Lost { peer });
+                }
+            }
+            Post::Wait(waits) => self.waits.push(waits),
+            Post::Look(answer) => {
+                let shards = self.core.source().identity().shards;
+                let seen = |peer| Seen {
+                    peer,
+                    lags: (0..shards).filter_map(|at| self.core.lag(peer, at, now)).collect(),
+                };
+                let _gone = answer.send(self.core.followers().map(seen).collect());
+            }
+            Post::Wake | Post::Stop => {}
+        }
+    }
+
+    fn attach(&mut self, channel: Arc<dyn Channel>) {
+        let peer = channel.peer().node.0;
+        self.opened += 1;
+        let number = self.opened;
+        let (out, sent) = channel_of_bytes();
+        let (reads, writes) = (Arc::clone(&channel), Arc::clone(&channel));
+        let inbox = self.inbox.clone();
+        let read = move || {
+            loop {
+                match reads.receive(LOOK) {
+                    Ok(Some(bytes)) => {
+                        if inbox.send(Post::Message { peer, line: number, bytes }).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+            let _gone = inbox.send(Post::Lost { peer, line: number });
+        };
+        let write = move || {
+            for bytes in sent {
+                if writes.send(bytes).is_err() {
+                    return;
+                }
+            }
+            // Nothing follows: what was sent is delivered first.
+            writes.close();
+        };
+        if spawn("store sender", write).is_err() || spawn("store receiver", read).is_err() {
+            channel.close();
+            return;
+        }
+        if let Some(old) = self.lines.insert(peer, Line { number, channel, out }) {
+            old.channel.abort();
+        }
+        let now = self.now();
+        self.core.handle(now, leader::Input::Connected { peer });
+    }
+
+    fn drain(&mut self) {
+        let now = self.now();
+        while let Some(output) = self.core.poll(now) {
+            match output {
+                leader::Output::Send { peer, bytes } => {
+                    if let Some(line) = self.lines.get(&peer) {
+                        // One that is gone is told of by its reader.
+                        let _gone = line.out.send(bytes);
+                    }
+                }
+                leader::Output::Close { peer } => drop(self.lines.remove(&peer)),
+                leader::Output::Told(told) => (self.told)(told),
+            }
+        }
+        if self.waits.is_empty() {
+            return;
+        }
+        let (core, now) = (&self.core, Instant::now());
+        self.waits.retain(|wait| {
+            if core.have(wait.shard, wait.sequence, wait.level) >= wait.count {
+                // One that waits no longer has gone.
+                let _gone = wait.done.send(());
+                return false;
+            }
+            wait.until.is_none_or(|until| now < until)
+        });
+    }
+}
+
+fn channel_of_bytes() -> (Sender<Bytes>, Receiver<Bytes>) {
+    channel()
+}
