@@ -22,7 +22,7 @@
 //! let dial = move || Ok(Arc::new(there.lock().unwrap().take().unwrap()) as Arc<dyn Channel>);
 //! let follower = drive::follow(Arc::clone(&copy), dial, FollowSettings::default(), |_| {})?;
 //! let token = ours.put(b"de", b"049", Durability::Memory)?;
-//! let sequence = ours.history(token.shard)?.position().unwrap().sequence;
+//! let sequence = ours.sequence_of(token)?;
 //! leader.wait(token.shard, sequence, Level::Durable, 1, Duration::from_secs(20))?;
 //! assert_eq!(copy.get(b"de")?, Some(b"049".to_vec()));
 //! assert_eq!(follower.stop()[token.shard as usize].durable, sequence);

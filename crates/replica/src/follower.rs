@@ -488,10 +488,6 @@ impl<K: Sink> Follower<K> {
         if self.syncing.is_some() {
             return None;
         }
-        if !self.shards.iter().any(Place::gains_by_a_sync) {
-            // Nothing that could be acknowledged: what is compared begins anew after a power cut.
-            return Some(since + self.settings.heartbeat);
-        }
         let is_much = self.unsynced >= self.settings.sync_messages;
         Some(if is_much { since } else { since + self.settings.sync_after })
     }

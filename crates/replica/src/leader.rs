@@ -98,6 +98,9 @@ pub enum Output {
         peer: u64,
         /// What.
         bytes: Bytes,
+        /// It can be sent without waiting if nothing waits before it: the follower has taken all
+        /// but a few kilobytes of what there was, so that any transport has room for it.
+        at_once: bool,
     },
     /// End the channel, when what was sent has been delivered.
     Close {
@@ -369,13 +372,17 @@ impl<S: Source> Leader<S> {
             if session.is_joined() {
                 self.outputs.push_back(Output::Told(Told::Left { peer, why: why.to_owned() }));
             }
+            // What a follower has durably counts when it is gone, but not of ever more of them.
+            if self.acks.len() > FOLLOWERS_MAX {
+                self.acks.remove(&peer);
+            }
             self.retain();
         }
     }
 
     fn send(&mut self, peer: u64, message: &Message<'_>) {
         let bytes = encode(self.epoch, message);
-        self.outputs.push_back(Output::Send { peer, bytes });
+        self.outputs.push_back(Output::Send { peer, bytes, at_once: false });
     }
 
     fn message(&mut self, now: Duration, peer: u64, bytes: &[u8]) {
@@ -543,8 +550,9 @@ impl<S: Source> Leader<S> {
                     if let Some((shard, sequence)) = done.read {
                         self.seen[shard as usize].note(sequence, now);
                     }
-                    let sends = done.messages.into_iter().map(|bytes| Output::Send { peer, bytes });
-                    self.outputs.extend(sends);
+                    let at_once = done.at_once;
+                    let send = |bytes| Output::Send { peer, bytes, at_once };
+                    self.outputs.extend(done.messages.into_iter().map(send));
                     if done.has_changed {
                         self.retain();
                     }

@@ -55,3 +55,7 @@ pub const TEXT_BYTES_MAX: usize = 256;
 ///
 /// Example: see [`crate::Leader`].
 pub const FOLLOWERS_MAX: usize = 1_024;
+
+/// With how many bytes on their way to a follower a message can be sent without waiting: any
+/// transport has room for so many, whatever the other end does.
+pub(crate) const AT_ONCE_BYTES: u64 = 8 << 10;

@@ -288,7 +288,7 @@ fn n6_a_follower_that_stands_still_holds_neither_the_leader_nor_its_memory() {
             while let Some(output) = pair.leader.poll(NOW) {
                 held = held.max(pair.leader.held_bytes());
                 match output {
-                    leader::Output::Send { peer: 2, bytes } => {
+                    leader::Output::Send { peer: 2, bytes, .. } => {
                         other.handle(NOW, follower::Input::Message(&bytes));
                     }
                     // It arrives, and nobody takes it.

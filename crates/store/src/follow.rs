@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, HISTORY_LEN, StoreHeader},
     history::{History, Position, promoted, read_changes},
-    options::Options,
+    options::{Options, Token},
     shard::{Change, Entry},
     store::{RawStore, write_next},
     table::shard_of,
@@ -240,6 +240,27 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::OutOfLimits`] if there is no such shard.
     pub fn history(&self, shard: u32) -> Result<History> {
         Ok(self.shard_at(shard)?.history())
+    }
+
+    /// Which write of its shard's history the write of a token is: that is what followers count. The
+    /// log of a store that has followed itself has more than the history.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let token = store.put(b"de", b"049", Memory)?;
+    /// store.put(b"de", b"049", Memory)?;
+    /// assert_eq!(store.sequence_of(token)?, 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OtherEpoch`] for a token from before the store was opened; [`Error::Mending`].
+    pub fn sequence_of(&self, token: Token) -> Result<u64> {
+        let shard = self.shard_of_token(token)?;
+        let log = shard.writer();
+        let position = log.history.position().ok_or(Error::Mending { shard: token.shard })?;
+        Ok(position.sequence.saturating_sub(log.sequence.saturating_sub(token.sequence)))
     }
 
     /// Makes a write of the leader, as it is in its log, the next one here, in memory as

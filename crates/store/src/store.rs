@@ -449,7 +449,7 @@ impl<F: Folder> RawStore<F> {
         Token { epoch: self.header.epoch.get(), shard: shard.number(), sequence }
     }
 
-    fn shard_of_token(&self, token: Token) -> Result<&Shard<F>> {
+    pub(crate) fn shard_of_token(&self, token: Token) -> Result<&Shard<F>> {
         let now = self.header.epoch.get();
         match self.shards.get(token.shard as usize) {
             Some(shard) if token.epoch == now => Ok(shard),

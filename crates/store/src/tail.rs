@@ -75,7 +75,12 @@ pub enum Reached {
 
 /// What to read of a segment.
 enum Next {
-    Frames { limit: u64, is_last: bool },
+    Frames {
+        limit: u64,
+        is_last: bool,
+        /// Where in the segment the log ends, if it ends there.
+        end: u64,
+    },
     Segment,
     Stop(Reached),
 }
@@ -171,8 +176,9 @@ impl<F: Folder> RawStore<F> {
             match self.next(of, tail)? {
                 Next::Stop(reached) => return Ok(reached),
                 Next::Segment => {}
-                Next::Frames { limit, is_last } => {
-                    let chunk = bytes_max.min(CHUNK_BYTES);
+                Next::Frames { limit, is_last, end } => {
+                    // Where the log ends, no more is read than there is.
+                    let chunk = bytes_max.min(CHUNK_BYTES).min(end.saturating_sub(tail.at));
                     let before = History::At(tail.position);
                     let after = self.read_frames(tail, before, limit, chunk, &mut each)?;
                     // A note: what comes next does not follow from what was before.
@@ -206,7 +212,8 @@ impl<F: Folder> RawStore<F> {
             _ => {
                 let after = log.segments.iter().find(|one| one.number > tail.segment);
                 let limit = after.map_or(log.sequence, |one: &Segment| one.first - 1);
-                Ok(Next::Frames { limit, is_last: after.is_none() })
+                let end = if after.is_none() { log.at } else { u64::MAX };
+                Ok(Next::Frames { limit, is_last: after.is_none(), end })
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread::JoinHandle,
@@ -163,6 +163,21 @@ struct Line {
     channel: Arc<dyn Channel>,
     /// What is to be sent; bounded by the follower's allowance.
     out: Sender<Bytes>,
+    /// How many messages the sender has before it.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Line {
+    fn send(&self, bytes: Bytes, at_once: bool) {
+        // One that is gone is told of by its reader.
+        let _gone = if at_once && self.waiting.load(Ordering::Acquire) == 0 {
+            // The sender would have to wake up first.
+            self.channel.send(bytes).is_ok()
+        } else {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.out.send(bytes).is_ok()
+        };
+    }
 }
 
 struct Waits {
@@ -260,6 +275,8 @@ impl<S: Source> Desk<S> {
         self.opened += 1;
         let number = self.opened;
         let (out, sent) = channel_of_bytes();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let before = Arc::clone(&waiting);
         let (reads, writes) = (Arc::clone(&channel), Arc::clone(&channel));
         let inbox = self.inbox.clone();
         let read = move || {
@@ -281,6 +298,7 @@ impl<S: Source> Desk<S> {
                 if writes.send(bytes).is_err() {
                     return;
                 }
+                before.fetch_sub(1, Ordering::Release);
             }
             // Nothing follows: what was sent is delivered first.
             writes.close();
@@ -289,7 +307,7 @@ impl<S: Source> Desk<S> {
             channel.close();
             return;
         }
-        if let Some(old) = self.lines.insert(peer, Line { number, channel, out }) {
+        if let Some(old) = self.lines.insert(peer, Line { number, channel, out, waiting }) {
             old.channel.abort();
         }
         let now = self.now();
@@ -300,10 +318,9 @@ impl<S: Source> Desk<S> {
         let now = self.now();
         while let Some(output) = self.core.poll(now) {
             match output {
-                leader::Output::Send { peer, bytes } => {
+                leader::Output::Send { peer, bytes, at_once } => {
                     if let Some(line) = self.lines.get(&peer) {
-                        // One that is gone is told of by its reader.
-                        let _gone = line.out.send(bytes);
+                        line.send(bytes, at_once);
                     }
                 }
                 leader::Output::Close { peer } => drop(self.lines.remove(&peer)),

@@ -144,11 +144,6 @@ impl Place {
         (self.shard, self.at)
     }
 
-    /// Whether a sync would make something durable that can be acknowledged.
-    pub(super) fn gains_by_a_sync(&self) -> bool {
-        self.acked.durable < self.acked.applied
-    }
-
     pub(super) fn synced(&mut self, sequence: u64) {
         // While it is on its way to another place, what was there does not count.
         self.acked.durable = self.acked.durable.max(sequence.min(self.acked.applied));

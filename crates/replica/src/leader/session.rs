@@ -7,7 +7,7 @@ use mainstay_store::{Position, Reached};
 
 use super::{LeadSettings, compare::Compare};
 use crate::{
-    limits::{BATCH_BYTES, WRITE_BYTES_MAX},
+    limits::{AT_ONCE_BYTES, BATCH_BYTES, WRITE_BYTES_MAX},
     traits::{Found, Source},
     wire::{self, Acked, Hello, Message, Reason, Way, Write, encode, put_write},
 };
@@ -41,6 +41,8 @@ pub(super) struct Done {
     pub(super) read: Option<(u32, u64)>,
     /// What is wanted of the log is not what it was.
     pub(super) has_changed: bool,
+    /// The messages need not wait for the follower; see [`super::Output::Send`].
+    pub(super) at_once: bool,
 }
 
 /// Where a follower is with a shard.
@@ -66,6 +68,8 @@ pub(super) struct Session<T> {
     /// Bytes sent that count, and how many may be.
     sent: u64,
     allowance: u64,
+    /// How many were allowed at first: the follower has taken as many as there are more by now.
+    window: Option<u64>,
     shards: Vec<Shard<T>>,
     /// The last write and the bytes of messages on their way, by shard.
     flying: Vec<VecDeque<(u64, u64)>>,
@@ -80,6 +84,7 @@ impl<T> Session<T> {
             spoke: now,
             sent: 0,
             allowance: 0,
+            window: None,
             shards: Vec::new(),
             flying: Vec::new(),
             turn: 0,
@@ -164,6 +169,7 @@ impl<T> Session<T> {
         acks: &[u8],
         own: &mut [Acked],
     ) -> Result<(), Stop> {
+        self.window.get_or_insert(allowance);
         self.allowance = self.allowance.max(allowance);
         for acked in wire::acks(acks) {
             let index = acked.shard as usize;
@@ -176,6 +182,12 @@ impl<T> Session<T> {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that the follower has not taken yet, as far as it has said so.
+    fn on_their_way(&self) -> u64 {
+        let Some(window) = self.window else { return u64::MAX };
+        self.sent.saturating_sub(self.allowance - window)
     }
 
     /// Takes in what a follower says of one of its shards.
@@ -285,6 +297,7 @@ impl<T> Session<T> {
                 self.flying[index].push_back((at.sequence, message.len() as u64));
                 done.messages.push(message);
                 done.read = Some((shard, at.sequence));
+                done.at_once = self.on_their_way() <= AT_ONCE_BYTES;
             }
         }
         Ok(Some(done))
@@ -301,7 +314,7 @@ impl<T> Session<T> {
         let (place, info) = compare(source, index as u32, way)?;
         self.shards[index] = place;
         self.flying[index].clear();
-        Ok(Done { messages: vec![encode(epoch, &info)], has_changed: true, read: None })
+        Ok(Done { messages: vec![encode(epoch, &info)], has_changed: true, ..Done::default() })
     }
 }
 

@@ -442,7 +442,7 @@ impl Member {
                 return;
             };
             match output {
-                leader::Output::Send { peer, bytes } => {
+                leader::Output::Send { peer, bytes, .. } => {
                     let to = NodeId(peer as u32);
                     if let Some((_, line)) = self.lines.values_mut().find(|(with, _)| *with == to) {
                         line.say(&bytes);

@@ -4,7 +4,7 @@ use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_storage::Folder;
 
 use crate::{
-    Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role,
+    Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role, Token,
     limits::SEGMENT_BYTES_MIN, machine::Machine, write_changes,
 };
 
@@ -298,4 +298,23 @@ fn a7_a_replica_that_is_killed_while_catching_up_says_so_and_its_log_is_not_foll
     assert!(matches!(replica.tail(0, there), Ok(Found::Here(_))));
     assert!(matches!(replica.tail(0, before), Ok(Found::Older)));
     assert!(matches!(replica.tail(0, Position { sequence: 76, ..there }), Ok(Found::Older)));
+}
+
+#[test]
+fn the_write_of_a_token_is_counted_as_the_history_does_also_after_a_promotion() {
+    let (leader, replica) = pair(3);
+    leader.put(b"d", b"049", Durability::Memory).unwrap();
+    let at = replica.history(0).unwrap();
+    let History::At(start) = at else { panic!("an empty replica is at the start") };
+    // Frames of the log that are no writes of the history.
+    replica.mend(0, &[Change::Put(b"d", b"049")], History::Mending(start)).unwrap();
+    replica.mend(0, &[], leader.history(0).unwrap()).unwrap();
+    let store = replica.promote(7).unwrap();
+    let first = store.put(b"f", b"033", Durability::Memory).unwrap();
+    let second = store.put(b"i", b"039", Durability::Memory).unwrap();
+    assert_eq!((first.sequence, second.sequence), (3, 4));
+    assert_eq!(store.sequence_of(first).unwrap(), 2);
+    assert_eq!(store.sequence_of(second).unwrap(), 3);
+    let other = Token { epoch: first.epoch + 1, ..first };
+    assert!(matches!(store.sequence_of(other), Err(Error::OtherEpoch { .. })));
 }
