@@ -139,13 +139,17 @@ pub(super) struct ArmFixed<const V: usize>(pub(super) FixedMap<Key, V>);
 pub(super) struct ArmLog<const V: usize>(pub(super) ConstMap<Key, V>);
 
 impl<const V: usize> ArmFixed<V> {
-    /// It syncs by itself only while it is written to; here it does so when it is told.
     pub(super) fn open(directory: &Path) -> Outcome<ArmFixed<V>> {
+        Ok(ArmFixed(FixedMap::open(directory, Self::config())?))
+    }
+
+    /// It syncs by itself only while it is written to; here it does so when it is told.
+    pub(super) fn config() -> armdb::FixedConfig {
         let mut config = armdb::FixedConfig::balanced().build();
         config.shard_count = 2;
         config.sync_batch_size = u32::MAX;
         config.sync_interval = std::time::Duration::from_secs(3_600);
-        Ok(ArmFixed(FixedMap::open(directory, config)?))
+        config
     }
 }
 

@@ -5,6 +5,7 @@
 //! Everything lies in a directory on a disk, and is removed when a group has been measured.
 
 mod engines;
+mod follow;
 mod get;
 mod memory;
 mod put;
@@ -31,6 +32,9 @@ const GROUPS: &[Group] = &[
     reopen::GROUP,
     memory::SMALL,
     memory::LARGE,
+    follow::CATCH_UP,
+    follow::DELIVERY,
+    follow::RECONNECT,
 ];
 
 const ROLES: &[Role] = &[reopen::FILL, memory::FILL];
