@@ -141,6 +141,34 @@ fn a_leader_killed_and_started_ten_times_has_a_follower_that_ends_equal() {
     assert!(copy.len() > 200, "{}", copy.len());
     assert_eq!(records(folder, "people"), copy);
     ok(folder, &["verify", "copy"]);
+    let said: Value =
+        serde_json::from_str(&ok(folder, &["verify", "people", "--against", "copy"])).unwrap();
+    assert_eq!(said["equal"], copy.len());
+    for difference in ["different", "only_here", "only_there"] {
+        assert_eq!(said[difference], 0, "{said}");
+    }
+}
+
+#[test]
+fn followers_get_everything_at_once_while_one_stands_still_and_the_leader_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = 30_000;
+    let count = records.to_string();
+    let arguments = ["bench", "--followers", "2", "--records", &count, "--value-bytes", "1024"];
+    let rows: Value = serde_json::from_str(&ok(folder.path(), &arguments)).unwrap();
+    let overs: Vec<_> =
+        rows.as_array().unwrap().iter().map(|row| row["over"].as_str().unwrap()).collect();
+    let all = if cfg!(feature = "tls") { &["tcp", "tls", "quic"][..] } else { &["tcp"] };
+    assert_eq!(overs, all);
+    for row in rows.as_array().unwrap() {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        assert_eq!((number("records"), number("followers")), (records, 2), "{row}");
+        assert_eq!((number("differences"), number("written")), (0, records / 20), "{row}");
+        // A third of what the records have, and so of what one that stands still may lack.
+        let grown = number("memory_most") - number("memory_before");
+        assert!(grown < 10 << 20, "{row}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 
 #[test]

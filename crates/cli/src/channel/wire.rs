@@ -24,7 +24,7 @@ pub(crate) enum Over {
 }
 
 impl Over {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Shm => "shm",

@@ -1,7 +1,10 @@
 //! `mainstay store bench`.
 
+mod followers;
+
 use super::target::failed;
 use crate::{
+    channel::wire::Over,
     error::{CliError, Outcome, Result},
     output::{Output, Side},
     progress::Progress,
@@ -32,11 +35,16 @@ const ROUND: usize = 256;
 /// durable` waits for it, each write by itself, and writers that wait at the same time share a sync;
 /// `batch, durable` writes 256 records a sync; `open` reads everything again; `compact` writes an
 /// image of everything.
+///
+/// With `--followers` something else is measured: how long so many followers take to get everything
+/// from one leader at once, all of them processes, and how much memory the leader needs at most
+/// while one more stands still.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store bench
   mainstay store bench --records 1000000 --value-bytes 256 --in /var/lib
+  mainstay store bench --followers 2 --records 2000000
   mainstay store bench --json | jq '.[] | select(.operation == \"get\")'")]
 pub(super) struct Args {
     /// How many records
@@ -56,6 +64,12 @@ pub(super) struct Args {
     /// The folder to make the store in: on the disk that is to be measured
     #[arg(long = "in", value_name = "FOLDER", default_value = ".", value_hint = clap::ValueHint::DirPath)]
     folder: PathBuf,
+    /// Measure so many followers instead
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    followers: u32,
+    /// Over what they follow; may be given several times [default: all that this program has]
+    #[arg(long, value_enum, requires = "followers")]
+    over: Vec<Over>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +89,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         .prefix(".mainstay-store-bench-")
         .tempdir_in(&args.folder)
         .map_err(CliError::file(&args.folder, "make a folder in it", hint))?;
+    if args.followers > 0 {
+        return followers::run(args, folder.path(), out);
+    }
     let rows = measure(args, folder.path())?;
     if out.json {
         out.document(&rows)?;

@@ -69,28 +69,33 @@ struct Line {
     durable: u64,
     leader: u64,
     behind: u64,
+    /// How long it has not had everything.
+    lag_ms: u64,
     caught_up: bool,
 }
 
 impl Line {
-    fn of(status: &[Status]) -> Self {
+    /// `equal` is when it had everything last.
+    fn of(status: &[Status], equal: &mut Instant) -> Self {
         let applied = status.iter().filter_map(|shard| shard.at).map(|at| at.sequence).sum();
         let leader = status.iter().map(|shard| shard.tip).sum();
         let behind =
             |shard: &Status| shard.tip.saturating_sub(shard.at.map_or(0, |at| at.sequence));
-        Self {
-            applied,
-            durable: status.iter().map(|shard| shard.durable).sum(),
-            leader,
-            behind: status.iter().map(behind).sum(),
-            caught_up: status.iter().all(|shard| shard.is_caught_up),
+        let behind = status.iter().map(behind).sum();
+        let caught_up = status.iter().all(|shard| shard.is_caught_up);
+        if caught_up && behind == 0 {
+            *equal = Instant::now();
         }
+        let lag_ms = u64::try_from(equal.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let durable = status.iter().map(|shard| shard.durable).sum();
+        Self { applied, durable, leader, behind, lag_ms, caught_up }
     }
 
     fn text(&self) -> String {
-        let Self { applied, durable, behind, caught_up, .. } = self;
+        let Self { applied, durable, behind, lag_ms, caught_up, .. } = self;
         let how = if *caught_up { "caught up" } else { "catching up" };
-        format!("{how}: {applied} writes, {durable} durable, {behind} behind")
+        let since = if *lag_ms > 0 { format!(" for {lag_ms} ms") } else { String::new() };
+        format!("{how}: {applied} writes, {durable} durable, {behind} behind{since}")
     }
 }
 
@@ -122,14 +127,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             }
         })?;
     let mut ticker = Ticker::new(out);
-    let mut shown = Instant::now();
+    let (mut shown, mut equal) = (Instant::now(), Instant::now());
     while !interrupt.is_asked() {
         thread::sleep(LOOK);
         store.tend().map_err(&failed)?;
         for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
             crate::error::warn(&text);
         }
-        let line = Line::of(&follower.status());
+        let line = Line::of(&follower.status(), &mut equal);
         if args.until_equal && line.caught_up && line.behind == 0 {
             break;
         }
@@ -138,7 +143,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             ticker.say(&line, &line.text())?;
         }
     }
-    let line = Line::of(&follower.stop());
+    let line = Line::of(&follower.stop(), &mut equal);
     store.sync().map_err(&failed)?;
     ticker.say(&line, &line.text())?;
     Ok(Outcome::Fine)

@@ -194,7 +194,7 @@ struct Comparison {
 }
 
 /// What of two stores is not the same: the key, and the value in each.
-type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+pub(super) type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
     let (one, other) = (view(here)?, view(there)?);
@@ -226,7 +226,10 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
     Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
 }
 
-fn differences(one: &OnDisk, other: &OnDisk) -> mainstay::store::Result<(u64, Vec<Difference>)> {
+pub(super) fn differences(
+    one: &OnDisk,
+    other: &OnDisk,
+) -> mainstay::store::Result<(u64, Vec<Difference>)> {
     let progress = Progress::spinner("comparing");
     let (mut equal, mut found) = (0, Vec::new());
     // Both have keys of one length, so no look-up is refused.
