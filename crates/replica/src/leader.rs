@@ -10,6 +10,8 @@
 //! to say, then for its [`Leader::deadline`]. Whenever the store was written to, it is polled too.
 
 mod compare;
+mod ends;
+mod lag;
 mod session;
 
 use std::{
@@ -18,167 +20,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
-    error::Error,
     limits::FOLLOWERS_MAX,
     traits::{Level, Source},
     wire::{Acked, Hello, Message, Reason, Refusal, decode, encode},
 };
+pub use ends::{Input, LeadSettings, Output, Told};
+pub use lag::Lag;
+use lag::Seen;
 pub(crate) use session::check_fits;
 use session::{Session, Stop};
-
-/// How a leader is to be.
-///
-/// ```
-/// use mainstay_replica::LeadSettings;
-/// let settings = LeadSettings::default();
-/// assert!(settings.silence > 2 * settings.heartbeat);
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct LeadSettings {
-    /// How long it says nothing at most.
-    pub heartbeat: Duration,
-    /// After which silence a follower is given up.
-    pub silence: Duration,
-    /// How much log is kept for a follower that catches up by comparing; one that is slower begins
-    /// anew.
-    pub retain_bytes_max: u64,
-    /// How many writes a follower without records is sent one by one; for more it is sent records.
-    pub replay_max: u64,
-}
-
-impl Default for LeadSettings {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_secs(2),
-            silence: Duration::from_secs(7),
-            retain_bytes_max: 1 << 30,
-            replay_max: 10_000,
-        }
-    }
-}
-
-/// What happens to a leader.
-///
-/// Example: see [the crate](crate).
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// The deadline has come.
-    Tick,
-    /// A follower is there. Peers are numbered by the driver; one number is one follower, whose
-    /// earlier channel is over when it has a new one.
-    Connected {
-        /// Who.
-        peer: u64,
-    },
-    /// A follower says something.
-    Message {
-        /// Who.
-        peer: u64,
-        /// What.
-        bytes: &'a [u8],
-    },
-    /// A follower's channel is gone.
-    Lost {
-        /// Whose.
-        peer: u64,
-    },
-}
-
-/// What a leader does.
-///
-/// Example: see [the crate](crate).
-#[derive(Debug)]
-pub enum Output {
-    /// Send this.
-    Send {
-        /// To whom.
-        peer: u64,
-        /// What.
-        bytes: Bytes,
-        /// It can be sent without waiting if nothing waits before it: the follower has taken all
-        /// but a few kilobytes of what there was, so that any transport has room for it.
-        at_once: bool,
-    },
-    /// End the channel, when what was sent has been delivered.
-    Close {
-        /// To whom.
-        peer: u64,
-    },
-    /// Something that people want to know.
-    Told(Told),
-}
-
-/// What a leader tells.
-///
-/// Example: see [`Output`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Told {
-    /// A follower is there, and fits.
-    Joined {
-        /// Who.
-        peer: u64,
-    },
-    /// A follower is not there any more.
-    Left {
-        /// Who.
-        peer: u64,
-        /// Why.
-        why: String,
-    },
-    /// There is another leader (E3).
-    Replaced {
-        /// Its epoch.
-        by: u64,
-    },
-    /// The store refused something.
-    Failed(Error),
-}
-
-/// How far a follower is behind.
-///
-/// Example: see [`Leader::lag`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Lag {
-    /// Writes that its readers do not see yet.
-    pub events: u64,
-    /// Bytes of log that are still to be sent or applied, about; while it catches up by comparing,
-    /// those behind the place where it will go on.
-    pub bytes: u64,
-    /// How long the oldest of these writes has been there, as far as it was seen.
-    pub time: Duration,
-}
-
-/// When a shard's writes were first seen, coarser the older they are.
-#[derive(Default)]
-struct Seen(VecDeque<(u64, Duration)>);
-
-impl Seen {
-    const MAX: usize = 256;
-
-    fn note(&mut self, sequence: u64, now: Duration) {
-        if self.0.back().is_some_and(|(last, _)| *last >= sequence) {
-            return;
-        }
-        if self.0.len() == Self::MAX {
-            let mut keep = false;
-            self.0.retain(|_| {
-                keep = !keep;
-                keep
-            });
-        }
-        self.0.push_back((sequence, now));
-    }
-
-    /// How long a write behind this one has been there.
-    fn age(&self, behind: u64, now: Duration) -> Duration {
-        let index = self.0.partition_point(|(sequence, _)| *sequence <= behind);
-        self.0.get(index).map_or(Duration::ZERO, |(_, seen)| now.saturating_sub(*seen))
-    }
-}
 
 /// See the head of the module.
 pub struct Leader<S: Source> {
