@@ -73,7 +73,9 @@ pub const GROUP_SIZE_MAX: usize = 65_536;
 #[cfg(feature = "tcp")]
 pub const STRANGERS_DEFAULT: usize = 256;
 
-/// How many authenticated channels wait to be accepted; one more waits in the kernel.
+/// How many authenticated channels wait to be accepted before nobody more is let into a handshake;
+/// those who are in theirs (as many as strangers may be) still join them. Whoever comes then waits in
+/// the kernel, or for a stream.
 ///
 /// Example: see [`crate::net::Listener`].
 #[cfg(feature = "tcp")]

@@ -43,6 +43,7 @@ mod runtime;
 mod socket;
 mod strangers;
 mod tasks;
+mod tell;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -63,6 +64,7 @@ use crate::{
 };
 use direct::Direct;
 use std::{
+    io,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -153,6 +155,21 @@ impl Settings {
     fn said(&self) -> Local {
         Local { message_len_max: self.bounds.message_len, ..self.local.clone() }
     }
+}
+
+/// With what is behind it: of a lost connection QUIC says only there why it was lost.
+fn in_full(error: io::Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut behind = std::error::Error::source(&error);
+    if behind.is_none() {
+        return error;
+    }
+    while let Some(cause) = behind {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        behind = cause.source();
+    }
+    io::Error::new(error.kind(), text)
 }
 
 /// One end of a channel over a network. A clone is the same end; the last one dropped closes it.

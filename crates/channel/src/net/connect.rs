@@ -124,15 +124,7 @@ async fn connect_to(wire: &Wire, at: SocketAddr, settings: &Settings) -> Result<
                 .map_err(|source| direct::unusable(at, source))
         }
         #[cfg(feature = "quic")]
-        Wire::Quic(endpoint) => {
-            let (mut writer, mut reader, vouch) = endpoint.open(at, settings).await?;
-            let (agreement, decoder) =
-                meet::dial(&mut reader, &mut writer, settings, Some(vouch), &at.to_string())
-                    .await?;
-            let peer = peer(&agreement, Transport::Quic, at, true);
-            let limit = agreement.message_len_max;
-            Ok(super::driver::start(reader, writer, decoder, peer, limit, settings))
-        }
+        Wire::Quic(endpoint) => endpoint.connect(at, settings).await,
     }
 }
 

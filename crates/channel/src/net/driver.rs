@@ -9,6 +9,7 @@
 use super::{
     NetChannel, NetEnd, Settings,
     batch::{BATCH_BYTES, Batch},
+    in_full,
     tasks::{Ended, Leaving, Left, Queues, Tasks, linger, lost},
 };
 use crate::{
@@ -71,7 +72,7 @@ pub(super) fn start(
         };
         if let Err(error) = written {
             // The reader knows better why: it may still find a clean end. Senders learn it now.
-            let what = Why::Lost { what: in_full(&error) };
+            let what = Why::Lost { what: in_full(error).to_string() };
             queues.outgoing.close_reader(what.clone(), what);
         } else if queues.outgoing.is_aborted() {
             // Hangs up, by dropping both halves.
@@ -133,7 +134,7 @@ async fn read(
                     read = reader.read_buf(decoder.space()) => match read {
                         Ok(0) => return lost("the peer hung up"),
                         Ok(_) => { heard = Instant::now(); break }
-                        Err(error) => return lost(&in_full(&error)),
+                        Err(error) => return lost(&in_full(error).to_string()),
                     },
                     _ = ticks.tick() => {
                         if heard.elapsed() >= silence {
@@ -144,18 +145,6 @@ async fn read(
             },
         }
     }
-}
-
-/// With what is behind it: of a lost connection QUIC says only there why it was lost.
-fn in_full(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut behind = std::error::Error::source(error);
-    while let Some(cause) = behind {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        behind = cause.source();
-    }
-    text
 }
 
 /// Reads what nobody wants until the peer has hung up: hanging up on unread bytes would take away

@@ -11,6 +11,7 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,7 +21,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     task::AbortHandle,
 };
 
@@ -65,6 +66,8 @@ pub struct Visits {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Refused {
+    /// The how manieth of its listener it is, from 1.
+    pub number: u64,
     /// From where.
     pub address: SocketAddr,
     /// Why.
@@ -77,21 +80,23 @@ pub(super) struct Door {
     settings: Arc<Settings>,
     strangers: Strangers,
     inside: Arc<Inside>,
-    room: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct Inside {
     state: Mutex<State>,
     accepted: AtomicU64,
+    /// Changed under the lock of the state.
     refused: AtomicU64,
-    /// The listener was dropped.
+    /// The listener was dropped. Changed under the lock of the state.
     gone: AtomicBool,
+    /// One that waited was accepted, or nobody will be.
+    freed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<(NetChannel, OwnedSemaphorePermit)>,
+    ready: VecDeque<NetChannel>,
     waiters: Waiters,
     refused: VecDeque<Refused>,
 }
@@ -115,7 +120,6 @@ impl Listener {
             strangers: Strangers::new(settings.strangers),
             settings: Arc::new(settings),
             inside: Arc::default(),
-            room: Arc::new(Semaphore::new(ACCEPTED_WAITING)),
         };
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
@@ -176,7 +180,11 @@ impl Listener {
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<NetChannel> {
         let mut state = self.door.inside.state();
         match state.ready.pop_front() {
-            Some((channel, _room)) => Poll::Ready(channel),
+            Some(channel) => {
+                drop(state);
+                self.door.inside.freed.notify_waiters();
+                Poll::Ready(channel)
+            }
             None => {
                 state.waiters.add(cx.waker());
                 Poll::Pending
@@ -216,9 +224,15 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.door.inside.gone.store(true, Ordering::Relaxed);
+        let inside = &self.door.inside;
+        let mut state = inside.state();
+        inside.gone.store(true, Ordering::Relaxed);
+        let never_accepted = std::mem::take(&mut state.ready);
+        drop(state);
+        drop(never_accepted);
         self.task.abort();
         self.door.strangers.dismiss();
+        inside.freed.notify_waiters();
     }
 }
 
@@ -241,7 +255,6 @@ impl Door {
     }
 
     /// Whether nobody waits at it any more.
-    #[cfg(feature = "quic")]
     pub(super) fn is_gone(&self) -> bool {
         self.inside.gone.load(Ordering::Relaxed)
     }
@@ -251,15 +264,30 @@ impl Door {
         &self.strangers
     }
 
-    /// Shows a newcomer in, or notes why it was not let in.
-    pub(super) async fn show_in(&self, from: SocketAddr, outcome: Result<NetChannel>) {
+    /// Waits while as many wait to be accepted as may: meanwhile nobody is let into a handshake.
+    pub(super) async fn room(&self) {
+        loop {
+            let mut freed = pin!(self.inside.freed.notified());
+            // From here on, nothing that happens is missed.
+            freed.as_mut().enable();
+            if self.is_gone() || self.inside.state().ready.len() < ACCEPTED_WAITING {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Shows a newcomer in, or notes why it was not let in. It does not wait: whoever has proved
+    /// to be a member is no stranger any more, whom another could displace.
+    pub(super) fn show_in(&self, from: SocketAddr, outcome: Result<NetChannel>) {
         match outcome {
             Ok(channel) => {
-                // Fails only when the semaphore is closed, which nobody does.
-                let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
-                self.inside.accepted.fetch_add(1, Ordering::Relaxed);
                 let mut state = self.inside.state();
-                state.ready.push_back((channel, room));
+                if self.is_gone() {
+                    return;
+                }
+                self.inside.accepted.fetch_add(1, Ordering::Relaxed);
+                state.ready.push_back(channel);
                 let waiters = state.waiters.take();
                 drop(state);
                 if let Some(waiters) = waiters {
@@ -268,12 +296,12 @@ impl Door {
             }
             Err(error) => {
                 tracing::debug!(%from, %error, "not let in");
-                self.inside.refused.fetch_add(1, Ordering::Relaxed);
                 let refused = &mut self.inside.state().refused;
+                let number = self.inside.refused.fetch_add(1, Ordering::Relaxed) + 1;
                 if refused.len() == REFUSED_MAX {
                     refused.pop_front();
                 }
-                refused.push_back(Refused { address: from, why: error.to_string() });
+                refused.push_back(Refused { number, address: from, why: error.to_string() });
             }
         }
     }
@@ -282,12 +310,13 @@ impl Door {
 async fn accept_all(listener: TcpListener, wire: Wire, door: Door) {
     let runtime = tokio::runtime::Handle::current();
     loop {
+        door.room().await;
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (wire, inside) = (wire.clone(), door.clone());
                 door.strangers.admit(&runtime, from.ip(), async move {
                     let outcome = welcome(stream, from, &wire, inside.settings()).await;
-                    inside.show_in(from, outcome).await;
+                    inside.show_in(from, outcome);
                 });
             }
             Err(error) => {

@@ -1,6 +1,6 @@
 //! A handshake on a stream of bytes.
 
-use super::Settings;
+use super::{Settings, in_full, tell};
 use crate::{
     Bytes, Error, Result,
     frame::{Decoder, FrameError},
@@ -145,16 +145,21 @@ async fn last_words(writer: &mut (impl AsyncWrite + Unpin), frame: Option<Bytes>
 
 fn refused(address: &str, refusal: &Refusal) -> Error {
     let by = if refusal.by_peer { "by the peer" } else { "here" };
-    tracing::warn!(address, by, reason = %refusal.reason, "a handshake was refused");
+    if let Some(untold) = tell::turn() {
+        tracing::warn!(address, by, reason = %refusal.reason, untold, "a handshake was refused");
+    }
     Error::Refused { address: address.to_owned(), by, reason: refusal.reason }
 }
 
 fn foreign(address: &str, error: FrameError) -> Error {
-    tracing::warn!(address, %error, "something else than a mainstay node");
+    if let Some(untold) = tell::turn() {
+        tracing::warn!(address, %error, untold, "something else than a mainstay node");
+    }
     Error::Handshake { address: address.to_owned(), source: error.into() }
 }
 
 fn hung_up(address: &str, source: io::Error) -> Error {
+    let source = in_full(source);
     Error::Network {
         address: address.to_owned(),
         action: "shake hands",

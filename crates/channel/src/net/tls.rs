@@ -4,7 +4,7 @@
 //! yet whom it will meet checks the chain, and that of the node, which has to be the node that the
 //! handshake names. TLS 1.3 only; no early data, no resumption.
 
-use super::{Settings, direct};
+use super::{Settings, direct, tell};
 use crate::{ClusterId, Error, NodeId, Result, handshake::Vouch};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -200,7 +200,9 @@ async fn finish(
     let time = settings.handshake_time;
     let late = |_| Error::Late { address: address.to_string(), action: "agree on TLS", time };
     let stream = timeout(time, work).await.map_err(late)?.map_err(|source| {
-        tracing::warn!(%address, error = %source, "no agreement on TLS");
+        if let Some(untold) = tell::turn() {
+            tracing::warn!(%address, error = %source, untold, "no agreement on TLS");
+        }
         Error::Network {
             address: address.to_string(),
             action: "agree on TLS",
@@ -225,4 +227,64 @@ pub(super) fn taken_apart(stream: TlsStream<TcpStream>) -> io::Result<direct::St
         }
     };
     Ok(direct::Stream { socket: socket.into_std()?, session: Some(session) })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    pub(in crate::net) fn credentials(node: u64) -> Credentials {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let cluster = ClusterId::default();
+        let names = vec![cluster_name(cluster), node_name(cluster, NodeId(node))];
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        let (authority, leaf, key) = (authority.pem(), leaf.pem(), key.serialize_pem());
+        Credentials::from_pem(authority.as_bytes(), leaf.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    /// Hands everything over until nobody has anything to say.
+    fn talk(client: &mut ClientConnection, server: &mut ServerConnection) {
+        loop {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().unwrap();
+            let mut answer = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut answer).unwrap();
+            }
+            client.read_tls(&mut &answer[..]).unwrap();
+            client.process_new_packets().unwrap();
+            if bytes.is_empty() && answer.is_empty() {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn no_session_is_resumed_and_no_data_goes_out_before_the_handshake_is_through() {
+        let Credentials { server, client } = credentials(1);
+        // What the first one could have left behind, the second one could use.
+        for round in 0..2 {
+            let name = server_name(ClusterId::default());
+            let mut client = ClientConnection::new(Arc::clone(&client), name).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&server)).unwrap();
+            assert!(client.early_data().is_none(), "round {round}");
+            talk(&mut client, &mut server);
+            assert!(!client.is_handshaking() && !server.is_handshaking());
+            for kind in [client.handshake_kind(), server.handshake_kind()] {
+                let full = [HandshakeKind::Full, HandshakeKind::FullWithHelloRetryRequest];
+                assert!(kind.is_some_and(|kind| full.contains(&kind)), "round {round}: {kind:?}");
+            }
+            assert!(server.early_data().is_none(), "round {round}");
+            assert_eq!(client.tls13_tickets_received(), 0);
+        }
+    }
 }
