@@ -154,7 +154,7 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
-/// Decides whether a certificate, or a pinned key, is that of a node.
+/// Decides whether a certificate is that of a node.
 ///
 /// Example: see [`Handshake::vouched`].
 pub type Vouch = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;

@@ -111,7 +111,7 @@ pub enum Proof {
     SharedMemory,
     /// It knows the cluster's secret.
     SharedSecret,
-    /// Its certificate, or its pinned key, says so.
+    /// Its certificate says so.
     Certificate,
     /// Nothing proves it: for tests, and networks that nobody else can reach.
     Nothing,

@@ -46,7 +46,7 @@ pub enum Reason {
     /// This is not the node that was dialled.
     #[error("this is not the node that was to be dialled; check its address")]
     OtherNode,
-    /// The certificate, or the pinned key, is not that of the node.
+    /// The certificate is not that of the node.
     #[error(
         "the certificate is not that of the node that it was shown for; make one for this node"
     )]
