@@ -4,8 +4,9 @@
 //! within it, since no transport here could do that. What a network can do to it is: deliver late,
 //! deliver slowly, deliver nothing for a while in one direction or both, and break.
 //!
-//! Which message is delayed by how much, and after how many messages the connection breaks, is
-//! decided by the seed and the message's place alone: a failing run can be repeated.
+//! Which message is delayed by how much, and after how many messages of a direction the connection
+//! breaks, is decided by the seed and the message's place in its direction alone: a failing run can be
+//! repeated, as far as the threads that use the channel do the same again.
 
 use crate::{
     Bounds, Bytes, Channel, Payload, Peer, Result, Statistics, Why, endpoint::Endpoint,
@@ -44,8 +45,8 @@ pub struct Faults {
     pub jitter: Duration,
     /// How many bytes a second pass in each direction, if there is a limit.
     pub bytes_per_second: Option<u64>,
-    /// The connection breaks after a random number of messages, this many on average, counted over
-    /// both directions.
+    /// The connection breaks after a random number of messages in either direction, this many on
+    /// average; each direction counts its own.
     pub breaks_after: Option<u64>,
 }
 
@@ -110,32 +111,47 @@ struct Weather {
 struct State {
     outgoing_cut: bool,
     incoming_cut: bool,
-    /// How many messages until the connection breaks, if it will.
-    until_break: Option<u64>,
     over: bool,
 }
 
 impl<C: Channel + 'static> Faulty<C> {
-    /// Puts faults before `inner`. Each direction holds as much again as the default bounds.
+    /// Puts faults before `inner`, a channel with the default bounds. Each direction holds as much
+    /// again.
     ///
     /// Example: see [`Faulty`].
     pub fn new(inner: C, faults: Faults) -> Self {
+        Self::with_bounds(inner, faults, Bounds::default())
+    }
+
+    /// The same for a channel with these bounds.
+    ///
+    /// ```
+    /// use mainstay_channel::{Bounds, Channel, Error, Faults, Faulty, memory};
+    /// let bounds = Bounds { message_len: 4, ..Bounds::default() };
+    /// let (a, _b) = memory::pair_with(bounds)?;
+    /// let a = Faulty::with_bounds(a, Faults::seeded(1), bounds);
+    /// assert!(matches!(a.send("hello".into()), Err(Error::TooLong { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn with_bounds(inner: C, faults: Faults, bounds: Bounds) -> Self {
         let inner = Arc::new(inner);
         let mut rng = Rng::seeded(faults.seed);
-        // Uniform from 1 to twice the average.
-        let until_break = faults.breaks_after.map(|average| 1 + rng.below(2 * average.max(1)));
-        let state = State { until_break, ..State::default() };
-        let weather = Arc::new(Weather { state: Mutex::new(state), changed: Condvar::new() });
-        let (outgoing, incoming) =
-            (Arc::new(Queue::new(Bounds::default())), Arc::new(Queue::new(Bounds::default())));
-        let link = |seed| Link {
-            inner: Arc::clone(&inner),
-            outgoing: Arc::clone(&outgoing),
-            incoming: Arc::clone(&incoming),
-            weather: Arc::clone(&weather),
-            faults,
-            rng: Rng::seeded(seed),
-            free_at: Instant::now(),
+        let weather = Arc::new(Weather { state: Mutex::default(), changed: Condvar::new() });
+        let (outgoing, incoming) = (Arc::new(Queue::new(bounds)), Arc::new(Queue::new(bounds)));
+        let link = |seed| {
+            let mut rng = Rng::seeded(seed);
+            // Uniform from 1 to twice the average.
+            let until_break = faults.breaks_after.map(|average| 1 + rng.below(2 * average.max(1)));
+            Link {
+                inner: Arc::clone(&inner),
+                outgoing: Arc::clone(&outgoing),
+                incoming: Arc::clone(&incoming),
+                weather: Arc::clone(&weather),
+                faults,
+                rng,
+                until_break,
+                free_at: Instant::now(),
+            }
         };
         let mut sender = link(rng.next_u64());
         let mut receiver = link(rng.next_u64());
@@ -185,8 +201,10 @@ impl<C: Channel + 'static> Faulty<C> {
 
 impl<C: Channel + 'static> Drop for Faulty<C> {
     fn drop(&mut self) {
-        // What was sent is still delivered, as from any channel that is closed.
+        // What was sent is still delivered, as from any channel that is closed; and nobody is left who
+        // could end a cut.
         Channel::close(self);
+        self.heal();
     }
 }
 
@@ -217,19 +235,6 @@ impl Weather {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-
-    /// Counts a message; true when the connection breaks with it.
-    fn breaks(&self) -> bool {
-        let mut state = self.state();
-        match &mut state.until_break {
-            Some(0) => true,
-            Some(left) => {
-                *left -= 1;
-                *left == 0
-            }
-            None => false,
-        }
-    }
 }
 
 /// One direction, moved by a thread of its own.
@@ -240,6 +245,8 @@ struct Link<C> {
     weather: Arc<Weather>,
     faults: Faults,
     rng: Rng,
+    /// How many messages of this direction until the connection breaks, if it will.
+    until_break: Option<u64>,
     /// When the slow link has passed on what came before.
     free_at: Instant,
 }
@@ -325,9 +332,11 @@ impl<C: Channel> Link<C> {
         }
     }
 
-    /// Whether the connection breaks now; then it is broken.
-    fn lost(&self) -> bool {
-        if !self.weather.breaks() {
+    /// Counts a message. Whether the connection breaks with it; then it is broken.
+    fn lost(&mut self) -> bool {
+        let Some(left) = &mut self.until_break else { return false };
+        *left = left.saturating_sub(1);
+        if *left > 0 {
             return false;
         }
         let why = Why::Lost { what: "on purpose".to_owned() };
@@ -433,6 +442,85 @@ mod tests {
         };
         assert_eq!(passed(5), passed(5));
         assert!((0..20).map(passed).collect::<std::collections::BTreeSet<_>>().len() > 5);
+    }
+
+    #[test]
+    fn each_direction_counts_its_own_messages_until_the_break() {
+        let faults = Faults { breaks_after: Some(20), ..Faults::seeded(5) };
+        let until_break = |outgoing: bool| {
+            let (a, b) = pair(faults);
+            let (from, to): (&dyn Channel, &dyn Channel) =
+                if outgoing { (&a, &b) } else { (&b, &a) };
+            (0..100).find(|_| {
+                from.send("x".into()).is_err() || !to.receive(PATIENCE).is_ok_and(|m| m.is_some())
+            })
+        };
+        let (out, back) = (until_break(true).unwrap(), until_break(false).unwrap());
+        assert!(out + back > out.max(back) + 1, "{out} and {back}: this seed shows nothing");
+        // All but the last of both: however they meet, neither direction hastens the other's end.
+        let (a, b) = pair(faults);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..out).for_each(|_| a.send("x".into()).unwrap()));
+            scope.spawn(|| (0..back).for_each(|_| b.send("x".into()).unwrap()));
+            (0..out).for_each(|_| _ = b.receive(PATIENCE).unwrap().unwrap());
+            (0..back).for_each(|_| _ = a.receive(PATIENCE).unwrap().unwrap());
+        });
+        assert!(a.is_open() && b.is_open());
+        assert!(a.send("x".into()).is_ok() && b.receive(PATIENCE).is_err(), "one more breaks it");
+    }
+
+    #[test]
+    fn whoever_waits_is_told_of_a_loss_and_of_an_abort() {
+        for (is_loss, expected) in
+            [(true, Why::Lost { what: "on purpose".to_owned() }), (false, Why::AbortedHere)]
+        {
+            let (a, b) = pair(Faults::seeded(1));
+            thread::scope(|scope| {
+                let here = scope.spawn(|| a.receive(PATIENCE));
+                let there = scope.spawn(|| b.receive(PATIENCE));
+                thread::sleep(50 * MS);
+                if is_loss {
+                    a.lose()
+                } else {
+                    a.abort()
+                }
+                let told = here.join().unwrap();
+                assert!(
+                    matches!(&told, Err(crate::Error::ChannelClosed { why }) if *why == expected),
+                    "{told:?}"
+                );
+                assert!(there.join().unwrap().is_err());
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_close_waits_for_the_end_of_a_cut_and_a_drop_ends_it() {
+        let (a, b) = pair(Faults::seeded(1));
+        a.cut(Cut::Both);
+        a.send("last words".into()).unwrap();
+        a.close();
+        assert_eq!(b.receive(60 * MS).unwrap(), None);
+        a.heal();
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), "last words");
+        assert!(b.receive(PATIENCE).is_err());
+        let (a, b) = pair(Faults::seeded(1));
+        a.cut(Cut::Outgoing);
+        a.send("last words".into()).unwrap();
+        drop(a);
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap(), "last words");
+        assert!(b.receive(PATIENCE).is_err());
+    }
+
+    #[test]
+    fn a_message_over_the_bound_is_refused_and_costs_nothing_else() {
+        let bounds = Bounds { message_len: 100, ..Bounds::default() };
+        let (a, b) = memory::pair_with(bounds).unwrap();
+        let a = Faulty::with_bounds(a, Faults::seeded(1), bounds);
+        let refused = a.send(vec![0; 101].into());
+        assert!(matches!(refused, Err(crate::Error::TooLong { len: 101, limit: 100 })));
+        a.send(vec![0; 100].into()).unwrap();
+        assert_eq!(b.receive(PATIENCE).unwrap().unwrap().len(), 100);
     }
 
     #[test]
