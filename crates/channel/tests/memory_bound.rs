@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
 
+#[path = "conformance/certificates.rs"]
+#[allow(dead_code, reason = "the rest is used by the suite")]
+mod certificates;
+
+use certificates::Authority;
 use mainstay_channel::{
     Bounds, Bytes, Channel, ClusterId, NodeId, Secret,
     handshake::{Local, Purpose},
     memory,
-    net::{self, Listener, Settings, Wire},
+    net::{self, Listener, QuicEndpoint, Settings, Wire},
     shm,
 };
 use std::{
@@ -94,14 +99,14 @@ fn in_shared_memory(bounds: Bounds) -> (End, End) {
     (Arc::new(a), Arc::new(b))
 }
 
-fn over_tcp(bounds: Bounds) -> (End, End) {
+fn over_network(bounds: Bounds, wire: impl Fn(u64) -> Wire) -> (End, End) {
     let settings = |node| {
         let local = Local::new(NodeId(node), ClusterId::default(), Purpose::new("memory").unwrap());
         let secret = Secret::new(*b"the secret of the test cluster").unwrap();
         Settings::new(local.with_secret(secret)).with_bounds(bounds)
     };
-    let listener = Listener::bind(&Wire::Tcp, "127.0.0.1:0", settings(1)).unwrap();
-    let b = net::connect(&Wire::Tcp, &listener.address().to_string(), &settings(2)).unwrap();
+    let listener = Listener::bind(&wire(1), "127.0.0.1:0", settings(1)).unwrap();
+    let b = net::connect(&wire(2), &listener.address().to_string(), &settings(2)).unwrap();
     let a = listener.accept(PATIENCE).unwrap().expect("it has come");
     (Arc::new(a), Arc::new(b))
 }
@@ -112,5 +117,11 @@ fn a_channel_whose_ends_send_without_reading_stops_at_its_bound_in_memory_and_go
     let (a, b) = memory::pair_with(bounds).unwrap();
     stops_at_its_bound_and_goes_on_when_read("memory", (Arc::new(a), Arc::new(b)));
     stops_at_its_bound_and_goes_on_when_read("shared memory", in_shared_memory(bounds));
-    stops_at_its_bound_and_goes_on_when_read("tcp", over_tcp(bounds));
+    stops_at_its_bound_and_goes_on_when_read("tcp", over_network(bounds, |_| Wire::Tcp));
+    let credentials = |node| Authority::shared().credentials(ClusterId::default(), NodeId(node));
+    let tls = over_network(bounds, |node| Wire::Tls(credentials(node)));
+    stops_at_its_bound_and_goes_on_when_read("tls", tls);
+    let quic =
+        over_network(bounds, |node| Wire::Quic(QuicEndpoint::new(credentials(node)).unwrap()));
+    stops_at_its_bound_and_goes_on_when_read("quic", quic);
 }

@@ -1,13 +1,18 @@
 //! One suite for every transport.
 //!
 //! [`suite`] is what a channel has to do, whatever it runs over; [`strangers`] what every network
-//! transport has to do about those who are no members; [`neighbours`] what shared memory has to do
-//! about a peer that has died or gone mad. A transport takes part by a [`rig::Rig`].
+//! transport has to do about those who are no members, [`credentials`] about certificates that are not
+//! good, [`crowds`] about too many at once, [`restarts`] about a peer that comes back; [`neighbours`]
+//! what shared memory has to do about a peer that has died or gone mad. A transport takes part by a
+//! [`rig::Rig`].
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
 
 mod certificates;
+mod credentials;
+mod crowds;
 mod neighbours;
+mod restarts;
 mod rig;
 mod strangers;
 mod suite;
@@ -34,6 +39,7 @@ macro_rules! all_conform {
             conforms! { $transport: $rig;
                 messages_arrive_whole_and_in_order_in_both_directions,
                 every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused_at_the_sender,
+                the_longest_message_of_all_arrives_and_one_byte_more_is_refused,
                 a_vectored_send_is_one_message,
                 a_channel_stops_at_its_bound_in_messages_and_goes_on_when_read,
                 a_channel_stops_at_its_bound_in_bytes_and_goes_on_when_read,
@@ -62,6 +68,7 @@ macro_rules! all_conform {
 
 all_conform! {
     memory: crate::rig::Memory,
+    late: crate::rig::Late,
     shm: crate::rig::Shm,
     tcp: crate::rig::Tcp,
     tls: crate::rig::Tls,
@@ -83,6 +90,7 @@ macro_rules! network_conforms {
                     a_slow_reader_is_not_taken_for_silent,
                     a_reader_that_stalls_gets_everything_however_small_the_packets_were,
                     a_message_over_the_peers_limit_is_refused_at_the_sender,
+                    an_address_of_ipv6_is_as_good,
                     a_listener_that_is_gone_refuses,
                     a_dialler_comes_back_after_a_loss,
                 }

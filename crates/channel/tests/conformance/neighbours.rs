@@ -115,12 +115,6 @@ fn a_file_that_is_no_channel_is_refused_and_not_touched() {
         assert!(shm::join(&path, NodeId(2)).is_err(), "{len} bytes");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
-    let offer = shm::create_memfd(NodeId(1), Bounds::default()).unwrap();
-    let whole = std::fs::read(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&offer.descriptor().unwrap())
-    ));
-    drop(whole);
     let short = folder.path().join("short");
     drop(shm::create(&short, NodeId(1), Bounds::default()).unwrap());
     let file = std::fs::OpenOptions::new().write(true).open(&short).unwrap();

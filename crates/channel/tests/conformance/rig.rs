@@ -2,7 +2,7 @@
 
 use crate::certificates::Authority;
 use mainstay_channel::{
-    Bounds, Channel, ClusterId, NodeId, Proof, Secret, Transport,
+    Bounds, Channel, ClusterId, Faults, Faulty, NodeId, Proof, Secret, Transport,
     handshake::{Local, Purpose},
     memory,
     net::{self, Listener, QuicEndpoint, Settings, Wire},
@@ -52,6 +52,29 @@ impl Rig for Memory {
     }
 }
 
+/// A channel in memory with a [`Faulty`] before one of its ends that does nothing but delay.
+pub(crate) struct Late;
+
+impl Rig for Late {
+    const TRANSPORT: Transport = Transport::Memory;
+    const PROOF: Proof = Proof::SameProcess;
+    const HELD_FACTOR: usize = 2;
+    // What the thread in the middle has in its hands.
+    const HELD_EXTRA: usize = 60 << 10;
+    // Two threads each.
+    const MANY: usize = 100;
+
+    fn pairs(count: usize, bounds: Bounds) -> Vec<(End, End)> {
+        let pair = |number| {
+            let (a, b) = memory::pair_with(bounds).unwrap();
+            let jitter = Duration::from_micros(20);
+            let faults = Faults { jitter, ..Faults::seeded(number as u64) };
+            (Arc::new(Faulty::with_bounds(a, faults, bounds)) as End, Arc::new(b) as End)
+        };
+        (0..count).map(pair).collect()
+    }
+}
+
 pub(crate) struct Shm;
 
 impl Rig for Shm {
@@ -83,7 +106,11 @@ pub(crate) trait NetRig {
 
     fn settings(node: u64) -> Settings {
         let local = Local::new(NodeId(node), CLUSTER, Purpose::new("test").unwrap());
-        Settings::new(if Self::SECRET { local.with_secret(secret()) } else { local })
+        let local = if Self::SECRET { local.with_secret(secret()) } else { local };
+        let mut settings = Settings::new(local);
+        // Nothing that an end does may be taken for noticed when it was silence that was.
+        settings.silence = 10 * PATIENCE;
+        settings
     }
 }
 
@@ -143,9 +170,9 @@ macro_rules! net_rig {
     };
 }
 
-net_rig!(Tcp, Transport::Tcp, Proof::SharedSecret, 1_000);
-net_rig!(Tls, Transport::Tls, Proof::Certificate, 1_000);
-net_rig!(Quic, Transport::Quic, Proof::Certificate, 2_000);
+net_rig!(Tcp, Transport::Tcp, Proof::SharedSecret, 2_500);
+net_rig!(Tls, Transport::Tls, Proof::Certificate, 2_500);
+net_rig!(Quic, Transport::Quic, Proof::Certificate, 2_500);
 
 fn net_pairs<R: NetRig>(count: usize, bounds: Bounds) -> Vec<(End, End)> {
     allow_many_files();

@@ -1,7 +1,7 @@
 //! What a channel has to do, whatever it runs over.
 
 use crate::rig::{End, PATIENCE, Rig, pair};
-use mainstay_channel::{Bounds, Bytes, ChannelExt, Error, NodeId};
+use mainstay_channel::{Bounds, Bytes, ChannelExt, Error, NodeId, limits::MESSAGE_LEN_MAX};
 use std::{
     thread,
     time::{Duration, Instant},
@@ -86,6 +86,20 @@ pub(crate) fn every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused_at
     assert_eq!(next(&b), "fine", "a refused message harms nothing");
 }
 
+pub(crate) fn the_longest_message_of_all_arrives_and_one_byte_more_is_refused<R: Rig>() {
+    let (a, b) = pair::<R>(Bounds::default());
+    let message: Bytes = (0..=MESSAGE_LEN_MAX).map(|at| (at % 253) as u8).collect();
+    let refused = a.send(message.clone());
+    assert!(matches!(refused, Err(Error::TooLong { limit: MESSAGE_LEN_MAX, .. })), "{refused:?}");
+    let longest = message.slice(..MESSAGE_LEN_MAX);
+    thread::scope(|scope| {
+        // It does not fit into what lies between, so somebody has to read.
+        scope.spawn(|| a.send(longest.clone()).unwrap());
+        let arrived = b.receive(10 * PATIENCE).unwrap().expect("it comes, if not at once");
+        assert!(arrived == longest);
+    });
+}
+
 pub(crate) fn a_vectored_send_is_one_message<R: Rig>() {
     let (a, b) = pair::<R>(small());
     let parts = [
@@ -121,9 +135,17 @@ pub(crate) fn a_channel_stops_at_its_bound_in_messages_and_goes_on_when_read<R: 
     let taken = fill(&a, &message);
     let most = R::HELD_FACTOR * bounds.messages + R::HELD_EXTRA / message.len();
     assert!((bounds.messages..=most).contains(&taken), "{taken} messages, at most {most}");
+    // Whatever the system holds beside: at each end it stops where it should.
+    let (unsent, waiting) = (a.statistics().messages_unsent, b.statistics().messages_waiting);
+    for (at_an_end, what) in [(unsent, "unsent"), (waiting, "waiting")] {
+        let bound = bounds.messages as u64 * R::HELD_FACTOR.min(2) as u64;
+        assert!((1..=bound).contains(&at_an_end), "{at_an_end} {what}");
+    }
     for _ in 0..taken {
         assert_eq!(next(&b), message);
     }
+    eventually("nothing is left here", || a.statistics().messages_unsent == 0);
+    assert_eq!(b.statistics().messages_waiting, 0);
     a.send("on it goes".into()).unwrap();
     assert_eq!(next(&b), "on it goes");
 }
@@ -482,4 +504,6 @@ pub(crate) fn both_ends_know_each_other_and_count_what_passed<R: Rig>() {
     assert_eq!((sent.messages_sent, sent.bytes_sent), (3, 300));
     assert_eq!((received.messages_received, received.bytes_received), (1, 100));
     assert_eq!((sent.messages_received, received.messages_sent), (0, 0));
+    (0..2).for_each(|_| drop(next(&b)));
+    eventually("all has left", || a.statistics().messages_unsent == 0);
 }
