@@ -110,6 +110,12 @@ pub(crate) enum CliError {
         "cannot make the certificate: {0}; choose another folder, or remove what is damaged in it"
     )]
     Certificate(#[from] rcgen::Error),
+    #[cfg(feature = "tls")]
+    #[error(
+        "{}: is of cluster {cluster}, and not of {given}; leave --cluster out, or choose another \
+         folder", folder.display()
+    )]
+    OtherCluster { folder: PathBuf, cluster: channel::ClusterId, given: channel::ClusterId },
     /// The text after `: ` of the inner error says what to do.
     #[error("{file}: {source}")]
     Import { file: String, source: FormatError },

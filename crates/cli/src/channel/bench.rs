@@ -2,13 +2,14 @@
 
 use super::{
     echo::{Latencies, echo, time},
+    given::{message_len, some_time},
     wire::Over,
 };
 use crate::{
     error::{CliError, Outcome, Result},
     output::Output,
     progress::Progress,
-    size::{grouped, human, parse_duration},
+    size::{grouped, human},
 };
 use mainstay::channel::{
     Bounds, Bytes, Channel, ClusterId, NodeId, Secret,
@@ -35,18 +36,47 @@ use std::{
 #[command(after_help = "\
 Examples:
   mainstay channel bench --over memory
-  mainstay channel bench --over tcp --size 65536 --time 5s
+  mainstay channel bench --over tcp --size 64KiB --time 5s
   mainstay channel bench --over shm --json")]
 pub(crate) struct Args {
     /// Over what
     #[arg(long, value_enum, default_value = "tcp")]
-    over: Over,
-    /// How long a message is, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    over: Through,
+    /// How long a message is, as in 100, 64KiB or 1MiB
+    #[arg(long, value_name = "BYTES", value_parser = message_len, default_value = "64")]
     size: usize,
     /// How long to measure, for each of the two
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "2s")]
+    #[arg(long, value_name = "DURATION", value_parser = some_time, default_value = "2s")]
     time: Duration,
+}
+
+/// What is between two ends in one process.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Through {
+    /// Two queues
+    Memory,
+    /// Shared memory, as between two processes
+    Shm,
+    /// TCP over the loopback interface
+    Tcp,
+    /// TLS 1.3 over it
+    #[cfg_attr(not(feature = "tls"), value(hide = true))]
+    Tls,
+    /// QUIC over the loopback interface
+    #[cfg_attr(not(feature = "tls"), value(hide = true))]
+    Quic,
+}
+
+impl Through {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Shm => Over::Shm.name(),
+            Self::Tcp => Over::Tcp.name(),
+            Self::Tls => Over::Tls.name(),
+            Self::Quic => Over::Quic.name(),
+        }
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -166,13 +196,13 @@ fn one_way(args: &Args, a: &End, b: &End) -> Result<(u64, Duration)> {
 }
 
 /// Both ends of a channel in this process.
-fn ends(over: Over) -> Result<(End, End)> {
+fn ends(over: Through) -> Result<(End, End)> {
     match over {
-        Over::Memory => {
+        Through::Memory => {
             let (a, b) = memory::pair();
             Ok((Arc::new(a), Arc::new(b)))
         }
-        Over::Shm => {
+        Through::Shm => {
             let mut offer = shm::create_memfd(NodeId(1), Bounds::default())?;
             let b = shm::join_fd(offer.descriptor()?, NodeId(2))?;
             let after = PATIENCE;
@@ -180,11 +210,12 @@ fn ends(over: Over) -> Result<(End, End)> {
             let a = accepted.ok_or(CliError::NoAnswer { after, sent: 0, received: 0 })?;
             Ok((Arc::new(a), Arc::new(b)))
         }
-        Over::Tcp => {
+        Through::Tcp => {
             let secret = Secret::new("both ends are in one process")?;
             connected(&Wire::Tcp, &Wire::Tcp, ClusterId::default(), Some(secret))
         }
-        Over::Tls | Over::Quic => certified(over),
+        Through::Tls => certified(Over::Tls),
+        Through::Quic => certified(Over::Quic),
     }
 }
 

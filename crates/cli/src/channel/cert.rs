@@ -11,7 +11,8 @@ use std::path::PathBuf;
 ///
 /// In FOLDER come to be: the authority (`ca.pem`, `ca.key`) and the cluster's id (`cluster`), unless
 /// they are there already; then `node-N.pem` and `node-N.key` for each node. Give each node its own
-/// two files and `ca.pem`, and nobody `ca.key`.
+/// two files, `ca.pem` and `cluster`, and nobody `ca.key`. All of it is made, or nothing; and what a
+/// run left half done that was killed, the next one completes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// The number of a node; may be given several times
     #[arg(long = "node", value_name = "N", required = true, value_parser = clap::value_parser!(u64).range(1..))]
     nodes: Vec<u64>,
-    /// The id of a new cluster [default: a random one]
+    /// The id of a new cluster, or that of the one whose folder it is [default: a random one]
     #[arg(long, value_name = "UUID")]
     cluster: Option<ClusterId>,
     /// How long the certificates of nodes are valid
@@ -73,12 +74,14 @@ mod making {
     };
     use serde::Serialize;
     use std::{
-        fs::{self, OpenOptions},
-        io::{Read, Write},
-        os::unix::fs::OpenOptionsExt,
+        collections::BTreeSet,
+        fs,
+        io::{self, Read, Write},
+        os::unix::fs::PermissionsExt,
         path::Path,
         time::{Duration, SystemTime, UNIX_EPOCH},
     };
+    use tempfile::NamedTempFile;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     /// The authority outlives what it signs.
@@ -90,6 +93,8 @@ mod making {
         pub(super) files: Vec<PathBuf>,
     }
 
+    const TAKEN: &str = "remove it first if it is to be replaced";
+
     /// Makes what is missing; never writes over anything.
     pub(in crate::channel) fn make(
         folder: &Path,
@@ -99,33 +104,123 @@ mod making {
     ) -> Result<Made> {
         let hint = "choose a folder that can be written to";
         fs::create_dir_all(folder).map_err(CliError::file(folder, "make", hint))?;
-        let mut files = Vec::new();
-        let authority = folder.join("ca.pem");
-        if !authority.exists() {
-            let cluster = match cluster {
+        let mut files = Files { folder, written: Vec::new() };
+        let (cluster, issuer) = authority(&mut files, cluster)?;
+        for node in nodes.iter().copied().collect::<BTreeSet<_>>() {
+            certify(&mut files, &issuer, cluster, NodeId(node), days)?;
+        }
+        Ok(Made { cluster: cluster.to_string(), files: files.appear()? })
+    }
+
+    /// The authority of the folder. Its certificate comes last: where it is missing, nothing was
+    /// signed yet, and what there is of the rest was left by a run that was killed.
+    fn authority(
+        files: &mut Files<'_>,
+        given: Option<ClusterId>,
+    ) -> Result<(ClusterId, Issuer<'static, KeyPair>)> {
+        let folder = files.folder;
+        let is_new = !folder.join("ca.pem").exists();
+        let cluster = if is_new && !folder.join("cluster").exists() {
+            let cluster = match given {
                 Some(cluster) => cluster,
                 None => ClusterId(random_uuid()?),
             };
-            make_authority(folder, cluster, &mut files)?;
+            files.write("cluster", 0o644, &format!("{cluster}\n"))?;
+            cluster
+        } else {
+            cluster_of(folder)?
+        };
+        if let Some(given) = given.filter(|given| *given != cluster) {
+            return Err(CliError::OtherCluster { folder: folder.to_owned(), cluster, given });
         }
-        let cluster = cluster_of(folder)?;
-        let key = KeyPair::from_pem(&read(&folder.join("ca.key"))?)?;
-        let issuer = Issuer::new(authority_params(cluster), key);
-        for node in nodes {
-            let node = NodeId(*node);
-            let mut params =
-                CertificateParams::new(vec![cluster_name(cluster), node_name(cluster, node)])?;
-            params.distinguished_name.push(DnType::CommonName, format!("node {node}"));
-            params.extended_key_usages =
-                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            set_time(&mut params, days);
+        let key = if is_new {
+            files.key("ca.key")?
+        } else {
+            KeyPair::from_pem(&read(&folder.join("ca.key"))?)?
+        };
+        let mut params = authority_params(cluster);
+        if is_new {
+            set_time(&mut params, AUTHORITY_DAYS);
+            let certificate = params.self_signed(&key)?;
+            files.write("ca.pem", 0o644, &certificate.pem())?;
+        }
+        Ok((cluster, Issuer::new(params, key)))
+    }
+
+    fn certify(
+        files: &mut Files<'_>,
+        issuer: &Issuer<'_, KeyPair>,
+        cluster: ClusterId,
+        node: NodeId,
+        days: u64,
+    ) -> Result<()> {
+        let name = format!("node-{node}.pem");
+        if files.folder.join(&name).exists() {
+            let path = files.folder.join(&name);
+            return Err(CliError::file(&path, "create", TAKEN)(
+                io::ErrorKind::AlreadyExists.into(),
+            ));
+        }
+        let mut params =
+            CertificateParams::new(vec![cluster_name(cluster), node_name(cluster, node)])?;
+        params.distinguished_name.push(DnType::CommonName, format!("node {node}"));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        set_time(&mut params, days);
+        let key = files.key(&format!("node-{node}.key"))?;
+        let certificate = params.signed_by(&key, issuer)?;
+        files.write(&name, 0o644, &certificate.pem())
+    }
+
+    /// Files that are written aside, and appear in the folder when all of them are whole.
+    struct Files<'a> {
+        folder: &'a Path,
+        written: Vec<(NamedTempFile, PathBuf)>,
+    }
+
+    impl Files<'_> {
+        fn write(&mut self, name: &str, mode: u32, text: &str) -> Result<()> {
+            let hint = "choose a folder that can be written to, and free space";
+            let written = tempfile::Builder::new()
+                .prefix(".mainstay-")
+                .permissions(fs::Permissions::from_mode(mode))
+                .tempfile_in(self.folder)
+                .and_then(|mut file| {
+                    file.write_all(text.as_bytes())?;
+                    file.as_file().sync_all()?;
+                    Ok(file)
+                });
+            let file = written.map_err(CliError::file(self.folder, "write in", hint))?;
+            self.written.push((file, self.folder.join(name)));
+            Ok(())
+        }
+
+        /// The key that is there already, without its certificate; or else a new one.
+        fn key(&mut self, name: &str) -> Result<KeyPair> {
+            let path = self.folder.join(name);
+            if path.exists() {
+                return Ok(KeyPair::from_pem(&read(&path)?)?);
+            }
             let key = KeyPair::generate()?;
-            let certificate = params.signed_by(&key, &issuer)?;
-            let path = |end| folder.join(format!("node-{node}.{end}"));
-            put(path("key"), 0o600, &key.serialize_pem(), &mut files)?;
-            put(path("pem"), 0o644, &certificate.pem(), &mut files)?;
+            self.write(name, 0o600, &key.serialize_pem())?;
+            Ok(key)
         }
-        Ok(Made { cluster: cluster.to_string(), files })
+
+        /// In the order in which they were written. When one cannot, none stays.
+        fn appear(self) -> Result<Vec<PathBuf>> {
+            let mut files = Vec::new();
+            for (file, path) in self.written {
+                if let Err(error) = file.persist_noclobber(&path) {
+                    for made in &files {
+                        // What cannot be removed, the next run completes.
+                        let _ = fs::remove_file(made);
+                    }
+                    return Err(CliError::file(&path, "create", TAKEN)(error.error));
+                }
+                files.push(path);
+            }
+            Ok(files)
+        }
     }
 
     /// All that a certificate says of who signed it.
@@ -135,16 +230,6 @@ mod making {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params
-    }
-
-    fn make_authority(folder: &Path, cluster: ClusterId, files: &mut Vec<PathBuf>) -> Result<()> {
-        let mut params = authority_params(cluster);
-        set_time(&mut params, AUTHORITY_DAYS);
-        let key = KeyPair::generate()?;
-        let certificate = params.self_signed(&key)?;
-        put(folder.join("cluster"), 0o644, &format!("{cluster}\n"), files)?;
-        put(folder.join("ca.key"), 0o600, &key.serialize_pem(), files)?;
-        put(folder.join("ca.pem"), 0o644, &certificate.pem(), files)
     }
 
     /// From yesterday, for clocks that are behind.
@@ -170,14 +255,5 @@ mod making {
     fn read(path: &Path) -> Result<String> {
         let hint = "name a folder that this command made";
         fs::read_to_string(path).map_err(CliError::file(path, "read", hint))
-    }
-
-    fn put(path: PathBuf, mode: u32, text: &str, files: &mut Vec<PathBuf>) -> Result<()> {
-        let hint = "remove it first if it is to be replaced";
-        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-        let mut file = opened.map_err(CliError::file(&path, "create", hint))?;
-        file.write_all(text.as_bytes()).map_err(CliError::file(&path, "write", "free space"))?;
-        files.push(path);
-        Ok(())
     }
 }

@@ -1,10 +1,7 @@
 //! Sending back whatever comes, until the other end has had enough.
 
+use super::patience::LOOK;
 use mainstay::channel::Channel;
-use std::time::Duration;
-
-/// How long one waits before looking whether to go on.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Returns how many messages it sent back.
 pub(super) fn echo(channel: &dyn Channel, go_on: impl Fn() -> bool) -> u64 {

@@ -3,6 +3,8 @@
 mod bench;
 mod cert;
 mod echo;
+mod given;
+mod patience;
 mod ping;
 pub(crate) mod wire;
 
@@ -17,7 +19,8 @@ use clap::Subcommand;
 /// TLS and QUIC need a program that was built with the feature `tls`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit status: 0 all is well, 1 failed, 2 wrong command line, 130 interrupted.
+Exit status: 0 all is well, 1 failed, 2 wrong command line, 130 interrupted, as a listener is that
+was ended by Ctrl-C.
 
 Examples:
   mainstay channel bench --over tcp
@@ -25,7 +28,7 @@ Examples:
   mainstay channel ping 127.0.0.1:7400 --node 2 --secret-file secret --count 3
   mainstay channel cert certs --node 1 --node 2")]
 pub(crate) struct ChannelArgs {
-    /// Print JSON: one document, or a line each for `ping`
+    /// Print JSON, one value a line; errors stay text, on standard error
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -36,6 +39,7 @@ pub(crate) struct ChannelArgs {
 enum ChannelCommand {
     Ping(ping::Args),
     Bench(bench::Args),
+    #[cfg_attr(not(feature = "tls"), command(hide = true))]
     Cert(cert::Args),
 }
 

@@ -11,22 +11,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Over what to talk.
+/// Over what processes talk.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Over {
-    /// Two ends in one process
-    Memory,
     /// Shared memory between two processes of this host
     Shm,
+    /// TCP, with a shared secret as proof
     Tcp,
+    /// TLS 1.3 over TCP, with certificates
+    #[cfg_attr(not(feature = "tls"), value(hide = true))]
     Tls,
+    /// QUIC, with certificates
+    #[cfg_attr(not(feature = "tls"), value(hide = true))]
     Quic,
 }
 
 impl Over {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
             Self::Shm => "shm",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -60,6 +62,11 @@ impl Identity {
 
     /// The same, for those who talk of the same thing.
     pub(crate) fn on_for(&self, over: Over, purpose: &str) -> Result<(Wire, Settings)> {
+        #[cfg(not(feature = "tls"))]
+        if let Over::Tls | Over::Quic = over {
+            // Whatever else is missing: this program cannot do it.
+            return Err(CliError::WithoutTls);
+        }
         let cluster = match (self.cluster, &self.certs) {
             (Some(cluster), _) => cluster,
             (None, Some(folder)) => cluster_of(folder)?,
@@ -76,7 +83,7 @@ impl Identity {
     fn wire(&self, over: Over) -> Result<Wire> {
         let missing = |missing| Err(CliError::Missing { over: over.name().to_owned(), missing });
         match over {
-            Over::Memory | Over::Shm => missing("no network: it stays on this host"),
+            Over::Shm => missing("no network: it stays on this host"),
             Over::Tcp if self.secret_file.is_none() => {
                 missing("--secret-file, as from `head -c 32 /dev/urandom > secret`")
             }
