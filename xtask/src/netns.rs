@@ -1,7 +1,7 @@
 //! `cargo xtask netns`: channels between real processes on a network that is made for the test.
 //!
 //! Three hosts are network namespaces. What connects them is a switch in user space (the example
-//! `netns_rig` of mainstay-channel) that loses, delays and cuts by a seed. The nodes are the
+//! `netns_rig` of mainstay-channel) that loses, delays and cuts. The nodes are the
 //! program `mainstay channel ping`: one listens and echoes on the first host, another measures on
 //! the second, and on the third there are strangers.
 
@@ -28,7 +28,7 @@ use crate::{
 #[group(skip)]
 #[command(after_help = "Examples:\n  cargo xtask netns\n  cargo xtask netns --seed 7")]
 pub(crate) struct Args {
-    /// Decides which frames the link loses and delays
+    /// Gives the link its weather: which frames, counted as they come, are lost, and how late they are
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
 }

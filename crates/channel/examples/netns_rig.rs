@@ -2,8 +2,8 @@
 //! of strangers.
 //!
 //! `netns_rig link SEED HOST...` connects the namespaces of these names by a switch of its own: each
-//! gets an interface `eth0`, and every Ethernet frame passes through here, where it can be held up,
-//! lost or doubled. Orders come by standard input, one a line:
+//! gets an interface `eth0`, and every Ethernet frame passes through here, where it can be held up
+//! or lost. Orders come by standard input, one a line:
 //!
 //! ```text
 //! cut A B            nothing passes between the hosts numbered A and B (from 0)
@@ -11,6 +11,9 @@
 //! weather D J L      every frame is D to D + J milliseconds late, and L of 1,000 are lost
 //! heal               none of that
 //! ```
+//!
+//! The seed gives the frames their fates in the order in which they come. That order is the kernel's
+//! and the programs': two runs with one seed have the same weather, and not the same story.
 //!
 //! `netns_rig flood ADDRESS N` connects N times, says nothing, and hangs up late.
 

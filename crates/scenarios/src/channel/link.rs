@@ -2,7 +2,9 @@
 //!
 //! It does what the drivers of the network transports do, without a clock or a task: the handshake,
 //! frames, signs of life, the clean end. To its user it is a [`Channel`], one end of a pair in
-//! memory; the link holds the other end and moves what is in it. Blocking calls would wait for
+//! memory; the link holds the other end and moves what is in it. The drivers themselves are not
+//! simulated: they need tasks, threads and a clock, and what they add to the cores is tested over
+//! real sockets, by the conformance suite and by `cargo xtask netns`. Blocking calls would wait for
 //! ever, since the world stands still meanwhile: use `try_send`, `receive` without a time-out, and
 //! the polled face.
 
