@@ -1,33 +1,8 @@
-//! States that outlive their subscribers, and the machine.
-//!
-//! D1. The file of a state is replaced as a whole: the next one is written beside it, synced, and
-//!     renamed. So there is always one that is complete.
-//! D2. The states of a folder are written as of one instant. Each next file names all that are
-//!     written with it, and is only believed after a power cut when each of them was synced too:
-//!     what was committed together comes back together, or not at all.
-//! D3. Nothing in memory is trusted after a power cut; what is in the file is checked by its
-//!     checksum.
-//! D4. No path is used as shared memory has it: it must fit its checksum, and be one that a state
-//!     can be given. And nothing is written over or removed there but the file of a state of this
-//!     type.
-//! D5. A state that is to survive the machine is synced by every process that asked for it, that
-//!     subscribes to write it, or that commits to it after somebody else has asked. Nobody looks for
-//!     that in the path of a commit: whoever asks, and whoever syncs, arms the state as a waiter does,
-//!     and a commit that finds a state armed looks ([`heed`]).
+//! The file of a persistent state (D1), and what makes it believed after a power cut (D2, D3).
 
-use crate::{
-    Error, Result,
-    domain::{Tenant, locked},
-    layout::StateWords,
-    line::Pin,
-    memory::Memory,
-    protocol::{Words as _, logical},
-    subscribe,
-    watch::arm,
-    word::{VERSION_MAX, Word},
-};
+use crate::{Error, Result, limits::PATH_MAX, word::VERSION_MAX};
 use mainstay_base::{Crc32c, Fingerprint, crc32c};
-use mainstay_shm::{Access, Atomic64, Shared8, hook};
+use mainstay_shm::hook;
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -35,12 +10,6 @@ use std::{
     mem::offset_of,
     os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Weak,
-        atomic::Ordering::{Acquire, Release, SeqCst},
-    },
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -49,55 +18,59 @@ const MAGIC: [u8; 8] = *b"MAINDURA";
 const VERSION: u32 = 1;
 /// Syncs have smaller numbers: nanoseconds after 1970 reach this in the year 2262.
 const NUMBER_MAX: u64 = 1 << 63;
-/// How often what has changed is written to the disk.
-const INTERVAL: Duration = Duration::from_millis(100);
 /// What the name of a file that is being written ends with.
 const NEXT: &str = ".next";
-/// The gate of everybody who syncs: no state's name is empty.
-const SYNC_GATE: &str = "";
-
-/// How much a persistent state survives.
-///
-/// Example: see [`State::set_persistent`](crate::State::set_persistent).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[non_exhaustive]
-pub enum Grade {
-    /// The end of all processes. Costs nothing.
-    Process = 1,
-    /// A power cut: its newest versions are written to the disk in the background.
-    Machine = 2,
-}
-
-impl Grade {
-    fn of(word: u64) -> Option<Self> {
-        match word {
-            1 => Some(Self::Process),
-            2 => Some(Self::Machine),
-            _ => None,
-        }
-    }
-}
 
 /// The head of the file: then the paths of those written with it, a line each, then the data.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug)]
-pub(crate) struct Head {
-    pub(crate) magic: [u8; 8],
-    pub(crate) version: u32,
+struct Head {
+    magic: [u8; 8],
+    version: u32,
     /// Bytes of the paths.
-    pub(crate) group_len: u32,
+    group_len: u32,
     /// Which sync wrote it: grows, and no two have the same.
-    pub(crate) number: u64,
+    number: u64,
     /// Which sync wrote the one before it.
-    pub(crate) previous: u64,
-    pub(crate) state_version: u64,
-    pub(crate) data_len: u64,
-    pub(crate) fingerprint: u64,
+    previous: u64,
+    state_version: u64,
+    data_len: u64,
+    fingerprint: u64,
     /// CRC32C of paths and data.
-    pub(crate) body_checksum: u32,
-    pub(crate) checksum: u32,
+    body_checksum: u32,
+    checksum: u32,
 }
 const _: () = assert!(size_of::<Head>() == 64 && offset_of!(Head, checksum) == 60);
+
+impl Head {
+    /// The head of a file with this body, paths and data.
+    fn new(sync: Sync, version: u64, fingerprint: u64, group: &[u8], data: &[u8]) -> Self {
+        let mut body = Crc32c::new();
+        body.update(group);
+        body.update(data);
+        let mut head = Self {
+            magic: MAGIC,
+            version: VERSION,
+            group_len: group.len() as u32,
+            number: sync.number,
+            previous: sync.previous,
+            state_version: version,
+            data_len: data.len() as u64,
+            fingerprint,
+            body_checksum: body.finish(),
+            checksum: 0,
+        };
+        head.checksum = crc32c(&head.as_bytes()[..offset_of!(Head, checksum)]);
+        head
+    }
+}
+
+/// Which sync writes a file, and which one wrote the file before it; 0 none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sync {
+    pub(super) number: u64,
+    pub(super) previous: u64,
+}
 
 /// What a file has: a version of a state.
 #[derive(Debug)]
@@ -114,13 +87,19 @@ pub(crate) struct Durable {
     path: PathBuf,
 }
 
-/// Nanoseconds after 1970; 0 when the clock is before that.
-pub(crate) fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+impl Root {
+    /// Which sync wrote it.
+    pub(super) fn number(&self) -> u64 {
+        self.head.number
+    }
 }
 
 impl Durable {
+    /// The file at a path that [`Durable::at`] has let pass before.
+    pub(super) fn known(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// The file at `path`, which may not exist yet.
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let wrong = |why| Error::Path { path: path.into(), why };
@@ -128,13 +107,17 @@ impl Durable {
         if absolute.file_name().is_none() {
             return Err(wrong("it names a folder, not a file"));
         }
-        if absolute.as_os_str().len() > crate::limits::PATH_MAX - NEXT.len() {
+        if absolute.as_os_str().len() > PATH_MAX - NEXT.len() {
             return Err(wrong("it is too long"));
         }
         if absolute.as_os_str().as_bytes().contains(&b'\n') {
             return Err(wrong("it has a line break"));
         }
         Ok(Self { path: absolute })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn next(&self) -> PathBuf {
@@ -153,7 +136,7 @@ impl Durable {
     }
 
     /// The same, of a type whose fingerprint is this number.
-    fn newest_of(&self, fingerprint: u64) -> Result<Option<Root>> {
+    pub(super) fn newest_of(&self, fingerprint: u64) -> Result<Option<Root>> {
         let Some(root) = self.settle()? else { return Ok(None) };
         if root.head.fingerprint != fingerprint {
             return Err(Error::OtherType {
@@ -187,8 +170,16 @@ impl Durable {
         Root::read(&self.path)
     }
 
-    /// Writes the next file and syncs it.
-    fn prepare(&self, head: Head, group: &[u8], data: &[u8]) -> Result<()> {
+    /// Writes this version into the next file, and syncs it.
+    pub(super) fn prepare(
+        &self,
+        sync: Sync,
+        version: u64,
+        fingerprint: u64,
+        group: &[u8],
+        data: &[u8],
+    ) -> Result<()> {
+        let head = Head::new(sync, version, fingerprint, group, data);
         let write = || -> io::Result<()> {
             hook::step();
             let mut file = File::create(self.next())?;
@@ -221,21 +212,36 @@ impl Durable {
     }
 
     /// Whether a file can be made there at all.
-    fn probe(&self) -> Result<()> {
+    pub(super) fn probe(&self) -> Result<()> {
         let next = self.next();
         let made = File::create(&next).and_then(|_| fs::remove_file(&next));
         made.map_err(self.failed("make a file"))
     }
 
     /// Makes the next file the file.
-    fn adopt(&self) -> Result<()> {
+    pub(super) fn adopt(&self) -> Result<()> {
         hook::step();
         fs::rename(self.next(), &self.path).map_err(self.failed("rename the next file"))
     }
 
-    fn sync_folder(&self) -> Result<()> {
+    pub(super) fn sync_folder(&self) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         File::open(folder).and_then(|f| f.sync_all()).map_err(self.failed("sync the folder"))
+    }
+
+    /// Removes the file, and a next one.
+    pub(super) fn remove(&self) -> Result<()> {
+        self.check_magic()?;
+        for path in [self.next(), self.path.clone()] {
+            hook::step();
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.failed("remove the file")(error));
+                }
+                _ => {}
+            }
+        }
+        self.sync_folder()
     }
 }
 
@@ -276,7 +282,7 @@ impl Root {
     }
 
     /// Decodes the bytes of a file.
-    pub(crate) fn decode(place: &str, bytes: &[u8]) -> Result<Self> {
+    fn decode(place: &str, bytes: &[u8]) -> Result<Self> {
         let corrupt = |field, found: String| crate::layout::corrupt(place, field, found);
         let (head, body) = Head::read_from_prefix(bytes)
             .map_err(|_| corrupt("length of the file", bytes.len().to_string()))?;
@@ -316,262 +322,6 @@ impl Root {
     }
 }
 
-/// Where a state is kept, as its words say.
-pub(crate) fn of(memory: &Memory) -> Result<Option<(PathBuf, Grade)>> {
-    let words = memory.words();
-    let grade = words.grade.load(Acquire);
-    if grade == 0 {
-        return Ok(None);
-    }
-    let kept = path_of(words, memory.header.id, memory.path_bytes()?);
-    kept.map(Some).ok_or_else(|| memory.corrupt("grade or path", grade.to_string()))
-}
-
-/// The same; none when the words say what cannot be (D4).
-pub(crate) fn path_of(words: &StateWords, id: u64, place: &[Shared8]) -> Option<(PathBuf, Grade)> {
-    let grade = Grade::of(words.grade.load(Acquire))?;
-    let len = usize::try_from(words.path_len.load(Acquire)).ok()?;
-    let bytes: Vec<u8> = place.get(..len)?.iter().map(Shared8::load).collect();
-    if words.path_checksum.load(Acquire) != path_checksum(id, &bytes) {
-        return None;
-    }
-    let path = PathBuf::from(OsStr::from_bytes(&bytes));
-    let durable = Durable::at(&path).ok()?;
-    (durable.path.as_os_str() == path.as_os_str()).then_some((path, grade))
-}
-
-fn path_checksum(id: u64, path: &[u8]) -> u64 {
-    let mut checksum = Crc32c::new();
-    checksum.update(&id.to_le_bytes());
-    checksum.update(path);
-    checksum.finish().into()
-}
-
-/// Makes a state persistent.
-pub(crate) fn set(memory: &Arc<Memory>, durable: &Durable, grade: Grade) -> Result<()> {
-    {
-        let _gate = subscribe::gate(&memory.tenant, &memory.name)?;
-        match of(memory)? {
-            Some((found, had)) if found != durable.path || had > grade => {
-                return Err(Error::OtherPath { state: memory.name.clone(), found });
-            }
-            Some(_) => {}
-            None => {
-                let path = durable.path.as_os_str().as_bytes();
-                let place = memory.path_bytes()?;
-                place.iter().zip(path).for_each(|(to, from)| to.store(*from));
-                memory.words().path_len.store(path.len() as u64, Release);
-                let checksum = path_checksum(memory.header.id, path);
-                memory.words().path_checksum.store(checksum, Release);
-            }
-        }
-        // A file that is there belongs to this state, or it is not overwritten.
-        durable.newest_of(memory.header.fingerprint)?;
-        durable.probe()?;
-        memory.words().grade.store(grade as u64, Release);
-    }
-    sync_graded(&memory.tenant, Grade::Process, Depth::Files)?;
-    if grade == Grade::Machine {
-        start_syncing(&memory.tenant);
-        // D5: those who write it already.
-        arm(memory);
-    }
-    Ok(())
-}
-
-/// Removes the file of a deleted state.
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    let durable = Durable { path: path.into() };
-    durable.check_magic()?;
-    for path in [durable.next(), durable.path.clone()] {
-        hook::step();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(durable.failed("remove the file")(error));
-            }
-            _ => {}
-        }
-    }
-    durable.sync_folder()
-}
-
-/// Called where a commit wakes somebody, which is seldom, and not in the path of other commits: whoever
-/// commits to a state that is to survive the machine sees to it from now on (D5).
-#[cold]
-pub(crate) fn heed(tenant: &Tenant, memory: &Memory) {
-    if memory.words().grade.load(Acquire) == Grade::Machine as u64
-        && let Some(tenant) = tenant.this.upgrade()
-    {
-        start_syncing(&tenant);
-    }
-}
-
-/// Makes the next commit of whoever it is come by [`heed`], if another living process is subscribed
-/// (D5).
-fn alert_others(memory: &Memory) {
-    let subscribers = subscribe::subscribers(&memory.tenant, memory.header.id);
-    let others = subscribers.unwrap_or_default();
-    if others.iter().any(|lease| *lease != memory.tenant.lease()) {
-        arm(memory);
-    }
-}
-
-/// Starts the thread that syncs in the background, once a process and folder. It ends with the
-/// last handle of the folder.
-pub(crate) fn start_syncing(tenant: &Arc<Tenant>) {
-    if tenant.syncing.swap(true, SeqCst) {
-        return;
-    }
-    let weak: Weak<Tenant> = Arc::downgrade(tenant);
-    let thread = thread::Builder::new().name("mainstay-sync".into()).spawn(move || {
-        loop {
-            thread::sleep(INTERVAL);
-            let Some(tenant) = weak.upgrade() else { return };
-            // What fails here is tried again, and told to whoever calls `sync`.
-            let _ = sync_news(&tenant);
-        }
-    });
-    if thread.is_err() {
-        // `sync` still works, and the next subscription tries again.
-        tenant.syncing.store(false, SeqCst);
-    }
-}
-
-/// Syncs all persistent states of a folder.
-pub(crate) fn sync(tenant: &Arc<Tenant>) -> Result<()> {
-    sync_graded(tenant, Grade::Process, Depth::Files)
-}
-
-/// Syncs what this process has not seen in the files of those states that survive the machine.
-pub(crate) fn sync_news(tenant: &Arc<Tenant>) -> Result<()> {
-    sync_graded(tenant, Grade::Machine, Depth::News)
-}
-
-/// How closely a sync looks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// At all files.
-    Files,
-    /// At the files of those states that have another version than this process has seen there.
-    News,
-}
-
-/// Writes what has changed of all states of at least this grade, as of one instant (D2).
-fn sync_graded(tenant: &Arc<Tenant>, at_least: Grade, depth: Depth) -> Result<()> {
-    let _gate = subscribe::gate(tenant, SYNC_GATE)?;
-    let (states, damaged) = persistent(tenant, at_least);
-    let mut pins = Vec::with_capacity(states.len());
-    for (memory, durable) in &states {
-        match Pin::with_own_line(memory) {
-            Ok(pin) => pins.push((pin, memory, durable)),
-            Err(Error::Deleted { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    settle(&mut pins)?;
-    if at_least == Grade::Machine {
-        let is_there = |id: &u64| states.iter().any(|(memory, _)| memory.header.id == *id);
-        locked(&tenant.filed).retain(|id, _| is_there(id));
-    }
-    let mut changed = Vec::new();
-    for (pin, memory, durable) in &pins {
-        if depth == Depth::News {
-            alert_others(memory);
-            if is_filed(tenant, memory, pin) {
-                continue;
-            }
-        }
-        let root = durable.newest_of(memory.header.fingerprint)?;
-        let version = pin.plain.version();
-        if root.as_ref().is_none_or(|root| root.version != version) {
-            changed.push((pin, memory, durable, root.map_or(0, |root| root.head.number)));
-        } else {
-            file(tenant, memory, pin);
-        }
-    }
-    let newest = changed.iter().map(|(.., previous)| *previous).max().unwrap_or(0);
-    let number = now_ns().max(newest + 1);
-    let paths = changed.iter().map(|(_, _, durable, _)| durable.path.as_os_str().as_bytes());
-    let group = paths.collect::<Vec<_>>().join(&b'\n');
-    for (pin, memory, durable, previous) in &changed {
-        let data = pin.bytes()?;
-        let mut body = Crc32c::new();
-        body.update(&group);
-        body.update(data);
-        let mut head = Head {
-            magic: MAGIC,
-            version: VERSION,
-            group_len: group.len() as u32,
-            number,
-            previous: *previous,
-            state_version: pin.plain.version(),
-            data_len: data.len() as u64,
-            fingerprint: memory.header.fingerprint,
-            body_checksum: body.finish(),
-            checksum: 0,
-        };
-        head.checksum = crc32c(&head.as_bytes()[..offset_of!(Head, checksum)]);
-        durable.prepare(head, &group, data)?;
-    }
-    for (_, _, durable, _) in &changed {
-        durable.adopt()?;
-    }
-    for (pin, memory, durable, _) in &changed {
-        durable.sync_folder()?;
-        file(tenant, memory, pin);
-    }
-    damaged.map_or(Ok(()), Err)
-}
-
-/// Whether this process has seen the pinned version in the file.
-fn is_filed(tenant: &Tenant, memory: &Memory, pin: &Pin<'_>) -> bool {
-    locked(&tenant.filed).get(&memory.header.id) == Some(&pin.plain.version())
-}
-
-fn file(tenant: &Tenant, memory: &Memory, pin: &Pin<'_>) {
-    locked(&tenant.filed).insert(memory.header.id, pin.plain.version());
-}
-
-/// All states of a folder of at least this grade, joined; and what is wrong with one of which it
-/// cannot be told where it is kept: the others are none the worse for it.
-fn persistent(
-    tenant: &Arc<Tenant>,
-    at_least: Grade,
-) -> (Vec<(Arc<Memory>, Durable)>, Option<Error>) {
-    let (mut states, mut damaged) = (Vec::new(), None);
-    for name in subscribe::names(&tenant.folder) {
-        // Somebody may be making or removing it: then it is synced next time.
-        let Ok(Some(memory)) = subscribe::join_persistent(tenant, &name, Access::ReadOnly) else {
-            continue;
-        };
-        match of(&memory) {
-            Ok(Some((path, grade))) if grade >= at_least => {
-                states.push((memory, Durable { path }));
-            }
-            Ok(_) => {}
-            Err(error) => damaged = Some(error),
-        }
-    }
-    (states, damaged)
-}
-
-/// Renews pins until all are from one instant.
-fn settle(pins: &mut [(Pin<'_>, &Arc<Memory>, &Durable)]) -> Result<()> {
-    loop {
-        let mut settled = true;
-        for (pin, memory, _) in &mut *pins {
-            let word = Word(memory.current().load(SeqCst));
-            if logical(&*memory.tenant, &***memory, word) != Ok(pin.plain) {
-                pin.renew()?;
-                settled = false;
-            }
-        }
-        if settled {
-            return Ok(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -579,23 +329,8 @@ mod tests {
     fn file(durable: &Durable, number: u64, previous: u64, group: &[&Durable], data: &[u8]) {
         let paths: Vec<&[u8]> = group.iter().map(|d| d.path.as_os_str().as_bytes()).collect();
         let group = paths.join(&b'\n');
-        let mut body = Crc32c::new();
-        body.update(&group);
-        body.update(data);
-        let mut head = Head {
-            magic: MAGIC,
-            version: VERSION,
-            group_len: group.len() as u32,
-            number,
-            previous,
-            state_version: number,
-            data_len: data.len() as u64,
-            fingerprint: 0,
-            body_checksum: body.finish(),
-            checksum: 0,
-        };
-        head.checksum = crc32c(&head.as_bytes()[..offset_of!(Head, checksum)]);
-        durable.prepare(head, &group, data).unwrap();
+        let sync = Sync { number, previous };
+        durable.prepare(sync, number, 0, &group, data).unwrap();
     }
 
     fn two() -> (tempfile::TempDir, Durable, Durable) {
@@ -713,6 +448,15 @@ mod tests {
             let refused = Root::read(path);
             assert!(matches!(refused, Err(Error::Corrupt { field: "kind of the file", .. })));
         }
+    }
+
+    #[test]
+    fn a_path_has_room_for_the_name_of_its_next_file_and_one_byte_more_is_refused() {
+        let path = |len: usize| format!("/{}", "x".repeat(len - 1));
+        let longest = PATH_MAX - NEXT.len();
+        let durable = Durable::at(Path::new(&path(longest))).unwrap();
+        assert_eq!(durable.next().as_os_str().len(), PATH_MAX);
+        assert!(matches!(Durable::at(Path::new(&path(longest + 1))), Err(Error::Path { .. })));
     }
 
     #[test]
