@@ -1,7 +1,8 @@
 //! Telling a child made by fork from its parent, and keeping descriptions out of it.
 //!
 //! I1. [`epoch`] differs between a process and any child it forked, at once and without a system
-//!     call: one word on a page that the kernel wipes in the child.
+//!     call: one word on a page that the kernel wipes in the child. Each process has a page of its own,
+//!     and nobody stores to that of a parent: there it finds zeros for ever.
 //! I2. While a [`Hold`] lives, no thread of this process can fork: so a description that carries a
 //!     lease for a moment cannot leak into a child, which would keep the lease alive after us.
 //!
@@ -17,7 +18,8 @@ use std::{
     },
 };
 
-/// The word on the wiped page; null until first used.
+/// The word on this process's wiped page, or on that of the process it was forked from; null until
+/// first used.
 static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 /// The last epoch given out; a child inherits a copy and counts on.
 static LAST: AtomicU64 = AtomicU64::new(0);
@@ -35,12 +37,12 @@ pub fn epoch() -> u64 {
     if word.is_null() {
         return first_epoch();
     }
-    // SAFETY: the page is mapped once and never unmapped; fork copies the mapping.
+    // SAFETY: the page is never unmapped; fork copies the mapping.
     let epoch = unsafe { (*word).load(Ordering::Relaxed) };
     if epoch != 0 { epoch } else { next_epoch() }
 }
 
-/// An epoch remembered, to be compared again and again.
+/// An epoch remembered, to be looked at again and again.
 ///
 /// ```
 /// assert!(mainstay_shm::fork::Epoch::now().is_current());
@@ -48,7 +50,6 @@ pub fn epoch() -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch {
     word: &'static AtomicU64,
-    value: u64,
 }
 
 impl Epoch {
@@ -57,10 +58,10 @@ impl Epoch {
     /// Example: see [`Epoch`].
     #[must_use]
     pub fn now() -> Self {
-        let value = epoch();
-        // SAFETY: `epoch` has mapped the page, which is never unmapped.
+        let _ = epoch();
+        // SAFETY: `epoch` has seen to it that the page is this process's; it is never unmapped.
         let word = unsafe { &*WORD.load(Ordering::Acquire) };
-        Self { word, value }
+        Self { word }
     }
 
     /// False in a child made by fork after [`Epoch::now`].
@@ -69,33 +70,40 @@ impl Epoch {
     #[inline(always)]
     #[must_use]
     pub fn is_current(self) -> bool {
-        // A child finds 0 there, or an epoch of its own.
-        self.word.load(Ordering::Relaxed) == self.value
+        // I1: a child finds 0 there.
+        self.word.load(Ordering::Relaxed) != 0
     }
 }
 
 #[cold]
 fn first_epoch() -> u64 {
     START.call_once(|| {
-        let page = wiped_pages(rustix::param::page_size());
         // SAFETY: registers plain functions that live as long as the program.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(renew)) };
-        WORD.store(page.cast().as_ptr(), Ordering::Release);
+        WORD.store(next_word(), Ordering::Release);
     });
     epoch()
 }
 
 #[cold]
 fn next_epoch() -> u64 {
-    let next = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let word = WORD.load(Ordering::Acquire);
+    let parents = WORD.load(Ordering::Acquire);
     // SAFETY: as in `epoch`.
-    let word = unsafe { &*word };
-    // Of two threads the first decides; after a fork there is only one.
-    match word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => next,
-        Err(first) => first,
+    if unsafe { (*parents).load(Ordering::Relaxed) } == 0 {
+        // Of two threads the first decides. The page of the other one stays, unused: this happens
+        // once in a child, if at all.
+        let _ = WORD.compare_exchange(parents, next_word(), Ordering::AcqRel, Ordering::Acquire);
     }
+    epoch()
+}
+
+/// A page of this process with an epoch that was not given out before.
+fn next_word() -> *mut AtomicU64 {
+    let page: NonNull<AtomicU64> = wiped_pages(rustix::param::page_size()).cast();
+    let next = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    // SAFETY: the page was just mapped, and is never unmapped.
+    unsafe { page.as_ref() }.store(next, Ordering::Relaxed);
+    page.as_ptr()
 }
 
 struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -271,7 +279,8 @@ mod tests {
         let code = in_child(|| {
             let child = epoch();
             let grandchild_differs = in_child(|| i32::from(epoch() != child && epoch() != mine));
-            i32::from(child != mine && epoch() == child && grandchild_differs == 1)
+            let only_ours = Epoch::now().is_current() && !remembered.is_current();
+            i32::from(child != mine && epoch() == child && only_ours && grandchild_differs == 1)
         });
         assert_eq!(code, 1);
         assert_eq!(epoch(), mine);

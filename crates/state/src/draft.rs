@@ -51,7 +51,13 @@ impl Deref for Held<'_> {
 #[derive(Debug)]
 enum Stage<'a> {
     Reading(Pin<'a>),
-    Writing { slot: u32, len: usize },
+    /// `late` when another version was current already when the slot was claimed: then this is not
+    /// committed, and its slot must not say that it is a version (S8).
+    Writing {
+        slot: u32,
+        len: usize,
+        late: bool,
+    },
 }
 
 impl<'a> Draft<'a> {
@@ -88,7 +94,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn bytes(&self) -> Result<&[u8]> {
         match &self.stage {
             Stage::Reading(pin) => pin.bytes(),
-            Stage::Writing { slot, len } => {
+            Stage::Writing { slot, len, .. } => {
                 let at = self.memory.data(*slot, *len)?;
                 // SAFETY: `data` has checked the range; the slot is ours (S1), and `&self` keeps
                 // `bytes_mut` away.
@@ -126,9 +132,11 @@ impl<'a> Draft<'a> {
     /// Makes the new version `len` bytes long; what is added is zeros.
     pub(crate) fn resize(&mut self, len: usize) -> Result<()> {
         check_size(&self.memory, len)?;
-        let (slot, old) = self.writing()?;
+        let (_, old) = self.writing()?;
         ensure_capacity(&self.memory, len)?;
-        self.stage = Stage::Writing { slot, len };
+        if let Stage::Writing { len: present, .. } = &mut self.stage {
+            *present = len;
+        }
         if let Some(added) = self.bytes_mut()?.get_mut(old..) {
             added.fill(0);
         }
@@ -138,32 +146,37 @@ impl<'a> Draft<'a> {
     /// Moves to a slot of our own, with a copy of what the transaction began with.
     #[inline(always)]
     fn writing(&mut self) -> Result<(u32, usize)> {
-        if let Stage::Writing { slot, len } = self.stage {
+        if let Stage::Writing { slot, len, .. } = self.stage {
             return Ok((slot, len));
         }
         let len = len_of(&self.memory, self.base)?;
         let from = self.memory.data(self.base.slot(), len)?;
         let slot = claim_slot(&self.memory, self.base.slot() + 1)?;
-        let to = match self.memory.data(slot, len) {
-            Ok(to) => to,
-            Err(error) => {
-                self.memory.owner(slot).store(0, Release);
-                return Err(error);
-            }
-        };
+        let claimed = Claimed { memory: &self.memory, slot };
+        let to = self.memory.data(slot, len)?;
+        let late = !self.is_current()?;
+        std::mem::forget(claimed);
         // SAFETY: `data` has checked both ranges, which are different slots (S1: a claimed slot is
         // not the one that is pinned); nobody writes the one, and the other is ours.
         unsafe { copy::load(from.as_ptr(), to.as_ptr(), len) };
         // Drops the pin.
-        self.stage = Stage::Writing { slot, len };
+        self.stage = Stage::Writing { slot, len, late };
         Ok((slot, len))
     }
 
     /// Writes the length and the number of the new version into its line.
+    ///
+    /// # Errors
+    /// `Conflict` when it is too late for that.
     #[inline(always)]
-    pub(crate) fn seal(&self) {
-        if let Stage::Writing { slot, len } = self.stage {
-            seal(self.memory.slot(slot), self.base.version() + 1, len);
+    pub(crate) fn seal(&self) -> Result<()> {
+        match self.stage {
+            Stage::Reading(_) => Ok(()),
+            Stage::Writing { late: true, .. } => Err(refused(&self.memory, Outcome::Conflict)),
+            Stage::Writing { slot, len, .. } => {
+                seal(self.memory.slot(slot), self.base.version() + 1, len);
+                Ok(())
+            }
         }
     }
 
@@ -173,7 +186,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn commit(self) -> Result<u64> {
         self.memory.tenant.check_process(&self.memory.name)?;
         let Some(slot) = self.slot() else { return self.confirm() };
-        self.seal();
+        self.seal()?;
         match commit(&*self.memory.tenant, &*self.memory, self.base, slot) {
             // The claim is dropped with `self`: the word names the slot now.
             Outcome::Committed => Ok(self.base.version() + 1),
@@ -185,7 +198,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn commit_told(self, tell: impl FnOnce(&Commit<'_>)) -> Result<u64> {
         self.memory.tenant.check_process(&self.memory.name)?;
         let Some(slot) = self.slot() else { return self.confirm() };
-        self.seal();
+        self.seal()?;
         let value = self.bytes()?;
         match commit(&*self.memory.tenant, &*self.memory, self.base, slot) {
             Outcome::Committed => {
@@ -251,11 +264,12 @@ pub(crate) fn replace(memory: &Memory, value: &[u8]) -> Result<u64> {
     permit(memory)?;
     memory.tenant.check_process(&memory.name)?;
     check_size(memory, value.len())?;
-    let base = now(memory)?;
+    let hint = now(memory)?.slot() + 1;
     ensure_capacity(memory, value.len())?;
-    let slot = claim_slot(memory, base.slot() + 1)?;
+    let slot = claim_slot(memory, hint)?;
     let _claimed = Claimed { memory, slot };
-    publish(memory, base, slot, value)
+    // S8: what it follows is looked for when the slot is ours.
+    publish(memory, now(memory)?, slot, value)
 }
 
 /// Copies a whole value into a slot that is ours, and publishes it after whatever is current; it

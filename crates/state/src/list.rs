@@ -12,7 +12,7 @@ use crate::{
     persist::{self, Grade},
     protocol::World,
     subscribe,
-    word::{Id, Meaning, NOTHING, Phase, Status, Word},
+    word::{Id, Meaning, NOTHING, Phase, Status, VERSION_NEVER, Word},
 };
 use mainstay_shm::{Access, Atomic64, Backing, Mapping};
 use std::{
@@ -246,30 +246,33 @@ impl Looked<'_> {
 
     /// Version and length of what is current.
     fn current(&self, tenant: &Tenant) -> (u64, u64) {
+        let in_slot = |slot: u32| {
+            let line = self.slots.get(slot as usize);
+            line.map_or((0, 0), |line| (line.version.load(Acquire), line.len.load(Relaxed)))
+        };
         let mut word = Word(self.words.current.load(SeqCst));
-        let slot = loop {
-            let slot = match word.meaning() {
-                Meaning::Plain(plain) if plain.version() == 0 => {
-                    return (0, self.words.size.load(Acquire));
+        loop {
+            let found = match word.meaning() {
+                Meaning::Plain(plain) if plain.version() == VERSION_NEVER => {
+                    return (VERSION_NEVER, self.words.size.load(Acquire));
                 }
-                Meaning::Plain(plain) => break plain.slot(),
+                // The length may be that of a later version in the same slot.
+                Meaning::Plain(plain) => return (plain.version(), in_slot(plain.slot()).1),
                 Meaning::Reference(reference) => {
                     let committed = Status::new(reference.sequence(), Phase::Committed);
                     let status = Status(tenant.status(reference.record()).load(SeqCst));
-                    if status == committed { reference.new_slot() } else { reference.base() }
+                    let is_new = status == committed;
+                    in_slot(if is_new { reference.new_slot() } else { reference.base() })
                 }
                 Meaning::Deleted | Meaning::Garbage => return (0, 0),
             };
-            // A record says something of a reference only as long as it stands there.
+            // Record and slots say something of a reference only as long as it stands there.
             let again = Word(self.words.current.load(SeqCst));
             if again == word {
-                break slot;
+                return found;
             }
             word = again;
-        };
-        self.slots
-            .get(slot as usize)
-            .map_or((0, 0), |line| (line.version.load(Acquire), line.len.load(Relaxed)))
+        }
     }
 
     fn subscribers(&self, tenant: &Tenant) -> Result<Vec<Subscriber>> {

@@ -223,7 +223,7 @@ impl<'a> MultiTransaction<'a> {
             let only = drafts[0].take();
             return only.map_or(Ok(()), |draft| draft.commit().map(drop));
         }
-        drafts.iter().flatten().for_each(Draft::seal);
+        drafts.iter().flatten().try_for_each(Draft::seal)?;
         let record = tenant.own_record()?;
         let part = |index: usize| {
             // Behind the last there are only fillers, which are cut off below.

@@ -45,9 +45,6 @@ pub(crate) struct Found {
 unsafe impl Send for Found {}
 
 impl Found {
-    /// No bytes.
-    pub(crate) const NOTHING: Self = Self { at: NonNull::dangling(), len: 0 };
-
     #[inline(always)]
     pub(crate) fn len(self) -> usize {
         self.len
@@ -107,16 +104,23 @@ impl Near {
         Ok(Found { at: self.memory.data(slot, len)?, len })
     }
 
-    /// Fills `target` with the first bytes of what this has found; false when those are too few.
-    /// They may be a mix if somebody is writing.
+    /// The same, if the file was seen to cover them already.
     #[inline(always)]
-    pub(crate) fn load(&self, found: Found, target: &mut [u8]) -> bool {
-        if target.len() > found.len {
-            return false;
-        }
-        // SAFETY: I2: the range is covered by the mapping; the target is a slice of the caller's.
+    pub(crate) fn find_covered(&self, slot: u32, len: usize) -> Option<Found> {
+        Some(Found { at: self.memory.covered(slot, len)?, len })
+    }
+
+    /// Fills `target` with the first bytes of what this has found. They may be a mix if somebody is
+    /// writing.
+    ///
+    /// # Safety
+    /// They are not fewer than `target` has room for.
+    #[inline(always)]
+    pub(crate) unsafe fn load(&self, found: Found, target: &mut [u8]) {
+        debug_assert!(target.len() <= found.len);
+        // SAFETY: I2, and the caller's promise: the range is covered by the mapping; the target is a
+        // slice of the caller's.
         unsafe { copy::load(found.at.as_ptr(), target.as_mut_ptr(), target.len()) };
-        true
     }
 
     /// Copies `value` to the first bytes of what this has found in a slot of the caller's own;

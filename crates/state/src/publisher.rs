@@ -7,7 +7,7 @@
 use crate::{
     Result,
     domain::awaited,
-    draft::{check_size, claim_slot, count_conflict, ensure_capacity, now, permit, publish, seal},
+    draft::{check_size, claim_slot, count_conflict, ensure_capacity, now, permit, publish},
     memory::Memory,
     near::{Found, Near},
     protocol::{Words as _, reopen, swap},
@@ -17,7 +17,10 @@ use crate::{
 use mainstay_shm::{Atomic64, hook};
 use std::{
     marker::PhantomData,
-    sync::{Arc, atomic::Ordering::Release},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+    },
 };
 
 /// Replaces whole values of one state at the highest rate. It does what [`State::replace`] does,
@@ -126,7 +129,12 @@ impl<T: Value + ?Sized> Publisher<T> {
         {
             return Err(NotYet::Prepare);
         }
-        seal(near.slot(slot), version, value.len());
+        // `reopen` has written the version. Mostly the slot had a value of this length before: a store
+        // that is left out is one less for the exchange to wait for.
+        let (len, wanted) = (&near.slot(slot).len, value.len() as u64);
+        if len.load(Relaxed) != wanted {
+            len.store(wanted, Relaxed);
+        }
         let new = Plain::new(version, slot);
         if swap(near.current(), base, new).is_err() {
             return Err(NotYet::Conflict);
@@ -159,6 +167,8 @@ impl<T: Value + ?Sized> Publisher<T> {
             (Some(slot), _) if slot != base.slot() && reopen(memory, slot, base) => slot,
             _ => self.another(base)?,
         };
+        // S8: what it follows is looked for when the slot is ours.
+        let base = now(self.near.memory())?;
         let version = publish(self.near.memory(), base, slot, value)?;
         self.spare = self.shown.replace(slot);
         self.ready = self.get_ready(Plain::new(version, slot));

@@ -42,6 +42,26 @@ use std::{
 /// assert_eq!(&state.read()?[..2], b"80");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A handle that was dropped is no subscription any more, and the compiler sees to it that nothing is
+/// begun on it,
+///
+/// ```compile_fail,E0382
+/// # let state = mainstay_state::Domain::open("x")?.writer::<[u8]>("speed")?;
+/// drop(state);
+/// state.begin()?;
+/// # Ok::<(), mainstay_state::Error>(())
+/// ```
+///
+/// and that nothing read through it is looked at any longer.
+///
+/// ```compile_fail,E0505
+/// # let state = mainstay_state::Domain::open("x")?.writer::<[u8]>("speed")?;
+/// let snapshot = state.read()?;
+/// drop(state);
+/// assert_eq!(snapshot[0], 0);
+/// # Ok::<(), mainstay_state::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct State<T: Value + ?Sized> {
     /// Before the memory: it is given back through it.
@@ -54,7 +74,8 @@ pub struct State<T: Value + ?Sized> {
 impl<T: Value + ?Sized> State<T> {
     pub(crate) fn new(memory: Arc<Memory>) -> Result<Self> {
         let line = Line::take(&memory)?;
-        Ok(Self { line, memory, copied: Cell::new(Copied::nothing()), _value: PhantomData })
+        let copied = Cell::new(Copied::first::<T>(line.near())?);
+        Ok(Self { line, memory, copied, _value: PhantomData })
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {

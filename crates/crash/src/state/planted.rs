@@ -111,6 +111,11 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
         &[Pairs("commit of", "a read")],
     ),
     fault(
+        "write-unsaid",
+        "a slot that is being written still says what it had, and who copies it without a pin believes it",
+        &[Storm],
+    ),
+    fault(
         "read-without-second-look",
         "a read of several states takes what it finds first",
         &[At(&["read of two", "read of four"]), Storm],

@@ -3,7 +3,7 @@
 use super::{Words, World, multi::resolve};
 use crate::{
     limits::RECORDS_PER_LEASE,
-    word::{Id, Meaning, NOTHING, Phase, Plain, Status, Word},
+    word::{Id, Meaning, NOTHING, Phase, Plain, Status, VERSION_NEVER, Word},
 };
 use mainstay_shm::{Atomic64, hook};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -20,7 +20,7 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
         // SeqCst: comes before the looks below, see S1.
         if owner.load(Relaxed) == 0 && owner.compare_exchange(0, me.0, SeqCst, Relaxed).is_ok() {
             if is_unused(state, slot, |_| false) {
-                open_for_writing::<W::State>();
+                open_for_writing(state, slot, VERSION_NEVER);
                 return Some(slot);
             }
             owner.store(0, Release);
@@ -30,9 +30,9 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
     claim_of_the_dead(world, state, me)
 }
 
-/// Whether the caller may write a slot again, for a version after `base`, that it has owned all the
-/// time since it was published: nobody refers to it any more, and nobody reads it. False also when
-/// `base`, which is in another slot, is not current any more.
+/// Whether the caller may write a slot again, for the version after `base`, that it has owned all the
+/// time since it was published: nobody refers to it any more, and nobody reads it. Then the slot says
+/// that version. False also when `base`, which is in another slot, is not current any more.
 ///
 /// Costs no exchange: nobody else can publish a slot that the caller owns, so a word that was seen
 /// to have left it stays away, and the looks are in the order that S1 wants. What is looked at is
@@ -41,7 +41,9 @@ pub(crate) fn claim<W: World>(world: &W, state: &W::State, me: Id, hint: u32) ->
 pub(crate) fn reopen<S: Words>(state: &S, slot: u32, base: Plain) -> bool {
     debug_assert_ne!(slot, base.slot(), "S1: what is current is not written");
     let may = state.current().load(SeqCst) == base.bits() && is_unpinned(state, slot, |_| false);
-    open_for_writing::<S>();
+    if may {
+        open_for_writing(state, slot, base.version() + 1);
+    }
     may
 }
 
@@ -64,22 +66,27 @@ fn claim_of_the_dead<W: World>(world: &W, state: &W::State, me: Id) -> Option<u3
         if owner.compare_exchange(seen.0, me.0, SeqCst, Relaxed).is_err() {
             return false;
         }
-        let unused = is_unused(state, *slot, |keeper| world.is_dead(keeper));
-        open_for_writing::<W::State>();
-        if !unused {
+        if !is_unused(state, *slot, |keeper| world.is_dead(keeper)) {
             owner.store(0, Release);
-        } else if seen != Id::NOBODY {
+            return false;
+        }
+        open_for_writing(state, *slot, VERSION_NEVER);
+        if seen != Id::NOBODY {
             world.scavenged();
         }
-        unused
+        true
     })
 }
 
-/// Between the last look at a claimed slot and the first store into it. Pairs with the fence in
-/// `is_still`: who reads without a pin and gets a byte of the new version sees that the word has
-/// left the slot.
+/// Between the last look at a claimed slot and the first store into it: the slot no longer says the
+/// version that it had (S8), but none, or the one it is about to get. Pairs with the fences in
+/// `is_still` and `is_whole`: who reads without a pin and gets a byte of the new version sees that the
+/// word has left the slot, and what the slot says.
 #[inline(always)]
-fn open_for_writing<S: Words>() {
+fn open_for_writing<S: Words>(state: &S, slot: u32, says: u64) {
+    if !hook::planted("write-unsaid") {
+        state.version(slot).store(says, Relaxed);
+    }
     S::fence(Release);
 }
 

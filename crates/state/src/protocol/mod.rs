@@ -13,6 +13,9 @@
 //! S6. A reference whose record has moved on means the base: a record leaves "committed" only
 //!     after each of its words was seen without a reference to it.
 //! S7. Helping goes upward in the order of state ids only, so it ends.
+//! S8. Who begins to write a slot says so in the slot's line first. And the version that the line says
+//!     after that is later than all that was current when the slot was claimed, also if it is never
+//!     committed: so no slot that was current says twice to have the same version.
 //!
 //! Source for S5 to S7: Harris, Fraser and Pratt, "A Practical Multi-Word Compare-and-Swap
 //! Operation" (2002). Their conditional first step is not needed here: words are versioned (W2 in
@@ -32,7 +35,7 @@ pub(crate) use commit::{Outcome, commit, swap};
 #[cfg(test)]
 pub(crate) use multi::begin_many;
 pub(crate) use multi::{Part, commit_many, finish_committed};
-pub(crate) use pin::{Fault, current, is_still, logical, pin, pin_at_once};
+pub(crate) use pin::{Fault, current, is_still, is_whole, logical, pin, pin_at_once};
 
 use mainstay_shm::Atomic64;
 use std::{
@@ -52,7 +55,8 @@ pub(crate) trait Words {
     fn slots(&self) -> u32;
     /// Who owns this slot; 0 nobody.
     fn owner(&self, slot: u32) -> &Self::Word;
-    /// Which version is in this slot.
+    /// Which version is in this slot; while it is written none
+    /// ([`VERSION_NEVER`](crate::word::VERSION_NEVER)), or the one to come.
     fn version(&self, slot: u32) -> &Self::Word;
     /// How many pin lines were ever used.
     fn lines(&self) -> u32;

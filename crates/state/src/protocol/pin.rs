@@ -3,7 +3,7 @@
 use super::{Words, World};
 use crate::{
     limits::ROUNDS_MAX,
-    word::{Meaning, NOTHING, Phase, Plain, Reference, Status, Word},
+    word::{Meaning, NOTHING, Phase, Plain, Reference, Status, VERSION_NEVER, Word},
 };
 use mainstay_shm::{Atomic64, hook};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -70,14 +70,29 @@ pub(crate) fn pin_at_once<A: Atomic64>(word: &A, line: &A) -> Option<Plain> {
     (word.load(SeqCst) == plain.bits()).then_some(plain)
 }
 
-/// Whether the version of a state's word that was looked at without a pin was current all the time: then nobody has
-/// written its slot meanwhile.
+/// Whether the version of a state's word that was looked at without a pin was current all the time:
+/// then nobody has written its slot meanwhile.
 #[inline(always)]
 pub(crate) fn is_still<S: Words>(word: &S::Word, plain: Plain) -> bool {
     // After everything that was read. Pairs with the fence in `claim`: who has read a byte of a
     // later version sees that the word has left the slot.
     S::fence(Acquire);
     word.load(Relaxed) == plain.bits()
+}
+
+/// Whether the slot of a version that was current, and was looked at without a pin, still has it: then
+/// nobody has begun to write there meanwhile. The version may be current no longer.
+#[inline(always)]
+pub(crate) fn is_whole<S: Words>(state: &S, plain: Plain) -> bool {
+    debug_assert_ne!(
+        plain.version(),
+        VERSION_NEVER,
+        "that is what a slot says while it is written"
+    );
+    // After everything that was read. Pairs with the fence in `claim`: who has read a byte of a
+    // later version sees what the slot has said before.
+    S::fence(Acquire);
+    state.version(plain.slot()).load(Relaxed) == plain.version()
 }
 
 /// The version that is current at one moment during the call.

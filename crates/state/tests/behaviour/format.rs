@@ -61,6 +61,34 @@ fn a_new_state_has_the_bytes_of_the_document() {
 }
 
 #[test]
+fn s8_a_slot_says_nothing_while_it_is_written_and_not_what_was_current_before() {
+    let scratch = Scratch::new();
+    let options = StateOptions::new().slots(3).slots_max(3);
+    let state = options.writer::<[u8]>(&scratch.domain, "speed").unwrap();
+    let path = scratch.domain.folder().join("speed.state");
+    let said = || {
+        let bytes = fs::read(&path).unwrap();
+        let (lines, (at, len)) = (field("Words", "slot lines").0, field("Slot line", "version"));
+        let mut said = [0, 1, 2].map(|slot| number(&bytes, lines + slot * 64 + at, len));
+        said.sort_unstable();
+        said
+    };
+    state.replace(b"1").unwrap();
+    let mut late = state.begin().unwrap();
+    state.replace(b"2").unwrap();
+    state.replace(b"3").unwrap();
+    assert_eq!(said(), [1, 2, 3]);
+    // The slot of the second version is the only one that is free.
+    late.bytes_mut().unwrap()[0] = b'x';
+    assert_eq!(said(), [0, 1, 3]);
+    // It would have become the second version, which that slot had before.
+    assert!(late.commit().is_err());
+    assert_eq!(said(), [0, 1, 3]);
+    state.replace(b"4").unwrap();
+    assert_eq!(said()[2], 4);
+}
+
+#[test]
 fn pins_leases_and_records_have_the_bytes_of_the_document() {
     let scratch = Scratch::new();
     let state = scratch.domain.writer::<[u8]>("speed").unwrap();
