@@ -28,6 +28,8 @@ mod method;
 mod part;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "state")]
+mod processors;
 #[cfg(any(feature = "pool", feature = "state", feature = "store", feature = "track"))]
 mod raw;
 mod report;

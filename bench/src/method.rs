@@ -5,6 +5,8 @@
 //! * M2: a round in which some side failed ends the measurement: no figure is made of what is left.
 //! * M3: there are at least [`REPETITIONS_MIN`] rounds, after one that is thrown away.
 //! * M4: the spread is the median absolute deviation, which one interrupted sample cannot blow up.
+//! * M5: a ratio is the median of the ratios of the single rounds: in a round all sides meet the same
+//!   machine, which between two rounds may become twice as fast.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -88,6 +90,28 @@ pub(crate) struct Timing {
     pub(crate) name: &'static str,
     pub(crate) wall: Summary,
     pub(crate) cpu: Summary,
+    /// Each round; none where there was nothing to be timed.
+    pub(crate) rounds: Vec<Option<Span>>,
+}
+
+impl Timing {
+    /// Sums up rounds; none when nothing was timed in any of them.
+    pub(crate) fn of(name: &'static str, rounds: Vec<Option<Span>>) -> Option<Timing> {
+        let of = |time: fn(&Span) -> f64| {
+            Summary::of(&rounds.iter().flatten().map(time).collect::<Vec<_>>())
+        };
+        let (wall, cpu) = (of(|span| span.wall_ns)?, of(|span| span.cpu_ns)?);
+        Some(Timing { name, wall, cpu, rounds })
+    }
+
+    /// How many times longer the peer took (M5), by one of the two clocks.
+    pub(crate) fn times_faster_than(&self, peer: &Timing, time: fn(&Span) -> f64) -> f64 {
+        let both = self.rounds.iter().zip(&peer.rounds).filter_map(|pair| match pair {
+            (Some(ours), Some(peers)) => Some(time(peers) / time(ours)),
+            _ => None,
+        });
+        median(&both.collect::<Vec<_>>()).unwrap_or(f64::NAN)
+    }
 }
 
 /// One side of a comparison whose work sets itself up and times itself.
@@ -127,7 +151,11 @@ pub(crate) fn rounds(repetitions: usize, sides: &mut [Round<'_>]) -> Outcome<Vec
             spans[who].push((sides[who].run)()?);
         }
     }
-    Ok(sides.iter().zip(&spans).map(|(side, spans)| sum_up(side.name, spans)).collect())
+    let proof = "M3: there is at least one round";
+    let sum_up = |(side, spans): (&Round<'_>, Vec<Span>)| {
+        Timing::of(side.name, spans.into_iter().map(Some).collect()).expect(proof)
+    };
+    Ok(sides.iter().zip(spans).map(sum_up).collect())
 }
 
 /// Runs repeatable work in turns, in samples of the plan's length.
@@ -162,13 +190,6 @@ fn operations_in(
         }
         operations *= 2;
     }
-}
-
-fn sum_up(name: &'static str, spans: &[Span]) -> Timing {
-    let wall: Vec<f64> = spans.iter().map(|s| s.wall_ns).collect();
-    let cpu: Vec<f64> = spans.iter().map(|s| s.cpu_ns).collect();
-    let proof = "M3: there is at least one round";
-    Timing { name, wall: Summary::of(&wall).expect(proof), cpu: Summary::of(&cpu).expect(proof) }
 }
 
 #[cfg(test)]
@@ -218,6 +239,21 @@ mod tests {
         .unwrap();
         assert_eq!(timings[0].wall, Summary { median: 10.0, mad: 0.0, best: 10.0 });
         assert_eq!(timings[0].cpu.median, 5.0);
+    }
+
+    #[test]
+    fn a_ratio_is_of_rounds_and_a_machine_that_gets_slower_does_not_move_it() {
+        let timing = |name, rounds: &[f64]| {
+            let timed = |ns: &f64| (*ns > 0.0).then(|| span(*ns));
+            Timing::of(name, rounds.iter().map(timed).collect())
+        };
+        let ours = timing("ours", &[10.0, 10.0, 30.0, 0.0, 30.0]).unwrap();
+        let peers = timing("peer", &[20.0, 20.0, 60.0, 60.0, 0.0]).unwrap();
+        assert_eq!(ours.times_faster_than(&peers, |span| span.wall_ns), 2.0);
+        assert_eq!((ours.wall.median, peers.wall.median), (20.0, 40.0));
+        assert!(timing("nobody", &[0.0, 0.0]).is_none());
+        let silent = timing("silent", &[0.0, 0.0, 0.0, 0.0, 9.0]).unwrap();
+        assert!(silent.times_faster_than(&peers, |span| span.cpu_ns).is_nan());
     }
 
     #[test]

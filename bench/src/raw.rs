@@ -2,12 +2,18 @@
 
 use std::fs::File;
 use std::ops::Deref;
+#[cfg(feature = "state")]
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+#[cfg(feature = "state")]
+use std::process::{Child, Command};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 use heed::{Env, EnvOpenOptions};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+#[cfg(feature = "state")]
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::Outcome;
 
@@ -44,6 +50,14 @@ impl Drop for Calloc {
         // SAFETY: the address came from calloc and is freed once, here.
         unsafe { libc::free(self.0.as_ptr().cast()) };
     }
+}
+
+/// Starts a program that is killed when this process dies, even by a signal.
+#[cfg(feature = "state")]
+pub(crate) fn spawn_mortal(command: &mut Command) -> std::io::Result<Child> {
+    let die = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: what runs in the child before its program is one system call, prctl(2).
+    unsafe { command.pre_exec(die) }.spawn()
 }
 
 /// Words of a file, mapped shared: memory that two processes can contend for.

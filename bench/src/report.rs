@@ -24,17 +24,20 @@ pub(crate) struct Ratio {
 impl Ratio {
     /// Less time is better.
     pub(crate) fn of_wall(name: &str, unit: Unit, ours: &Timing, peer: &Timing) -> Ratio {
-        Ratio::of_times(name, unit, &ours.wall, peer.name, &peer.wall)
+        let value = ours.times_faster_than(peer, |span| span.wall_ns);
+        Ratio::of_times(name, unit, value, &ours.wall, peer.name, &peer.wall)
     }
 
     /// The same in CPU time of the thread that did it.
     pub(crate) fn of_cpu(name: &str, unit: Unit, ours: &Timing, peer: &Timing) -> Ratio {
-        Ratio::of_times(name, unit, &ours.cpu, peer.name, &peer.cpu)
+        let value = ours.times_faster_than(peer, |span| span.cpu_ns);
+        Ratio::of_times(name, unit, value, &ours.cpu, peer.name, &peer.cpu)
     }
 
     fn of_times(
         name: &str,
         unit: Unit,
+        value: f64,
         ours: &Summary,
         peer: &'static str,
         peers: &Summary,
@@ -50,7 +53,7 @@ impl Ratio {
         );
         Ratio {
             name: name.to_owned(),
-            value: peers.median / ours.median,
+            value,
             ours: unit.of_ns(ours.median),
             peer,
             peers: unit.of_ns(peers.median),
@@ -257,10 +260,10 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Span;
 
     fn timing(name: &'static str, wall: f64, cpu: f64) -> Timing {
-        let summary = |median| Summary { median, mad: 1.0, best: median - 2.0 };
-        Timing { name, wall: summary(wall), cpu: summary(cpu) }
+        Timing::of(name, vec![Some(Span { wall_ns: wall, cpu_ns: cpu }); 3]).unwrap()
     }
 
     #[test]

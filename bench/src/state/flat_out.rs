@@ -1,4 +1,7 @@
 //! Reading a version that was not seen before, while its writer writes as fast as it can.
+//!
+//! Reader and writer have a processor each, if there are two: side by side on one of them, which the
+//! scheduler may choose for one side and not for the other, they would take turns.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::value::{Reader, SIZES, TORN, keepers, tell_who_is_missing};
 use super::writer::Remote;
 use crate::Outcome;
-use crate::clock::wall_ns;
-use crate::method::{Plan, REPETITIONS_MIN, Summary, Timing};
+use crate::clock::{Span, wall_ns};
+use crate::method::{Plan, Summary, Timing};
 use crate::part::Group;
+use crate::processors::Tied;
 use crate::report::{Aim, Ratio, Report, Unit};
 
 pub(super) const GROUP: Group = Group {
@@ -25,25 +29,24 @@ pub(super) const GROUP: Group = Group {
     measure,
 };
 
-/// How long one side reads in a round.
-const ROUND: Duration = Duration::from_millis(15);
-/// Rounds, one of which is thrown away.
-const ROUNDS: usize = REPETITIONS_MIN + 1;
+/// How long one side reads in a round: many short rounds, as how fast two processors hear of each other
+/// changes all the time on a virtual machine.
+const ROUND: Duration = Duration::from_millis(4);
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     tell_who_is_missing(report);
+    let tied = Tied::new()?;
     for size in SIZES {
         let mut sides = Vec::new();
         for keeper in keepers() {
             let folder = scratch.join(format!("new-{}-{}", keeper.name, size.name));
             std::fs::create_dir(&folder)?;
-            let remote = Remote::start(keeper.name, &folder, size)?;
+            let remote = Remote::start(keeper.name, &folder, size, tied.there)?;
             let reader = (keeper.reader)(&folder, size)?;
             let (p50, p99) = (vec![], vec![]);
             sides.push(Busy { name: keeper.name, remote, reader, p50, p99, torn: 0 });
         }
-        let rounds = ROUNDS.max(plan.repetitions / 10);
-        for round in 0..rounds {
+        for round in 0..=plan.repetitions / 2 {
             for turn in 0..sides.len() {
                 let who = (round + turn) % sides.len();
                 sides[who].round(round > 0)?;
@@ -70,7 +73,7 @@ struct Busy {
     name: &'static str,
     remote: Remote,
     reader: Box<dyn Reader>,
-    p50: Vec<f64>,
+    p50: Vec<Option<Span>>,
     p99: Vec<f64>,
     torn: u64,
 }
@@ -83,20 +86,23 @@ impl Busy {
         if torn > 0 && self.name == super::ours::KEEPER.name {
             return Err("a torn value was read, which must never be".into());
         }
-        if !counts || times.is_empty() {
+        if !counts {
+            return Ok(());
+        }
+        if times.is_empty() {
+            self.p50.push(None);
             return Ok(());
         }
         times.sort_unstable();
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] as f64;
-        self.p50.push(at(0.5));
+        self.p50.push(Some(Span { wall_ns: at(0.5), cpu_ns: at(0.5) }));
         self.p99.push(at(0.99));
         Ok(())
     }
 
     fn median(&self) -> Outcome<Timing> {
-        let wall = Summary::of(&self.p50)
-            .ok_or_else(|| format!("{} showed no new version to its reader", self.name))?;
-        Ok(Timing { name: self.name, wall, cpu: wall })
+        let timing = Timing::of(self.name, self.p50.clone());
+        timing.ok_or_else(|| format!("{} showed no new version to its reader", self.name).into())
     }
 }
 

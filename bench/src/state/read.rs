@@ -29,7 +29,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
         for keeper in keepers() {
             let folder = scratch.join(format!("read-{}-{}", keeper.name, size.name));
             std::fs::create_dir(&folder)?;
-            remotes.push(Remote::start(keeper.name, &folder, size)?);
+            remotes.push(Remote::start(keeper.name, &folder, size, None)?);
             let reader = (keeper.reader)(&folder, size)?;
             sides.push(side(keeper.name, reader));
         }
@@ -52,8 +52,8 @@ fn in_place(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     let (ours_folder, peers_folder) = (folder("in-place"), folder("in-place-mmap-sync"));
     std::fs::create_dir(&ours_folder)?;
     std::fs::create_dir(&peers_folder)?;
-    let _ours = Remote::start("mainstay", &ours_folder, size)?;
-    let _peer = Remote::start("mmap-sync", &peers_folder, size)?;
+    let _ours = Remote::start("mainstay", &ours_folder, size, None)?;
+    let _peer = Remote::start("mmap-sync", &peers_folder, size, None)?;
     let sides = vec![
         side("mainstay", (ours::KEEPER.reader)(&ours_folder, size)?),
         side("mmap-sync_unprotected", mmap_sync::unprotected(&peers_folder)),

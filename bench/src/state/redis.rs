@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use redis::{Commands, Connection};
 
 use super::value::{Keeper, Reader, Size, Writer, bytes, stamp_of};
-use crate::Outcome;
+use crate::{Outcome, raw};
 
 pub(super) const KEEPER: Keeper = Keeper {
     name: "redis",
@@ -55,15 +55,16 @@ fn socket(folder: &Path) -> PathBuf {
 
 fn serve(folder: &Path, size: Size) -> Outcome<Serving> {
     let socket = socket(folder);
-    let server = Command::new(PROGRAM)
+    let mut command = Command::new(PROGRAM);
+    command
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
         .arg(&socket)
         .arg("--dir")
         .arg(folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let server = Server(server);
+        .stdout(Stdio::null());
+    // A writer is killed when it is not needed any more, and drops nothing.
+    let server = Server(raw::spawn_mortal(&mut command)?);
     let start = Instant::now();
     let connection = loop {
         match connect(&socket) {

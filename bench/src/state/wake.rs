@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use mainstay_state::{State, Watch};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::ours;
 use super::value::SIZES;
@@ -20,6 +19,7 @@ use crate::Outcome;
 use crate::child::{self, Child};
 use crate::method::{Plan, Side, interleave};
 use crate::part::Group;
+use crate::processors::{Tied, tie_to};
 use crate::report::{Ratio, Report, Unit};
 use crate::role::Role;
 
@@ -32,23 +32,12 @@ pub(super) const ECHO: Role = Role { name: "state:echo", run: echo };
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
-    let allowed = sched_getaffinity(None)?;
-    let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
-    let here = processors.next().ok_or("this process may run nowhere")?;
-    tie_to(here)?;
-    let mut measured = between(plan, scratch, report, "state.wake", here);
-    if let (Ok(()), Some(there)) = (&measured, processors.next()) {
-        measured = between(plan, scratch, report, "state.wake_across", there);
+    let tied = Tied::new()?;
+    between(plan, scratch, report, "state.wake", tied.here)?;
+    if let Some(there) = tied.there {
+        between(plan, scratch, report, "state.wake_across", there)?;
     }
-    sched_setaffinity(None, &allowed)?;
-    measured
-}
-
-/// Ties this thread, and what it starts, to one processor.
-fn tie_to(processor: usize) -> Outcome<()> {
-    let mut only = CpuSet::new();
-    only.set(processor);
-    Ok(sched_setaffinity(None, &only)?)
+    Ok(())
 }
 
 /// Measures with the answering processes on this processor.

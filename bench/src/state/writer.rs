@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::value::{Size, keeper, stamp};
 use crate::Outcome;
 use crate::child::{self, Child};
+use crate::processors::tie_to;
 use crate::raw::SharedWords;
 use crate::role::Role;
 
@@ -18,8 +19,11 @@ pub(super) const WRITE: Role = Role { name: "state:write", run: play };
 const BATCH: u64 = 32;
 const REST: u64 = 0;
 const GO: u64 = 1;
-/// From an order to "everybody has seen it": a sleeping writer looks every 0.2 ms.
-const SETTLE: Duration = Duration::from_millis(2);
+/// How often a writer at rest looks whether it is to go: seldom, as there are several at rest while
+/// another is measured.
+const NAP: Duration = Duration::from_millis(1);
+/// From an order to "everybody has seen it".
+const SETTLE: Duration = Duration::from_millis(3);
 
 /// A writer in a process of its own, at rest until it is let go.
 pub(super) struct Remote {
@@ -28,12 +32,18 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Starts it and waits until the value is there.
-    pub(super) fn start(keeper: &str, folder: &Path, size: Size) -> Outcome<Remote> {
+    /// Starts it and waits until the value is there. If a processor is named, it writes there.
+    pub(super) fn start(
+        keeper: &str,
+        folder: &Path,
+        size: Size,
+        processor: Option<usize>,
+    ) -> Outcome<Remote> {
         let path = folder.join("orders");
         let orders = SharedWords::map(&open(&path)?, 2)?;
         let folder = folder.to_str().ok_or("the folder of the run is not UTF-8")?;
-        let mut child = Child::start(&WRITE, &[keeper, folder, size.name])?;
+        let processor = processor.map_or_else(String::new, |processor| processor.to_string());
+        let mut child = Child::start(&WRITE, &[keeper, folder, size.name, &processor])?;
         child.wait_ready()?;
         Ok(Remote { orders, _child: child })
     }
@@ -57,16 +67,22 @@ fn open(path: &Path) -> Outcome<File> {
 }
 
 fn play(arguments: &[String]) -> Outcome<()> {
-    let [name, folder, size] = arguments else { return Err("a writer takes three words".into()) };
+    let [name, folder, size, processor] = arguments else {
+        return Err("a writer takes four words".into());
+    };
     let (folder, size) = (Path::new(folder), Size::named(size)?);
     let mut writer = (keeper(name)?.writer)(folder, size)?;
     let orders = SharedWords::map(&open(&folder.join("orders"))?, 2)?;
+    // A server that it has started may run elsewhere.
+    if !processor.is_empty() {
+        tie_to(processor.parse()?)?;
+    }
     child::say_ready()?;
     let mut value = vec![7; size.words];
     let mut number = 0;
     loop {
         if orders[0].load(Acquire) != GO {
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(NAP);
             continue;
         }
         for _ in 0..BATCH {
