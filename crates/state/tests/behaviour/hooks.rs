@@ -182,14 +182,16 @@ fn a_follower_keeps_its_interval_beside_a_flat_out_writer() {
     let interval = Duration::from_millis(50);
     let hook = move |_: &Commit<'_>| sender.send(Instant::now()).unwrap();
     let follower = state.follow(interval, hook).unwrap();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(400) {
+    let (start, mut at) = (Instant::now(), Vec::new());
+    while at.len() < 8 {
         state.replace(&[1; 8]).unwrap();
+        at.extend(told.try_iter());
+        assert!(start.elapsed().as_secs() < 60, "{} calls", at.len());
     }
     follower.stop().unwrap();
-    let told: Vec<Instant> = told.iter().collect();
-    assert!((2..=9).contains(&told.len()), "{} calls", told.len());
-    assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= interval * 9 / 10), "{told:?}");
+    // The interval counts from the moment when a version was there to be told of. That is after the
+    // call before, however late on a busy machine the call itself comes.
+    assert!(at.windows(3).all(|calls| calls[2] - calls[0] >= interval), "{at:?}");
 }
 
 #[test]
