@@ -56,6 +56,7 @@ const PLANTED: &[(&str, &str)] = &[
     ("state_durable", "durable-body-unchecked"),
     ("state_durable", "durable-group-ignored"),
     ("state_durable", "durable-length-unchecked"),
+    ("state_words", "slot-length-unchecked"),
 ];
 
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
