@@ -123,6 +123,16 @@ pub enum Error {
         /// The most.
         max: u64,
     },
+    /// The permissions that a new state is to be made with cannot be.
+    #[error("{state}: cannot have the permissions {mode:#o}: {why}; 0o600 and 0o640 are examples")]
+    Permissions {
+        /// Its name.
+        state: String,
+        /// What was asked for.
+        mode: u32,
+        /// Which rule was broken.
+        why: &'static str,
+    },
     /// The size would shrink, or grow past its limit.
     #[error("{state}: a size of {wanted} bytes is refused: {why}")]
     Size {
@@ -160,12 +170,6 @@ pub enum Error {
         "{state}: is of another folder than the first state of the transaction; use one folder"
     )]
     OtherDomain {
-        /// Its name.
-        state: String,
-    },
-    /// The same state twice in one transaction.
-    #[error("{state}: is in this transaction already; add each state once")]
-    TwiceInTransaction {
         /// Its name.
         state: String,
     },

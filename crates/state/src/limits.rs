@@ -70,7 +70,7 @@ pub const RECORDS: u32 = LEASES * RECORDS_PER_LEASE;
 /// Example: see [`crate::MultiTransaction`].
 pub const STATES_PER_TRANSACTION: usize = 16;
 
-/// How many bytes of a type's name are kept for display.
+/// How many bytes the name of a type may have.
 ///
 /// Example: see [`crate::Record`].
 pub const TYPE_NAME_MAX: usize = 128;
@@ -90,13 +90,14 @@ pub const PATH_MAX: usize = 4_032;
 /// Example: see [`crate::Record`].
 pub const ALIGN_MAX: usize = 64;
 
-/// The largest value that is read through D-Bus, in bytes: half of what an array may have.
+/// The largest value that is read through D-Bus, in bytes: half of what a bus lets a message have
+/// unless its configuration says otherwise.
 ///
 /// ```
-/// assert_eq!(mainstay_state::limits::DBUS_VALUE_MAX, 32 << 20);
+/// assert_eq!(mainstay_state::limits::DBUS_VALUE_MAX, 16 << 20);
 /// ```
 #[cfg(feature = "dbus")]
-pub const DBUS_VALUE_MAX: usize = 32 << 20;
+pub const DBUS_VALUE_MAX: usize = 16 << 20;
 
 /// The largest value that a signal on D-Bus carries, in bytes: it goes to many, of whom few may want
 /// it.

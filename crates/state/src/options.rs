@@ -3,12 +3,13 @@
 use crate::{
     Domain, Error, Result,
     limits::{
-        SIZE_DEFAULT, SIZE_LIMIT_DEFAULT, SIZE_LIMIT_MAX, SLOTS_DEFAULT, SLOTS_MAX, SLOTS_MIN,
+        ALIGN_MAX, FIELDS_MAX, SIZE_DEFAULT, SIZE_LIMIT_DEFAULT, SIZE_LIMIT_MAX, SLOTS_DEFAULT,
+        SLOTS_MAX, SLOTS_MIN, TYPE_NAME_MAX,
     },
     persist::Grade,
     state::State,
     subscribe,
-    value::Value,
+    value::{Kind, Value},
 };
 use mainstay_shm::Access;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,8 @@ impl StateOptions {
     }
 
     /// The permissions of a new state's file: `0o600` unless told otherwise. Who may not write the
-    /// file can only read the state, and its mapping is read-only.
+    /// file can only read the state, and its mapping is read-only. Its owner must be able to read and
+    /// write it: whoever makes a state subscribes to write.
     ///
     /// ```
     /// # use mainstay_state::{Domain, StateOptions};
@@ -161,8 +163,8 @@ impl StateOptions {
     /// Example: see [`StateOptions`].
     ///
     /// # Errors
-    /// `Name`, `OptionRange`, `OtherOption`, `OtherType`, `OtherPath`, `Busy`, `Corrupt`, `Version`,
-    /// `Memory`.
+    /// `Name`, `OptionRange`, `Permissions`, `OtherOption`, `OtherType`, `OtherPath`, `Busy`, `Corrupt`,
+    /// `Version`, `Memory`.
     pub fn writer<T: Value + ?Sized>(&self, domain: &Domain, name: &str) -> Result<State<T>> {
         let memory = subscribe::subscribe(domain, name, self, T::kind(), Access::ReadWrite)?;
         let state = State::new(memory)?;
@@ -183,8 +185,20 @@ impl StateOptions {
         State::new(memory)
     }
 
+    /// Refuses permissions that nobody can have.
+    pub(crate) fn check_mode(&self, state: &str) -> Result<()> {
+        let wrong = |mode, why| Err(Error::Permissions { state: state.into(), mode, why });
+        match self.mode {
+            Some(mode) if mode & !0o777 != 0 => wrong(mode, "there are bits that say nothing here"),
+            Some(mode) if mode & 0o600 != 0o600 => {
+                wrong(mode, "its owner could not read and write it")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Numbers for a new state of this type.
-    pub(crate) fn numbers(&self, type_size: Option<usize>) -> Result<Numbers> {
+    pub(crate) fn numbers(&self, kind: &Kind) -> Result<Numbers> {
         let range = |what, found: u64, min: u64, max: u64| {
             if (min..=max).contains(&found) {
                 Ok(())
@@ -192,6 +206,13 @@ impl StateOptions {
                 Err(Error::OptionRange { what, found, min, max })
             }
         };
+        let type_size = kind.size;
+        if type_size.is_some() {
+            range("length of the type's name", kind.name.len() as u64, 1, TYPE_NAME_MAX as u64)?;
+            let fields = kind.fields.len() as u64;
+            range("length of the description of the type's fields", fields, 0, FIELDS_MAX as u64)?;
+            range("alignment of the type", kind.align as u64, 1, ALIGN_MAX as u64)?;
+        }
         let slots = self.slots.unwrap_or(SLOTS_DEFAULT);
         range("slots", slots.into(), SLOTS_MIN.into(), SLOTS_MAX.into())?;
         let slots_max = self.slots_max.unwrap_or(SLOTS_MAX);

@@ -70,7 +70,8 @@ pub(crate) fn subscribe(
     let tenant = &domain.tenant;
     tenant.check_process(name)?;
     Name::new(name)?;
-    let numbers = options.numbers(kind.size)?;
+    options.check_mode(name)?;
+    let numbers = options.numbers(&kind)?;
     tenant.open_records(access)?;
     let _gate = gate(tenant, name)?;
     let found = match look(tenant, name, access)? {
@@ -301,9 +302,9 @@ fn create(
         created: persist::now_ns(),
         name_len: name.len() as u64,
         name: padded(name),
-        type_name_len: kind.name.len().min(crate::limits::TYPE_NAME_MAX) as u64,
+        type_name_len: kind.name.len() as u64,
         type_name: padded(kind.name),
-        fields_len: kind.fields.len().min(crate::limits::FIELDS_MAX) as u64,
+        fields_len: kind.fields.len() as u64,
         fields: padded(kind.fields),
         reserved: [0; _],
         checksum: 0,

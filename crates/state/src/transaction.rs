@@ -23,6 +23,38 @@ use std::marker::PhantomData;
 /// assert_eq!(state.read()?[0], 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// What was committed or aborted is gone, so neither can be done twice; nor to one that was never
+/// begun, as only `begin` makes one. The compiler refuses a commit after a commit,
+///
+/// ```compile_fail,E0382
+/// # let state = mainstay_state::Domain::open("x")?.writer::<[u8]>("speed")?;
+/// let transaction = state.begin()?;
+/// transaction.commit()?;
+/// transaction.commit()?;
+/// # Ok::<(), mainstay_state::Error>(())
+/// ```
+///
+/// an abort after an abort,
+///
+/// ```compile_fail,E0382
+/// # let state = mainstay_state::Domain::open("x")?.writer::<[u8]>("speed")?;
+/// let transaction = state.begin()?;
+/// transaction.abort();
+/// transaction.abort();
+/// # Ok::<(), mainstay_state::Error>(())
+/// ```
+///
+/// and a transaction that would outlive its handle, for which there is
+/// [`begin_kept`](crate::State::begin_kept).
+///
+/// ```compile_fail,E0505
+/// # let state = mainstay_state::Domain::open("x")?.writer::<[u8]>("speed")?;
+/// let transaction = state.begin()?;
+/// drop(state);
+/// transaction.commit()?;
+/// # Ok::<(), mainstay_state::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Transaction<'a, T: Value + ?Sized> {
     draft: Draft<'a>,

@@ -48,6 +48,7 @@ pub(crate) mod sealed {
             super::Kind {
                 fingerprint: fingerprint::<T>(),
                 size: Some(size_of::<T>()),
+                align: align_of::<T>(),
                 name: T::NAME,
                 fields: T::FIELDS,
             }
@@ -71,7 +72,13 @@ pub(crate) mod sealed {
 
     impl Value for [u8] {
         fn kind() -> super::Kind {
-            super::Kind { fingerprint: Fingerprint::NONE, size: None, name: "", fields: "" }
+            super::Kind {
+                fingerprint: Fingerprint::NONE,
+                size: None,
+                align: 1,
+                name: "",
+                fields: "",
+            }
         }
 
         #[inline(always)]
@@ -96,6 +103,7 @@ pub(crate) mod sealed {
 pub struct Kind {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) size: Option<usize>,
+    pub(crate) align: usize,
     pub(crate) name: &'static str,
     pub(crate) fields: &'static str,
 }

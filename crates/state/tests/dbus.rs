@@ -6,7 +6,7 @@
 use mainstay_state::{
     Domain, Error, Hooked, Record, State, StateOptions,
     dbus::{Bus, Exported},
-    limits::DBUS_SIGNAL_VALUE_MAX,
+    limits::{DBUS_SIGNAL_VALUE_MAX, DBUS_VALUE_MAX},
 };
 use std::{
     collections::HashMap,
@@ -269,6 +269,23 @@ fn a_commit_of_anybody_is_a_signal_with_version_and_value() {
     assert!(gone.starts_with("org.freedesktop.DBus.Error.Unknown"), "{gone}");
     let again = bus.export(&state, Duration::ZERO).unwrap();
     assert_eq!(client.get(again.path()), Ok((4, b"90".to_vec())));
+}
+
+#[test]
+fn a_value_of_16_mib_goes_over_a_bus_and_one_byte_more_is_refused() {
+    let world = World::new();
+    let state = StateOptions::new().slots(3).writer::<[u8]>(&world.domain, "frames").unwrap();
+    let exported = world.bus().export(&state, Duration::ZERO).unwrap();
+    let (client, path) = (world.client(), exported.path());
+    let mut value = vec![7; DBUS_VALUE_MAX];
+    state.replace(&value).unwrap();
+    assert_eq!(client.get(path), Ok((1, value.clone())));
+    value.push(8);
+    state.replace(&value).unwrap();
+    assert_eq!(client.get(path), Err("org.mainstay.State1.Error.TooLarge".to_owned()));
+    // What a message takes can be set, whatever can be read.
+    assert_eq!(client.set(path, &value[1..]), Ok(3));
+    assert_eq!(client.get(path), Ok((3, value[1..].to_vec())));
 }
 
 #[test]

@@ -1,8 +1,13 @@
-use crate::Scratch;
+use crate::{Scratch, worker};
 use mainstay_state::{
-    Error, State, StateOptions,
-    limits::{PIN_LINES, SIZE_LIMIT_MAX, SLOTS_MAX, SLOTS_MIN},
+    Error, Record, State, StateOptions,
+    limits::{
+        ALIGN_MAX, FIELDS_MAX, LEASES, PIN_LINES, SIZE_DEFAULT, SIZE_LIMIT_DEFAULT, SIZE_LIMIT_MAX,
+        SLOTS_DEFAULT, SLOTS_MAX, SLOTS_MIN, TYPE_NAME_MAX,
+    },
 };
+use std::{fs::File, os::fd::AsRawFd};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 fn is_refused(options: &StateOptions) -> bool {
     let scratch = Scratch::new();
@@ -56,4 +61,99 @@ fn there_are_256_pin_lines_and_the_257th_handle_is_refused() {
     assert!(matches!(state.try_clone(), Err(Error::NoFreeLine { lines: 256, .. })));
     handles.pop();
     state.try_clone().unwrap();
+}
+
+#[test]
+fn a_state_has_a_page_at_first_and_grows_to_64_mib_unless_told_otherwise() {
+    let scratch = Scratch::new();
+    let state: State<[u8]> = StateOptions::new().slots(3).writer(&scratch.domain, "speed").unwrap();
+    assert_eq!(state.size().unwrap(), SIZE_DEFAULT);
+    assert!(matches!(state.set_size(SIZE_LIMIT_DEFAULT + 1), Err(Error::Size { .. })));
+    state.set_size(SIZE_LIMIT_DEFAULT).unwrap();
+    assert_eq!(state.read().unwrap().len(), SIZE_LIMIT_DEFAULT);
+    let other: State<[u8]> = scratch.domain.writer("other").unwrap();
+    assert_eq!(other.info().unwrap().slots, u64::from(SLOTS_DEFAULT));
+}
+
+/// Takes the leases from `first` on, as so many living processes have them.
+fn take_leases(folder: &std::path::Path, first: u32, count: u32) -> File {
+    let file = File::options().read(true).write(true).open(folder.join(".leases")).unwrap();
+    // As `docs/format/state.md` has it: byte 2^60 + L is locked by the tenant of lease L.
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: (1 << 60) + i64::from(first),
+        l_len: count.into(),
+        l_pid: 0,
+    };
+    // SAFETY: the call reads a lock that lives as long as it.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
+    file
+}
+
+#[test]
+fn a_folder_has_256_processes_and_the_257th_is_refused() {
+    let scratch = Scratch::new();
+    let _state: State<[u8]> = scratch.domain.writer("speed").unwrap();
+    // This process has the first; all but the last are taken.
+    let _most = take_leases(scratch.domain.folder(), 1, LEASES - 2);
+    assert_eq!(worker::run("open_the_folder", &scratch).output, "opened");
+    let _last = take_leases(scratch.domain.folder(), LEASES - 1, 1);
+    let answer = worker::run("open_the_folder", &scratch).output;
+    assert!(answer.starts_with("refused: ") && answer.contains("256"), "{answer}");
+}
+
+macro_rules! record {
+    ($name:ident, $align:literal, $type_name:expr, $fields:expr) => {
+        #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C, align($align))]
+        struct $name([u8; $align]);
+        impl Record for $name {
+            const NAME: &'static str = $type_name;
+            const FIELDS: &'static str = $fields;
+        }
+    };
+}
+
+const LONG: &str = match str::from_utf8(&[b'x'; FIELDS_MAX + 1]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+record!(Aligned, 64, "test.aligned/1", "");
+record!(TooAligned, 128, "test.aligned/1", "");
+record!(Named, 8, LONG.split_at(TYPE_NAME_MAX).0, "");
+record!(NamedTooLong, 8, LONG.split_at(TYPE_NAME_MAX + 1).0, "");
+record!(Described, 8, "test.described/1", LONG.split_at(FIELDS_MAX).0);
+record!(DescribedTooLong, 8, "test.described/1", LONG);
+
+/// Makes a state of a type, and looks at it in every way.
+fn used<T: Record>() -> Result<(), Error> {
+    let scratch = Scratch::new();
+    let state = scratch.domain.writer::<T>("speed")?;
+    state.begin()?.get_mut()?;
+    state.read()?;
+    state.view(std::time::Duration::ZERO)?.get()?;
+    let info = state.info()?;
+    assert_eq!((&*info.type_name, &*info.fields), (T::NAME, T::FIELDS));
+    Ok(())
+}
+
+#[test]
+fn a_type_is_aligned_to_64_bytes_at_most() {
+    assert_eq!(align_of::<Aligned>(), ALIGN_MAX);
+    used::<Aligned>().unwrap();
+    assert!(matches!(used::<TooAligned>(), Err(Error::OptionRange { max: 64, .. })));
+}
+
+#[test]
+fn the_name_of_a_type_has_128_bytes_at_most() {
+    used::<Named>().unwrap();
+    assert!(matches!(used::<NamedTooLong>(), Err(Error::OptionRange { max: 128, .. })));
+}
+
+#[test]
+fn the_description_of_a_type_s_fields_has_2_048_bytes_at_most() {
+    used::<Described>().unwrap();
+    assert!(matches!(used::<DescribedTooLong>(), Err(Error::OptionRange { max: 2_048, .. })));
 }

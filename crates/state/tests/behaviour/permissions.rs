@@ -67,3 +67,26 @@ fn a_read_transaction_cannot_be_committed_and_stays_open_after_the_refusal() {
     assert!(matches!(reading.commit(), Err(Error::NotPermitted { .. })));
     assert_eq!(&*reading, b"80");
 }
+
+#[test]
+fn permissions_that_leave_its_owner_nothing_are_refused_and_nothing_is_made() {
+    for mode in [0, 0o400, 0o200, 0o066, 0o177] {
+        let scratch = Scratch::new();
+        let refused = StateOptions::new().mode(mode).writer::<[u8]>(&scratch.domain, "speed");
+        assert!(matches!(refused, Err(Error::Permissions { mode: found, .. }) if found == mode));
+        assert!(scratch.state_files().is_empty());
+    }
+}
+
+#[test]
+fn unknown_bits_of_permissions_are_refused_and_nothing_is_made() {
+    for mode in [0o1_600, 0o4_600, 0o100_600, u32::MAX] {
+        let scratch = Scratch::new();
+        let refused = StateOptions::new().mode(mode).writer::<[u8]>(&scratch.domain, "speed");
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(&format!("{mode:#o}")) && text.contains("0o640"), "{text}");
+        assert!(scratch.state_files().is_empty());
+    }
+    let scratch = Scratch::new();
+    StateOptions::new().mode(0o777).writer::<[u8]>(&scratch.domain, "speed").unwrap();
+}

@@ -176,6 +176,10 @@ fn play_a_part() {
             let reader = Domain::open(folder).unwrap().reader::<[u8]>("speed").unwrap();
             answer(&String::from_utf8_lossy(&reader.read().unwrap()));
         }
+        "open_the_folder" => match Domain::open(folder) {
+            Ok(_) => answer("opened"),
+            Err(error) => answer(&format!("refused: {error}")),
+        },
         "subscribe_and_wait" => {
             let _state = state(folder, "speed");
             wait_for_parent();
