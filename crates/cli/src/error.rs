@@ -165,6 +165,13 @@ pub(crate) enum CliError {
 
     #[error(transparent)]
     State(#[from] state::Error),
+    /// The program was built without it.
+    #[cfg(not(feature = "dbus"))]
+    #[error(
+        "this program was built without D-Bus; build one with `cargo install --path crates/cli \
+         --features dbus`"
+    )]
+    WithoutDbus,
     #[error(
         "{name}: there is no such state, and a transient one would end with this command: say \
          --hold to keep it until interrupted, or --persist FILE to keep it in a file"

@@ -4,6 +4,7 @@
 //! they run, as any process does: a transient state that only they use ends with them.
 
 mod bench;
+mod bus;
 mod feed;
 mod fields;
 mod get;
@@ -58,6 +59,7 @@ enum StateCommand {
     Info(info::Args),
     Persist(persist::Args),
     Rm(rm::Args),
+    Bus(bus::Args),
     Bench(bench::Args),
 }
 
@@ -73,6 +75,7 @@ pub(crate) fn run(args: StateArgs) -> Result<Outcome> {
         StateCommand::Info(args) => info::run(&args, out),
         StateCommand::Persist(args) => persist::run(&args, out),
         StateCommand::Rm(args) => rm::run(&args, out),
+        StateCommand::Bus(args) => bus::run(&args, out),
         StateCommand::Bench(args) => bench::run(&args, out),
     }?;
     output.flush()?;

@@ -28,7 +28,7 @@ const APPEARANCE: Duration = Duration::from_millis(50);
 ///
 /// The first line is the value as it is. Each line is one whole version; those that came and went
 /// between two lines are skipped, which the numbers show. A transient state lives as long as it is
-/// watched. Ends when the state is deleted.
+/// watched, and none can be removed meanwhile.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -67,7 +67,7 @@ pub(super) struct Args {
 }
 
 /// Changes a second.
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(rate),
         _ => Err("write a number from 0.001 to 1000000: 5 is five times a second".to_owned()),
@@ -82,13 +82,6 @@ struct Line<'a> {
     size_bytes: usize,
     #[serde(flatten)]
     value: ValueRow<'a>,
-}
-
-#[derive(Serialize)]
-struct Deleted<'a> {
-    at_ms: u64,
-    name: &'a str,
-    deleted: bool,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -106,15 +99,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     };
     let mut bytes = Vec::new();
     for _ in 0..args.count.unwrap_or(u64::MAX) {
-        let version = match next(&mut watch, &mut pace, &mut bytes) {
-            Ok(Some(version)) => version,
-            Ok(None) => break,
-            Err(Error::Deleted { state }) => {
-                tell_deleted(&pace, &state, out)?;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let Some(version) = next(&mut watch, &mut pace, &mut bytes)? else { break };
         let name = &*args.target.name;
         if let Some(command) = &args.exec {
             execute(command, name, version, &bytes)?;
@@ -206,13 +191,6 @@ impl Pace {
     fn at_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-fn tell_deleted(pace: &Pace, name: &str, out: &mut Output) -> Result<()> {
-    if out.json {
-        return out.json_line(&Deleted { at_ms: pace.at_ms(), name, deleted: true });
-    }
-    out.line(&format!("{:8.2} s  deleted", pace.began.elapsed().as_secs_f64()))
 }
 
 /// A command that fails is told of, and the next change is another chance.

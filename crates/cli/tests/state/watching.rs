@@ -71,7 +71,7 @@ fn a_command_that_fails_is_told_of_and_the_watch_goes_on() {
 }
 
 #[test]
-fn a_watch_ends_after_its_time_and_when_the_state_is_deleted() {
+fn a_watch_ends_after_its_time_and_keeps_its_state_from_being_removed() {
     let sandbox = Sandbox::new();
     let state = sandbox.domain().writer::<[u8]>("x").unwrap();
     let lines = sandbox.json_lines(&["watch", "x", "--for", "50ms"]);
