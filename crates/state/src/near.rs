@@ -123,17 +123,17 @@ impl Near {
         unsafe { copy::load(found.at.as_ptr(), target.as_mut_ptr(), target.len()) };
     }
 
-    /// Copies `value` to the first bytes of what this has found in a slot of the caller's own;
-    /// false when those are too few.
+    /// Copies `value` to the first bytes of what this has found in a slot of the caller's own.
+    ///
+    /// # Safety
+    /// They are not fewer than `value` has.
     #[inline(always)]
-    pub(crate) fn store(&self, found: Found, value: &[u8]) -> bool {
-        if value.len() > found.len {
-            return false;
-        }
-        // SAFETY: I2: the range is covered by the mapping. Only who may write owns a slot (I2 in
-        // `memory.rs`), and S1: nobody else touches it meanwhile. The source is a slice.
+    pub(crate) unsafe fn store(&self, found: Found, value: &[u8]) {
+        debug_assert!(value.len() <= found.len);
+        // SAFETY: I2, and the caller's promise: the range is covered by the mapping. Only who may write
+        // owns a slot (I2 in `memory.rs`), and S1: nobody else touches it meanwhile. The source is a
+        // slice.
         unsafe { copy::store(value.as_ptr(), found.at.as_ptr(), value.len()) };
-        true
     }
 }
 

@@ -83,6 +83,12 @@ impl Plain {
         Self((version & VERSION_MAX) << 8 | (u64::from(slot) & SLOT_MASK))
     }
 
+    /// The version after this one, in this slot.
+    #[inline(always)]
+    pub(crate) fn next(self, slot: u32) -> Self {
+        Self(((self.0 | 0xFF) + 1) & !REFERENCE | (u64::from(slot) & SLOT_MASK))
+    }
+
     /// What a word or a record's entry says, if it is a plain word.
     #[inline(always)]
     pub(crate) fn of(bits: u64) -> Option<Self> {
@@ -225,6 +231,16 @@ mod tests {
                 assert_eq!((plain.version(), plain.slot()), (version, slot));
                 assert_eq!(Word(plain.bits()).meaning(), Meaning::Plain(plain));
                 assert_eq!(Word::deleted(plain).meaning(), Meaning::Deleted);
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_version_is_one_more_in_the_slot_asked_for() {
+        for version in [0, 1, 254, 255, 256, VERSION_MAX - 1, VERSION_MAX] {
+            for (slot, other) in [(0, 63), (63, 0), (7, 7)] {
+                let next = Plain::new(version, slot).next(other);
+                assert_eq!(next, Plain::new(version + 1, other), "{version}");
             }
         }
     }
