@@ -13,11 +13,10 @@ use crate::{
     limits::{LEASES, RECORDS, RECORDS_PER_LEASE, STATES_PER_TRANSACTION},
     memory::{Memory, Pins},
     persist,
-    protocol::{World, end_records, finish_committed},
+    protocol::World,
     state::State,
-    subscribe,
     value::Value,
-    word::{Id, Phase, Status},
+    word::Id,
 };
 use mainstay_shm::{
     Access, Atomic64, Backing, Mapping, Shared64, Unpublished,
@@ -82,7 +81,7 @@ pub(crate) struct Tenant {
     /// Versions, by the id of their state, that were seen in its file by the thread that syncs.
     pub(crate) filed: Mutex<HashMap<u64, u64>>,
     /// Records of this lease that no thread of ours is using.
-    free_records: Mutex<Vec<u32>>,
+    pub(crate) free_records: Mutex<Vec<u32>>,
 }
 
 /// What this process has of one state.
@@ -417,61 +416,6 @@ pub(crate) fn forked(state: &str) -> Error {
     Error::Forked { state: state.into() }
 }
 
-/// A record of this lease that no other thread is using.
-pub(crate) struct OwnRecord<'a> {
-    tenant: &'a Tenant,
-    pub(crate) number: u32,
-}
-
-impl Drop for OwnRecord<'_> {
-    fn drop(&mut self) {
-        locked(&self.tenant.free_records).push(self.number);
-    }
-}
-
-impl Tenant {
-    /// Takes a record that can be used; waits for other threads of this process when all are in
-    /// use.
-    ///
-    /// # Errors
-    /// `Corrupt` when none can be used: each names states that cannot be opened, or is garbage.
-    pub(crate) fn own_record(&self) -> Result<OwnRecord<'_>> {
-        let mut skipped = Vec::new();
-        let found = loop {
-            let Some(number) = locked(&self.free_records).pop() else {
-                if skipped.len() == RECORDS_PER_LEASE as usize {
-                    break None;
-                }
-                std::thread::yield_now();
-                continue;
-            };
-            if self.make_usable(number) {
-                break Some(number);
-            }
-            skipped.push(number);
-        };
-        locked(&self.free_records).append(&mut skipped);
-        let record = found.map(|number| OwnRecord { tenant: self, number });
-        record.ok_or_else(|| {
-            let place = self.folder.join(".records").display().to_string();
-            let found = format!("committed in all records of lease {}", self.lease());
-            crate::layout::corrupt(&place, "status", found)
-        })
-    }
-
-    /// Ends what a tenant before us left in a record.
-    fn make_usable(&self, number: u32) -> bool {
-        match Status(self.status(number).load(Acquire)).phase() {
-            Phase::Free | Phase::Aborted => true,
-            Phase::Undecided => {
-                end_records(self, self.lease());
-                self.make_usable(number)
-            }
-            Phase::Committed => finish_committed(&Opening(self), number),
-        }
-    }
-}
-
 impl World for Tenant {
     type Word = Shared64;
     type State = Memory;
@@ -523,48 +467,6 @@ impl World for Tenant {
 
     fn pause(&self) {
         std::hint::spin_loop();
-    }
-}
-
-/// The same words, for finishing what a tenant before us has left: its states are opened when this
-/// process has not subscribed to them.
-struct Opening<'a>(&'a Tenant);
-
-impl World for Opening<'_> {
-    type Word = Shared64;
-    type State = Memory;
-    type Found = Arc<Memory>;
-
-    fn status(&self, record: u32) -> &Shared64 {
-        self.0.status(record)
-    }
-
-    fn count(&self, record: u32) -> &Shared64 {
-        self.0.count(record)
-    }
-
-    fn entry(&self, record: u32, index: usize) -> (&Shared64, &Shared64) {
-        World::entry(self.0, record, index)
-    }
-
-    fn find(&self, id: u64) -> Option<Arc<Memory>> {
-        self.0.find(id).or_else(|| subscribe::by_id(self.0, id).ok().flatten())
-    }
-
-    fn is_gone(&self, id: u64) -> bool {
-        matches!(subscribe::by_id(self.0, id), Ok(None))
-    }
-
-    fn is_dead(&self, id: Id) -> bool {
-        self.0.is_dead(id)
-    }
-
-    fn changed(&self, state: &Memory) {
-        self.0.changed(state);
-    }
-
-    fn pause(&self) {
-        self.0.pause();
     }
 }
 

@@ -49,6 +49,7 @@ mod persist;
 mod poller;
 mod protocol;
 mod publisher;
+mod records;
 mod retry;
 mod snapshot;
 mod state;
