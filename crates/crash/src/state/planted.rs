@@ -112,8 +112,8 @@ pub(super) const FAULTS: &[Fault<Ground>] = &[
     ),
     fault(
         "write-unsaid",
-        "a slot that is being written still says what it had, and who copies it without a pin believes it",
-        &[Storm],
+        "a slot that is being written still says what it had, and is copied without a pin",
+        &[Pairs("copy", "the last claim")],
     ),
     fault(
         "read-without-second-look",

@@ -24,9 +24,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The name of all these cases.
 pub(crate) const PAIRS: &str = "two victims";
 
-/// What the first victim may be in the middle of.
+/// What the first victim may be in the middle of: commits, and reads that others may overtake.
 fn firsts() -> impl Iterator<Item = &'static Operation> {
-    let names = ["commit", "publish", "abort", "read of four"];
+    let names = ["commit", "publish", "abort", "read of four", "copy"];
     OPERATIONS.iter().filter(move |op| op.about == About::Several || names.contains(&op.name))
 }
 
