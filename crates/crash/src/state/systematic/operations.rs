@@ -280,7 +280,8 @@ fn read(v: &mut Victim) -> Outcome {
 
 fn copy(v: &mut Victim) -> Outcome {
     let mut bytes = [0; SIZE];
-    let (version, len) = v.actor().state(A).copy_to(&mut bytes)?;
+    // The one of which others claim every slot.
+    let (version, len) = v.actor().state(D).copy_to(&mut bytes)?;
     Contents::of(&bytes[..len.min(SIZE)], version)?;
     Ok(())
 }
