@@ -162,6 +162,54 @@ fn the_same_holds_in_the_other_dialect() {
     talk(pair("nim", 2), 10);
 }
 
+/// Everybody's input has ended before anything is acknowledged: each has to stay for the others.
+fn pipe(names: &[&str], lines: usize, loss: &str, group: &str) {
+    let start = |name: &&str| {
+        let mut child = chat(&[
+            "--json", "--log", "--stay", "2s", "--patience", "45s", "--loss", loss, "--name", name,
+            "--group", group,
+        ])
+        .spawn()
+        .unwrap();
+        let text: String = (0..lines).map(|line| format!("{name} {line}\n")).collect();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child
+    };
+    let children: Vec<Child> = names.iter().map(start).collect();
+    // All of them are read at once: none may wait for room in its pipe.
+    let readers: Vec<_> = children
+        .into_iter()
+        .map(|child| std::thread::spawn(|| child.wait_with_output().unwrap()))
+        .collect();
+    let logs = readers.into_iter().map(|reader| {
+        let output = reader.join().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{names:?} losing {loss}: {stderr}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let mut told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        told.find(|value| value["event"] == "log").unwrap()["messages"].clone()
+    });
+    let logs: Vec<Value> = logs.collect();
+    assert_eq!(logs[0].as_array().unwrap().len(), names.len() * lines);
+    assert!(logs.iter().all(|log| *log == logs[0]), "one order for all");
+}
+
+#[test]
+fn whoever_has_nothing_more_to_say_stays_until_the_others_need_it_no_more() {
+    std::thread::scope(|scope| {
+        for (last, names, lines, loss) in [
+            (10, &["alice", "bob"][..], 20, "30"),
+            (11, &["alice", "bob"], 20, "30"),
+            (12, &["alice", "bob"], 80, "30"),
+            (13, &["alice", "bob"], 1, "30"),
+            (14, &["alice", "bob"], 5, "0"),
+            (15, &["alice", "bob", "carol"], 15, "30"),
+        ] {
+            scope.spawn(move || pipe(names, lines, loss, &group(last)));
+        }
+    });
+}
+
 #[test]
 fn one_who_comes_late_gets_what_was_said_before() {
     let group = group(3);

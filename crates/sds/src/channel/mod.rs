@@ -107,6 +107,8 @@ pub struct Channel {
 
     /// Delivered, but maybe cited by nobody: those that left the log's tail before they were.
     uncited: VecDeque<(u32, u32)>,
+    /// How often others have shown that they wait for something.
+    needed: u64,
     unconfirmed: VecDeque<(u64, u32)>,
 
     agenda: Agenda,
@@ -168,6 +170,7 @@ impl Channel {
             unknown: 0,
             heard_of: VecDeque::new(),
             uncited: VecDeque::new(),
+            needed: 0,
             unconfirmed: VecDeque::new(),
             agenda: Agenda::default(),
             due: VecDeque::new(),
@@ -222,6 +225,25 @@ impl Channel {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// There are about so many participants now ([`Config::participants`]).
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for a channel without any.
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// channel.set_participants(2)?;
+    /// assert_eq!(channel.config().participants, 2);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn set_participants(&mut self, participants: u32) -> Result<()> {
+        let config = Config { participants, ..self.config.clone() };
+        config.check()?;
+        self.config = config;
+        Ok(())
     }
 
     /// The next output, in the order in which things happened; `None` when there is none that
@@ -336,6 +358,7 @@ impl Channel {
             remembered: self.tombstones.len(),
             known: self.table.len(),
             unconfirmed: self.unconfirmed.len(),
+            needed: self.needed,
             lamport: self.scalars.lamport,
             memory_bytes: self.memory(),
         }
@@ -500,6 +523,9 @@ pub struct Counts {
     pub known: usize,
     /// Deliveries that are not confirmed.
     pub unconfirmed: usize,
+    /// How often others have shown that they wait for something that this participant may help
+    /// with: an acknowledgement, a message, the news. Who leaves may wait until it grows no more.
+    pub needed: u64,
     /// The Lamport time.
     pub lamport: u64,
     /// Bytes of memory, about.

@@ -138,6 +138,10 @@ impl Channel {
             match record.state {
                 State::Logged | State::Buffered => {
                     self.heard_copy(slot);
+                    // Copies for those who asked carry no filter, those of the sender do.
+                    if message.filter.is_some_and(|filter| !filter.is_empty()) {
+                        self.heard_resend(now, slot);
+                    }
                     return Ok(Received::Duplicate);
                 }
                 State::Tombstone if !given_up => return Ok(Received::Duplicate),

@@ -143,6 +143,7 @@ impl Channel {
     }
 
     fn plan_answer(&mut self, now: Now, slot: u32) {
+        self.needed += 1;
         let record = self.table.get_mut(slot);
         record.heard = record.heard.saturating_add(1);
         // R1 and R2.

@@ -232,6 +232,25 @@ impl Channel {
         }
     }
 
+    /// Its sender sends a message again, and so has not heard that it arrived: it is cited again,
+    /// however far back it stands by now, and if nobody says anything, by a sync message.
+    pub(super) fn heard_resend(&mut self, now: Now, slot: u32) {
+        self.needed += 1;
+        let record = self.table.get(slot);
+        if record.state != State::Logged || record.own != NONE {
+            return;
+        }
+        if record.has(flag::CITED) {
+            let generation = record.generation;
+            self.table.get_mut(slot).flags &= !flag::CITED;
+            // It may stand there still from the time before it was cited.
+            if !self.uncited.contains(&(slot, generation)) {
+                self.note_uncited(slot);
+            }
+        }
+        self.news(now);
+    }
+
     /// Drops those that were cited meanwhile.
     pub(super) fn retain_uncited(&mut self) {
         let mut uncited = std::mem::take(&mut self.uncited);

@@ -90,6 +90,7 @@ impl Channel {
         let cited = message.causal.len().clamp(1, self.config.sync_causal);
         let is_cited = |slot: u32| self.table.get(slot).cited_by == self.look_ups;
         let is_behind = !self.log.tail(cited).all(is_cited);
+        self.needed += u64::from(is_behind);
         if unmet || is_behind {
             self.news(now);
         } else if self.sync.at != NEVER && !self.sync.prompt {
@@ -138,6 +139,30 @@ impl Channel {
         self.sync.heard_at = None;
         let jitter = self.rng.below(PROMPT_MS + 1);
         self.sync.at = self.sync.at.min(now.mono_ms + jitter);
+    }
+
+    /// Tells the others what this participant has, now, whoever else has just spoken: for one that
+    /// is about to leave, and whom nobody can ask any more. Does nothing in a channel without sync
+    /// messages.
+    ///
+    /// # Errors
+    /// [`Error::Undrained`](crate::Error::Undrained).
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now, Output, Reason};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// channel.announce_now(Now::zero())?;
+    /// let Some(Output::Broadcast(broadcast)) = channel.poll_output() else { panic!() };
+    /// assert_eq!(broadcast.reason, Reason::Sync);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn announce_now(&mut self, now: Now) -> crate::Result<()> {
+        self.begin()?;
+        if self.config.sync {
+            self.send_sync(now);
+            self.prune();
+        }
+        Ok(())
     }
 
     /// LIP-109, Periodic Sync Message: empty content; Lamport time, causal history and filter as in

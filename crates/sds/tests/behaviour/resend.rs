@@ -101,3 +101,49 @@ fn a_step_of_the_wall_clock_neither_fires_nor_freezes_anything() {
     alice.handle_timeout(now);
     assert_eq!(broadcasts(&drain(&mut alice)).len(), 1);
 }
+
+#[test]
+fn one_who_sends_a_message_again_hears_that_it_arrived_however_silent_the_others_have_become() {
+    let mut alice = channel("alice", Config::lip());
+    let mut bob = channel("bob", Config::lip());
+    let m1 = send(&mut alice, START, "m1");
+    bob.receive(START, &m1).unwrap();
+    let mut last = "m1".to_owned();
+    for number in 0..60 {
+        let id = format!("c{number:02}");
+        receive(&mut bob, START, &message("carol", &id, L + 1 + number, &[&last]));
+        last = id;
+    }
+    // Nothing that bob says arrives, until he says nothing any more.
+    let mut now = START;
+    while let Some(at) = bob.poll_timeout() {
+        now = now.after(at - now.mono_ms);
+        bob.handle_timeout(now);
+        drain(&mut bob);
+    }
+    now = now.after(60_000);
+    alice.handle_timeout(now);
+    let said = drain(&mut alice);
+    let again = said.iter().find_map(|said| match said {
+        Said::Broadcast { reason: Reason::Resend, bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    bob.receive(now, again.unwrap()).unwrap();
+    drain(&mut bob);
+    let now = now.after(bob.poll_timeout().expect("he has something to say") - now.mono_ms);
+    bob.handle_timeout(now);
+    let sync = broadcasts(&drain(&mut bob)).remove(0);
+    let sync = Message::decode(Profile::Lip, &sync).unwrap();
+    assert!(sync.causal.iter().any(|entry| entry.id == b"m1"), "it stands before the log's tail");
+    receive(&mut alice, now, &Message { filter: None, ..sync });
+    assert!(drain(&mut alice).contains(&Said::Acknowledged("m1".into())));
+}
+
+#[test]
+fn a_copy_for_one_who_asked_is_no_question_whether_it_arrived() {
+    let mut bob = channel("bob", quiet());
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    let needed = bob.counts().needed;
+    receive(&mut bob, START, &message("alice", "m1", L, &[]));
+    assert_eq!(bob.counts().needed, needed);
+}

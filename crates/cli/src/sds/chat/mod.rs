@@ -36,7 +36,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// each two members need one to dial the other; over gossipsub it is enough that they are connected
 /// by way of others.
 ///
-/// At the end of the input it stays until its own messages are acknowledged and nothing is missing.
+/// At the end of the input it stays until its own messages are acknowledged, nothing is missing and
+/// nobody needs it any more; it tells the others what it has before it goes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 What stands before a line:
@@ -120,7 +121,8 @@ fn config(args: &Args) -> Config {
     config.only_own_peers = true;
     // Two kilobytes instead of nineteen: a datagram of a packet or two.
     config.filter_capacity = 1000;
-    config.participants = 8;
+    // Whoever is heard counts from then on.
+    config.participants = 2;
     config.start =
         if args.joining { mainstay::sds::Start::Joining } else { mainstay::sds::Start::Beginning };
     (config.t_min_ms, config.t_max_ms) = (300, 2_000);
@@ -137,6 +139,18 @@ enum Phase {
     Talking,
     /// The input has ended, and this is when.
     Leaving(Instant),
+    /// Everything is settled here, but others may wait to hear that their messages have arrived: so
+    /// many times they are told.
+    Parting(Instant, u32),
+}
+
+/// With what chance somebody who is there may miss everything that is said at parting.
+const UNHEARD_CHANCE: f64 = 1e-4;
+
+/// How often to say at parting what there is, when others lose as much as this one does.
+fn partings(loss_percent: u8) -> u32 {
+    let loss = f64::from(loss_percent.max(1)) / 100.0;
+    ((UNHEARD_CHANCE.ln() / loss.ln()).ceil() as u32).clamp(3, 40)
 }
 
 async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -164,23 +178,36 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
             },
             event = events.next() => match event {
                 Some(Event::Newcomer) => announce(args, &handle).await?,
-                Some(event) => room.happened(event)?,
+                Some(event) => {
+                    if room.happened(event)? {
+                        let members = room.members();
+                        handle.with(&args.channel, move |it, _| it.set_participants(members)).await??;
+                    }
+                }
                 None => return Err(DriverError::Ended.into()),
             },
             _ = look.tick() => {
                 if interrupt.is_asked() {
-                    phase = Phase::Leaving(Instant::now());
                     break;
                 }
-                if let Phase::Leaving(since) = phase
-                    && is_settled(args, since, &handle, &room).await?
-                {
-                    break;
-                }
+                phase = match phase {
+                    Phase::Talking => Phase::Talking,
+                    Phase::Leaving(since) | Phase::Parting(since, _)
+                        if !is_settled(args, since, &handle, &mut room).await? =>
+                    {
+                        Phase::Leaving(since)
+                    }
+                    Phase::Leaving(since) => Phase::Parting(since, partings(args.loss)),
+                    Phase::Parting(_, 0) => break,
+                    Phase::Parting(since, left) => {
+                        handle.with(&args.channel, |it, now| it.announce_now(now)).await??;
+                        Phase::Parting(since, left - 1)
+                    }
+                };
             }
         }
     }
-    finish(args, &handle, room, matches!(phase, Phase::Leaving(_)) && interrupt.is_asked()).await
+    finish(args, &handle, room, interrupt.is_asked()).await
 }
 
 /// Tells the others what there is, so that they notice what they lack, and what is lacking here.
@@ -209,14 +236,20 @@ async fn say(line: &str, args: &Args, handle: &Handle, room: &mut Room<'_>) -> R
 }
 
 /// Whether there is nothing left to wait for.
-async fn is_settled(args: &Args, since: Instant, handle: &Handle, room: &Room<'_>) -> Result<bool> {
+async fn is_settled(
+    args: &Args,
+    since: Instant,
+    handle: &Handle,
+    room: &mut Room<'_>,
+) -> Result<bool> {
+    let counts = handle.counts(&args.channel).await?;
+    room.needed(counts.needed);
     if since.elapsed() >= args.patience {
         return Ok(true);
     }
     if since.elapsed() < args.stay || room.quiet_for() < args.stay {
         return Ok(false);
     }
-    let counts = handle.counts(&args.channel).await?;
     Ok(counts.outgoing == 0 && counts.buffered == 0 && counts.missing == 0)
 }
 
@@ -247,6 +280,11 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_is_said_at_parting_where_more_is_lost() {
+        assert_eq!([0, 30, 50, 90].map(partings), [3, 8, 14, 40]);
+    }
 
     #[test]
     fn names_that_could_steer_a_terminal_or_pass_for_others_are_refused() {

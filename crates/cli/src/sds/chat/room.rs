@@ -15,7 +15,7 @@ use mainstay::sds::{
     shown,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io::Write,
     time::{Duration, Instant},
 };
@@ -38,6 +38,9 @@ pub(super) struct Room<'a> {
     /// By id: the number that a message has here, and its text.
     numbers: HashMap<Vec<u8>, usize>,
     failed: usize,
+    /// The ids of the others that were heard.
+    others: HashSet<Vec<u8>>,
+    needed: u64,
     last_news: Instant,
 }
 
@@ -62,8 +65,23 @@ impl<'a> Room<'a> {
             log: BTreeMap::new(),
             numbers: HashMap::new(),
             failed: 0,
+            others: HashSet::new(),
+            needed: 0,
             last_news: Instant::now(),
         }
+    }
+
+    /// How often others have shown that they wait for something: if they do so still, it is news.
+    pub(super) fn needed(&mut self, needed: u64) {
+        if std::mem::replace(&mut self.needed, needed) != needed {
+            self.last_news = Instant::now();
+        }
+    }
+
+    /// How many are here, as far as they have said something.
+    pub(super) fn members(&self) -> u32 {
+        // One is not alone in a conversation.
+        u32::try_from(self.others.len().max(1)).map_or(u32::MAX, |others| others.saturating_add(1))
     }
 
     /// How long nothing was said, acknowledged or repaired.
@@ -121,7 +139,14 @@ impl<'a> Room<'a> {
         number
     }
 
-    pub(super) fn happened(&mut self, event: Event) -> Result<()> {
+    /// Whether somebody was heard for the first time.
+    pub(super) fn happened(&mut self, event: Event) -> Result<bool> {
+        let known = self.others.len();
+        self.tell_event(event)?;
+        Ok(self.others.len() > known)
+    }
+
+    fn tell_event(&mut self, event: Event) -> Result<()> {
         if !matches!(event, Event::Sent { reason: Reason::Sync, .. } | Event::Refused { .. }) {
             self.last_news = Instant::now();
         }
@@ -171,6 +196,9 @@ impl<'a> Room<'a> {
     }
 
     fn delivered(&mut self, delivered: &Delivered) -> Result<()> {
+        if !self.others.contains(&delivered.sender) {
+            self.others.insert(delivered.sender.clone());
+        }
         let sender = shown(&delivered.sender);
         let content = String::from_utf8_lossy(&delivered.content).into_owned();
         let lamport = delivered.lamport.unwrap_or_default();
