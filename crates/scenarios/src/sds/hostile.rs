@@ -76,7 +76,7 @@ impl Hostile {
             content: Some(b"gossip".to_vec()),
             ..Message::default()
         };
-        match self.rng.below(9) {
+        match self.rng.below(10) {
             0 => return (0..self.rng.below(300)).map(|_| self.rng.next_u64() as u8).collect(),
             1 => {
                 // An old message again, or a bit of it gone wrong in a place that refuses it.
@@ -111,6 +111,15 @@ impl Hostile {
             5 => message.lamport = Some(wall + (1 << self.rng.below(62))),
             6 => message.channel = b"elsewhere".to_vec(),
             7 => message.causal = vec![entry(known(&mut self.rng, &self.ids))],
+            8 => {
+                // Whose a message is that others may lack, and where it is to be had: all of it false.
+                let false_entry = |id| HistoryEntry {
+                    id,
+                    sender: b"mallory".to_vec(),
+                    hint: b"nowhere".to_vec(),
+                };
+                message.causal = (0..4).map(|_| false_entry(known(&mut self.rng, &self.ids))).collect();
+            }
             _ => message.causal = vec![entry(message.id.clone())],
         }
         message.encode(self.profile).into()

@@ -161,13 +161,15 @@ impl Channel {
         self.scratch = found;
     }
 
-    /// Takes over what an entry says of a missing message, if nothing was said before.
+    /// Takes over what an entry says of a missing message, if nothing was said before, or if what
+    /// was said was of no use: it may have been a lie.
     fn learn(&mut self, slot: u32, entry: &EntryView<'_>) {
         let record = self.table.get_mut(slot);
-        if record.hint().is_empty() && !entry.hint.is_empty() {
+        let in_vain = record.asked > 0 || record.fetches > 1;
+        if (record.hint().is_empty() || in_vain) && !entry.hint.is_empty() {
             record.set_hint(entry.hint);
         }
-        if record.sender().is_empty() && !entry.sender.is_empty() {
+        if (record.sender().is_empty() || in_vain) && !entry.sender.is_empty() {
             record.set_sender(entry.sender);
         }
     }

@@ -4,9 +4,9 @@
 //!
 //! Guarantees:
 //!
-//! * R1. What one message makes others send is bounded: requests are for messages that are here, of
-//!   the sender that is in our own log, once at a time, once in T_min for each message, ten a second
-//!   in all.
+//! * R1. What one message makes others send is bounded: requests are for messages that are here, at
+//!   the time that the sender in our own log says, once at a time, once in T_min for each message,
+//!   ten a second in all.
 //! * R2. The first T_resp stays: who asks again and again does not put the answer off.
 //! * R3. A request is repeated until the message is here or given up. The specification removes it
 //!   when it was sent, or when another's was heard, and so strands the one who loses the answer;
@@ -133,10 +133,11 @@ impl Channel {
                 }
                 continue;
             }
-            // The sender decides who answers and when: not by the word of who asks (R1).
-            let sender_is_wrong = !entry.sender.is_empty() && entry.sender != record.sender();
+            // The sender decides who answers and when: the one in our own log. What a request says
+            // of it is hearsay, and neither makes anybody answer at once nor keeps anybody from it
+            // (R1): else one false citation would keep all who believed it from ever being heard.
             let has_it = !record.body.is_empty() && record.state != State::Tombstone;
-            if has_it && !sender_is_wrong && !record.sender().is_empty() {
+            if has_it && !record.sender().is_empty() {
                 self.plan_answer(now, slot);
             }
         }

@@ -163,13 +163,60 @@ fn asking_again_and_again_does_not_put_the_answer_off() {
 }
 
 #[test]
-fn a_request_in_the_name_of_a_sender_that_is_not_the_messages_is_ignored() {
-    let mut bob = holder("bob");
-    receive(&mut bob, START, &asking("mallory", "x1", &[("m1", "bob")]));
+fn who_sent_a_message_is_known_to_those_who_have_it_whatever_a_request_says() {
+    let delay = response_delay_ms(Profile::Lip, b"bob", b"alice", b"m1", 120_000);
+    assert!(delay > 0);
+    for claimed in ["alice", "", "bob", "carol"] {
+        let mut bob = holder("bob");
+        receive(&mut bob, START, &asking("mallory", "x1", &[("m1", claimed)]));
+        drain(&mut bob);
+        assert_eq!(bob.poll_timeout(), Some(START.mono_ms + delay), "{claimed:?}");
+    }
+}
+
+#[test]
+fn one_forged_citation_does_not_keep_a_message_from_being_repaired() {
+    let mut config = config();
+    (config.t_min_ms, config.t_max_ms) = (1000, 2000);
+    let mut group = Group::new(2, &config);
+    group.send(0, "m1", |_| false);
+    // Before anybody else does, mallory says whose it is.
+    let mut forged = message("mallory", "x1", L + 1, &[]);
+    let (id, hint) = (b"m1".to_vec(), b"nowhere".to_vec());
+    forged.causal = vec![HistoryEntry { id, sender: b"mallory".to_vec(), hint }];
+    receive(&mut group.channels[1], START, &forged);
+    group.send(0, "m2", |_| true);
+    for number in 0..10 {
+        group.pass(2000, &mut |_, _, _| true);
+        // Requests go with something.
+        group.send(1, &format!("b{number}"), |_| true);
+    }
+    group.pass(10_000, &mut |_, _, _| true);
+    assert!(group.delivered(1).contains(&"m1"), "{:?}", group.said[1]);
+}
+
+#[test]
+fn whose_a_message_is_counts_by_the_latest_word_after_a_request_in_vain() {
+    let mut bob = channel("bob", config());
+    let citing = |id: &str, lamport, sender: &str, hint: &str| {
+        let entry = HistoryEntry { id: b"m1".to_vec(), sender: sender.into(), hint: hint.into() };
+        Message { causal: vec![entry], ..message("mallory", id, lamport, &[]) }
+    };
+    let asked = |bytes: &[u8]| {
+        let requests = Message::decode(Profile::Lip, bytes).unwrap().requests;
+        requests.first().map(|entry| (text(&entry.sender), text(&entry.hint)))
+    };
+    receive(&mut bob, START, &citing("x1", L + 1, "mallory", "nowhere"));
+    receive(&mut bob, START, &citing("x2", L + 2, "alice", "at the store"));
     drain(&mut bob);
-    assert_eq!(bob.poll_timeout(), None);
-    receive(&mut bob, START, &asking("carol", "c1", &[("m1", "")]));
-    assert!(bob.poll_timeout().is_some(), "one that names nobody is heard");
+    let now = START.after(120_000);
+    let first = asked(&send(&mut bob, now, "b1"));
+    assert_eq!(first, Some(("mallory".into(), "nowhere".into())), "the first word counts");
+    receive(&mut bob, now, &citing("x3", L + 3, "alice", "at the store"));
+    drain(&mut bob);
+    let now = now.after(120_000);
+    let second = asked(&send(&mut bob, now, "b2"));
+    assert_eq!(second, Some(("alice".into(), "at the store".into())));
 }
 
 #[test]
