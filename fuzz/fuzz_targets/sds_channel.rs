@@ -91,7 +91,7 @@ impl Run {
         let Self { channel, now, .. } = self;
         match step {
             Step::Send(id) => drop(channel.send(*now, &name(*id), b"content")),
-            Step::Ephemeral(id) => drop(channel.send_ephemeral(*now, &name(*id), b"content")),
+            Step::Ephemeral(id) => drop(channel.send_ephemeral(&name(*id), b"content")),
             Step::Known(id) => drop(channel.mark_known(*now, &name(*id))),
             Step::Hint(id, hint) => drop(channel.set_retrieval_hint(&name(*id), &[*hint])),
             Step::Confirm => drop(channel.confirm(self.last_number)),

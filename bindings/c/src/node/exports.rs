@@ -290,10 +290,10 @@ unsafe extern "C" fn mainstay_sds_send_ephemeral(
     let id = unsafe { raw::bytes(id.cast(), id_len) };
     // SAFETY: as above.
     let content = unsafe { raw::bytes(content.cast(), content_len) };
-    with_channel(node, now, channel, |channel, now| {
+    with_channel(node, now, channel, |channel, _| {
         let id = id.ok_or_else(|| Failure::null("the message's id"))?;
         let content = content.ok_or_else(|| Failure::null("the content"))?;
-        channel.send_ephemeral(now, &id, &content)?;
+        channel.send_ephemeral(&id, &content)?;
         Ok(0)
     })
 }

@@ -38,12 +38,15 @@ pub(super) struct Writing {
     pub(super) count: u64,
     /// Each writer leaves after its message with a chance of so many in a million.
     pub(super) leave_ppm: u32,
+    /// Whether somebody types all the time, to the end.
+    pub(super) typing: bool,
 }
 
 pub(super) struct Audience {
     applications: Vec<Application>,
     writing: Writing,
     written: u64,
+    typed: u64,
     pub(super) left: BTreeSet<NodeId>,
     hostile: BTreeSet<NodeId>,
     /// What each honest message depends on.
@@ -59,10 +62,12 @@ pub(super) struct Audience {
 /// Alarms: the next message; a look whether all agree.
 const WRITE: u64 = 0;
 const LOOK: u64 = 1;
+const TYPE: u64 = 2;
 /// A writer leaves a second after its message; its number is added.
 const LEAVE: u64 = 1 << 32;
 
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+const TYPE_EVERY: Duration = Duration::from_secs(4);
 
 impl Audience {
     pub(super) fn new(size: usize, hostile: usize, writing: Writing, confirms: bool) -> Self {
@@ -70,6 +75,7 @@ impl Audience {
             applications: (0..size).map(|_| Application::default()).collect(),
             writing,
             written: 0,
+            typed: 0,
             left: BTreeSet::new(),
             hostile: (size - hostile..size).map(|node| NodeId(node as u32)).collect(),
             causal: BTreeMap::new(),
@@ -84,6 +90,9 @@ impl Audience {
 
     pub(super) fn start(&self, world: &mut World<Someone>) {
         world.alarm(self.writing.pause, WRITE);
+        if self.writing.typing {
+            world.alarm(TYPE_EVERY, TYPE);
+        }
     }
 
     /// All is mended: nobody makes trouble any more, and everybody finds the network again.
@@ -254,6 +263,11 @@ impl Story<Someone> for Audience {
         match what {
             Happening::Report { node, report } => self.told(world, node, report)?,
             Happening::Alarm(WRITE) => self.write(world),
+            Happening::Alarm(TYPE) => {
+                self.typed += 1;
+                world.command(NodeId(0), Wish::Type(self.typed));
+                world.alarm(TYPE_EVERY, TYPE);
+            }
             Happening::Alarm(LOOK) => {
                 self.look(world);
                 if !self.agreed {

@@ -1,5 +1,6 @@
 //! One who says whatever does harm: noise, forged filters and histories, requests for everything,
-//! dependencies that do not exist, times of the far future, old messages again and again.
+//! dependencies that do not exist, times of the far future, old messages again and again. In the end
+//! it only mutters.
 //!
 //! Its own messages of content have ids that begin with `x`; it does not take the ids of others'
 //! messages. Nothing in the protocol says who wrote a message: against that only signatures help.
@@ -20,15 +21,21 @@ pub(super) struct Hostile {
     heard: VecDeque<Packet>,
     ids: VecDeque<Vec<u8>>,
     said: u64,
+    pause: Duration,
+    /// It only says that it has nothing to say, to the end.
+    mutters: bool,
     pub(super) next: Option<Time>,
     pub(super) outputs: VecDeque<Packet>,
 }
 
 impl Hostile {
-    pub(super) fn new(boot: Boot, profile: Profile, participants: u64) -> Self {
+    /// It says something once in half of `pause`, about.
+    pub(super) fn new(boot: Boot, profile: Profile, participants: u64, pause: Duration) -> Self {
         Self {
             profile,
             participants,
+            pause,
+            mutters: false,
             rng: boot.rng,
             heard: VecDeque::new(),
             ids: VecDeque::new(),
@@ -49,19 +56,39 @@ impl Hostile {
                 self.heard.truncate(HEARD_MAX);
             }
             Input::Tick => {
-                let bytes = self.forge(now);
+                let bytes = if self.mutters { self.mutter(now) } else { self.forge(now) };
                 self.outputs.push_back(bytes);
-                self.next = Some(now.monotonic + self.rng.within(Duration::from_secs(3)));
+                self.next = Some(now.monotonic + self.rng.within(self.pause));
             }
-            Input::Command(Wish::Behave) => self.next = None,
+            Input::Command(Wish::Behave) => self.mutters = true,
             _ => {}
         }
     }
 
+    fn wall(&self, now: Now) -> u64 {
+        let unit = if self.profile == Profile::Nim { 1000 } else { 1 };
+        at(now).wall_ms / unit
+    }
+
+    /// A sync message that tells nobody anything: it must not silence those who would.
+    fn mutter(&mut self, now: Now) -> Packet {
+        self.said += 1;
+        let invented = format!("x-none-{}", self.said).into_bytes();
+        let causal = if self.rng.chance(500_000) { Vec::new() } else { vec![invented] };
+        let message = Message {
+            id: format!("x-sync-{}", self.said).into_bytes(),
+            sender: b"mallory".to_vec(),
+            channel: b"room".to_vec(),
+            lamport: Some(self.wall(now)),
+            causal: causal.into_iter().map(|id| HistoryEntry { id, ..HistoryEntry::default() }).collect(),
+            ..Message::default()
+        };
+        message.encode(self.profile).into()
+    }
+
     fn forge(&mut self, now: Now) -> Packet {
         self.said += 1;
-        let unit = if self.profile == Profile::Nim { 1000 } else { 1 };
-        let wall = at(now).wall_ms / unit;
+        let wall = self.wall(now);
         let known = |rng: &mut Rng, ids: &VecDeque<Vec<u8>>| match ids.len() {
             0 => b"h0-0".to_vec(),
             count => ids[rng.below(count as u64) as usize].clone(),

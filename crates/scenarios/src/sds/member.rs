@@ -14,6 +14,8 @@ pub(super) enum Wish {
     Send(String),
     /// The application has processed all deliveries up to this one.
     Confirm(u64),
+    /// Somebody is typing.
+    Type(u64),
     /// The network is there again.
     Announce,
     /// It goes, and never comes back.
@@ -130,6 +132,11 @@ impl Member {
             }
             Wish::Confirm(number) => {
                 let _late = self.channel.confirm(number);
+            }
+            Wish::Type(number) => {
+                // Not in every profile.
+                let id = format!("t{number}");
+                let _refused = self.channel.send_ephemeral(id.as_bytes(), b"is typing");
             }
             Wish::Announce => self.channel.announce(now),
             Wish::Leave | Wish::Behave => {}

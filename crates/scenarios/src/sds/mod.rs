@@ -35,6 +35,9 @@ const LARGE_EVERY: u64 = 100;
 const LARGE: usize = 1000;
 const LOSS_PPM: u32 = 200_000;
 
+/// How long a hostile member is silent at most.
+const HOSTILE_PAUSE: Duration = Duration::from_secs(3);
+
 /// How long everything may go wrong, and how long it may take after that until all agree.
 const SAFETY: Duration = Duration::from_secs(400);
 const LIVENESS: Duration = Duration::from_secs(4 * 3600);
@@ -84,7 +87,7 @@ fn small(seed: u64, options: &Options, flaw: Option<Flaw>) -> Outcome {
     let profile = config.profile;
     let make = move |boot: Boot| {
         if boot.id.index() >= size - hostile {
-            Someone::Hostile(Hostile::new(boot, profile, size as u64))
+            Someone::Hostile(Hostile::new(boot, profile, size as u64, HOSTILE_PAUSE))
         } else {
             Someone::Member(Box::new(Member::new(boot, &config, flaw)))
         }
@@ -100,6 +103,7 @@ fn small(seed: u64, options: &Options, flaw: Option<Flaw>) -> Outcome {
         pause: Duration::from_millis(rng.between(200, 10_000)),
         count: rng.between(5, 60),
         leave_ppm,
+        typing: rng.chance(500_000),
         rng,
     };
     let mut audience = Audience::new(size, hostile, writing, true);
@@ -174,6 +178,7 @@ fn large(seed: u64, options: &Options) -> Outcome {
         pause: Duration::from_secs(5),
         count: 60,
         leave_ppm: if leavers { 333_333 } else { 0 },
+        typing: false,
     };
     let mut audience = Audience::new(LARGE, 0, writing, false);
     let mut result = large_story(&mut world, &mut audience);

@@ -33,7 +33,7 @@ impl Channel {
         }
         self.begin()?;
         let received = match message.kind() {
-            Kind::Ephemeral => Ok(self.receive_ephemeral(now, &message)),
+            Kind::Ephemeral => Ok(self.receive_ephemeral(&message)),
             Kind::Sync => self.receive_sync(now, &message),
             Kind::Content => self.receive_content(now, &message),
         };
@@ -43,11 +43,10 @@ impl Channel {
 
     /// LIP-109, Ephemeral Messages: "delivered immediately without buffering for causal
     /// dependencies or including in the local log" (D3).
-    fn receive_ephemeral(&mut self, now: Now, message: &MessageView<'_>) -> Received {
+    fn receive_ephemeral(&mut self, message: &MessageView<'_>) -> Received {
         if self.is_own(message) {
             return Received::Own;
         }
-        self.heard(now);
         let content = message.content.unwrap_or_default();
         self.outputs.deliver(message.id, message.sender, content, &[], None, 0, 0, false);
         Received::Ephemeral
@@ -66,14 +65,13 @@ impl Channel {
         self.look_up(now, message, false);
         self.review(now, message);
         self.heed_requests(now, message);
-        let unmet = self.scratch.iter().any(|dependency| dependency.is_unmet());
+        let unmet = self.scratch.iter().filter(|dependency| dependency.is_unmet()).count();
         self.depend(now, message, None);
         self.limit_heard_of(now);
         self.joined(now);
         self.heard_sync(now, message, unmet);
         self.remember_sync(message.id);
         self.deliver_ready(now);
-        self.heard(now);
         Ok(Received::Sync)
     }
 

@@ -100,12 +100,12 @@ impl Channel {
     /// use mainstay_sds::{Channel, Config, Now, Output, Received};
     /// let mut alice = Channel::new("room", b"alice", Config::lip())?;
     /// let mut bob = Channel::new("room", b"bob", Config::lip())?;
-    /// alice.send_ephemeral(Now::zero(), b"t1", b"alice is typing")?;
+    /// alice.send_ephemeral(b"t1", b"alice is typing")?;
     /// let Some(Output::Broadcast(broadcast)) = alice.poll_output() else { panic!() };
     /// assert_eq!(bob.receive(Now::zero(), broadcast.bytes)?, Received::Ephemeral);
     /// # Ok::<(), mainstay_sds::Error>(())
     /// ```
-    pub fn send_ephemeral(&mut self, now: Now, id: &[u8], content: &[u8]) -> Result<()> {
+    pub fn send_ephemeral(&mut self, id: &[u8], content: &[u8]) -> Result<()> {
         if self.config.profile == Profile::Nim {
             let profile = self.config.profile;
             return Err(Error::NotInProfile { profile, what: "ephemeral messages" });
@@ -123,8 +123,6 @@ impl Channel {
         };
         let bytes = message.encode(Profile::Lip);
         self.outputs.broadcast(Reason::Ephemeral, id, |out| out.extend_from_slice(&bytes));
-        self.heard(now);
-        self.prune();
         Ok(())
     }
 

@@ -43,7 +43,8 @@ impl Sync {
 }
 
 impl Channel {
-    /// Somebody said something.
+    /// Somebody said something that tells the others of the last messages, so that no sync message
+    /// need do it now.
     pub(super) fn heard(&mut self, now: Now) {
         self.sync.heard_at = Some(now.mono_ms);
     }
@@ -86,10 +87,17 @@ impl Channel {
 
     /// Whether a sync message of another one, which was looked up, brings news, or shows that it
     /// lacks some: of the last messages of our log, as many as it cites.
-    pub(super) fn heard_sync(&mut self, now: Now, message: &MessageView<'_>, unmet: bool) {
+    pub(super) fn heard_sync(&mut self, now: Now, message: &MessageView<'_>, unmet: usize) {
         let cited = message.causal.len().clamp(1, self.config.sync_causal);
         let is_cited = |slot: u32| self.table.get(slot).cited_by == self.look_ups;
         let is_behind = !self.log.tail(cited).all(is_cited);
+        // It does ours' work only if it tells of the last messages that we know of, whatever else
+        // it cites: one that is empty, or invented, must not silence those who could tell of them.
+        let known = cited.saturating_sub(unmet).max(1);
+        if self.log.tail(known).all(is_cited) {
+            self.heard(now);
+        }
+        let unmet = unmet > 0;
         self.needed += u64::from(is_behind);
         if unmet || is_behind {
             self.news(now);

@@ -224,7 +224,7 @@ impl Inside {
         content: &[u8],
     ) -> Result<()> {
         fits(content.len() + NAMES_LEN, self.message_len_max)?;
-        self.participant.channel(now, name)?.send_ephemeral(now, id, content)?;
+        self.participant.channel(now, name)?.send_ephemeral(id, content)?;
         self.participant.touched(name);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::group::{
 fn an_ephemeral_message_is_delivered_at_once_and_leaves_no_trace() {
     let mut alice = channel("alice", Config::lip());
     let mut bob = channel("bob", Config::lip());
-    alice.send_ephemeral(START, b"t1", b"typing").unwrap();
+    alice.send_ephemeral(b"t1", b"typing").unwrap();
     let bytes = broadcasts(&drain(&mut alice));
     let view = MessageView::parse(Profile::Lip, &bytes[0]).unwrap();
     assert_eq!((view.kind(), view.lamport, view.filter), (Kind::Ephemeral, None, None));
@@ -30,7 +30,7 @@ fn an_ephemeral_message_is_delivered_at_once_and_leaves_no_trace() {
 #[test]
 fn the_nim_profile_has_no_ephemeral_messages_and_says_so() {
     let mut alice = channel("alice", Config::nim());
-    let refused = alice.send_ephemeral(START, b"t1", b"typing");
+    let refused = alice.send_ephemeral(b"t1", b"typing");
     assert!(matches!(refused, Err(Error::NotInProfile { .. })));
 }
 
@@ -180,4 +180,57 @@ fn content_that_is_present_and_empty_is_no_content() {
     let mut bob = channel("bob", Config::lip());
     let empty = Message { content: Some(vec![]), ..message("alice", "m1", L, &[]) };
     assert_eq!(receive(&mut bob, START, &empty), Received::Sync);
+}
+
+/// Three, of whom one lacks the last message, which nobody sends again.
+fn trailing() -> Group {
+    let mut config = Config::lip();
+    config.resend_attempts = 0;
+    let mut group = Group::new(3, &config);
+    group.send(0, "m1", |to| to == 1);
+    group
+}
+
+#[test]
+fn those_who_type_keep_nobody_from_hearing_of_the_last_message() {
+    let mut group = trailing();
+    for second in 0..3600 {
+        if second % 5 == 0 {
+            let id = format!("typing{second}");
+            group.channels[1].send_ephemeral(id.as_bytes(), b"typing").unwrap();
+            group.settle(&mut |_, _, _| true);
+        }
+        group.pass(1000, &mut |_, _, _| true);
+    }
+    assert_eq!(group.delivered(2), ["m1"]);
+    for channel in &group.channels {
+        assert_eq!(channel.poll_timeout(), None, "typing is no news");
+    }
+}
+
+#[test]
+fn a_sync_message_that_says_nothing_keeps_nobody_from_hearing_of_the_last_message() {
+    let none = |_| Vec::new();
+    let invented = |second: u64| (0..40).map(|number| format!("none{second}-{number}")).collect();
+    let said: [&dyn Fn(u64) -> Vec<String>; 2] = [&none, &invented];
+    for says in said {
+        let mut group = trailing();
+        for second in 0..600 {
+            if second % 10 == 0 {
+                let cited = says(second);
+                let cited: Vec<&str> = cited.iter().map(String::as_str).collect();
+                let id = format!("x{second}");
+                let empty = Message { content: None, ..message("mallory", &id, L, &cited) };
+                let now = group.now;
+                for channel in &mut group.channels {
+                    receive(channel, now, &empty);
+                }
+                group.settle(&mut |_, _, _| true);
+            }
+            // Nobody's own requests make him speak.
+            let mut arrives = |_, _, _| true;
+            group.pass(1000, &mut arrives);
+        }
+        assert_eq!(group.delivered(2), ["m1"]);
+    }
 }

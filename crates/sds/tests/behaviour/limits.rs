@@ -21,7 +21,7 @@ fn content() {
     assert!(alice.send(START, b"m1", &vec![1; limits::CONTENT_LEN_MAX]).is_ok());
     assert!(is_limit(alice.send(START, b"m2", &vec![1; limits::CONTENT_LEN_MAX + 1])));
     assert!(is_limit(alice.send(START, b"m2", b"")), "a message needs content");
-    assert!(is_limit(alice.send_ephemeral(START, b"m2", &vec![1; limits::CONTENT_LEN_MAX + 1])));
+    assert!(is_limit(alice.send_ephemeral(b"m2", &vec![1; limits::CONTENT_LEN_MAX + 1])));
     let of = |len| Message { content: Some(vec![1; len]), ..message("alice", "m1", L, &[]) };
     assert!(takes(&of(limits::CONTENT_LEN_MAX)).is_ok());
     assert!(is_limit(takes(&of(limits::CONTENT_LEN_MAX + 1))));

@@ -102,7 +102,7 @@ impl Group {
     pub(crate) fn we_whisper(&mut self, text: &str) -> String {
         self.said += 1;
         let id = format!("ours-{}", self.said);
-        self.ours.send_ephemeral(self.now, id.as_bytes(), text.as_bytes()).unwrap();
+        self.ours.send_ephemeral(id.as_bytes(), text.as_bytes()).unwrap();
         self.settle();
         id
     }
