@@ -58,7 +58,11 @@ void *SdsNewReliabilityManagerWithConfig(const char *participantId, const char *
  *   {"eventType":"periodic_sync"}
  *   {"eventType":"repair_ready","channelId":...,"message":base64}         send this to everybody
  * The last two come after SdsStartPeriodicTasks only. repair_ready is used for what others asked
- * for, and for own messages that nobody acknowledged in time. */
+ * for, and for own messages that nobody acknowledged in time; each is offered again maxResendAttempts
+ * times at most, and none before the tasks are started. message_sent comes whenever somebody
+ * acknowledges a message, also after that; it never comes for one that nobody acknowledged.
+ * message_ready waits for as long as something is missing that SdsMarkDependenciesMet does not
+ * name. */
 void SdsSetEventCallback(void *ctx, SdsCallBack callback, void *userData);
 
 void SdsSetRetrievalHintProvider(void *ctx, SdsRetrievalHintProvider callback, void *userData);

@@ -36,7 +36,8 @@ pub enum Output<'a> {
         /// Its id.
         id: &'a [u8],
     },
-    /// It was sent as often as configured and never acknowledged. It may have arrived all the same.
+    /// It was sent as often as configured and never acknowledged. It may have arrived all the same:
+    /// if a later message cites it, that is told as an acknowledgement (until a restart).
     Failed {
         /// Its id.
         id: &'a [u8],

@@ -35,6 +35,8 @@ impl Settings {
         let mut config = Config::nim();
         // Programs for nim-sds do not expect a limit on what nobody acknowledges.
         config.outgoing_max = mainstay_sds::limits::OUTGOING_MAX;
+        // Nor that a message is ready although what it depends on never came.
+        config.lost_after_ms = None;
         let mut settings = Self { sync_interval_ms: config.sync_interval_ms, config };
         if json.is_empty() {
             return Ok(settings);
@@ -83,6 +85,7 @@ mod tests {
         let default = Settings::parse(b"").unwrap().config;
         assert_eq!((settings.config.causal, settings.config.t_min_ms), (2, 5));
         assert_eq!(settings.config.history, default.history);
+        assert_eq!(default.lost_after_ms, None, "what is missing is waited for");
     }
 
     #[test]

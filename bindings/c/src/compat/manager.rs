@@ -50,7 +50,7 @@ impl Manager {
         let worker = Worker {
             participant: own,
             settings,
-            started: Instant::now(),
+            started: None,
             events: None,
             hints: None,
             strange: HashSet::new(),
@@ -98,7 +98,9 @@ impl Manager {
 pub(super) struct Worker {
     participant: Participant,
     settings: Settings,
-    started: Instant,
+    /// When the periodic tasks were started. Before that no time passes: nothing is sent again,
+    /// asked for or given up, as nobody would send it.
+    started: Option<Instant>,
     pub(super) events: Option<Callback>,
     pub(super) hints: Option<HintProvider>,
     /// Channels that were made by messages received.
@@ -125,10 +127,14 @@ impl Worker {
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Now { mono_ms: ms(self.started.elapsed()), wall_ms: ms(wall) }
+        let passed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        Now { mono_ms: ms(passed), wall_ms: ms(wall) }
     }
 
     fn sleep(&mut self) -> Duration {
+        if self.started.is_none() {
+            return SLEEP_MAX;
+        }
         let next = [self.participant.poll_timeout(), self.next_sync_ms].into_iter().flatten().min();
         next.map_or(SLEEP_MAX, |at| {
             Duration::from_millis(at.saturating_sub(self.now().mono_ms)).min(SLEEP_MAX)
@@ -138,7 +144,8 @@ impl Worker {
     /// What is due.
     fn tick(&mut self) {
         let now = self.now();
-        if self.participant.poll_timeout().is_some_and(|at| at <= now.mono_ms) {
+        let due = self.participant.poll_timeout().is_some_and(|at| at <= now.mono_ms);
+        if due && self.started.is_some() {
             self.participant.handle_timeout(now);
         }
         self.tell_all(None);
@@ -159,7 +166,7 @@ impl Worker {
     /// Tells the program everything there is; returns the message with the id that is wanted.
     fn tell_all(&mut self, wanted: Option<&[u8]>) -> Option<Vec<u8>> {
         let mut found = None;
-        let repairs = self.next_sync_ms.is_some();
+        let repairs = self.started.is_some();
         let events = self.events;
         let tell = |event: &Event<'_>| {
             if let Some(callback) = events {
@@ -186,7 +193,9 @@ impl Worker {
                     let message_id = &*text(id);
                     tell(&Event::MessageSent { message_id, channel_id });
                 }
-                // What is missing is told with the message that depends on it.
+                // What is missing is told with the message that depends on it. Of a message that
+                // nobody acknowledged in time the field's programs know nothing: an acknowledgement
+                // that comes later is told.
                 _ => {}
             }
         }
@@ -284,6 +293,7 @@ impl Worker {
     }
 
     pub(super) fn start_periodic_tasks(&mut self) -> Answer {
+        self.started.get_or_insert_with(Instant::now);
         let next = self.now().mono_ms + self.settings.sync_interval_ms;
         self.next_sync_ms.get_or_insert(next);
         Ok(String::new())

@@ -123,7 +123,7 @@ int main(void) {
     struct side carol = {.results = TOLD_INITIALIZER, .events = TOLD_INITIALIZER};
     before = carol.results.calls;
     carol.manager = SdsNewReliabilityManagerWithConfig(
-        "carol", "{\"syncMessageIntervalMs\": 100, \"resendIntervalMs\": 200}", on_result,
+        "carol", "{\"syncMessageIntervalMs\": 100, \"resendIntervalMs\": 200, \"bloomFilterCapacity\": 100}", on_result,
         &carol.results);
     CHECK(carol.manager != NULL && result(&carol.results, before) == RET_OK);
     SdsSetEventCallback(carol.manager, on_event, &carol.events);
@@ -132,6 +132,36 @@ int main(void) {
     event(&carol.events, "{\"eventType\":\"periodic_sync\"}");
     event(&carol.events, "{\"eventType\":\"repair_ready\",\"channelId\":\"room\",\"message\":\"");
 
+    /* Without the tasks nobody is offered anything again, so nothing is given up: an acknowledgement
+     * that comes after all attempts would have been used up is told. */
+    struct side dave = {.results = TOLD_INITIALIZER, .events = TOLD_INITIALIZER};
+    before = dave.results.calls;
+    dave.manager = SdsNewReliabilityManagerWithConfig(
+        "", "{\"resendIntervalMs\": 50, \"maxResendAttempts\": 1, \"bloomFilterCapacity\": 100}", on_result, &dave.results);
+    CHECK(dave.manager != NULL && result(&dave.results, before) == RET_OK);
+    SdsSetEventCallback(dave.manager, on_event, &dave.events);
+    len = wrap(&dave, "m8", "will anybody answer?");
+    unwrap(&alice, len);
+    struct timespec pause = {.tv_nsec = 400 * 1000 * 1000};
+    nanosleep(&pause, NULL);
+    len = wrap(&dave, "m9", "not yet");
+    unwrap(&alice, len);
+    len = wrap(&alice, "a8", "I heard you");
+    unwrap(&dave, len);
+    event(&dave.events, "message_sent\",\"messageId\":\"m8\"");
+    CHECK(strstr(dave.events.all, "repair_ready") == NULL);
+
+    /* With them it is offered again, and an acknowledgement after the last time is told as well. */
+    OK(dave, SdsStartPeriodicTasks(dave.manager, on_result, &dave.results));
+    len = wrap(&dave, "m10", "and now?");
+    unwrap(&alice, len);
+    event(&dave.events, "repair_ready");
+    nanosleep(&pause, NULL);
+    CHECK(strstr(dave.events.all, "message_sent\",\"messageId\":\"m10\"") == NULL);
+    len = wrap(&alice, "a9", "again");
+    unwrap(&dave, len);
+    event(&dave.events, "message_sent\",\"messageId\":\"m10\"");
+
     before = carol.results.calls;
     CHECK(SdsNewReliabilityManagerWithConfig("x", "{\"maxCausalHistory\": 0}", on_result,
                                              &carol.results) == NULL);
@@ -139,6 +169,7 @@ int main(void) {
 
     OK(alice, SdsCleanupReliabilityManager(alice.manager, on_result, &alice.results));
     OK(bob, SdsCleanupReliabilityManager(bob.manager, on_result, &bob.results));
+    OK(dave, SdsCleanupReliabilityManager(dave.manager, on_result, &dave.results));
     OK(carol, SdsCleanupReliabilityManager(carol.manager, on_result, &carol.results));
     return 0;
 }

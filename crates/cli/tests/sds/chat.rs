@@ -166,8 +166,18 @@ fn the_same_holds_in_the_other_dialect() {
 fn pipe(names: &[&str], lines: usize, loss: &str, group: &str) {
     let start = |name: &&str| {
         let mut child = chat(&[
-            "--json", "--log", "--stay", "2s", "--patience", "45s", "--loss", loss, "--name", name,
-            "--group", group,
+            "--json",
+            "--log",
+            "--stay",
+            "2s",
+            "--patience",
+            "45s",
+            "--loss",
+            loss,
+            "--name",
+            name,
+            "--group",
+            group,
         ])
         .spawn()
         .unwrap();

@@ -80,7 +80,10 @@ impl Hostile {
             sender: b"mallory".to_vec(),
             channel: b"room".to_vec(),
             lamport: Some(self.wall(now)),
-            causal: causal.into_iter().map(|id| HistoryEntry { id, ..HistoryEntry::default() }).collect(),
+            causal: causal
+                .into_iter()
+                .map(|id| HistoryEntry { id, ..HistoryEntry::default() })
+                .collect(),
             ..Message::default()
         };
         message.encode(self.profile).into()
@@ -145,7 +148,8 @@ impl Hostile {
                     sender: b"mallory".to_vec(),
                     hint: b"nowhere".to_vec(),
                 };
-                message.causal = (0..4).map(|_| false_entry(known(&mut self.rng, &self.ids))).collect();
+                message.causal =
+                    (0..4).map(|_| false_entry(known(&mut self.rng, &self.ids))).collect();
             }
             _ => message.causal = vec![entry(message.id.clone())],
         }

@@ -70,7 +70,7 @@ impl Channel {
             let record = self.table.get_mut(slot);
             record.cited_by = self.look_ups;
             self.looked_up.push(slot);
-            if record.own != NONE {
+            if record.own != NONE || record.failed {
                 self.own_cited.push(slot);
             }
             if record.has(flag::PRE_JOIN) {

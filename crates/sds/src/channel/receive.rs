@@ -336,14 +336,12 @@ impl Channel {
 
     /// LIP-109, Review ACK Status.
     fn review(&mut self, now: Now, message: &MessageView<'_>) {
-        if self.outgoing.len() == 0 {
-            return;
-        }
         // "MUST mark all messages in the received causal_history as acknowledged".
         let cited = std::mem::take(&mut self.own_cited);
         for &slot in &cited {
             // It may be cited twice.
-            if self.table.get(slot).own != NONE {
+            let record = self.table.get_mut(slot);
+            if std::mem::take(&mut record.failed) || record.own != NONE {
                 self.acknowledge(slot);
             }
         }

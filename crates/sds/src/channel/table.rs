@@ -93,6 +93,8 @@ pub(super) struct Record {
 
     /// Its index among the unacknowledged messages.
     pub(super) own: u32,
+    /// It left them without an acknowledgement, and one that comes late is told all the same.
+    pub(super) failed: bool,
     /// When to ask for it, to fetch it, to give it up; how often the request was put off, and how
     /// often it was sent.
     pub(super) request_at: u64,
@@ -284,6 +286,7 @@ impl Record {
             waits_for: Vec::new(),
             wait_epoch: 0,
             own: NONE,
+            failed: false,
             request_at: NEVER,
             fetch_at: NEVER,
             lost_at: NEVER,

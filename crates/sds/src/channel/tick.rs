@@ -54,6 +54,7 @@ impl Channel {
         let message = *self.outgoing.get(own);
         if message.attempts >= self.config.resend_attempts {
             self.outputs.failed(self.table.get(slot).id());
+            self.table.get_mut(slot).failed = true;
             self.settle(slot);
             return;
         }

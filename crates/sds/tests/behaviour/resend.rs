@@ -147,3 +147,17 @@ fn a_copy_for_one_who_asked_is_no_question_whether_it_arrived() {
     receive(&mut bob, START, &message("alice", "m1", L, &[]));
     assert_eq!(bob.counts().needed, needed);
 }
+
+#[test]
+fn one_that_failed_and_is_acknowledged_late_is_told_to_be_so_once() {
+    let mut config = quiet();
+    config.resend_attempts = 0;
+    let mut alice = channel("alice", config);
+    send(&mut alice, START, "m1");
+    alice.handle_timeout(START.after(60_000));
+    assert_eq!(drain(&mut alice), [Said::Failed("m1".into())]);
+    receive(&mut alice, START, &message("bob", "b1", L + 10, &["m1", "m1"]));
+    receive(&mut alice, START, &message("bob", "b2", L + 11, &["m1"]));
+    let told = drain(&mut alice);
+    assert_eq!(told.iter().filter(|said| **said == Said::Acknowledged("m1".into())).count(), 1);
+}

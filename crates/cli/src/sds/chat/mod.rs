@@ -181,7 +181,8 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
                 Some(event) => {
                     if room.happened(event)? {
                         let members = room.members();
-                        handle.with(&args.channel, move |it, _| it.set_participants(members)).await??;
+                        let set = handle.with(&args.channel, move |it, _| it.set_participants(members));
+                        set.await??;
                     }
                 }
                 None => return Err(DriverError::Ended.into()),
