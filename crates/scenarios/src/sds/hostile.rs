@@ -15,6 +15,8 @@ use std::{collections::VecDeque, time::Duration};
 const HEARD_MAX: usize = 32;
 
 pub(super) struct Hostile {
+    /// Several do not take each other's ids either.
+    number: u32,
     profile: Profile,
     participants: u64,
     rng: Rng,
@@ -32,6 +34,7 @@ impl Hostile {
     /// It says something once in half of `pause`, about.
     pub(super) fn new(boot: Boot, profile: Profile, participants: u64, pause: Duration) -> Self {
         Self {
+            number: boot.id.0,
             profile,
             participants,
             pause,
@@ -73,10 +76,10 @@ impl Hostile {
     /// A sync message that tells nobody anything: it must not silence those who would.
     fn mutter(&mut self, now: Now) -> Packet {
         self.said += 1;
-        let invented = format!("x-none-{}", self.said).into_bytes();
+        let invented = format!("x{}-none-{}", self.number, self.said).into_bytes();
         let causal = if self.rng.chance(500_000) { Vec::new() } else { vec![invented] };
         let message = Message {
-            id: format!("x-sync-{}", self.said).into_bytes(),
+            id: format!("x{}-sync-{}", self.number, self.said).into_bytes(),
             sender: b"mallory".to_vec(),
             channel: b"room".to_vec(),
             lamport: Some(self.wall(now)),
@@ -99,7 +102,7 @@ impl Hostile {
         let entry = |id: Vec<u8>| HistoryEntry { id, ..HistoryEntry::default() };
         let somebody = format!("p{}", self.rng.below(self.participants)).into_bytes();
         let mut message = Message {
-            id: format!("x{}-{}", self.rng.below(4), self.said).into_bytes(),
+            id: format!("x{}-{}-{}", self.number, self.rng.below(4), self.said).into_bytes(),
             sender: if self.rng.chance(500_000) { somebody } else { b"mallory".to_vec() },
             channel: b"room".to_vec(),
             lamport: Some(wall + self.rng.below(1000)),
@@ -134,8 +137,9 @@ impl Hostile {
                     .collect();
             }
             4 => {
+                let me = self.number;
                 message.causal = (0..self.rng.below(300))
-                    .map(|number| entry(format!("x-none-{}-{number}", self.said).into_bytes()))
+                    .map(|number| entry(format!("x{me}-none-{}-{number}", self.said).into_bytes()))
                     .collect();
             }
             5 => message.lamport = Some(wall + (1 << self.rng.below(62))),

@@ -1,9 +1,11 @@
 //! Groups that talk over a broadcast medium that loses, doubles and delays, with partitions, deaths,
 //! clocks that jump, and members that lie: in the end all have the same log.
 //!
-//! Most seeds are groups of two to some tens with every fault there is. Every hundredth is a large
-//! group with nothing but loss, in which the copies are counted that repair takes: beside the floor,
-//! the fewest that independent loss allows even a sender that knows all.
+//! Most seeds are groups of two to some tens with every fault there is, every fiftieth one of fifty
+//! to three hundred; up to a third of the members lie. Every hundredth seed is a large group with
+//! nothing but loss, in which the copies are counted that repair takes: beside the floor, the fewest
+//! that independent loss allows even a sender that knows all. In some of these a part is cut off for
+//! a while: then only the end counts.
 
 mod audience;
 mod hostile;
@@ -15,7 +17,7 @@ use audience::{Audience, Writing};
 use hostile::Hostile;
 use mainstay_sds::{Config, FilterPolicy, Keep};
 use mainstay_sim::{
-    Boot, Chance, Error, Fault, FaultSet, Faults, Links, Setup, Time, World, stream,
+    Boot, Chance, Error, Fault, FaultSet, Faults, Links, NodeId, Setup, Time, Ways, World, stream,
 };
 use member::{Flaw, Member, Someone};
 use std::time::Duration;
@@ -30,9 +32,15 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 const FLAWS: [Planted; Flaw::ALL.len()] = Planted::all(&Flaw::ALL);
 
-/// One in so many seeds is a large group.
+/// One in so many seeds is a large group, and one in so many one of some hundreds.
 const LARGE_EVERY: u64 = 100;
 const LARGE: usize = 1000;
+const MIDDLE_EVERY: u64 = 50;
+
+/// Members that are cut off from a large group, when, and for how long.
+const CUT_OFF: u32 = 300;
+const CUT_AFTER: Duration = Duration::from_secs(100);
+const CUT_FOR: Duration = Duration::from_secs(150);
 const LOSS_PPM: u32 = 200_000;
 
 /// How long a hostile member is silent at most.
@@ -72,8 +80,14 @@ fn outcome(world: &World<Someone>, audience: &Audience, result: Result<(), Error
 /// Everything goes wrong.
 fn small(seed: u64, options: &Options, flaw: Option<Flaw>) -> Outcome {
     let mut rng = stream(seed, "set-up");
-    let size = *rng.pick(&[2_u64, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30]) as usize;
-    let hostile = if size > 2 { rng.below(3) as usize % 2 } else { 0 };
+    let is_middle = flaw.is_none() && seed.is_multiple_of(MIDDLE_EVERY);
+    let sizes: &[usize] =
+        if is_middle { &[50, 100, 200, 300] } else { &[2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30] };
+    let size = *rng.pick(sizes);
+    // Half of the groups are honest.
+    let hostile = if rng.chance(500_000) { rng.below(size as u64 / 3 + 1) as usize } else { 0 };
+    // However many they are, what they say fits into the others' logs.
+    let pause = HOSTILE_PAUSE * hostile.max(1) as u32;
     let mut config = if rng.chance(700_000) { Config::lip() } else { Config::nim_own() };
     (config.only_own_peers, config.filter_capacity) = (true, 500);
     config.filter_policy = *rng.pick(&[FilterPolicy::Always, FilterPolicy::Sparse]);
@@ -87,7 +101,7 @@ fn small(seed: u64, options: &Options, flaw: Option<Flaw>) -> Outcome {
     let profile = config.profile;
     let make = move |boot: Boot| {
         if boot.id.index() >= size - hostile {
-            Someone::Hostile(Hostile::new(boot, profile, size as u64, HOSTILE_PAUSE))
+            Someone::Hostile(Hostile::new(boot, profile, size as u64, pause))
         } else {
             Someone::Member(Box::new(Member::new(boot, &config, flaw)))
         }
@@ -181,7 +195,8 @@ fn large(seed: u64, options: &Options) -> Outcome {
         typing: false,
     };
     let mut audience = Audience::new(LARGE, 0, writing, false);
-    let mut result = large_story(&mut world, &mut audience);
+    let is_cut = (seed / LARGE_EVERY).is_multiple_of(3);
+    let mut result = large_story(&mut world, &mut audience, is_cut);
     let floor = floor(LARGE, f64::from(LOSS_PPM) / 1e6);
     let copies = audience.copies as f64 / audience.written().max(1) as f64;
     let left = audience.left.len();
@@ -192,16 +207,30 @@ fn large(seed: u64, options: &Options) -> Outcome {
         audience.syncs,
         copies / floor
     );
-    if result.is_ok() && copies > FLOORS_MAX * floor {
+    // Whoever was cut off may ask for everything at once.
+    if result.is_ok() && !is_cut && copies > FLOORS_MAX * floor {
         let what = format!("{copies:.2} copies a message, more than {FLOORS_MAX} x {floor:.2}");
         result = Err(Error::Failed { at: world.now(), what });
     }
     outcome(&world, &audience, result)
 }
 
-fn large_story(world: &mut World<Someone>, audience: &mut Audience) -> Result<(), Error> {
+fn large_story(
+    world: &mut World<Someone>,
+    audience: &mut Audience,
+    is_cut: bool,
+) -> Result<(), Error> {
     audience.start(world);
-    world.run(SAFETY, audience)?;
+    if is_cut {
+        world.run(CUT_AFTER, audience)?;
+        let some: Vec<NodeId> = (0..CUT_OFF).map(NodeId).collect();
+        let cut = world.partition(&some, Ways::Both);
+        world.run(CUT_FOR, audience)?;
+        world.mend(cut);
+        world.run(SAFETY - CUT_AFTER - CUT_FOR, audience)?;
+    } else {
+        world.run(SAFETY, audience)?;
+    }
     // Nothing is mended: there is loss to the end, and nobody is told anything.
     audience.heal(world, false);
     settle(world, audience)
