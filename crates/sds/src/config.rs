@@ -137,6 +137,9 @@ pub struct Config {
     /// How far past the wall clock the first message may be that one who joins hears.
     pub lamport_join_ahead_ms: u64,
 
+    /// The longest message that is sent, in bytes: what the transport carries. Content that would
+    /// make a longer one is refused; what sync messages cite is shortened until they fit.
+    pub message_len_max: usize,
     /// Own messages that may wait for an acknowledgement.
     pub outgoing_max: usize,
     /// Messages that may wait for what they depend on, and their bytes.
@@ -189,6 +192,7 @@ impl Config {
             lamport_ahead_ms: 3_600_000,
             lamport_gap: 3_600_000,
             lamport_join_ahead_ms: 30 * 24 * 3_600_000,
+            message_len_max: limits::MESSAGE_LEN_MAX,
             outgoing_max: 8192,
             incoming_max: limits::INCOMING_MAX,
             incoming_bytes_max: limits::INCOMING_BYTES_MAX,
@@ -281,6 +285,7 @@ impl Config {
         let requests = limits::REQUESTS_MAX as u64;
         let bytes = limits::INCOMING_BYTES_MAX as u64;
         let incoming = limits::INCOMING_MAX as u64;
+        let (short, long) = (limits::MESSAGE_LEN_MAX_MIN as u64, limits::MESSAGE_LEN_MAX as u64);
         for (what, value, min, max) in [
             ("number of participants", u64::from(self.participants), 1, u64::from(u32::MAX)),
             ("length of the history", self.history as u64, 1, limits::HISTORY_MAX as u64),
@@ -303,6 +308,7 @@ impl Config {
             ("time a Lamport time may be ahead", self.lamport_ahead_ms, 0, 1 << 48),
             ("gap a Lamport time may leave", self.lamport_gap, 1, 1 << 48),
             ("time the first Lamport time may be ahead", self.lamport_join_ahead_ms, 0, 1 << 48),
+            ("length of the longest message", self.message_len_max as u64, short, long),
             ("limit of own messages", self.outgoing_max as u64, 1, limits::OUTGOING_MAX as u64),
             ("limit of messages that wait", self.incoming_max as u64, 1, incoming),
             ("limit of bytes that wait", self.incoming_bytes_max as u64, 1, bytes),

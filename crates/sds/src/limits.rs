@@ -28,6 +28,12 @@ pub const ENVELOPE_LEN_MAX: usize = 256 << 10;
 /// Example: see the [module](self).
 pub const MESSAGE_LEN_MAX: usize = CONTENT_LEN_MAX + ENVELOPE_LEN_MAX;
 
+/// The least that a channel may be told to be the longest message, in bytes: there is room for the
+/// longest ids and names, and for an entry that is cited.
+///
+/// Example: see the [module](self).
+pub const MESSAGE_LEN_MAX_MIN: usize = 2048;
+
 /// The longest id of a message, participant or channel, in bytes.
 ///
 /// Example: see the [module](self).

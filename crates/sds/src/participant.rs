@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     error::{Error, Result, shown, within},
     limits::{CHANNELS_MAX, ID_LEN_MAX},
+    nim_snapshot::NimSnapshot,
     output::{Output, Received},
     time::Now,
     wire::Profile,
@@ -135,6 +136,32 @@ impl Participant {
     ) -> Result<()> {
         self.check_new(name)?;
         let channel = Channel::load(name, &self.own_id, config, now, changes)?;
+        self.insert(channel, now.mono_ms);
+        Ok(())
+    }
+
+    /// Takes part in a channel that `nim-sds` kept: see [`Channel::import_nim`].
+    ///
+    /// # Errors
+    /// [`Error::ChannelExists`], and those of [`Channel::import_nim`].
+    ///
+    /// ```
+    /// use mainstay_sds::{Config, NimSnapshot, Now, Participant};
+    /// let snapshot = NimSnapshot::parse(&[0x0a, 0x04, 0x08, 0x01, 0x10, 0x2a])?;
+    /// let mut alice = Participant::new(b"alice")?;
+    /// alice.import_nim("room", Config::nim(), Now::zero(), &snapshot)?;
+    /// assert_eq!(alice.channel(Now::zero(), "room")?.counts().lamport, 42);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn import_nim(
+        &mut self,
+        name: &str,
+        config: Config,
+        now: Now,
+        snapshot: &NimSnapshot,
+    ) -> Result<()> {
+        self.check_new(name)?;
+        let channel = Channel::import_nim(name, &self.own_id, config, now, snapshot)?;
         self.insert(channel, now.mono_ms);
         Ok(())
     }

@@ -176,6 +176,16 @@ impl RollingFilter {
         self.write_blob(out);
     }
 
+    /// The bytes that the filter takes as field `number` of a message.
+    pub(crate) fn field_len(&self, number: u64) -> usize {
+        bytes_field_len(number, self.blob_len())
+    }
+
+    /// The same, and whatever it will take: it grows by a fifth when it rolls for the first time.
+    pub(crate) fn field_len_max(&self, number: u64) -> usize {
+        self.field_len(number) * 6 / 5 + 16
+    }
+
     fn blob_len(&self) -> usize {
         let params = &self.current.params;
         match self.profile {

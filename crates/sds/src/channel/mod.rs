@@ -8,7 +8,8 @@
 //! Guarantees:
 //!
 //! * D1. Content is delivered at most once, and never before what it depends on, apart from what
-//!   was given up. (LIP-109, Receive Message; Deliver Message)
+//!   was given up; ephemeral content, which has no place in it, once among the last few dozen
+//!   ephemeral messages. (LIP-109, Receive Message; Deliver Message)
 //! * D2. All participants that have the same messages have them in the same order: by (Lamport
 //!   time, message id). (LIP-109, Resolve Conflicts)
 //! * D3. Sync and ephemeral messages are in no log, no filter, no causal history and no buffer.
@@ -110,6 +111,8 @@ pub struct Channel {
     /// How often others have shown that they wait for something.
     needed: u64,
     unconfirmed: VecDeque<(u64, u32)>,
+    /// The ephemeral messages delivered last, by the hashes of their ids.
+    ephemeral: VecDeque<u64>,
 
     agenda: Agenda,
     /// Requests whose time has come, earliest first, and those that have no place yet.
@@ -172,6 +175,7 @@ impl Channel {
             uncited: VecDeque::new(),
             needed: 0,
             unconfirmed: VecDeque::new(),
+            ephemeral: VecDeque::new(),
             agenda: Agenda::default(),
             due: VecDeque::new(),
             unarmed: VecDeque::new(),
@@ -334,6 +338,42 @@ impl Channel {
     pub fn is_known(&self, id: &[u8]) -> bool {
         let state = self.table.find(id).map(|slot| self.table.get(slot).state);
         matches!(state, Some(State::Logged | State::Tombstone))
+    }
+
+    /// Whether the message is here, or need not come: it is in the log, waits for others, was there
+    /// or was given up.
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// channel.send(Now::zero(), b"m1", b"hello")?;
+    /// assert!(channel.is_here(b"m1") && !channel.is_here(b"m2"));
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_here(&self, id: &[u8]) -> bool {
+        let state = self.table.find(id).map(|slot| self.table.get(slot).state);
+        matches!(state, Some(State::Logged | State::Tombstone | State::Buffered))
+    }
+
+    /// The ids that a message would cite if it was sent now: the log's end, and before it what
+    /// nobody cites, as far as a message has room for it and some more.
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Now};
+    /// let mut channel = Channel::new("room", b"alice", Config::lip())?;
+    /// channel.send(Now::zero(), b"m1", b"hello")?;
+    /// assert!(channel.citable().eq([b"m1"]));
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn citable(&self) -> impl Iterator<Item = &[u8]> {
+        let tail: Vec<u32> = self.log.tail(self.config.causal).collect();
+        let count = 2 * send::UNCITED_ON_CONTENT_MAX + tail.len();
+        let uncited = self.uncited.iter().take(count).filter(|(slot, generation)| {
+            self.is_uncited(*slot, *generation) && !tail.contains(slot)
+        });
+        let slots: Vec<u32> = uncited.map(|(slot, _)| *slot).chain(tail.iter().copied()).collect();
+        slots.into_iter().map(|slot| self.table.get(slot).id())
     }
 
     /// How much there is of everything that has a limit.

@@ -15,6 +15,9 @@ use crate::{
     wire::{Body, EntryView, Kind, MessageView, Profile},
 };
 
+/// Ephemeral messages that are known again when they come twice.
+const EPHEMERAL_REMEMBERED: usize = 64;
+
 impl Channel {
     /// Takes a message in that somebody sent: any bytes, from anybody.
     ///
@@ -47,6 +50,15 @@ impl Channel {
         if self.is_own(message) {
             return Received::Own;
         }
+        // It has no record that would tell that it was here: the network may carry it twice.
+        let hash = self.table.hash(message.id);
+        if self.ephemeral.contains(&hash) {
+            return Received::Duplicate;
+        }
+        if self.ephemeral.len() == EPHEMERAL_REMEMBERED {
+            self.ephemeral.pop_front();
+        }
+        self.ephemeral.push_back(hash);
         let content = message.content.unwrap_or_default();
         self.outputs.deliver(message.id, message.sender, content, &[], None, 0, 0, false);
         Received::Ephemeral

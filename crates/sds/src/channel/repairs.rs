@@ -18,14 +18,14 @@
 use super::{
     Channel,
     agenda::Plan,
-    table::{NEVER, State, flag},
+    table::{NEVER, State, Table, flag},
 };
 use crate::{
     limits::{ANSWER_INTERVAL_MS, ANSWERS_MAX, REQUESTS_MAX},
     output::Reason,
     repair,
     time::Now,
-    wire::MessageView,
+    wire::{MessageView, entry_len, put_entry},
 };
 
 /// A message that was asked for so often in vain is asked for half as often from then on, and so on.
@@ -36,27 +36,62 @@ const DOUBLINGS_MAX: u32 = 4;
 pub(super) struct Requests {
     slots: [u32; REQUESTS_MAX],
     count: usize,
+    /// Those without their hints, for which there was no room: one bit each. Who answers does not
+    /// need them.
+    bare: u64,
+    /// The bytes that they take.
+    pub(super) len: usize,
 }
 
+const _: () = assert!(REQUESTS_MAX <= u64::BITS as usize, "there is a bit for each");
+
 impl Requests {
-    pub(super) fn as_slice(&self) -> &[u32] {
-        &self.slots[..self.count]
+    fn none() -> Self {
+        Self { slots: [0; REQUESTS_MAX], count: 0, bare: 0, len: 0 }
+    }
+
+    fn push(&mut self, slot: u32, is_bare: bool, len: usize) {
+        self.slots[self.count] = slot;
+        self.bare |= u64::from(is_bare) << self.count;
+        self.count += 1;
+        self.len += len;
+    }
+
+    /// Writes them as fields `number`.
+    pub(super) fn write(&self, out: &mut Vec<u8>, table: &Table, number: u64) {
+        for (index, &slot) in self.slots[..self.count].iter().enumerate() {
+            let entry = table.get(slot).entry();
+            let is_bare = self.bare >> index & 1 == 1;
+            put_entry(out, number, &if is_bare { entry.bare() } else { entry });
+        }
     }
 }
 
 impl Channel {
-    /// LIP-109, SDS-R send message: up to `max` requests whose time has come, the earliest first.
-    pub(super) fn take_requests(&mut self, now: Now, max: usize) -> Requests {
-        let mut requests = Requests { slots: [0; REQUESTS_MAX], count: 0 };
+    /// LIP-109, SDS-R send message: up to `max` requests whose time has come, the earliest first, in
+    /// `room` bytes.
+    pub(super) fn take_requests(&mut self, now: Now, max: usize, room: usize) -> Requests {
+        let number = self.config.profile.fields().requests;
+        let mut requests = Requests::none();
         while requests.count < max.min(REQUESTS_MAX)
-            && let Some((slot, generation)) = self.due.pop_front()
+            && let Some(&(slot, generation)) = self.due.front()
         {
             let record = self.table.get(slot);
             if record.generation == generation && record.has(flag::DUE) {
-                requests.slots[requests.count] = slot;
-                requests.count += 1;
+                let left = room - requests.len;
+                let (whole, short) = (record.entry(), record.entry().bare());
+                let fits = |entry| entry_len(number, entry) <= left;
+                if !fits(&short) {
+                    break;
+                }
+                let is_bare = !fits(&whole);
+                let len = entry_len(number, if is_bare { &short } else { &whole });
+                requests.push(slot, is_bare, len);
+                self.due.pop_front();
                 self.table.get_mut(slot).asked += 1;
                 self.asked(now, slot);
+            } else {
+                self.due.pop_front();
             }
         }
         requests

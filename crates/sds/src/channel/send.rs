@@ -10,18 +10,27 @@ use super::{
 use crate::{
     config::FilterPolicy,
     error::{Error, Result, shown, within},
-    limits::{CONTENT_LEN_MAX, ID_LEN_MAX, LAMPORT_MAX},
+    limits::{CONTENT_LEN_MAX, ID_LEN_MAX, LAMPORT_MAX, MESSAGE_LEN_MAX},
     output::Reason,
     time::Now,
-    wire::{Body, EntryView, Message, Profile, put_entry, write_head},
+    wire::{Body, EntryView, FIELDS_LEN, Message, Profile, entry_len, put_entry, write_head},
 };
 
 /// Messages that may be cited by nobody, cited by one of content in addition to the log's tail.
-const UNCITED_ON_CONTENT_MAX: usize = 4;
+pub(super) const UNCITED_ON_CONTENT_MAX: usize = 4;
 
 /// A sparse filter goes with every so many messages, and after so much time.
 const FILTER_EVERY: u32 = 16;
 const FILTER_EVERY_MS: u64 = 10_000;
+
+/// What there is room for of a list of entries: those from here on, with their hints from there on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fits {
+    pub(super) from: usize,
+    pub(super) hints_from: usize,
+    /// The bytes that they take.
+    pub(super) len: usize,
+}
 
 /// A message that was sent.
 ///
@@ -58,6 +67,12 @@ impl Channel {
         if self.table.find(id).is_some() {
             return Err(Error::DuplicateId { id: shown(id) });
         }
+        // Nothing is longer than the default allows.
+        let max = self.config.message_len_max;
+        if max < MESSAGE_LEN_MAX {
+            let len = self.wire_len(id, content);
+            within("length of the message", len as u64, 0, max as u64)?;
+        }
         let Some(lamport) = self.next_lamport(now) else {
             let (min, max) = (0, LAMPORT_MAX - 1);
             return Err(Error::Limit { what: "Lamport time", value: LAMPORT_MAX, min, max });
@@ -88,6 +103,34 @@ impl Channel {
         self.heard(now);
         self.prune();
         Ok(Sent { lamport })
+    }
+
+    /// How long a message would be, at most, if this was sent now, or is sent again later. Requests
+    /// and hints do not count: they take the room that is left of [`Config::message_len_max`].
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config};
+    /// let mut config = Config::lip();
+    /// config.message_len_max = 20_000;
+    /// let mut channel = Channel::new("room", b"alice", config)?;
+    /// let now = mainstay_sds::Now::zero();
+    /// assert!(channel.wire_len(b"m1", b"hello") > 18_752, "a filter is most of it");
+    /// assert!(channel.send(now, b"m1", b"hello").is_err(), "which grows when it has rolled");
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    ///
+    /// [`Config::message_len_max`]: crate::Config::message_len_max
+    #[must_use]
+    pub fn wire_len(&self, id: &[u8], content: &[u8]) -> usize {
+        let fields = self.config.profile.fields();
+        // Hints take the room that is left.
+        let entry = |slot: u32| entry_len(fields.causal, &self.table.get(slot).entry().bare());
+        let tail: usize = self.log.tail(self.config.causal).map(entry).sum();
+        let mut extra: Vec<usize> = self.uncited.iter().map(|&(slot, _)| entry(slot)).collect();
+        extra.sort_unstable_by(|a, b| b.cmp(a));
+        let extra: usize = extra.iter().take(UNCITED_ON_CONTENT_MAX).sum();
+        let names = self.own_id.len() + id.len() + self.name.len() + FIELDS_LEN;
+        names + tail + extra + content.len() + self.filter.field_len_max(fields.filter)
     }
 
     /// Sends `content` to whoever listens right now: it is not kept, not repeated and has no place
@@ -151,8 +194,23 @@ impl Channel {
         }
         let mut extra = [0; UNCITED_MAX];
         let count = self.uncited_before(tail, &mut extra[..UNCITED_ON_CONTENT_MAX], true);
-        for slot in extra[..count].iter().copied().chain(self.log.tail(tail)) {
-            put_entry(&mut body, number, &self.table.get(slot).entry());
+        let cited = || extra[..count].iter().copied().chain(self.log.tail(tail));
+        let max = self.config.message_len_max;
+        let fits = if max < MESSAGE_LEN_MAX {
+            let filter = self.filter.field_len_max(profile.fields().filter);
+            let names = self.own_id.len() + id.len() + self.name.len() + FIELDS_LEN;
+            let room = max.saturating_sub(names + content.len() + filter);
+            self.fit(&cited().collect::<Vec<u32>>(), room)
+        } else {
+            Fits::default()
+        };
+        for (index, slot) in cited().enumerate() {
+            let entry = self.table.get(slot).entry();
+            put_entry(
+                &mut body,
+                number,
+                &if index < fits.hints_from { entry.bare() } else { entry },
+            );
         }
         let name = self.name.as_bytes();
         let parts = Body::finish(&mut body, profile, &self.own_id, name, content);
@@ -166,12 +224,34 @@ impl Channel {
         slot
     }
 
+    /// What of these messages, oldest first, can be cited in `room` bytes: the hints of the oldest
+    /// are left out first, then the oldest.
+    pub(super) fn fit(&self, slots: &[u32], room: usize) -> Fits {
+        let number = self.config.profile.fields().causal;
+        let mut left = room;
+        let mut first_that_fits = |len: &dyn Fn(u32) -> usize| {
+            let mut fits = slots.len();
+            while fits > 0 && len(slots[fits - 1]) <= left {
+                fits -= 1;
+                left -= len(slots[fits]);
+            }
+            fits
+        };
+        let bare = |slot: u32| entry_len(number, &self.table.get(slot).entry().bare());
+        let hint = |slot: u32| entry_len(number, &self.table.get(slot).entry()) - bare(slot);
+        let from = first_that_fits(&bare);
+        let hints_from = first_that_fits(&hint).max(from);
+        Fits { from, hints_from, len: room - left }
+    }
+
     /// Sends an own message, with what is to be said at the moment: the filter, and requests.
     pub(super) fn broadcast(&mut self, now: Now, slot: u32, reason: Reason, may_skip: bool) {
-        let requests = self.take_requests(now, self.config.requests);
         let with_filter = !may_skip || self.filter_is_due(now);
         let profile = self.config.profile;
         let fields = profile.fields();
+        let taken = self.table.get(slot).body.len() + self.filter.field_len(fields.filter);
+        let room = self.config.message_len_max.saturating_sub(taken);
+        let requests = self.take_requests(now, self.config.requests, room);
         let Self { outputs, table, filter, .. } = self;
         let record = table.get(slot);
         outputs.broadcast(reason, record.id(), |out| {
@@ -186,11 +266,7 @@ impl Channel {
                         crate::wire::proto::put_bytes_field(out, fields.filter, &[]);
                     }
                 },
-                |out| {
-                    for &slot in requests.as_slice() {
-                        put_entry(out, fields.requests, &table.get(slot).entry());
-                    }
-                },
+                |out| requests.write(out, table, fields.requests),
             );
         });
     }
@@ -256,7 +332,7 @@ impl Channel {
         self.uncited = uncited;
     }
 
-    fn is_uncited(&self, slot: u32, generation: u32) -> bool {
+    pub(super) fn is_uncited(&self, slot: u32, generation: u32) -> bool {
         let record = self.table.get(slot);
         record.generation == generation && record.state == State::Logged && !record.has(flag::CITED)
     }

@@ -10,7 +10,7 @@ use super::{Channel, table::NEVER};
 use crate::{
     output::Reason,
     time::Now,
-    wire::{Body, MessageView, put_entry, write_head},
+    wire::{Body, FIELDS_LEN, MessageView, Profile, proto::put_bytes_field, put_entry, write_head},
 };
 
 /// How long a due request waits for a message to go with before a sync message is sent for it.
@@ -180,14 +180,25 @@ impl Channel {
         self.scalars.lamport = lamport;
         self.note_scalars();
         let id = format!("sync-{:016x}", self.rng.next_u64());
-        let requests = self.take_requests(now, self.config.sync_requests);
-        let mut extra = [0; UNCITED_MAX];
-        let tail = self.config.sync_causal;
-        self.retain_uncited();
-        let count = self.uncited_before(tail, &mut extra, false);
-        let mut scratch = self.table.fresh_body();
         let profile = self.config.profile;
         let fields = profile.fields();
+        // What does not fit is left out: a message that the transport does not carry says nothing.
+        let names = self.own_id.len() + id.len() + self.name.len() + FIELDS_LEN;
+        let mut room = self.config.message_len_max.saturating_sub(names);
+        let filter_len = self.filter.field_len(fields.filter);
+        let with_filter = filter_len <= room / 2;
+        room -= if with_filter { filter_len } else { 0 };
+        let requests = self.take_requests(now, self.config.sync_requests, room / 4);
+        room -= requests.len;
+        let tail: Vec<u32> = self.log.tail(self.config.sync_causal).collect();
+        let tail_fits = self.fit(&tail, room - room / 3);
+        // What nobody cites is looked for before the part of the tail that fits.
+        let mut extra = [0; UNCITED_MAX];
+        self.retain_uncited();
+        let count = self.uncited_before(tail.len() - tail_fits.from, &mut extra, false);
+        let extra = &extra[..count];
+        let fits = self.fit(extra, room - tail_fits.len);
+        let mut scratch = self.table.fresh_body();
         write_head(
             &mut scratch,
             profile,
@@ -196,8 +207,12 @@ impl Channel {
             self.name.as_bytes(),
             lamport,
         );
-        for slot in extra[..count].iter().copied().chain(self.log.tail(tail)) {
-            put_entry(&mut scratch, fields.causal, &self.table.get(slot).entry());
+        for (slots, fits) in [(extra, fits), (&tail, tail_fits)] {
+            for (index, &slot) in slots.iter().enumerate().skip(fits.from) {
+                let entry = self.table.get(slot).entry();
+                let entry = if index < fits.hints_from { entry.bare() } else { entry };
+                put_entry(&mut scratch, fields.causal, &entry);
+            }
         }
         let parts = Body::finish(&mut scratch, profile, &self.own_id, self.name.as_bytes(), &[]);
         let Self { outputs, table, filter, .. } = self;
@@ -206,12 +221,14 @@ impl Channel {
                 out,
                 profile,
                 &scratch,
-                |out| filter.write_field(out, fields.filter),
                 |out| {
-                    for &slot in requests.as_slice() {
-                        put_entry(out, fields.requests, &table.get(slot).entry());
+                    if with_filter {
+                        filter.write_field(out, fields.filter);
+                    } else if profile == Profile::Nim {
+                        put_bytes_field(out, fields.filter, &[]);
                     }
                 },
+                |out| requests.write(out, table, fields.requests),
             );
         });
         self.remember_sync(id.as_bytes());

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     channel::{Channel, Counts, Sent},
     config::Config,
+    nim_snapshot::NimSnapshot,
     output::Received,
     participant::Participant,
     time::Now,
@@ -163,6 +164,33 @@ impl Handle {
     pub async fn join(&self, channel: &str, config: Config) -> Result<()> {
         let name = channel.to_owned();
         self.ask(move |inside, now| inside.join(now, &name, config)).await?
+    }
+
+    /// Takes part in a channel that `nim-sds` kept: see [`Channel::import_nim`]. A node that keeps
+    /// changes keeps it from then on, and [`join`](Self::join) goes on with it after a restart.
+    ///
+    /// # Errors
+    /// [`Error::Ended`], [`crate::Error::ChannelExists`] also if something of it is kept, and those
+    /// of [`Channel::import_nim`].
+    ///
+    /// ```
+    /// use mainstay_sds::{Config, NimSnapshot, driver::{Bus, Node}};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let (alice, _) = Node::new(b"alice", Bus::new().join())?.spawn();
+    /// let snapshot = NimSnapshot::parse(&[0x0a, 0x04, 0x08, 0x01, 0x10, 0x2a])?;
+    /// alice.import_nim("room", Config::nim(), snapshot).await?;
+    /// assert_eq!(alice.counts("room").await?.lamport, 42);
+    /// # Ok::<(), mainstay_sds::driver::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn import_nim(
+        &self,
+        channel: &str,
+        config: Config,
+        snapshot: NimSnapshot,
+    ) -> Result<()> {
+        let name = channel.to_owned();
+        self.ask(move |inside, now| inside.import_nim(now, &name, config, &snapshot)).await?
     }
 
     /// Leaves a channel. What was kept of it is kept on.

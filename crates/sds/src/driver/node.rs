@@ -20,12 +20,15 @@ use super::{
     transport::{Heard, Transport},
 };
 use crate::{
-    channel::{Channel, Sent},
+    channel::Sent,
     config::Config,
+    limits::MESSAGE_LEN_MAX_MIN,
+    nim_snapshot::NimSnapshot,
     output::Output,
     participant::Participant,
-    persist::Persistence,
+    persist::{Change, Persistence},
     time::Now,
+    wire::FIELDS_LEN,
 };
 
 /// Commands that may wait.
@@ -101,6 +104,8 @@ pub(super) struct Inside {
     pub(super) statistics: Statistics,
     pub(super) is_ending: bool,
     keeper: Option<Box<dyn Persistence + Send>>,
+    /// Saving takes its time, and is done on another thread.
+    saves_aside: bool,
     message_len_max: usize,
     ids: u64,
     /// Makes ids differ also between processes that start at the same moment.
@@ -120,6 +125,7 @@ impl<T: Transport + 'static> Node<T> {
             statistics: Statistics::default(),
             is_ending: false,
             keeper: None,
+            saves_aside: false,
             message_len_max: transport.message_len_max(),
             ids: 0,
             salt: random(),
@@ -128,12 +134,37 @@ impl<T: Transport + 'static> Node<T> {
     }
 
     /// Keeps changes there, of those channels whose configuration says so. It is called from the
-    /// node's task, which waits for it: meant for places as fast as memory.
+    /// node's task, which waits for it: meant for places as fast as memory. Others are kept
+    /// [aside](Self::keep_aside).
     ///
     /// Example: see [`Node`].
     #[must_use]
     pub fn keep(mut self, keeper: impl Persistence + Send + 'static) -> Self {
         self.inside.keeper = Some(Box::new(keeper));
+        self
+    }
+
+    /// The same for a place that takes its time, like a store that waits for the disk: changes are
+    /// saved on one of the runtime's threads for such work, so that nobody else waits. The node
+    /// itself does, and so does the loading of a channel that is joined.
+    ///
+    /// ```
+    /// use mainstay_sds::{Config, Keep, driver::{Bus, Node}, persist::{Durability, StorePersistence}};
+    /// let folder = tempfile::tempdir().unwrap();
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let place = StorePersistence::open(folder.path(), Durability::Group)?;
+    /// let (alice, _events) = Node::new(b"alice", Bus::new().join())?.keep_aside(place).spawn();
+    /// let mut config = Config::lip();
+    /// config.keep = Keep::Durable;
+    /// alice.join("room", config).await?;
+    /// alice.send("room", b"on the disk before it is sent").await?;
+    /// # Ok::<(), mainstay_sds::driver::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn keep_aside(mut self, keeper: impl Persistence + Send + 'static) -> Self {
+        self.inside.keeper = Some(Box::new(keeper));
+        self.inside.saves_aside = true;
         self
     }
 
@@ -191,10 +222,8 @@ impl<T: Transport + 'static> Node<T> {
 }
 
 impl Inside {
-    pub(super) fn join(&mut self, now: Now, name: &str, mut config: Config) -> Result<()> {
-        if config.seed == 0 {
-            config.seed = random();
-        }
+    pub(super) fn join(&mut self, now: Now, name: &str, config: Config) -> Result<()> {
+        let config = self.fitted(config);
         let saved = match &mut self.keeper {
             Some(keeper) => keeper.load(name)?,
             None => Vec::new(),
@@ -207,10 +236,36 @@ impl Inside {
         Ok(())
     }
 
+    pub(super) fn import_nim(
+        &mut self,
+        now: Now,
+        name: &str,
+        config: Config,
+        snapshot: &NimSnapshot,
+    ) -> Result<()> {
+        if let Some(keeper) = &mut self.keeper
+            && !keeper.load(name)?.is_empty()
+        {
+            return Err(crate::Error::ChannelExists { name: name.to_owned() }.into());
+        }
+        let config = self.fitted(config);
+        Ok(self.participant.import_nim(name, config, now, snapshot)?)
+    }
+
+    /// A configuration with what is the node's to say.
+    fn fitted(&self, mut config: Config) -> Config {
+        if config.seed == 0 {
+            config.seed = random();
+        }
+        // What the transport does not carry is not sent.
+        let carried = self.message_len_max.max(MESSAGE_LEN_MAX_MIN);
+        config.message_len_max = config.message_len_max.min(carried);
+        config
+    }
+
     pub(super) fn send(&mut self, now: Now, name: &str, id: &[u8], content: &[u8]) -> Result<Sent> {
-        let max = self.message_len_max;
         let channel = self.participant.channel(now, name)?;
-        fits(content.len() + envelope(channel), max)?;
+        fits(channel.wire_len(id, content), channel.config().message_len_max)?;
         let sent = channel.send(now, id, content)?;
         self.participant.touched(name);
         Ok(sent)
@@ -223,8 +278,10 @@ impl Inside {
         id: &[u8],
         content: &[u8],
     ) -> Result<()> {
-        fits(content.len() + NAMES_LEN, self.message_len_max)?;
-        self.participant.channel(now, name)?.send_ephemeral(id, content)?;
+        let channel = self.participant.channel(now, name)?;
+        let len = content.len() + id.len() + channel.name().len() + channel.own_id().len();
+        fits(len + FIELDS_LEN, self.message_len_max)?;
+        channel.send_ephemeral(id, content)?;
         self.participant.touched(name);
         Ok(())
     }
@@ -245,18 +302,6 @@ impl Inside {
         });
         MessageId(id)
     }
-}
-
-/// Ids and names of usual lengths.
-const NAMES_LEN: usize = 256;
-
-/// About what a message has beside its content, with ids, names and hints of usual lengths: so that
-/// content which cannot arrive is refused when it is sent, and not when it has failed. A filter
-/// grows by a fifth when it rolls for the first time.
-fn envelope(channel: &Channel) -> usize {
-    let config = channel.config();
-    let filter = channel.filter().params().bits as usize / 8 * 6 / 5;
-    filter + (config.causal + config.requests + 1) * NAMES_LEN
 }
 
 /// 64 bits from the system's source, by way of the standard library's hash keys.
@@ -359,7 +404,7 @@ impl<T: Transport> Running<T> {
                 Err(Full(())) => return Drained::Blocked,
                 Err(Closed(())) => None,
             };
-            let Inside { participant, statistics, keeper, .. } = &mut self.inside;
+            let Inside { participant, statistics, keeper, saves_aside, .. } = &mut self.inside;
             let Some((name, output)) = participant.poll_output() else { return Drained::All };
             let event = match output {
                 Output::Broadcast(broadcast) => {
@@ -386,8 +431,8 @@ impl<T: Transport> Running<T> {
                 Output::Persist(change) => {
                     let (number, channel) = (change.number, name.to_owned());
                     let kept = match keeper {
-                        Some(keeper) => keeper.save(name, &change),
-                        None => Err(nowhere()),
+                        Some(keeper) if !*saves_aside => keeper.save(name, &change),
+                        _ => save_aside(keeper, &channel, change.bytes.to_vec()).await,
                     };
                     let now = self.clock.now();
                     if let Ok(kept_of) = participant.channel(now, &channel) {
@@ -411,6 +456,31 @@ impl<T: Transport> Running<T> {
     }
 }
 
+/// Saves a change on a thread where nobody waits for anything else.
+async fn save_aside(
+    keeper: &mut Option<Box<dyn Persistence + Send>>,
+    channel: &str,
+    bytes: Vec<u8>,
+) -> crate::Result<()> {
+    let Some(mut place) = keeper.take() else { return Err(nowhere()) };
+    let channel = channel.to_owned();
+    let saving = tokio::task::spawn_blocking(move || {
+        let change = Change::parse(&channel, &bytes);
+        let saved = change.and_then(|change| place.save(&channel, &change));
+        (place, saved)
+    });
+    match saving.await {
+        Ok((place, saved)) => {
+            *keeper = Some(place);
+            saved
+        }
+        Err(gone) => {
+            let what = format!("the place for changes has failed: {gone}; start the node again");
+            Err(crate::Error::Persistence { what })
+        }
+    }
+}
+
 fn nowhere() -> crate::Error {
     let what = "the channel wants its changes kept and the node has no place for them; give it one \
                 with Node::keep, or configure keep = Nothing";
@@ -423,7 +493,7 @@ async fn room(events: &mpsc::Sender<Event>) {
 }
 
 /// Until then; not at all without a time.
-async fn until(time: Option<Instant>) {
+pub(super) async fn until(time: Option<Instant>) {
     if let Some(time) = time {
         sleep_until(time).await;
     }

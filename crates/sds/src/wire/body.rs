@@ -9,14 +9,33 @@ use super::{
     proto::{bytes_field_len, put_bytes_field, put_bytes_head, put_varint_field},
 };
 
-/// Writes a history entry as field `number`.
-pub(crate) fn put_entry(out: &mut Vec<u8>, number: u64, view: &EntryView<'_>) {
+/// Tags and lengths of all fields that are no lists, and the Lamport time, take no more than this.
+pub(crate) const FIELDS_LEN: usize = 48;
+
+fn inner_len(view: &EntryView<'_>) -> usize {
     let optional = |number, bytes: &[u8]| {
         if bytes.is_empty() { 0 } else { bytes_field_len(number, bytes.len()) }
     };
-    let len = bytes_field_len(entry::ID, view.id.len())
+    bytes_field_len(entry::ID, view.id.len())
         + optional(entry::HINT, view.hint)
-        + optional(entry::SENDER, view.sender);
+        + optional(entry::SENDER, view.sender)
+}
+
+impl EntryView<'_> {
+    /// The same without the hint, where there is no room for it.
+    pub(crate) fn bare(self) -> Self {
+        Self { hint: &[], ..self }
+    }
+}
+
+/// The bytes that a history entry takes as field `number`.
+pub(crate) fn entry_len(number: u64, view: &EntryView<'_>) -> usize {
+    bytes_field_len(number, inner_len(view))
+}
+
+/// Writes a history entry as field `number`.
+pub(crate) fn put_entry(out: &mut Vec<u8>, number: u64, view: &EntryView<'_>) {
+    let len = inner_len(view);
     put_bytes_head(out, number, len);
     put_bytes_field(out, entry::ID, view.id);
     if !view.hint.is_empty() {

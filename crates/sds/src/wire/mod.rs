@@ -18,7 +18,7 @@ mod message;
 pub(crate) mod proto;
 mod view;
 
-pub(crate) use body::{Body, put_entry, write_head};
+pub(crate) use body::{Body, FIELDS_LEN, entry_len, put_entry, write_head};
 pub use message::{HistoryEntry, Message};
 pub use view::{Entries, EntryView, Kind, MessageView};
 

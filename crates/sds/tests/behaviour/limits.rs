@@ -314,3 +314,86 @@ fn what_a_peers_filter_may_be() {
     assert!(reads(1, limits::FILTER_BITS_MAX, bytes));
     assert!(!reads(1, limits::FILTER_BITS_MAX + 1, bytes));
 }
+
+#[test]
+fn deliveries_that_are_not_confirmed() {
+    let mut config = Config::lip();
+    (config.keep, config.confirm, config.sync) = (mainstay_sds::Keep::Durable, true, false);
+    (config.only_own_peers, config.filter_capacity, config.history) = (true, 100, 10);
+    let mut bob = channel("bob", config);
+    let next = |number: usize| message("alice", &format!("m{number}"), L + number as u64, &[]);
+    let take = |bob: &mut Channel, number: usize| {
+        let taken = bob.receive(START, &next(number).encode(Profile::Lip));
+        while let Some(output) = bob.poll_output() {
+            if let mainstay_sds::Output::Persist(change) = output {
+                let number = change.number;
+                bob.persisted(number);
+            }
+        }
+        taken
+    };
+    for number in 0..limits::UNCONFIRMED_MAX {
+        assert!(take(&mut bob, number).is_ok(), "{number}");
+    }
+    let count = limits::UNCONFIRMED_MAX;
+    let past = take(&mut bob, count);
+    assert_eq!(past, Err(Error::Unconfirmed { count }));
+    assert_eq!(bob.counts().unconfirmed, count);
+    bob.confirm(1).unwrap();
+    assert!(take(&mut bob, count).is_ok());
+}
+
+#[test]
+fn output_that_waits_to_be_polled() {
+    let mut alice = channel("alice", Config::lip());
+    // Ephemeral messages leave nothing but their output.
+    let send = |alice: &mut Channel, len: usize| alice.send_ephemeral(b"t", &vec![1; len]);
+    let one = |len: usize| {
+        let mut other = channel("alice", Config::lip());
+        other.send_ephemeral(b"t", &vec![1; len]).unwrap();
+        let Some(mainstay_sds::Output::Broadcast(broadcast)) = other.poll_output() else {
+            panic!()
+        };
+        // The id is told beside the bytes.
+        broadcast.bytes.len() + broadcast.id.len()
+    };
+    let large = limits::CONTENT_LEN_MAX;
+    let mut rest = limits::OUTPUT_BYTES_MAX;
+    while rest > 2 * one(large) {
+        send(&mut alice, large).unwrap();
+        rest -= one(large);
+    }
+    // Two that fill it to the last byte.
+    send(&mut alice, large / 2).unwrap();
+    rest -= one(large / 2);
+    while rest > one(large) {
+        send(&mut alice, large).unwrap();
+        rest -= one(large);
+    }
+    let len = (1..=large).rev().find(|len| one(*len) <= rest).unwrap();
+    assert_eq!(one(len), rest, "to the last byte");
+    send(&mut alice, len).unwrap();
+    // At the limit another one is taken, past it none.
+    send(&mut alice, 1).unwrap();
+    let bytes = limits::OUTPUT_BYTES_MAX + one(1);
+    assert_eq!(send(&mut alice, 1), Err(Error::Undrained { bytes }));
+    while alice.poll_output().is_some() {}
+    send(&mut alice, 1).unwrap();
+}
+
+#[test]
+fn the_longest_message_that_is_sent() {
+    let with = |max: usize| {
+        let mut config = Config::lip();
+        (config.only_own_peers, config.filter_capacity) = (true, 50);
+        config.message_len_max = max;
+        Channel::new("room", b"alice", config)
+    };
+    assert!(is_limit(with(limits::MESSAGE_LEN_MAX_MIN - 1)));
+    assert!(is_limit(with(limits::MESSAGE_LEN_MAX + 1)));
+    assert!(with(limits::MESSAGE_LEN_MAX).is_ok());
+    let mut alice = with(limits::MESSAGE_LEN_MAX_MIN).unwrap();
+    let len = limits::MESSAGE_LEN_MAX_MIN - alice.wire_len(b"m1", b"");
+    assert!(is_limit(alice.send(START, b"m1", &vec![1; len + 1])));
+    assert!(alice.send(START, b"m1", &vec![1; len]).is_ok());
+}

@@ -2,7 +2,7 @@
 
 use crate::group::{Member, quick, until};
 use mainstay_sds::{
-    Config, Error as SdsError, Keep, Reason,
+    Config, Error as SdsError, Keep, NimSnapshot, Reason,
     driver::{Bus, Error, Event, Heard, Node, Result, Transport},
     persist::{Change, Memory, Persistence},
 };
@@ -183,4 +183,126 @@ async fn a_node_ends_when_nobody_has_a_handle_or_takes_events() {
     assert!(!task.is_finished(), "somebody takes events");
     drop(events);
     tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
+}
+
+/// Carries no more than so many bytes at once.
+struct Narrow<T> {
+    inner: T,
+    max: usize,
+}
+
+impl<T: Transport> Transport for Narrow<T> {
+    fn message_len_max(&self) -> usize {
+        self.max
+    }
+
+    async fn broadcast(&mut self, message: &[u8]) -> Result<()> {
+        if message.len() > self.max {
+            return Err(Error::TooLong { len: message.len(), max: self.max });
+        }
+        self.inner.broadcast(message).await
+    }
+
+    async fn receive(&mut self, message: &mut Vec<u8>) -> Result<Heard> {
+        self.inner.receive(message).await
+    }
+}
+
+/// Messages whose hints alone are longer than what is carried at once.
+#[tokio::test(start_paused = true)]
+async fn whatever_is_sent_fits_into_what_the_transport_carries() {
+    for max in [2500, 6000, 20_000] {
+        let bus = Bus::new();
+        let mut config = quick();
+        (config.only_own_peers, config.filter_capacity) = (true, 500);
+        let narrow = || Narrow { inner: bus.join(), max };
+        let alice = Member::in_room("alice", narrow(), config.clone()).await;
+        let bob = Member::in_room("bob", narrow(), config.clone()).await;
+        for number in 0..60 {
+            let id = alice.say(&number.to_string()).await;
+            let hinted = alice.handle.with("room", move |channel, _| {
+                channel.set_retrieval_hint(&id, &[b'h'; mainstay_sds::limits::HINT_LEN_MAX])
+            });
+            assert!(hinted.await.unwrap().unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let all: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+        until("bob has all", LIMIT, || bob.look(|told| told.contents() == all)).await;
+        until("alice knows", LIMIT, || alice.look(|told| told.acknowledged.len() == 60)).await;
+        // One who comes later is told by sync messages alone.
+        let carol = Member::in_room("carol", narrow(), config).await;
+        alice.handle.with("room", |channel, now| channel.announce(now)).await.unwrap();
+        until("carol has all", LIMIT, || carol.look(|told| told.contents() == all)).await;
+        assert!(alice.look(|told| told.sent.contains(&Reason::Sync)));
+        for member in [&alice, &bob, &carol] {
+            assert_eq!(member.look(|told| told.not_sent), 0, "{max}");
+        }
+        let refused = alice.handle.send("room", &vec![b'x'; max]).await;
+        assert!(matches!(refused, Err(Error::TooLong { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_ancestor_kept_is_taken_over_kept_and_not_taken_over_twice() {
+    let shelf = Shelf::default();
+    let snapshot = || NimSnapshot::parse(&[0x0a, 0x04, 0x08, 0x01, 0x10, 0x2a]).unwrap();
+    let mut config = Config::nim();
+    config.keep = Keep::Durable;
+    let node = || Node::new(b"bob", Bus::new().join()).unwrap().keep(shelf.clone()).spawn();
+    let (bob, _events) = node();
+    bob.import_nim("room", config.clone(), snapshot()).await.unwrap();
+    assert!(bob.import_nim("room", config.clone(), snapshot()).await.is_err());
+    assert_eq!(bob.counts("room").await.unwrap().lamport, 42);
+    bob.end().await.unwrap();
+    let (bob, _events) = node();
+    let refused = bob.import_nim("room", config.clone(), snapshot()).await;
+    assert!(matches!(refused, Err(Error::Sds(SdsError::ChannelExists { .. }))), "{refused:?}");
+    bob.join("room", config).await.unwrap();
+    assert_eq!(bob.counts("room").await.unwrap().lamport, 42);
+}
+
+/// Takes half a second for each change.
+struct Slow(Shelf);
+
+impl Persistence for Slow {
+    fn save(&mut self, channel: &str, change: &Change<'_>) -> mainstay_sds::Result<()> {
+        std::thread::sleep(Duration::from_millis(500));
+        self.0.save(channel, change)
+    }
+
+    fn load(&mut self, channel: &str) -> mainstay_sds::Result<Vec<Vec<u8>>> {
+        self.0.load(channel)
+    }
+
+    fn forget(&mut self, channel: &str) -> mainstay_sds::Result<()> {
+        self.0.forget(channel)
+    }
+
+    fn channels(&mut self) -> mainstay_sds::Result<Vec<String>> {
+        self.0.channels()
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_takes_its_time_keeps_only_its_node_waiting() {
+    let bus = Bus::new();
+    let bob = Member::in_room("bob", bus.join(), quick()).await;
+    let place = Slow(Shelf::default());
+    let node = Node::new(b"alice", bus.join()).unwrap().keep_aside(place).tell_sent();
+    let alice = Member::of(node.spawn());
+    alice.handle.join("room", durable()).await.unwrap();
+    // Somebody else on the runtime's one thread.
+    let ticks = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&ticks);
+    let ticking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            *counter.lock().unwrap() += 1;
+        }
+    });
+    alice.say("kept first").await;
+    until("bob has it", LIMIT, || bob.look(|told| told.contents() == ["kept first"])).await;
+    ticking.abort();
+    let ticks = *ticks.lock().unwrap();
+    assert!(ticks >= 20, "{ticks} times in half a second");
 }
