@@ -44,6 +44,7 @@ pub mod persist;
 pub mod repair;
 pub mod wire;
 
+mod archive;
 mod channel;
 mod config;
 mod error;
@@ -53,13 +54,16 @@ mod participant;
 mod store_node;
 mod time;
 
+#[cfg(feature = "pool")]
+pub use archive::PoolArchive;
+#[cfg(feature = "store")]
+pub use archive::StoreArchive;
+pub use archive::{Archive, MemoryArchive};
 pub use channel::{Channel, Counts, Hibernated, LogEntry, Sent};
 pub use config::{Config, FilterPolicy, Keep, Start};
 pub use error::{Error, Result, shown};
 pub use nim_snapshot::NimSnapshot;
 pub use output::{Broadcast, Delivery, Missing, Output, Place, Reason, Received};
 pub use participant::Participant;
-#[cfg(feature = "pool")]
-pub use store_node::PoolArchive;
-pub use store_node::{Archive, MemoryArchive, StoreNode};
+pub use store_node::StoreNode;
 pub use time::Now;

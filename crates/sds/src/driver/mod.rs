@@ -67,5 +67,5 @@ pub use lossy::{Faults, Lossy};
 pub use mesh::{Door, Link, Mesh};
 pub use multicast::{Multicast, MulticastOptions};
 pub use node::{Node, Statistics};
-pub use store::{Store, StoreClient};
+pub use store::{Store, StoreClient, StoreStatistics};
 pub use transport::{Heard, Transport};

@@ -21,17 +21,20 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
     error::{Error, Result},
     event::Lacking,
+    node::until,
     transport::{Heard, Transport},
 };
 use crate::{
+    archive::Archive,
     limits::{HINT_LEN_MAX, ID_LEN_MAX, MESSAGE_LEN_MAX},
-    store_node::{Archive, StoreNode},
+    store_node::StoreNode,
+    wire::{MessageView, Profile},
 };
 
 /// Questions that may wait.
@@ -42,6 +45,9 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// A connection without a question for so long is closed; a client waits as long for an answer.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait after a failure to receive.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Messages in an answer.
 const ANSWER_MAX: usize = 256;
@@ -109,7 +115,60 @@ struct Question {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<Asked>,
+}
+
+enum Asked {
+    Question(Question),
+    Statistics(oneshot::Sender<StoreStatistics>),
+}
+
+/// What a store node has made of what it heard.
+///
+/// ```
+/// use mainstay_sds::{MemoryArchive, StoreNode, wire::Profile, driver::{Bus, Store, Transport}};
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let bus = Bus::new();
+/// let mut kept = StoreNode::new(MemoryArchive::new())?;
+/// kept.serve("room", Profile::Lip, 1_000_000)?;
+/// let store = Store::spawn(kept, bus.join());
+/// bus.join().broadcast(b"noise").await?;
+/// tokio::task::yield_now().await;
+/// let statistics = store.statistics().await?;
+/// assert_eq!((statistics.kept, statistics.refused, statistics.not_kept), (0, 1, 0));
+/// # Ok::<(), mainstay_sds::driver::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStatistics {
+    /// Messages that were new and are kept.
+    pub kept: u64,
+    /// What was in no need of being kept: messages that were here already, and sync messages.
+    pub known: u64,
+    /// What was not taken: noise, and messages of channels that are not served.
+    pub refused: u64,
+    /// Messages that should have been kept and were not: their channel is full, or the archive
+    /// failed.
+    pub not_kept: u64,
+    /// Why the last one of these was not.
+    pub failure: Option<String>,
+    /// How often nothing could be received.
+    pub deaf: u64,
+}
+
+impl StoreStatistics {
+    fn count(&mut self, observed: crate::Result<bool>) {
+        match observed {
+            Ok(true) => self.kept += 1,
+            Ok(false) => self.known += 1,
+            Err(error @ (crate::Error::Persistence { .. } | crate::Error::Limit { .. })) => {
+                self.not_kept += 1;
+                self.failure = Some(error.to_string());
+            }
+            Err(_) => self.refused += 1,
+        }
+    }
 }
 
 impl Store {
@@ -137,11 +196,24 @@ impl Store {
     /// Example: see [`Store`].
     pub async fn find(&self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
         for key in keys_of(lacking) {
-            if let Some(found) = self.ask(&lacking.channel, key).await?.pop() {
-                return Ok(Some(found));
+            let found = self.ask(&lacking.channel, key).await?.pop();
+            if found.as_deref().is_some_and(|found| is_of(lacking, found)) {
+                return Ok(found);
             }
         }
         Ok(None)
+    }
+
+    /// What the store node has kept so far, and what it could not keep.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    ///
+    /// Example: see [`StoreStatistics`].
+    pub async fn statistics(&self) -> Result<StoreStatistics> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(Asked::Statistics(answer)).await.map_err(|_| Error::Ended)?;
+        answered.await.map_err(|_| Error::Ended)
     }
 
     /// Messages in the order of the log, after the one of that Lamport time and id: as many as were
@@ -167,7 +239,8 @@ impl Store {
     async fn ask(&self, channel: &str, key: Key) -> Result<Vec<Vec<u8>>> {
         let (answer, answered) = oneshot::channel();
         let question = Question { channel: channel.to_owned(), key, answer };
-        self.questions.send(question).await.map_err(|_| Error::Ended)?;
+        let asked = Asked::Question(question);
+        self.questions.send(asked).await.map_err(|_| Error::Ended)?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
     }
 
@@ -218,25 +291,35 @@ impl Store {
 async fn run<A: Archive + Send>(
     mut node: StoreNode<A>,
     mut transport: impl Transport,
-    mut asked: mpsc::Receiver<Question>,
+    mut asked: mpsc::Receiver<Asked>,
 ) {
     let mut message = Vec::new();
+    let mut statistics = StoreStatistics::default();
+    let mut deaf_until = None;
     let mut hears = true;
     loop {
         tokio::select! {
-            received = transport.receive(&mut message), if hears => match received {
-                // What is not kept (noise, channels of others, sync messages) is not its business.
-                Ok(Heard::Message) => drop(node.observe(&message)),
-                // Who wants something asks for it.
-                Ok(Heard::Newcomer) => {}
-                // It can still answer.
-                Err(Error::Ended) => hears = false,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            received = transport.receive(&mut message), if hears && deaf_until.is_none() => {
+                match received {
+                    Ok(Heard::Message) => statistics.count(node.observe(&message)),
+                    // Who wants something asks for it.
+                    Ok(Heard::Newcomer) => {}
+                    // It can still answer.
+                    Err(Error::Ended) => hears = false,
+                    Err(_) => {
+                        statistics.deaf += 1;
+                        deaf_until = Some(Instant::now() + PAUSE);
+                    }
+                }
             },
+            () = until(deaf_until), if deaf_until.is_some() => deaf_until = None,
+            // Who does not wait any more does not miss the answer.
             question = asked.recv() => match question {
-                Some(Question { channel, key, answer }) => {
-                    // Who does not wait any more does not miss the answer.
+                Some(Asked::Question(Question { channel, key, answer })) => {
                     let _dropped = answer.send(find(&node, &channel, &key));
+                }
+                Some(Asked::Statistics(answer)) => {
+                    let _dropped = answer.send(statistics.clone());
                 }
                 None => return,
             },
@@ -266,6 +349,13 @@ fn find<A: Archive>(node: &StoreNode<A>, channel: &str, key: &Key) -> crate::Res
 fn keys_of(lacking: &Lacking) -> impl Iterator<Item = Key> {
     let hint = (!lacking.hint.is_empty()).then(|| Key::Hint(lacking.hint.clone()));
     hint.into_iter().chain([Key::Id(lacking.id.clone())])
+}
+
+/// Whether it is the message that is lacking: by whose word a hint means what it means is not known.
+fn is_of(lacking: &Lacking, message: &[u8]) -> bool {
+    let profile = Profile::sniff(message);
+    let read = profile.and_then(|profile| MessageView::parse(profile, message).ok());
+    read.is_some_and(|message| message.id == lacking.id)
 }
 
 fn question_frame(channel: &str, key: &Key) -> Vec<u8> {
@@ -343,7 +433,9 @@ fn answer_frame(messages: &[Vec<u8>]) -> Vec<u8> {
 /// ```
 #[derive(Debug)]
 pub struct StoreClient {
-    stream: BufReader<TcpStream>,
+    /// None while a question has no answer: whoever gives up waiting for one, or is given none,
+    /// must not take it for the next one's.
+    stream: Option<BufReader<TcpStream>>,
     address: SocketAddr,
 }
 
@@ -355,16 +447,23 @@ impl StoreClient {
     ///
     /// Example: see [`StoreClient`].
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let failed = Error::io(format!("connect to the store node at {address}"));
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        Ok(Self { stream: BufReader::new(stream), address })
+        let mut client = Self { stream: None, address };
+        client.stream = Some(client.reach().await?);
+        Ok(client)
+    }
+
+    async fn reach(&self) -> Result<BufReader<TcpStream>> {
+        let failed = Error::io(format!("connect to the store node at {}", self.address));
+        let reached = timeout(IDLE_MAX, TcpStream::connect(self.address)).await;
+        let reached = reached.unwrap_or_else(|late| Err(late.into()));
+        reached.map(BufReader::new).map_err(failed)
     }
 
     /// The message of that id, if the store node has it.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Refused`] if the store node does not serve the channel. After any
-    /// other error than the latter, connect again.
+    /// [`Error::Io`], or [`Error::Refused`] if the store node does not serve the channel. After an
+    /// error, and after a question that nobody waited for, it connects again by itself.
     ///
     /// Example: see [`StoreClient`].
     pub async fn by_id(&mut self, channel: &str, id: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -379,8 +478,9 @@ impl StoreClient {
     /// Example: see [`Store`], whose `find` is the same.
     pub async fn find(&mut self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
         for key in keys_of(lacking) {
-            if let Some(found) = self.ask(&lacking.channel, &key).await?.pop() {
-                return Ok(Some(found));
+            let found = self.ask(&lacking.channel, &key).await?.pop();
+            if found.as_deref().is_some_and(|found| is_of(lacking, found)) {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -403,11 +503,15 @@ impl StoreClient {
 
     async fn ask(&mut self, channel: &str, key: &Key) -> Result<Vec<Vec<u8>>> {
         let address = self.address;
-        let answered = timeout(IDLE_MAX, exchange(&mut self.stream, channel, key)).await;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.reach().await?,
+        };
+        let answered = timeout(IDLE_MAX, exchange(&mut stream, channel, key)).await;
         let answered = answered.unwrap_or_else(|late| Err(late.into()));
-        let failed = Error::io(format!("ask the store node at {address}"));
-        let refused = || Error::Refused { address, channel: channel.to_owned() };
-        answered.map_err(failed)?.ok_or_else(refused)
+        let answered = answered.map_err(Error::io(format!("ask the store node at {address}")))?;
+        self.stream = Some(stream);
+        answered.ok_or_else(|| Error::Refused { address, channel: channel.to_owned() })
     }
 }
 

@@ -441,7 +441,7 @@ mod tests {
             (value::PARTS, "parts"),
             (value::LENGTH, "length"),
             (value::NAME_LEN, "name length"),
-            (value::BASE, "base"),
+            (value::KIND, "kind"),
         ];
         compare("Records of a store: values", &values, value::LEN);
         assert_eq!((key::LEN, VALUE_LEN), (28, 2048));

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Change, Persistence};
-use crate::error::Result;
+use crate::{
+    error::{Result, within},
+    limits::ID_LEN_MAX,
+};
 
 /// Keeps changes as long as it lives.
 ///
@@ -25,6 +28,7 @@ impl Memory {
 
 impl Persistence for Memory {
     fn save(&mut self, channel: &str, change: &Change<'_>) -> Result<()> {
+        within("length of the channel's name", channel.len() as u64, 0, ID_LEN_MAX as u64)?;
         if !self.channels.contains_key(channel) {
             self.channels.insert(channel.to_owned(), Vec::new());
         }

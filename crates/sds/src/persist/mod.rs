@@ -33,7 +33,12 @@ pub use pool::PoolPersistence;
 #[cfg(feature = "store")]
 pub use store::StorePersistence;
 
-use crate::error::Result;
+use codec::Tag;
+
+use crate::{
+    error::Result,
+    wire::{Message, Profile},
+};
 
 /// What happened to a channel since the change before.
 ///
@@ -64,6 +69,93 @@ impl<'a> Change<'a> {
             Ok(read) => Ok(Self { number: read.number, base: read.base, bytes }),
             Err(what) => Err(crate::Error::Saved { channel: channel.to_owned(), what }),
         }
+    }
+}
+
+/// What a change says of a message.
+///
+/// Example: see [`Change::notes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// It is in the log.
+    Logged,
+    /// It waits for others.
+    Waiting,
+    /// Only its id is remembered.
+    Remembered,
+    /// Nothing of it is known any more.
+    Forgotten,
+    /// It needs no acknowledgement any more.
+    Settled,
+}
+
+/// One message of a change.
+///
+/// Example: see [`Change::notes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Noted {
+    /// What happened to it.
+    pub what: Note,
+    /// Its id.
+    pub id: Vec<u8>,
+    /// It is one's own, and nobody has acknowledged it.
+    pub unacknowledged: bool,
+    /// The message, if the change has it.
+    pub message: Option<Message>,
+}
+
+impl Change<'_> {
+    /// The profile of the channel.
+    ///
+    /// # Errors
+    /// [`Error::Saved`](crate::Error::Saved) if the bytes are no change, or damaged.
+    ///
+    /// Example: see [`Change::notes`].
+    pub fn profile(&self) -> Result<Profile> {
+        self.read().map(|read| read.profile)
+    }
+
+    /// What it says of each message, for tools.
+    ///
+    /// # Errors
+    /// As [`profile`](Self::profile).
+    ///
+    /// ```
+    /// use mainstay_sds::{Channel, Config, Keep, Now, Output, persist::Note, wire::Profile};
+    /// let mut config = Config::lip();
+    /// config.keep = Keep::Relaxed;
+    /// let mut channel = Channel::new("room", b"alice", config)?;
+    /// channel.send(Now::zero(), b"m1", b"hello")?;
+    /// let Some(Output::Persist(change)) = channel.poll_output() else { panic!() };
+    /// let notes = change.notes()?;
+    /// assert_eq!((notes[0].what, notes[0].unacknowledged), (Note::Logged, true));
+    /// assert_eq!(change.profile()?, Profile::Lip);
+    /// # Ok::<(), mainstay_sds::Error>(())
+    /// ```
+    pub fn notes(&self) -> Result<Vec<Noted>> {
+        let read = self.read()?;
+        let noted = |entry: &codec::Entry<'_>| Noted {
+            what: match entry.tag {
+                Tag::Logged => Note::Logged,
+                Tag::Buffered => Note::Waiting,
+                Tag::Tombstone => Note::Remembered,
+                Tag::Forgotten => Note::Forgotten,
+                Tag::Settled => Note::Settled,
+            },
+            id: entry.id.to_vec(),
+            unacknowledged: entry.flags & codec::UNACKNOWLEDGED != 0,
+            message: Message::decode(read.profile, entry.body)
+                .ok()
+                .filter(|_| !entry.body.is_empty()),
+        };
+        Ok(read.entries.iter().map(noted).collect())
+    }
+
+    fn read(&self) -> Result<codec::ReadChange<'_>> {
+        let failed = |what| crate::Error::Saved { channel: String::new(), what };
+        codec::ReadChange::read(self.bytes).map_err(failed)
     }
 }
 

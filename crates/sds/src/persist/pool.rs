@@ -8,7 +8,10 @@ use super::{
     Change, Persistence,
     blocks::{BLOCK_SIZES, Record, Records, Use, failed},
 };
-use crate::error::Result;
+use crate::{
+    error::{Result, within},
+    limits::ID_LEN_MAX,
+};
 
 /// Keeps changes in a set of pools, which are files or memory shared by processes.
 ///
@@ -114,6 +117,7 @@ impl PoolPersistence {
 
 impl Persistence for PoolPersistence {
     fn save(&mut self, channel: &str, change: &Change<'_>) -> Result<()> {
+        within("length of the channel's name", channel.len() as u64, 0, ID_LEN_MAX as u64)?;
         let key = (Use::Change, channel.as_bytes().to_vec(), change.number);
         let record = self.records.write(&key, change.bytes)?;
         let changes = self.channels.entry(channel.to_owned()).or_default();

@@ -19,3 +19,4 @@ mod random_orders;
 mod repair;
 mod resend;
 mod steady;
+mod store_node;

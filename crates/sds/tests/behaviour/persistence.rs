@@ -1,7 +1,7 @@
 //! S1 to S3 and C1, C2: changes, their places, and what comes back.
 
 use mainstay_sds::{
-    Archive, Channel, Config, Error, Keep, MemoryArchive, NimSnapshot, Now, Start, StoreNode,
+    Channel, Config, Error, Keep, NimSnapshot, Now, Start, limits,
     persist::{Change, Memory, Persistence},
     wire::{Message, Profile},
 };
@@ -63,8 +63,15 @@ fn what_nobody_cites_is_still_spoken_of_after_a_restart() {
     assert_eq!(cited, [&b"m1"[..], b"m3", b"m4"]);
 }
 
+/// Whether a place has what it had when it is opened again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlives {
+    Nothing,
+    ItsProcess,
+}
+
 /// The one suite that every place has to pass.
-fn conformance(mut open: impl FnMut() -> Box<dyn Persistence>) {
+fn conformance(outlives: Outlives, mut open: impl FnMut() -> Box<dyn Persistence>) {
     let changes = {
         let mut bob = channel("bob", durable());
         let mut changes = Vec::new();
@@ -83,7 +90,7 @@ fn conformance(mut open: impl FnMut() -> Box<dyn Persistence>) {
     let change = |number: usize| Change::parse("room", &changes[number]).unwrap();
     assert!(change(0).base && !change(1).base);
 
-    // What is saved comes back, in order, also after the place was closed.
+    // What is saved comes back, in order.
     let mut place = open();
     assert!(place.channels().unwrap().is_empty() && place.load("room").unwrap().is_empty());
     for number in 0..3 {
@@ -113,11 +120,30 @@ fn conformance(mut open: impl FnMut() -> Box<dyn Persistence>) {
     let Said::Persist { bytes, .. } = &said[0] else { panic!() };
     place.save("room", &Change::parse("room", bytes).unwrap()).unwrap();
     assert_eq!(place.load("room").unwrap(), std::slice::from_ref(bytes));
+    // Names are as long as channels may have them, and one that is longer changes nothing.
+    let longest = "x".repeat(limits::ID_LEN_MAX);
+    place.save(&longest, &change(0)).unwrap();
+    assert_eq!(place.load(&longest).unwrap(), changes[..1]);
+    assert!(place.save(&format!("{longest}x"), &change(0)).is_err());
+    assert_eq!(place.channels().unwrap().len(), 2);
+    // A place that outlives its process has all of it, and goes on.
+    if outlives == Outlives::ItsProcess {
+        drop(place);
+        place = open();
+        assert_eq!(place.load("room").unwrap(), std::slice::from_ref(bytes));
+        assert_eq!(place.load(&longest).unwrap(), changes[..1]);
+        place.save(&longest, &change(1)).unwrap();
+        place.forget("room").unwrap();
+        drop(place);
+        place = open();
+        assert_eq!(place.load(&longest).unwrap(), changes[..2]);
+        assert_eq!(place.channels().unwrap(), [longest]);
+    }
 }
 
 #[test]
 fn memory_conforms() {
-    conformance(|| Box::new(Memory::new()));
+    conformance(Outlives::Nothing, || Box::new(Memory::new()));
 }
 
 mod in_a_store {
@@ -128,7 +154,8 @@ mod in_a_store {
     #[test]
     fn a_store_conforms() {
         let folder = tempfile::tempdir().unwrap();
-        conformance(|| Box::new(StorePersistence::open(folder.path(), Durability::Group).unwrap()));
+        let open = || StorePersistence::open(folder.path(), Durability::Group).unwrap();
+        conformance(Outlives::ItsProcess, || Box::new(open()));
     }
 
     /// A channel of a few messages, kept in the store of a folder.
@@ -226,19 +253,21 @@ mod in_a_store {
 
 #[cfg(feature = "pool")]
 mod in_a_pool {
-    use mainstay_sds::{PoolArchive, persist::PoolPersistence};
+    use mainstay_sds::persist::PoolPersistence;
 
     use super::*;
 
     #[test]
     fn a_pool_in_memory_conforms() {
-        conformance(|| Box::new(PoolPersistence::in_memory("sds").unwrap()));
+        let open = || PoolPersistence::in_memory("sds").unwrap();
+        conformance(Outlives::Nothing, || Box::new(open()));
     }
 
     #[test]
     fn a_pool_in_files_conforms() {
         let folder = tempfile::tempdir().unwrap();
-        conformance(|| Box::new(PoolPersistence::open(folder.path(), "sds").unwrap()));
+        let open = || PoolPersistence::open(folder.path(), "sds").unwrap();
+        conformance(Outlives::ItsProcess, || Box::new(open()));
     }
 
     #[test]
@@ -266,17 +295,6 @@ mod in_a_pool {
             expected = log(&bob);
             assert_eq!(expected.len(), 50.min(40 * (round as usize + 1)));
         }
-    }
-
-    #[test]
-    fn an_archive_in_a_pool_is_there_when_it_is_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || PoolArchive::open(folder.path(), "history").unwrap();
-        store_node_answers(StoreNode::new(open()).unwrap());
-        let mut node = StoreNode::new(open()).unwrap();
-        node.serve("room", Profile::Lip, 1000).unwrap();
-        assert_eq!(node.count("room").unwrap(), 3);
-        assert!(node.by_hint("room", b"envelope of m1").unwrap().is_some());
     }
 }
 
@@ -630,45 +648,6 @@ fn a_channel_of_the_nim_peers_goes_on_here() {
     assert_eq!(delivered(&said), ["m3", "m4"]);
     assert_eq!(log(&again(config, &mut place)), ["m1", "b1", "m3", "m4"]);
     assert!(Channel::import_nim("room", b"bob", Config::lip(), START, &snapshot).is_err());
-}
-
-fn store_node_answers(mut node: StoreNode<impl Archive>) {
-    node.serve("room", Profile::Lip, 3).unwrap();
-    let mut alice = channel("alice", Config::lip());
-    for id in ["m1", "m2", "m3"] {
-        let bytes = send(&mut alice, START, id);
-        assert!(node.observe(&bytes).unwrap());
-        assert!(!node.observe(&bytes).unwrap(), "kept once");
-        alice.set_retrieval_hint(id.as_bytes(), format!("envelope of {id}").as_bytes()).unwrap();
-    }
-    let past = send(&mut alice, START, "m4");
-    assert!(matches!(node.observe(&past), Err(Error::Limit { .. })), "the limit is three");
-    let elsewhere = Message { channel: b"other".to_vec(), ..message("alice", "m9", L, &[]) };
-    let refused = node.observe(&elsewhere.encode(Profile::Lip));
-    assert!(matches!(refused, Err(Error::UnknownChannel { .. })));
-
-    // What it gives out can be received.
-    let mut bob = channel("bob", Config::lip());
-    for found in [
-        node.by_id("room", b"m1").unwrap().unwrap(),
-        node.by_hint("room", b"envelope of m2").unwrap().unwrap(),
-    ] {
-        bob.receive(START, &found).unwrap();
-    }
-    assert_eq!(log(&bob), ["m1", "m2"]);
-    let rest = node.after("room", (L, b"m1"), 10).unwrap();
-    let ids: Vec<Vec<u8>> =
-        rest.iter().map(|bytes| Message::decode(Profile::Lip, bytes).unwrap().id).collect();
-    assert_eq!(ids, [b"m2", b"m3"]);
-    assert_eq!(node.by_id("room", b"m9").unwrap(), None);
-    assert_eq!(node.by_hint("room", b"no such").unwrap(), None);
-    node.set_hint("room", b"m3", b"by hand").unwrap();
-    assert!(node.by_hint("room", b"by hand").unwrap().is_some());
-}
-
-#[test]
-fn a_store_node_keeps_each_message_once_and_finds_it_by_id_hint_and_order() {
-    store_node_answers(StoreNode::new(MemoryArchive::new()).unwrap());
 }
 
 #[test]

@@ -6,73 +6,21 @@
 //!
 //! * N1. A message is kept once, in the form in which others get it: without a filter and requests.
 //! * N2. Strangers can fill only the channels that are served, and these only up to their limit.
+//! * N3. A hint that the application gave counts, whatever strangers say; of theirs, the one that
+//!   means a message that is here, and the latest ones when they are too many.
+
+mod hints;
 
 use std::collections::{BTreeMap, HashMap};
 
+use hints::{Hint, Hints, Word};
+
 use crate::{
+    archive::Archive,
     error::{Error, Result, shown, within},
     limits::{HINT_LEN_MAX, ID_LEN_MAX},
     wire::{Body, Kind, MessageView, Profile},
 };
-
-/// Where a store node keeps its records: they are only added, and read again by the key that adding
-/// them gave.
-///
-/// Example: see [`StoreNode`].
-pub trait Archive {
-    /// Keeps a record, whole or not at all.
-    ///
-    /// # Errors
-    /// [`Error::Persistence`] if it is full or fails.
-    fn append(&mut self, record: &[u8]) -> Result<u64>;
-
-    /// The record of that key.
-    ///
-    /// # Errors
-    /// [`Error::Persistence`] if there is none, or it cannot be read.
-    fn read(&self, key: u64) -> Result<Vec<u8>>;
-
-    /// All keys, in the order in which they were given.
-    ///
-    /// # Errors
-    /// [`Error::Persistence`] if they cannot be read.
-    fn keys(&self) -> Result<Vec<u64>>;
-}
-
-/// An archive in memory.
-///
-/// Example: see [`StoreNode`].
-#[derive(Clone, Debug, Default)]
-pub struct MemoryArchive {
-    records: Vec<Box<[u8]>>,
-}
-
-impl MemoryArchive {
-    /// An empty one.
-    ///
-    /// Example: see [`StoreNode`].
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Archive for MemoryArchive {
-    fn append(&mut self, record: &[u8]) -> Result<u64> {
-        self.records.push(record.into());
-        Ok(self.records.len() as u64 - 1)
-    }
-
-    fn read(&self, key: u64) -> Result<Vec<u8>> {
-        let record = usize::try_from(key).ok().and_then(|key| self.records.get(key));
-        let gone = || Error::Persistence { what: format!("no record {key}; restore the archive") };
-        record.map(|record| record.to_vec()).ok_or_else(gone)
-    }
-
-    fn keys(&self) -> Result<Vec<u64>> {
-        Ok((0..self.records.len() as u64).collect())
-    }
-}
 
 /// Keeps the full history of the channels it serves, and answers by id, by hint and by order.
 ///
@@ -108,13 +56,14 @@ struct Kept {
     messages_max: usize,
     ids: HashMap<Box<[u8]>, (u64, u64)>,
     order: BTreeMap<(u64, Box<[u8]>), u64>,
-    hints: HashMap<Box<[u8]>, Box<[u8]>>,
+    hints: Hints,
 }
 
 /// The first byte of a record.
 const LIP: u8 = 0;
 const NIM: u8 = 1;
 const HINT: u8 = 2;
+const LEARNED: u8 = 3;
 
 impl<A: Archive> StoreNode<A> {
     /// A node over an archive that may have records already.
@@ -144,7 +93,7 @@ impl<A: Archive> StoreNode<A> {
             messages_max,
             ids: HashMap::new(),
             order: BTreeMap::new(),
-            hints: HashMap::new(),
+            hints: Hints::new(messages_max),
         };
         self.channels.insert(channel.to_owned(), kept);
         for key in std::mem::take(&mut self.unserved) {
@@ -169,9 +118,10 @@ impl<A: Archive> StoreNode<A> {
                 }
                 ours
             }
-            Some((&HINT, rest)) => match Hint::read(rest) {
+            Some((&kind @ (HINT | LEARNED), rest)) => match Hint::read(rest) {
                 Some(hint) if hint.channel == channel.as_bytes() => {
-                    kept.hints.insert(hint.hint.into(), hint.id.into());
+                    let word = if kind == HINT { Word::Own } else { Word::Kept };
+                    kept.note(hint.hint, hint.id, word);
                     true
                 }
                 _ => false,
@@ -195,11 +145,16 @@ impl<A: Archive> StoreNode<A> {
         let kept = std::str::from_utf8(name).ok().and_then(|name| self.channels.get_mut(name));
         let kept = kept.ok_or_else(unknown)?;
         let message = MessageView::parse(kept.profile, bytes)?;
-        kept.learn_hints(&message);
         if message.kind() != Kind::Content
             || message.id.is_empty()
             || kept.ids.contains_key(message.id)
         {
+            // The message is not kept (again), so what it says of others is.
+            let learned = kept.learn_hints(&message);
+            for (id, hint) in learned {
+                let noted = Hint { channel: name, id: &id, hint: &hint };
+                self.archive.append(&noted.encode(LEARNED))?;
+            }
             return Ok(false);
         }
         let (count, max) = (kept.ids.len() as u64 + 1, kept.messages_max as u64);
@@ -225,8 +180,8 @@ impl<A: Archive> StoreNode<A> {
         let unknown = || Error::UnknownChannel { name: channel.to_owned() };
         let kept = self.channels.get_mut(channel).ok_or_else(unknown)?;
         let noted = Hint { channel: channel.as_bytes(), id, hint };
-        self.archive.append(&noted.encode())?;
-        kept.hints.insert(hint.into(), id.into());
+        self.archive.append(&noted.encode(HINT))?;
+        kept.note(hint, id, Word::Own);
         Ok(())
     }
 
@@ -312,111 +267,25 @@ impl<A: Archive> StoreNode<A> {
 impl Kept {
     fn insert(&mut self, message: &MessageView<'_>, key: u64) {
         let lamport = message.lamport.unwrap_or_default();
-        self.learn_hints(message);
+        let _in_the_message = self.learn_hints(message);
         self.ids.insert(message.id.into(), (lamport, key));
         self.order.insert((lamport, message.id.into()), key);
     }
 
-    fn learn_hints(&mut self, message: &MessageView<'_>) {
-        for entry in message.causal.iter().filter(|entry| !entry.hint.is_empty()) {
-            // As many as there can be messages: a stranger's hints do not grow without bound.
-            if self.hints.len() < self.messages_max && !self.hints.contains_key(entry.hint) {
-                self.hints.insert(entry.hint.into(), entry.id.into());
-            }
-        }
-    }
-}
-
-/// A record of a hint: the three names, the first two with their lengths before them.
-struct Hint<'a> {
-    channel: &'a [u8],
-    id: &'a [u8],
-    hint: &'a [u8],
-}
-
-impl<'a> Hint<'a> {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![HINT];
-        for name in [self.channel, self.id] {
-            out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            out.extend_from_slice(name);
-        }
-        out.extend_from_slice(self.hint);
-        out
+    /// Takes over what a message says of others. What is new of it and worth a record: ids of
+    /// messages that are here, with their hints.
+    fn learn_hints(&mut self, message: &MessageView<'_>) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+        let entries = message.causal.iter().filter(|entry| !entry.hint.is_empty());
+        let news: Vec<_> = entries
+            .filter(|entry| self.note(entry.hint, entry.id, Word::Learned))
+            .map(|entry| (entry.id.into(), entry.hint.into()))
+            .collect();
+        news.into_iter().filter(|(id, _)| self.hints.may_keep(self.ids.contains_key(id))).collect()
     }
 
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let name = |bytes: &'a [u8]| {
-            let (len, rest) = bytes.split_first_chunk::<2>()?;
-            rest.split_at_checked(u16::from_le_bytes(*len) as usize)
-        };
-        let (channel, rest) = name(bytes)?;
-        let (id, hint) = name(rest)?;
-        Some(Self { channel, id, hint })
-    }
-}
-
-#[cfg(feature = "pool")]
-pub use pool_archive::PoolArchive;
-
-#[cfg(feature = "pool")]
-mod pool_archive {
-    use std::{collections::BTreeMap, path::Path};
-
-    use mainstay_pool::PoolSet;
-
-    use super::Archive;
-    use crate::{
-        error::Result,
-        persist::blocks::{BLOCK_SIZES, Record, Records, Use, failed},
-    };
-
-    /// An archive in the blocks of a pool: it outlives the process.
-    ///
-    /// ```
-    /// use mainstay_sds::{Archive, PoolArchive};
-    /// let folder = tempfile::tempdir()?;
-    /// let key = PoolArchive::open(folder.path(), "history")?.append(b"a record")?;
-    /// assert_eq!(PoolArchive::open(folder.path(), "history")?.read(key)?, b"a record");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[derive(Debug)]
-    pub struct PoolArchive {
-        records: Records,
-        kept: BTreeMap<u64, Record>,
-    }
-
-    impl PoolArchive {
-        /// Opens or creates the pools `NAME.SIZE.pool` in `folder`, and takes over what nobody
-        /// holds.
-        ///
-        /// # Errors
-        /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be opened or read.
-        ///
-        /// Example: see [`PoolArchive`].
-        pub fn open(folder: impl AsRef<Path>, name: &str) -> Result<Self> {
-            let set = PoolSet::open(folder, name, &BLOCK_SIZES).map_err(failed)?;
-            let (records, found) = Records::open(set, Use::Archive)?;
-            let kept = found.into_iter().map(|((_, _, number), record)| (number, record)).collect();
-            Ok(Self { records, kept })
-        }
-    }
-
-    impl Archive for PoolArchive {
-        fn append(&mut self, record: &[u8]) -> Result<u64> {
-            let number = self.kept.last_key_value().map_or(0, |(number, _)| number + 1);
-            let record = self.records.write(&(Use::Archive, Vec::new(), number), record)?;
-            self.kept.insert(number, record);
-            Ok(number)
-        }
-
-        fn read(&self, key: u64) -> Result<Vec<u8>> {
-            let gone = || failed(format!("no record {key}; restore the archive"));
-            self.kept.get(&key).ok_or_else(gone)?.read()
-        }
-
-        fn keys(&self) -> Result<Vec<u64>> {
-            Ok(self.kept.keys().copied().collect())
-        }
+    /// Whether that is news.
+    fn note(&mut self, hint: &[u8], id: &[u8], word: Word) -> bool {
+        let ids = &self.ids;
+        self.hints.note(hint, id, word, |id| ids.contains_key(id))
     }
 }
