@@ -231,7 +231,15 @@ proptest! {
         let profile = BOTH[usize::from(nim)];
         let bytes = message.encode(profile);
         if let Ok(read) = Message::decode(profile, &bytes) {
-            prop_assert_eq!(read.encode(profile), Message { content: message.content.clone().filter(|content| !content.is_empty()), ..message }.encode(profile));
+            // What a profile writes in one way only is read as that: content that is empty is none,
+            // and one of them always has a time and a filter.
+            let content = message.content.clone().filter(|content| !content.is_empty());
+            let mut expected = Message { content, ..message };
+            if profile == Profile::Nim {
+                expected.lamport = expected.lamport.or(Some(0));
+                expected.filter = expected.filter.or(Some(Vec::new()));
+            }
+            prop_assert_eq!(read, expected);
         } else {
             // Only what says nothing at all is refused.
             let says_nothing = message.id.is_empty()

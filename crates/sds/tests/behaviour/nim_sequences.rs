@@ -1,7 +1,10 @@
 //! The scripted sequences of the nim peers: the same bytes in, and the same messages end up in the
 //! history and among those that wait, apart from what is a fault of theirs.
 
-use mainstay_sds::{Channel, Config, Received};
+use mainstay_sds::{
+    Channel, Config, Error, Received,
+    wire::{Message, Profile},
+};
 use serde_json::Value;
 
 use crate::group::{START, Said, delivered, drain, text};
@@ -112,4 +115,75 @@ fn a_causal_history_acknowledges_as_with_them() {
     assert_eq!(drain(&mut alice)[0], Said::Acknowledged("a1".into()));
     assert_eq!(alice.counts().lamport, steps[2]["state"]["lamport"].as_u64().unwrap());
     assert_eq!(alice.counts().outgoing, 1);
+}
+
+/// There one hit of a filter is an acknowledgement, here it is a probable one; of two participants
+/// it is enough if the filter can hardly be wrong.
+#[test]
+fn what_acknowledges_by_a_filter_with_them_acknowledges_probably_or_between_two_here() {
+    let steps = sequence("wrap-ack-bloom");
+    let now = mainstay_sds::Now { wall_ms: 4_000_000_000_000, ..START };
+    for participants in [2, 100] {
+        let mut config = Config::nim();
+        config.participants = participants;
+        let mut alice = Channel::new("ch1", b"alice", config).unwrap();
+        for step in &steps[..2] {
+            let (id, expected) = (step["id"].as_str().unwrap(), &step["decoded"]);
+            let content = unhex(step["content_hex"].as_str().unwrap());
+            alice.send(now, id.as_bytes(), &content).unwrap();
+            let said = drain(&mut alice);
+            let Said::Broadcast { bytes, .. } = &said[0] else { panic!("{said:?}") };
+            assert_eq!(bytes.len() as u64, step["wire_len"].as_u64().unwrap());
+            let sent = Message::decode(Profile::Nim, bytes).unwrap();
+            assert_eq!(sent.lamport.unwrap().to_string(), expected["lamport"].as_str().unwrap());
+            let cited: Vec<String> = sent.causal.iter().map(|entry| text(&entry.id)).collect();
+            let theirs = expected["causal_history"].as_array().unwrap();
+            let theirs: Vec<&str> =
+                theirs.iter().map(|entry| entry["message_id"].as_str().unwrap()).collect();
+            assert_eq!(cited, theirs);
+            let filter = sent.filter.unwrap();
+            assert_eq!(filter.len() as u64, expected["bloom_len"].as_u64().unwrap());
+            // Behind tag and length of the bits.
+            let bits: Vec<u64> = (0..150_000)
+                .filter(|bit| filter[4 + bit / 8] & (1 << (bit % 8)) != 0)
+                .map(|bit| bit as u64)
+                .collect();
+            let theirs = expected["bloom_set_bits"].as_array().unwrap();
+            assert!(theirs.iter().map(|bit| bit.as_u64().unwrap()).eq(bits), "{step}");
+        }
+        // The message of the vector: its filter holds both.
+        let own = mainstay_sds::bloom::Params::new(10_000, 0.001).unwrap();
+        let mut filter = mainstay_sds::bloom::RollingFilter::new(Profile::Nim, own);
+        for id in [b"a1", b"a2"] {
+            filter.add(mainstay_sds::hash::FilterHashes::of(Profile::Nim, id));
+        }
+        let theirs = Message {
+            id: b"b1".to_vec(),
+            sender: b"bob".to_vec(),
+            channel: b"ch1".to_vec(),
+            lamport: Some(4_000_000_005),
+            filter: Some(filter.to_bytes()),
+            content: Some(vec![1]),
+            ..Message::default()
+        };
+        alice.receive(now, &theirs.encode(Profile::Nim)).unwrap();
+        let said = drain(&mut alice);
+        let of = |id: &str| {
+            let id = id.to_owned();
+            if participants == 2 { Said::Acknowledged(id) } else { Said::Possibly(id) }
+        };
+        assert!(said.contains(&of("a1")) && said.contains(&of("a2")), "{said:?}");
+        assert_eq!(alice.counts().lamport, steps[2]["state"]["lamport"].as_u64().unwrap());
+    }
+}
+
+#[test]
+fn content_that_is_empty_cannot_be_sent_here_either() {
+    let mut bob = Channel::new("ch1", b"bob", Config::nim()).unwrap();
+    let steps = sequence("sync-message-received");
+    assert_eq!(steps[1]["op"], "wrap-empty");
+    bob.receive(START, &unhex(steps[0]["hex"].as_str().unwrap())).unwrap();
+    let lamport = bob.counts().lamport;
+    assert!(matches!(bob.send(START, b"m1", b""), Err(Error::Limit { .. })));
+    assert_eq!((bob.counts().lamport, bob.counts().outgoing), (lamport, 0));
 }
