@@ -46,6 +46,8 @@ pub(crate) struct Group {
     pub(crate) repairs: Vec<String>,
     pub(crate) wire_of_theirs: Vec<Vec<u8>>,
     said_by_them: BTreeSet<Vec<u8>>,
+    /// How many answers of theirs were lost on the way to us.
+    pub(crate) answers_lost: usize,
 }
 
 impl Group {
@@ -66,6 +68,7 @@ impl Group {
             repairs: Vec::new(),
             wire_of_theirs: Vec::new(),
             said_by_them: BTreeSet::new(),
+            answers_lost: 0,
         }
     }
 
@@ -105,6 +108,10 @@ impl Group {
         self.ours.send_ephemeral(id.as_bytes(), text.as_bytes()).unwrap();
         self.settle();
         id
+    }
+
+    pub(crate) fn we_hint(&mut self, id: &str, hint: &[u8]) {
+        assert!(self.ours.set_retrieval_hint(id.as_bytes(), hint).unwrap());
     }
 
     pub(crate) fn we_sync(&mut self) {
@@ -157,15 +164,19 @@ impl Group {
         for message in messages {
             self.wire_of_theirs.push(message.clone());
             // Their library asks for a message once, and not at all if somebody else does: with the
-            // request, or the answer to it, the message would be lost for them for ever.
+            // request, or the answer to it, the message would be lost for them for ever. We ask
+            // again: an answer to us may be lost.
             let read = Message::decode(Profile::Lip, message).unwrap();
             let is_repair = !self.said_by_them.insert(read.id);
-            let counts = is_repair || !read.requests.is_empty();
-            let loss = if counts { self.loss.take() } else { None };
+            let has_requests = !read.requests.is_empty();
+            let loss = if has_requests { self.loss.take() } else { None };
             if self.arrives() {
                 let received = self.ours.receive(self.now, message);
                 self.received.push(received);
+            } else {
+                self.answers_lost += usize::from(is_repair);
             }
+            let loss = loss.or_else(|| if is_repair { self.loss.take() } else { None });
             for peer in (0..self.theirs.len()).filter(|&peer| peer != from) {
                 self.arrives_at(peer, message);
             }

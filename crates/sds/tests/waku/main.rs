@@ -209,6 +209,44 @@ fn a_hint_of_theirs_reaches_us_with_the_message_that_is_missing() {
 }
 
 #[test]
+fn a_hint_of_ours_reaches_them_with_the_message_that_is_missing() {
+    let Some(folder) = folder() else { return };
+    let mut group = Group::new(&folder, ours(), &[theirs()]);
+    let lost = group.we_say_and_it_is_lost("lost on the way to them");
+    group.we_hint(&lost, b"at the store");
+    group.pass(10);
+    group.we_say("depends on it");
+    let told = group.theirs[0].told("missing");
+    let told = told.iter().find(|told| told["ids"] == json!([lost])).expect("it is told");
+    assert_eq!(told["hints"], json!([peer::to_hex(b"at the store")]));
+}
+
+/// As both are when nobody configures anything, apart from the secret seed.
+#[test]
+fn with_the_default_configuration_of_both_what_is_lost_is_repaired_in_both_directions() {
+    let Some(folder) = folder() else { return };
+    let mut config = Config::lip();
+    config.seed = 7;
+    let mut group = Group::new(&folder, config, &[json!({})]);
+    group.we_say("hello");
+    group.pass(10);
+    group.they_say(0, "hello to you");
+    group.pass(10);
+    let ours = group.we_say_and_it_is_lost("lost on the way to them");
+    group.pass(10);
+    group.we_say("depends on it");
+    let theirs = group.they_say_and_it_is_lost(0, "lost on the way to us");
+    group.pass(10);
+    group.they_say(0, "depends on it");
+    group.until(900_000, |group| {
+        let log = group.our_log();
+        log.len() == 6 && group.theirs[0].log() == log
+    });
+    assert!(group.theirs[0].was_told("delivered", &ours));
+    assert!(group.delivered.iter().any(|delivered| delivered.id == theirs));
+}
+
+#[test]
 fn every_message_of_theirs_is_written_again_by_us_byte_for_byte() {
     use mainstay_sds::wire::{Message, Profile};
     let Some(folder) = folder() else { return };
@@ -235,6 +273,7 @@ fn every_message_of_theirs_is_written_again_by_us_byte_for_byte() {
 #[test]
 fn a_group_with_loss_ends_with_the_same_log_on_all_sides() {
     let Some(folder) = folder() else { return };
+    let mut answers_lost = 0;
     for seed in 1..=4 {
         let mut group = Group::new(&folder, ours(), &[theirs(), theirs()]);
         group.lose(seed, 20);
@@ -254,7 +293,9 @@ fn a_group_with_loss_ends_with_the_same_log_on_all_sides() {
         assert_eq!((delivered.len(), group.delivered.len()), (8, 8), "once each, seed {seed}");
         let said: Vec<Said> = group.our_log();
         assert!(said.is_sorted_by_key(|said| (said.lamport, said.id.clone())));
+        answers_lost += group.answers_lost;
     }
+    assert!(answers_lost > 0, "answers to us were lost as well, and asked for again");
 }
 
 fn with(mut options: serde_json::Value, key: &str, value: serde_json::Value) -> serde_json::Value {

@@ -32,7 +32,10 @@ const commands = {
     channel = new MessageChannel(name, participant, options);
     const id = (id) => ({ id });
     const entry = (message) => ({ id: message.messageId });
-    const ids = (entries) => ({ ids: entries.map((entry) => entry.messageId) });
+    const ids = (entries) => ({
+      ids: entries.map((entry) => entry.messageId),
+      hints: entries.map((entry) => hex(entry.retrievalHint ?? [])),
+    });
     watch(MessageChannelEvent.InMessageDelivered, "delivered", id);
     watch(MessageChannelEvent.OutMessageAcknowledged, "acknowledged", id);
     watch(MessageChannelEvent.OutMessagePossiblyAcknowledged, "possibly", ({ messageId }) =>
