@@ -16,12 +16,15 @@ pub(super) enum Word {
     Learned,
 }
 
+/// An id, or a hint.
+pub(super) type Name = Box<[u8]>;
+
 /// The hints of one channel.
 #[derive(Debug)]
 pub(super) struct Hints {
-    by_hint: HashMap<Box<[u8]>, (Box<[u8]>, Word)>,
+    by_hint: HashMap<Name, (Name, Word)>,
     /// Those that are no word of the application's, oldest first; and how many there may be.
-    learned: VecDeque<Box<[u8]>>,
+    learned: VecDeque<Name>,
     max: usize,
     /// How many records there are of what was learned: they are never removed.
     kept: usize,

@@ -13,7 +13,7 @@ mod hints;
 
 use std::collections::{BTreeMap, HashMap};
 
-use hints::{Hint, Hints, Word};
+use hints::{Hint, Hints, Name, Word};
 
 use crate::{
     archive::Archive,
@@ -274,7 +274,7 @@ impl Kept {
 
     /// Takes over what a message says of others. What is new of it and worth a record: ids of
     /// messages that are here, with their hints.
-    fn learn_hints(&mut self, message: &MessageView<'_>) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+    fn learn_hints(&mut self, message: &MessageView<'_>) -> Vec<(Name, Name)> {
         let entries = message.causal.iter().filter(|entry| !entry.hint.is_empty());
         let news: Vec<_> = entries
             .filter(|entry| self.note(entry.hint, entry.id, Word::Learned))
