@@ -105,8 +105,41 @@ typedef struct mainstay_sds_config {
     uint32_t fetch;         /* 1: tell what to fetch from elsewhere */
     uint32_t confirm;       /* 1: deliveries come again after a restart until confirmed */
     uint32_t keep;
-    uint32_t reserved; /* 0 */
+    uint32_t response_groups;  /* of repair; common to all members; 0: by the participants */
+    double filter_error_rate;  /* when the filter holds filter_capacity ids */
+    uint32_t filter_sparse;    /* 1: most messages of content go without the filter */
+    uint32_t sync_causal;      /* messages cited by each sync message */
+    uint32_t requests;         /* in a message of content */
+    uint32_t sync_requests;    /* in a sync message */
+    uint64_t resend_possibly_ms; /* of what is possibly acknowledged; 0: four times resend_ms */
+    uint64_t fetch_interval_ms;
+    uint64_t lamport_ahead_ms; /* how far past the clock a message's time may be */
+    uint64_t lamport_gap;      /* or past the channel's own time, in units of the profile */
+    uint64_t lamport_join_ahead_ms; /* the same of the first message, for one who joins */
+    uint32_t message_len_max;  /* what the transport carries at once */
+    uint32_t outgoing_max;     /* own messages that wait for an acknowledgement */
+    uint32_t incoming_max;     /* messages that wait for others, their bytes, and each sender's */
+    uint32_t incoming_bytes_max;
+    uint32_t incoming_per_sender_max;
+    uint32_t incoming_per_sender_bytes_max;
 } mainstay_sds_config;
+
+/* How much there is of everything that has a limit. */
+typedef struct mainstay_sds_counts {
+    uint64_t logged;
+    uint64_t outgoing;    /* own messages that nobody has acknowledged */
+    uint64_t buffered;    /* messages that wait for others */
+    uint64_t buffered_bytes;
+    uint64_t missing;
+    uint64_t wanted;      /* of the missing ones those that are asked for */
+    uint64_t answers;     /* messages that are about to be sent again for others */
+    uint64_t remembered;  /* ids that left the log and still count as known */
+    uint64_t known;       /* all ids */
+    uint64_t unconfirmed;
+    uint64_t needed;      /* how often others have shown that they wait for something */
+    uint64_t lamport;
+    uint64_t memory_bytes;
+} mainstay_sds_counts;
 
 /* What a node has to say. What it points to is valid until the next call with the node. */
 typedef struct mainstay_sds_output {
@@ -124,6 +157,8 @@ typedef struct mainstay_sds_output {
     uint64_t later;   /* of a delivery: how many messages of the log come after it */
     uint32_t again;   /* of a delivery: it was delivered before the restart */
     uint32_t base;    /* of a change: it replaces all before it */
+    const uint8_t *before; /* of a delivery: the message of the log that comes right after it */
+    size_t before_len;     /* 0: it is the last one */
 } mainstay_sds_output;
 
 /* A place that keeps changes. Its functions return 0, or anything else if they failed; they are
@@ -157,11 +192,21 @@ int32_t mainstay_sds_open(const void *participant, size_t participant_len,
 int32_t mainstay_sds_open_pool(const void *participant, size_t participant_len, const char *folder,
                                const char *name, mainstay_sds **node);
 
+/* The same with a store in a folder, which outlives a loss of power as well: each change waits for
+ * the disk. */
+int32_t mainstay_sds_open_store(const void *participant, size_t participant_len,
+                                const char *folder, mainstay_sds **node);
+
 int32_t mainstay_sds_close(mainstay_sds *node);
 
 /* Takes part in a channel; if the backend has some of it, it goes on where it was. */
 int32_t mainstay_sds_join(mainstay_sds *node, mainstay_sds_time now, const char *channel,
                           const mainstay_sds_config *config);
+/* The same with a channel that nim-sds kept, as its ChannelData in bytes. Refused if the node, or
+ * its backend, has such a channel already. */
+int32_t mainstay_sds_import_nim(mainstay_sds *node, mainstay_sds_time now, const char *channel,
+                                const mainstay_sds_config *config, const void *snapshot,
+                                size_t len);
 int32_t mainstay_sds_leave(mainstay_sds *node, const char *channel);
 /* Leaves it, if it was joined, and drops what the backend has of it. */
 int32_t mainstay_sds_forget(mainstay_sds *node, const char *channel);
@@ -200,8 +245,21 @@ int32_t mainstay_sds_set_hint(mainstay_sds *node, mainstay_sds_time now, const c
 int32_t mainstay_sds_mark_known(mainstay_sds *node, mainstay_sds_time now, const char *channel,
                                 const void *id, size_t id_len);
 
+int32_t mainstay_sds_get_counts(mainstay_sds *node, mainstay_sds_time now, const char *channel,
+                                mainstay_sds_counts *counts);
+
+/* Calls give for each message of the log, in the order that all participants share. What it is given
+ * is valid during the call; it must not call the node. Returns 0. */
+int32_t mainstay_sds_log(mainstay_sds *node, mainstay_sds_time now, const char *channel,
+                         void (*give)(void *to, const uint8_t *id, size_t id_len,
+                                      const uint8_t *sender, size_t sender_len, uint64_t lamport,
+                                      const uint8_t *content, size_t content_len),
+                         void *to);
+
 /* Tell the others soon what this participant has: after coming, or coming back. */
 int32_t mainstay_sds_announce(mainstay_sds *node, mainstay_sds_time now, const char *channel);
+/* The same now: before leaving. */
+int32_t mainstay_sds_announce_now(mainstay_sds *node, mainstay_sds_time now, const char *channel);
 
 #ifdef __cplusplus
 }

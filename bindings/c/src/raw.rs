@@ -124,3 +124,14 @@ impl HintProvider {
         copy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f1_a_panic_becomes_what_was_to_be_returned_then() {
+        assert_eq!(guarded(-1, || 7), 7);
+        assert_eq!(guarded(-1, || panic!("a fault")), -1);
+    }
+}

@@ -101,6 +101,49 @@ fn a_program_for_the_better_header_sends_receives_keeps_and_comes_back() {
 }
 
 #[test]
+fn managers_that_were_cleaned_up_leave_no_thread_and_no_descriptor() {
+    run("many");
+}
+
+/// As it is installed: `PREFIX/lib`, `PREFIX/include`, `PREFIX/lib/pkgconfig`.
+#[test]
+fn an_installed_tree_is_found_by_pkg_config() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (lib, include) = (folder.path().join("lib"), folder.path().join("include"));
+    for made in [&lib, &include, &lib.join("pkgconfig")] {
+        std::fs::create_dir_all(made).expect("the folder is ours");
+    }
+    let copy = |from: &Path, to: PathBuf| {
+        let _bytes = std::fs::copy(from, to).expect("the folder is ours");
+    };
+    copy(&libraries().join("libsds.so"), lib.join("libsds.so"));
+    copy(&here.join("libsds.pc"), lib.join("pkgconfig/libsds.pc"));
+    for header in ["libsds.h", "mainstay_sds.h"] {
+        copy(&here.join("include").join(header), include.join(header));
+    }
+    let mut command = Command::new("pkg-config");
+    command.args(["--cflags", "--libs", "libsds"]).env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
+    let flags = match command.output() {
+        Ok(output) => output,
+        Err(missing) => {
+            eprintln!("skipped: there is no pkg-config: {missing}");
+            return;
+        }
+    };
+    assert!(flags.status.success(), "{}", String::from_utf8_lossy(&flags.stderr));
+    let flags = String::from_utf8(flags.stdout).expect("flags are text");
+    let program = folder.path().join("many");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L"]).arg(here.join("tests/c/many.c"));
+    cc.arg("-o").arg(&program).args(flags.split_whitespace()).arg("-lpthread");
+    let output = cc.output().expect("a linker is there, and cc is one");
+    assert!(output.status.success(), "{flags}: {}", String::from_utf8_lossy(&output.stderr));
+    let status = Command::new(&program).env("LD_LIBRARY_PATH", &lib).status();
+    assert!(status.expect("what was just linked can be run").success(), "{flags}");
+}
+
+#[test]
 fn pkg_config_is_told_the_version_and_the_library_of_this_crate() {
     assert_eq!(said_by_pkg_config("Version"), env!("CARGO_PKG_VERSION"));
     assert_eq!(said_by_pkg_config("Libs"), "-L${libdir} -lsds");

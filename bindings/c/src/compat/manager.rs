@@ -258,7 +258,7 @@ impl Worker {
             (Received::Duplicate | Received::Own, _) | (_, Kind::Ephemeral) => Vec::new(),
             _ => {
                 let entries = message.causal.iter();
-                let missing = entries.filter(|entry| !channel.is_known(entry.id));
+                let missing = entries.filter(|entry| !channel.is_here(entry.id));
                 missing.map(|entry| Dependency::of(&entry)).collect()
             }
         };
@@ -331,9 +331,7 @@ fn told(error: Error) -> String {
 
 /// Asks the program how those messages can be found that the next message will cite.
 fn set_hints(channel: &mut Channel, provider: HintProvider) {
-    let count = channel.config().causal;
-    let cited: Vec<Vec<u8>> =
-        channel.log().rev().take(count).map(|entry| entry.id.to_vec()).collect();
+    let cited: Vec<Vec<u8>> = channel.citable().map(<[u8]>::to_vec).collect();
     for id in cited {
         // An id with a zero in it cannot be told to a C program.
         let Ok(name) = CString::new(&*id) else { continue };
@@ -355,4 +353,40 @@ fn again(channel: &Channel, id: &[u8], content: &[u8]) -> Answer {
 
 fn used_before(id: &[u8]) -> String {
     told(Error::DuplicateId { id: shown(id) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::{c_char, c_void};
+
+    type Told = mpsc::Sender<(c_int, String)>;
+
+    unsafe extern "C" fn tell(status: c_int, text: *const c_char, len: usize, data: *mut c_void) {
+        // SAFETY: the text is valid during the call.
+        let text = unsafe { crate::raw::bytes(text.cast(), len) }.unwrap();
+        // SAFETY: it is the sender below, which lives longer than the manager.
+        let told = unsafe { &*data.cast::<Told>() };
+        told.send((status, String::from_utf8(text).unwrap())).unwrap();
+    }
+
+    #[test]
+    fn f1_a_panic_of_a_call_is_told_and_the_manager_goes_on() {
+        let (to, told) = mpsc::channel();
+        let to: Box<Told> = Box::new(to);
+        let data = (&raw const *to).cast_mut().cast();
+        let callback = Callback::new(Some(tell), data).unwrap();
+        let manager = Manager::start(b"", Settings::parse(b"").unwrap()).unwrap();
+        assert!(manager.ask(callback, |_| panic!("a fault")));
+        let (status, text) = told.recv().unwrap();
+        assert_eq!(status, RET_ERR);
+        assert!(text.contains("an internal error"), "{text}");
+        assert!(manager.tell(|_| panic!("a fault in what nobody waits for")));
+        assert!(manager.ask(callback, |worker| worker.wrap(b"hello", b"m1", b"room")));
+        let (status, text) = told.recv().unwrap();
+        assert!(status == RET_OK && text.starts_with("10,2,"), "{status} {text}");
+        assert!(manager.ask(callback, Worker::end));
+        assert_eq!(told.recv().unwrap().0, RET_OK);
+        manager.join();
+    }
 }

@@ -8,7 +8,9 @@ use std::{
     },
 };
 
-use mainstay_sds::{Config, Now, Output, Participant, Place, Reason, persist::Persistence};
+use mainstay_sds::{
+    Config, Error, NimSnapshot, Now, Output, Participant, Place, Reason, persist::Persistence,
+};
 
 use super::{
     failure::{Failure, Outcome},
@@ -39,6 +41,7 @@ impl Node {
             id: Vec::new(),
             sender: Vec::new(),
             bytes: Vec::new(),
+            before: Vec::new(),
         };
         Ok(Self { body: Mutex::new(body), inside: AtomicU64::new(0) })
     }
@@ -85,6 +88,7 @@ pub(super) struct Body {
     id: Vec<u8>,
     sender: Vec<u8>,
     bytes: Vec<u8>,
+    before: Vec<u8>,
 }
 
 /// Kinds of output, as in the header.
@@ -114,6 +118,22 @@ impl Body {
             self.participant.load(name, config, now, &saved)?;
         }
         Ok(())
+    }
+
+    /// Goes on with a channel that the ancestor kept; not over one that is kept here.
+    pub(super) fn import_nim(
+        &mut self,
+        now: Now,
+        name: &str,
+        config: Config,
+        snapshot: &NimSnapshot,
+    ) -> Outcome<()> {
+        if let Some(keeper) = &mut self.keeper
+            && !keeper.load(name)?.is_empty()
+        {
+            return Err(Error::ChannelExists { name: name.to_owned() }.into());
+        }
+        Ok(self.participant.import_nim(name, config, now, snapshot)?)
     }
 
     pub(super) fn forget(&mut self, name: &str) -> Outcome<()> {
@@ -158,7 +178,8 @@ impl Body {
 
     /// Copies the parts of the next output.
     fn copy_next(&mut self) -> Outcome<Option<Found>> {
-        let Self { participant, channel, id, sender, bytes, .. } = self;
+        let Self { participant, channel, id, sender, bytes, before, .. } = self;
+        before.clear();
         let Some((name, output)) = participant.poll_output() else { return Ok(None) };
         let zero = |_| Failure::argument("the channel's name has a zero in it");
         *channel = CString::new(name).map_err(zero)?;
@@ -190,8 +211,9 @@ impl Body {
                 found.lamport = delivery.lamport.unwrap_or(0);
                 found.number = delivery.number;
                 found.again = u32::from(delivery.again);
-                if let Place::Before { later, .. } = delivery.place {
+                if let Place::Before { id, later } = delivery.place {
                     found.later = later as u64;
+                    before.extend_from_slice(id);
                 }
             }
             Output::Acknowledged { id } => {
@@ -250,6 +272,8 @@ impl Body {
             later: found.later,
             again: found.again,
             base: found.base,
+            before: self.before.as_ptr(),
+            before_len: self.before.len(),
         }
     }
 }

@@ -11,15 +11,15 @@ use std::{
 };
 
 use mainstay_sds::{
-    Channel, Now, Received,
-    persist::{Persistence, PoolPersistence},
+    Channel, NimSnapshot, Now, Received,
+    persist::{Durability, Persistence, PoolPersistence, StorePersistence},
 };
 
 use super::{
     backend::Backend,
     body::{Body, Node},
     failure::{self, Failure, Outcome, entry},
-    layout::{RawBackend, RawConfig, RawOutput, Time},
+    layout::{RawBackend, RawConfig, RawCounts, RawOutput, Time},
 };
 use crate::{raw, registry::Registry};
 
@@ -181,6 +181,34 @@ unsafe extern "C" fn mainstay_sds_open_pool(
 /// # Safety
 /// See the head of this file.
 #[unsafe(no_mangle)]
+unsafe extern "C" fn mainstay_sds_open_store(
+    participant: *const c_void,
+    participant_len: usize,
+    folder: *const c_char,
+    node: *mut *mut c_void,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller promises that it is null or has so many bytes.
+        let participant = unsafe { raw::bytes(participant.cast(), participant_len) };
+        // SAFETY: the caller promises that it is null or a terminated text.
+        let folder = unsafe { raw::text(folder) }.ok_or_else(|| Failure::null("the folder"))?;
+        // SAFETY: the caller promises that it is null or can be written to.
+        unsafe { write(node, ptr::null_mut(), "where the node goes") }?;
+        use std::os::unix::ffi::OsStringExt;
+        let folder = PathBuf::from(std::ffi::OsString::from_vec(folder));
+        let keeper = StorePersistence::open(folder, Durability::Group)?;
+        let opened = open(participant, Some(Box::new(keeper)))?;
+        // SAFETY: as above.
+        unsafe { write(node, opened, "where the node goes") }?;
+        Ok(0)
+    })
+}
+
+/// See `mainstay_sds.h`.
+///
+/// # Safety
+/// See the head of this file.
+#[unsafe(no_mangle)]
 unsafe extern "C" fn mainstay_sds_close(node: *mut c_void) -> i32 {
     entry(|| {
         let node = NODES.remove(node).ok_or_else(Failure::closed)?;
@@ -210,6 +238,34 @@ unsafe extern "C" fn mainstay_sds_join(
     with(node, |body| {
         let config = config.ok_or_else(|| Failure::null("the configuration"))?.read()?;
         body.join(now.into(), &name_of(channel)?, config)?;
+        Ok(0)
+    })
+}
+
+/// See `mainstay_sds.h`.
+///
+/// # Safety
+/// See the head of this file.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mainstay_sds_import_nim(
+    node: *mut c_void,
+    now: Time,
+    channel: *const c_char,
+    config: *const RawConfig,
+    snapshot: *const c_void,
+    len: usize,
+) -> i32 {
+    // SAFETY: the caller promises that it is null or a terminated text.
+    let channel = unsafe { raw::text(channel) };
+    // SAFETY: the caller promises that it is null or such a structure.
+    let config = unsafe { read(config) };
+    // SAFETY: the caller promises that it is null or has so many bytes.
+    let snapshot = unsafe { raw::bytes(snapshot.cast(), len) };
+    with(node, |body| {
+        let config = config.ok_or_else(|| Failure::null("the configuration"))?.read()?;
+        let snapshot = snapshot.ok_or_else(|| Failure::null("the snapshot"))?;
+        let snapshot = NimSnapshot::parse(&snapshot)?;
+        body.import_nim(now.into(), &name_of(channel)?, config, &snapshot)?;
         Ok(0)
     })
 }
@@ -479,4 +535,146 @@ unsafe extern "C" fn mainstay_sds_announce(
         channel.announce(now);
         Ok(0)
     })
+}
+
+/// See `mainstay_sds.h`.
+///
+/// # Safety
+/// See the head of this file.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mainstay_sds_announce_now(
+    node: *mut c_void,
+    now: Time,
+    channel: *const c_char,
+) -> i32 {
+    // SAFETY: the caller promises that it is null or a terminated text.
+    let channel = unsafe { raw::text(channel) };
+    with_channel(node, now, channel, |channel, now| {
+        channel.announce_now(now)?;
+        Ok(0)
+    })
+}
+
+/// See `mainstay_sds.h`.
+///
+/// # Safety
+/// See the head of this file.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mainstay_sds_get_counts(
+    node: *mut c_void,
+    now: Time,
+    channel: *const c_char,
+    counts: *mut RawCounts,
+) -> i32 {
+    // SAFETY: the caller promises that it is null or a terminated text.
+    let channel = unsafe { raw::text(channel) };
+    with_channel(node, now, channel, |channel, _| {
+        // SAFETY: the caller promises that it is null or can be written to.
+        unsafe { write(counts, RawCounts::from(channel.counts()), "where the counts go") }?;
+        Ok(0)
+    })
+}
+
+/// `give` of `mainstay_sds_log`.
+type Give = Option<
+    unsafe extern "C" fn(*mut c_void, *const u8, usize, *const u8, usize, u64, *const u8, usize),
+>;
+
+/// See `mainstay_sds.h`.
+///
+/// # Safety
+/// See the head of this file.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mainstay_sds_log(
+    node: *mut c_void,
+    now: Time,
+    channel: *const c_char,
+    give: Give,
+    to: *mut c_void,
+) -> i32 {
+    // SAFETY: the caller promises that it is null or a terminated text.
+    let channel = unsafe { raw::text(channel) };
+    with_channel(node, now, channel, |channel, _| {
+        let give = give.ok_or_else(|| Failure::null("the function that takes messages"))?;
+        for entry in channel.log() {
+            let (id, sender, content) = (entry.id, entry.sender, entry.content);
+            // SAFETY: the function came from the host as one of this type, and all pointers are
+            // valid during the call, as the header says; it does not call the node, which would
+            // refuse it.
+            unsafe {
+                give(
+                    to,
+                    id.as_ptr(),
+                    id.len(),
+                    sender.as_ptr(),
+                    sender.len(),
+                    entry.lamport,
+                    content.as_ptr(),
+                    content.len(),
+                );
+            }
+        }
+        Ok(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_sds::{Result, persist::Change};
+
+    /// A place with a fault of its own.
+    struct Faulty;
+
+    impl Persistence for Faulty {
+        fn save(&mut self, _: &str, _: &Change<'_>) -> Result<()> {
+            panic!("a fault while a change is saved")
+        }
+
+        fn load(&mut self, channel: &str) -> Result<Vec<Vec<u8>>> {
+            assert!(channel != "faulty", "a fault while a channel is loaded");
+            Ok(Vec::new())
+        }
+
+        fn forget(&mut self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn channels(&mut self) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+    }
+
+    const INTERNAL: i32 = -6;
+
+    #[test]
+    fn f1_a_panic_inside_is_a_number_outside_and_the_node_goes_on() {
+        let node = open(Some(b"bob".to_vec()), Some(Box::new(Faulty))).unwrap();
+        let now = Time { mono_ms: 1, wall_ms: 1 };
+        let mut config = RawConfig::default_of(0).unwrap();
+        config.keep_durably();
+        // SAFETY: all pointers are those of values that live.
+        let join = |name: &std::ffi::CStr| unsafe {
+            mainstay_sds_join(node, now, name.as_ptr(), &raw const config)
+        };
+        assert_eq!(join(c"faulty"), INTERNAL);
+        // SAFETY: a text of this thread, which makes no other call meanwhile.
+        let text = unsafe { std::ffi::CStr::from_ptr(mainstay_sds_error()) };
+        assert!(text.to_string_lossy().contains("a fault in the library"), "{text:?}");
+        assert_eq!(join(c"room"), 0);
+        let (id, content) = (b"m1", b"hello");
+        // SAFETY: all pointers are those of values that live.
+        let sent = unsafe {
+            let (id, content) = (id.as_ptr().cast(), content.as_ptr().cast());
+            mainstay_sds_send(node, now, c"room".as_ptr(), id, 2, content, 5)
+        };
+        assert_eq!(sent, 0);
+        let mut output = std::mem::MaybeUninit::<RawOutput>::uninit();
+        // SAFETY: there is room for an output.
+        let polled = unsafe { mainstay_sds_poll(node, now, output.as_mut_ptr()) };
+        assert_eq!(polled, INTERNAL);
+        assert_eq!(join(c"another room"), 0);
+        // SAFETY: any value is allowed.
+        assert_eq!(unsafe { mainstay_sds_close(node) }, 0);
+    }
 }

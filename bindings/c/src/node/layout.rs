@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use mainstay_sds::{Config, Keep, Now, Start, wire::Profile};
+use mainstay_sds::{Config, Counts, FilterPolicy, Keep, Now, Start, wire::Profile};
 
 use super::failure::{Failure, Outcome};
 
@@ -43,7 +43,62 @@ pub(super) struct RawConfig {
     fetch: u32,
     confirm: u32,
     keep: u32,
-    reserved: u32,
+    response_groups: u32,
+    filter_error_rate: f64,
+    filter_sparse: u32,
+    sync_causal: u32,
+    requests: u32,
+    sync_requests: u32,
+    resend_possibly_ms: u64,
+    fetch_interval_ms: u64,
+    lamport_ahead_ms: u64,
+    lamport_gap: u64,
+    lamport_join_ahead_ms: u64,
+    message_len_max: u32,
+    outgoing_max: u32,
+    incoming_max: u32,
+    incoming_bytes_max: u32,
+    incoming_per_sender_max: u32,
+    incoming_per_sender_bytes_max: u32,
+}
+
+/// `mainstay_sds_counts`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawCounts {
+    pub(super) logged: u64,
+    pub(super) outgoing: u64,
+    pub(super) buffered: u64,
+    pub(super) buffered_bytes: u64,
+    pub(super) missing: u64,
+    pub(super) wanted: u64,
+    pub(super) answers: u64,
+    pub(super) remembered: u64,
+    pub(super) known: u64,
+    pub(super) unconfirmed: u64,
+    pub(super) needed: u64,
+    pub(super) lamport: u64,
+    pub(super) memory_bytes: u64,
+}
+
+impl From<Counts> for RawCounts {
+    fn from(counts: Counts) -> Self {
+        Self {
+            logged: counts.logged as u64,
+            outgoing: counts.outgoing as u64,
+            buffered: counts.buffered as u64,
+            buffered_bytes: counts.buffered_bytes as u64,
+            missing: counts.missing as u64,
+            wanted: counts.wanted as u64,
+            answers: counts.answers as u64,
+            remembered: counts.remembered as u64,
+            known: counts.known as u64,
+            unconfirmed: counts.unconfirmed as u64,
+            needed: counts.needed,
+            lamport: counts.lamport,
+            memory_bytes: counts.memory_bytes as u64,
+        }
+    }
 }
 
 /// `mainstay_sds_output`.
@@ -64,6 +119,8 @@ pub(super) struct RawOutput {
     pub(super) later: u64,
     pub(super) again: u32,
     pub(super) base: u32,
+    pub(super) before: *const u8,
+    pub(super) before_len: usize,
 }
 
 /// `mainstay_sds_backend`.
@@ -87,8 +144,9 @@ pub(super) struct RawBackend {
 
 const _: () = {
     assert!(size_of::<Time>() == 16);
-    assert!(size_of::<RawConfig>() == 104 && align_of::<RawConfig>() == 8);
-    assert!(size_of::<RawOutput>() == 96 || size_of::<usize>() != 8);
+    assert!(size_of::<RawConfig>() == 192 && align_of::<RawConfig>() == 8);
+    assert!(size_of::<RawCounts>() == 104);
+    assert!(size_of::<RawOutput>() == 112 || size_of::<usize>() != 8);
     assert!(size_of::<RawBackend>() == 32 || size_of::<usize>() != 8);
 };
 
@@ -127,13 +185,34 @@ impl RawConfig {
                 Keep::Durable => 2,
                 _ => 0,
             },
-            reserved: 0,
+            response_groups: config.response_groups.unwrap_or(0),
+            filter_error_rate: config.filter_error_rate,
+            filter_sparse: u32::from(config.filter_policy == FilterPolicy::Sparse),
+            sync_causal: number(config.sync_causal),
+            requests: number(config.requests),
+            sync_requests: number(config.sync_requests),
+            resend_possibly_ms: 0,
+            fetch_interval_ms: config.fetch_interval_ms,
+            lamport_ahead_ms: config.lamport_ahead_ms,
+            lamport_gap: config.lamport_gap,
+            lamport_join_ahead_ms: config.lamport_join_ahead_ms,
+            message_len_max: number(config.message_len_max),
+            outgoing_max: number(config.outgoing_max),
+            incoming_max: number(config.incoming_max),
+            incoming_bytes_max: number(config.incoming_bytes_max),
+            incoming_per_sender_max: number(config.incoming_per_sender_max),
+            incoming_per_sender_bytes_max: number(config.incoming_per_sender_bytes_max),
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn keep_durably(&mut self) {
+        self.keep = 2;
     }
 
     /// The configuration it stands for. Numbers are checked by the core.
     pub(super) fn read(&self) -> Outcome<Config> {
-        if self.size != size_of::<Self>() as u64 || self.reserved != 0 {
+        if self.size != size_of::<Self>() as u64 {
             return Err(Failure::argument(
                 "the configuration was not filled by mainstay_sds_config_default of this version",
             ));
@@ -155,7 +234,10 @@ impl RawConfig {
         config.resend_attempts = u8::try_from(self.resend_attempts)
             .map_err(|_| Failure::argument("more than 255 attempts to send"))?;
         config.resend_ms = self.resend_ms;
-        config.resend_possibly_ms = self.resend_ms.saturating_mul(4);
+        config.resend_possibly_ms = match self.resend_possibly_ms {
+            0 => self.resend_ms.saturating_mul(4),
+            given => given,
+        };
         config.sync = self.sync_interval_ms != 0;
         if config.sync {
             config.sync_interval_ms = self.sync_interval_ms;
@@ -173,6 +255,23 @@ impl RawConfig {
             2 => Keep::Durable,
             _ => return Err(Failure::argument("an unknown way to keep changes")),
         };
+        config.response_groups = (self.response_groups != 0).then_some(self.response_groups);
+        config.filter_error_rate = self.filter_error_rate;
+        config.filter_policy =
+            if self.filter_sparse != 0 { FilterPolicy::Sparse } else { FilterPolicy::Always };
+        config.sync_causal = self.sync_causal as usize;
+        config.requests = self.requests as usize;
+        config.sync_requests = self.sync_requests as usize;
+        config.fetch_interval_ms = self.fetch_interval_ms;
+        config.lamport_ahead_ms = self.lamport_ahead_ms;
+        config.lamport_gap = self.lamport_gap;
+        config.lamport_join_ahead_ms = self.lamport_join_ahead_ms;
+        config.message_len_max = self.message_len_max as usize;
+        config.outgoing_max = self.outgoing_max as usize;
+        config.incoming_max = self.incoming_max as usize;
+        config.incoming_bytes_max = self.incoming_bytes_max as usize;
+        config.incoming_per_sender_max = self.incoming_per_sender_max as usize;
+        config.incoming_per_sender_bytes_max = self.incoming_per_sender_bytes_max as usize;
         Ok(config)
     }
 }
@@ -199,6 +298,29 @@ mod tests {
             });
         }
         assert!(RawConfig::default_of(2).is_err());
+    }
+
+    #[test]
+    fn what_is_given_is_read() {
+        let mut raw = RawConfig::default_of(LIP).unwrap();
+        (raw.response_groups, raw.filter_error_rate, raw.filter_sparse) = (4, 0.01, 1);
+        (raw.sync_causal, raw.requests, raw.sync_requests) = (7, 5, 6);
+        (raw.resend_possibly_ms, raw.fetch_interval_ms) = (9, 10);
+        (raw.lamport_ahead_ms, raw.lamport_gap, raw.lamport_join_ahead_ms) = (11, 12, 13);
+        (raw.message_len_max, raw.outgoing_max, raw.incoming_max) = (3000, 14, 15);
+        (raw.incoming_bytes_max, raw.incoming_per_sender_max) = (16, 17);
+        raw.incoming_per_sender_bytes_max = 18;
+        let config = raw.read().unwrap();
+        assert_eq!((config.response_groups, config.filter_error_rate), (Some(4), 0.01));
+        assert_eq!(config.filter_policy, FilterPolicy::Sparse);
+        assert_eq!((config.sync_causal, config.requests, config.sync_requests), (7, 5, 6));
+        assert_eq!((config.resend_possibly_ms, config.fetch_interval_ms), (9, 10));
+        let lamport = (config.lamport_ahead_ms, config.lamport_gap, config.lamport_join_ahead_ms);
+        assert_eq!(lamport, (11, 12, 13));
+        let limits = (config.message_len_max, config.outgoing_max, config.incoming_max);
+        assert_eq!(limits, (3000, 14, 15));
+        let bytes = (config.incoming_bytes_max, config.incoming_per_sender_bytes_max);
+        assert_eq!((bytes, config.incoming_per_sender_max), ((16, 18), 17));
     }
 
     #[test]

@@ -162,6 +162,39 @@ int main(void) {
     unwrap(&dave, len);
     event(&dave.events, "message_sent\",\"messageId\":\"m10\"");
 
+    /* What waits is here, and is not missing. */
+    struct side gina = {.results = TOLD_INITIALIZER, .events = TOLD_INITIALIZER};
+    struct side hank = {.results = TOLD_INITIALIZER, .events = TOLD_INITIALIZER};
+    start(&gina);
+    start(&hank);
+    wrap(&gina, "g1", "lost");
+    len = wrap(&gina, "g2", "waits for it");
+    unwrap(&hank, len);
+    len = wrap(&gina, "g3", "waits for both");
+    unwrap(&hank, len);
+    CHECK(strstr(hank.results.text, "{\"messageId\":\"g1\"") != NULL);
+    CHECK(strstr(hank.results.text, "{\"messageId\":\"g2\"") == NULL);
+
+    /* Hints go along with whatever is cited: also with what came late, and nobody has cited. */
+    struct side jan = {.results = TOLD_INITIALIZER, .events = TOLD_INITIALIZER};
+    before = jan.results.calls;
+    jan.manager = SdsNewReliabilityManagerWithConfig("", "{\"maxCausalHistory\": 1}", on_result,
+                                                     &jan.results);
+    CHECK(jan.manager != NULL && result(&jan.results, before) == RET_OK);
+    SdsSetRetrievalHintProvider(jan.manager, hint, "hints");
+    OK(gina, SdsResetReliabilityManager(gina.manager, on_result, &gina.results));
+    OK(hank, SdsResetReliabilityManager(hank.manager, on_result, &hank.results));
+    static unsigned char late[sizeof wire];
+    size_t late_len = wrap(&gina, "a1", "said before j1, heard after it");
+    memcpy(late, wire, late_len);
+    wrap(&jan, "j1", "said in between");
+    memcpy(wire, late, late_len);
+    unwrap(&jan, late_len);
+    len = wrap(&jan, "j2", "depends on both");
+    unwrap(&hank, len);
+    CHECK(strstr(hank.results.text,
+                 "{\"messageId\":\"a1\",\"retrievalHint\":\"aGludC1hMQ==\"}") != NULL);
+
     before = carol.results.calls;
     CHECK(SdsNewReliabilityManagerWithConfig("x", "{\"maxCausalHistory\": 0}", on_result,
                                              &carol.results) == NULL);
@@ -169,6 +202,9 @@ int main(void) {
 
     OK(alice, SdsCleanupReliabilityManager(alice.manager, on_result, &alice.results));
     OK(bob, SdsCleanupReliabilityManager(bob.manager, on_result, &bob.results));
+    OK(gina, SdsCleanupReliabilityManager(gina.manager, on_result, &gina.results));
+    OK(hank, SdsCleanupReliabilityManager(hank.manager, on_result, &hank.results));
+    OK(jan, SdsCleanupReliabilityManager(jan.manager, on_result, &jan.results));
     OK(dave, SdsCleanupReliabilityManager(dave.manager, on_result, &dave.results));
     OK(carol, SdsCleanupReliabilityManager(carol.manager, on_result, &carol.results));
     return 0;

@@ -3,8 +3,9 @@
 #include "mainstay_sds.h"
 
 _Static_assert(sizeof(mainstay_sds_time) == 16, "as in Rust");
-_Static_assert(sizeof(mainstay_sds_config) == 104, "as in Rust");
-_Static_assert(sizeof(void *) != 8 || sizeof(mainstay_sds_output) == 96, "as in Rust");
+_Static_assert(sizeof(mainstay_sds_config) == 192, "as in Rust");
+_Static_assert(sizeof(mainstay_sds_counts) == 104, "as in Rust");
+_Static_assert(sizeof(void *) != 8 || sizeof(mainstay_sds_output) == 112, "as in Rust");
 _Static_assert(sizeof(void *) != 8 || sizeof(mainstay_sds_backend) == 32, "as in Rust");
 
 static mainstay_sds_time now = {1000, 1750000000000};
@@ -55,6 +56,7 @@ static int forget(void *data, const char *channel) {
 struct seen {
     int delivered;
     char last[64];
+    char before[16]; /* the message that the last delivered one stands before */
     uint64_t number;
     int acknowledged;
     int missing;
@@ -80,6 +82,10 @@ static void drain(mainstay_sds *from, mainstay_sds *to, struct seen *seen, int l
             CHECK(out.lamport > 0 && out.bytes_len < sizeof seen->last);
             memcpy(seen->last, out.bytes, out.bytes_len);
             seen->last[out.bytes_len] = 0;
+            CHECK(out.before_len < sizeof seen->before);
+            CHECK((out.before_len > 0) == (out.later > 0));
+            memcpy(seen->before, out.before, out.before_len);
+            seen->before[out.before_len] = 0;
             break;
         case MAINSTAY_SDS_ACKNOWLEDGED:
             seen->acknowledged++;
@@ -102,6 +108,15 @@ static void drain(mainstay_sds *from, mainstay_sds *to, struct seen *seen, int l
         }
     }
     CHECK(got == 0);
+}
+
+/* The log as one text. */
+static void give(void *to, const uint8_t *id, size_t id_len, const uint8_t *sender,
+                 size_t sender_len, uint64_t lamport, const uint8_t *content, size_t content_len) {
+    char *text = to;
+    CHECK(lamport > 0);
+    sprintf(text + strlen(text), "%.*s by %.*s: %.*s\n", (int)id_len, (const char *)id,
+            (int)sender_len, (const char *)sender, (int)content_len, (const char *)content);
 }
 
 int main(void) {
@@ -139,6 +154,37 @@ int main(void) {
     drain(bob, alice, &b, 0);
     drain(alice, bob, &a, 0);
     CHECK(a.delivered == 1 && a.acknowledged == 1);
+
+    /* The log, and how much there is. */
+    char text[256] = "";
+    CHECK(mainstay_sds_log(alice, now, "room", give, text) == 0);
+    CHECK(strcmp(text, "m1 by alice: hello\nm1b by bob: hello to you\n") == 0);
+    CHECK(mainstay_sds_log(alice, now, "room", NULL, text) == MAINSTAY_SDS_ERR_ARGUMENT);
+    mainstay_sds_counts counts;
+    CHECK(mainstay_sds_get_counts(alice, now, "room", &counts) == 0);
+    CHECK(counts.logged == 2 && counts.outgoing == 0 && counts.lamport > 0);
+    CHECK(mainstay_sds_get_counts(alice, now, "room", NULL) == MAINSTAY_SDS_ERR_ARGUMENT);
+
+    /* A late message says what it stands before. */
+    mainstay_sds *carol, *dan;
+    struct seen c = {0}, d = {0};
+    CHECK(mainstay_sds_open("carol", 5, NULL, &carol) == 0);
+    CHECK(mainstay_sds_open("dan", 3, NULL, &dan) == 0);
+    mainstay_sds_config plain = config;
+    plain.keep = MAINSTAY_SDS_KEEP_NOTHING, plain.confirm = 0;
+    CHECK(mainstay_sds_join(carol, now, "room", &plain) == 0);
+    CHECK(mainstay_sds_join(dan, now, "room", &plain) == 0);
+    CHECK(mainstay_sds_send(carol, now, "room", "a", 1, "early", 5) == 0);
+    CHECK(mainstay_sds_send(dan, now, "room", "b", 1, "late", 4) == 0);
+    drain(dan, carol, &d, 0);
+    drain(carol, dan, &c, 0);
+    drain(dan, NULL, &d, 0);
+    CHECK(d.delivered == 1 && strcmp(d.before, "b") == 0);
+    CHECK(mainstay_sds_announce_now(dan, now, "room") == 0);
+    drain(dan, carol, &d, 0);
+    drain(carol, NULL, &c, 0);
+    CHECK(c.acknowledged == 1);
+    CHECK(mainstay_sds_close(carol) == 0 && mainstay_sds_close(dan) == 0);
 
     /* A lost message is missed, with its hint, and comes by repair when its time has come. */
     now.mono_ms += 10, now.wall_ms += 10;
@@ -191,14 +237,33 @@ int main(void) {
 
     /* Mainstay's own backend. */
     CHECK(mainstay_sds_close(bob) == 0);
-    for (int round = 0; round < 2; round++) {
-        CHECK(mainstay_sds_open_pool("bob", 3, ".", "shelf", &bob) == 0);
+    for (int round = 0; round < 4; round++) {
+        if (round < 2)
+            CHECK(mainstay_sds_open_pool("bob", 3, ".", "shelf", &bob) == 0);
+        else
+            CHECK(mainstay_sds_open_store("bob", 3, "store", &bob) == 0);
         CHECK(mainstay_sds_join(bob, now, "room", &config) == 0);
         char id[4];
-        snprintf(id, sizeof id, "p%d", round);
+        snprintf(id, sizeof id, "p%d", round % 2);
         CHECK(mainstay_sds_send(bob, now, "room", id, 2, "kept", 4) == 0);
-        if (round == 1)
+        if (round % 2 == 1)
             CHECK(mainstay_sds_send(bob, now, "room", "p0", 2, "again", 5) ==
+                  MAINSTAY_SDS_ERR_REFUSED);
+        drain(bob, NULL, &b, 0);
+        CHECK(mainstay_sds_close(bob) == 0);
+    }
+
+    /* What nim-sds kept is taken over, kept from then on, and not taken over twice. */
+    static const unsigned char snapshot[] = {0x0a, 0x04, 0x08, 0x01, 0x10, 0x2a};
+    mainstay_sds_config nim;
+    CHECK(mainstay_sds_config_default(MAINSTAY_SDS_NIM, &nim) == 0);
+    nim.keep = MAINSTAY_SDS_KEEP_DURABLE;
+    for (int round = 0; round < 2; round++) {
+        CHECK(mainstay_sds_open_pool("bob", 3, ".", "imported", &bob) == 0);
+        int status = mainstay_sds_import_nim(bob, now, "old", &nim, snapshot, sizeof snapshot);
+        CHECK(status == (round == 0 ? 0 : MAINSTAY_SDS_ERR_REFUSED));
+        if (round == 0)
+            CHECK(mainstay_sds_import_nim(bob, now, "odd", &nim, snapshot, 3) ==
                   MAINSTAY_SDS_ERR_REFUSED);
         drain(bob, NULL, &b, 0);
         CHECK(mainstay_sds_close(bob) == 0);
@@ -217,7 +282,7 @@ int main(void) {
     CHECK(mainstay_sds_open("bob", 3, NULL, NULL) == MAINSTAY_SDS_ERR_ARGUMENT);
     mainstay_sds_backend half = {&shelf, save, NULL, forget};
     CHECK(mainstay_sds_open("bob", 3, &half, &bob) == MAINSTAY_SDS_ERR_ARGUMENT);
-    config.reserved = 1;
+    config.size = 104;
     CHECK(mainstay_sds_join(alice, now, "other", &config) == MAINSTAY_SDS_ERR_ARGUMENT);
     CHECK(mainstay_sds_join(alice, now, "other", NULL) == MAINSTAY_SDS_ERR_ARGUMENT);
     CHECK(mainstay_sds_now().wall_ms > 1700000000000);
