@@ -67,6 +67,9 @@ pub(crate) enum CliError {
     #[error("{what}: {why}")]
     NotSds { what: String, why: String },
     #[cfg(feature = "sds")]
+    #[error("--hex: {why}; give two hexadecimal digits for each byte")]
+    NotDigits { why: String },
+    #[cfg(feature = "sds")]
     #[error("the simulation: {what}")]
     Simulation { what: String },
     #[cfg(feature = "sds")]
@@ -75,6 +78,9 @@ pub(crate) enum CliError {
          choose another way with --over"
     )]
     NotAGroup { group: String },
+    #[cfg(feature = "sds")]
+    #[error("{option} is of no use over {over}: leave it out, or choose --over {ways}")]
+    NotOver { option: &'static str, over: &'static str, ways: String },
     /// The program was built without it.
     #[cfg(all(feature = "sds", not(feature = "gossipsub")))]
     #[error(
@@ -247,7 +253,11 @@ impl CliError {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Missing { .. } | Self::Purpose(_) => 2,
             #[cfg(feature = "sds")]
-            Self::NotAGroup { .. } => 2,
+            Self::NotAGroup { .. } | Self::NotOver { .. } => 2,
+            #[cfg(feature = "sds")]
+            Self::Driver(mainstay::sds::driver::Error::NotAGroup { .. }) => 2,
+            #[cfg(feature = "sds")]
+            Self::NotDigits { .. } => 2,
             Self::NeedsYes { .. } | Self::NotABlock { .. } | Self::Name { .. } => 2,
             Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,

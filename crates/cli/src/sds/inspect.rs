@@ -5,12 +5,12 @@ use crate::{
     error::{CliError, Outcome, Result},
     hex,
     output::{Output, Side},
-    size::{grouped, human},
+    size::{counted, grouped, human},
 };
 use mainstay::sds::{
-    Channel, Config, Error, NimSnapshot, Now,
+    Error, NimSnapshot,
     bloom::{Params, PeerFilter},
-    persist::Change,
+    persist::{Change, Note},
     shown,
     wire::{EntryView, HistoryEntry, Kind, Message, MessageView, Profile},
 };
@@ -42,15 +42,23 @@ Examples:
   mainstay sds inspect snapshot.bin --profile nim --json
   tail -c +43 datagram.bin | mainstay sds inspect -")]
 pub(crate) struct Args {
-    /// A file; - for standard input
-    #[arg(required_unless_present = "hex", value_hint = clap::ValueHint::FilePath)]
-    file: Option<PathBuf>,
-    /// The bytes as hexadecimal digits
-    #[arg(long, value_name = "DIGITS", conflicts_with = "file")]
-    hex: Option<String>,
+    #[command(flatten)]
+    input: Input,
     /// Take it for a message of this profile, whatever it looks like
     #[arg(long, value_enum)]
     profile: Option<ProfileArg>,
+}
+
+/// Where the bytes are.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Input {
+    /// A file; - for standard input
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// The bytes as hexadecimal digits
+    #[arg(long, value_name = "DIGITS")]
+    hex: Option<String>,
 }
 
 /// What was found.
@@ -108,9 +116,18 @@ struct ChangeRow {
     bytes: usize,
     number: u64,
     base: bool,
-    /// The messages that a base has; of other changes none are shown.
-    profile: Option<&'static str>,
+    profile: &'static str,
+    /// What came into the log, or is there.
     history: Vec<LogRow>,
+    /// What waits for other messages.
+    waiting: Vec<LogRow>,
+    /// Those of all these that nobody has acknowledged.
+    unacknowledged: Vec<String>,
+    /// What somebody acknowledged, or what was given up.
+    settled: Vec<String>,
+    /// Of what only the id is remembered, and of what not even that.
+    remembered: Vec<String>,
+    forgotten: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -122,12 +139,12 @@ struct LogRow {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let (what, bytes) = input(args)?;
+    let (what, bytes) = input(&args.input)?;
     let found = match args.profile {
         Some(profile) => message(profile.into(), &bytes).map(Found::Message),
         None => anything(&bytes),
     };
-    let found = found.map_err(|error| CliError::NotSds { what, why: error.to_string() })?;
+    let found = found.map_err(|error| CliError::NotSds { what, why: complaint(&error) })?;
     if out.json {
         out.document(&found)?;
     } else {
@@ -140,17 +157,41 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// What is wrong, in words for one who looks at bytes: the core's advice is for one whose channel
+/// runs.
+pub(super) fn complaint(error: &Error) -> String {
+    match error {
+        Error::Malformed { what, at } => {
+            format!("{what} at byte {at}; check where it was cut out, or that all of it is here")
+        }
+        Error::OtherProfile { expected, found } => {
+            format!(
+                "a message of the {found} profile, not of the {expected} profile; leave out --profile"
+            )
+        }
+        Error::Limit { what, value, max, .. } => {
+            format!("the {what} is {value}, and no member takes more than {max}")
+        }
+        Error::Saved { what, .. } => (*what).to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// What to call the input, and its bytes.
-fn input(args: &Args) -> Result<(String, Vec<u8>)> {
+fn input(args: &Input) -> Result<(String, Vec<u8>)> {
     if let Some(digits) = &args.hex {
         let digits: String = digits.chars().filter(|c| !c.is_whitespace()).collect();
-        let why = "an even number of hexadecimal digits was expected".to_owned();
-        let what = "--hex".to_owned();
-        let bytes = hex::decode(&digits);
-        return match bytes {
-            Some(bytes) => Ok((what, bytes)),
-            None => Err(CliError::NotSds { what, why }),
+        let wrong = digits.chars().position(|c| !c.is_ascii_hexdigit());
+        let wrong = wrong.and_then(|at| digits.chars().nth(at).map(|found| (at, found)));
+        let why = match wrong {
+            Some((at, found)) => format!("{found:?} at place {} is no hexadecimal digit", at + 1),
+            None => format!(
+                "there are {}, an odd number",
+                counted(digits.len() as u64, "digit", "digits")
+            ),
         };
+        let bytes = hex::decode(&digits).ok_or(CliError::NotDigits { why })?;
+        return Ok(("--hex".to_owned(), bytes));
     }
     let path = args.file.as_deref().unwrap_or(Path::new("-"));
     let mut bytes = Vec::new();
@@ -177,10 +218,10 @@ fn digits_of(bytes: &[u8]) -> Option<Vec<u8>> {
     if digits.is_empty() { None } else { hex::decode(&digits) }
 }
 
-/// Finds out what it is. If it is nothing, the complaint is that about a message.
+/// Finds out what it is. If it is nothing, the complaint is that about what it looks like.
 fn anything(bytes: &[u8]) -> Result<Found, Error> {
     if bytes.starts_with(CHANGE) {
-        return Change::parse("", bytes).map(|change| Found::Change(ChangeRow::of(&change)));
+        return ChangeRow::of(&Change::parse("", bytes)?).map(Found::Change);
     }
     let profile = Profile::sniff(bytes).unwrap_or(Profile::Lip);
     let complaint = match message(profile, bytes) {
@@ -190,8 +231,29 @@ fn anything(bytes: &[u8]) -> Result<Found, Error> {
     let snapshot = NimSnapshot::parse(bytes).or_else(|_| NimSnapshot::parse_meta(bytes));
     match snapshot {
         Ok(snapshot) => Ok(Found::NimSnapshot(SnapshotRow::of(&snapshot, bytes.len()))),
+        Err(damage) if looks_like_a_snapshot(bytes) => Err(damage),
         Err(_) => Err(complaint),
     }
+}
+
+/// Begins with the version of a snapshot's schema, which is a number, or with a part that does: all
+/// messages begin with a name.
+fn looks_like_a_snapshot(bytes: &[u8]) -> bool {
+    const VERSION: u8 = 0x08;
+    match bytes {
+        [VERSION, ..] => true,
+        // The length of the part, of one byte or of some.
+        [0x0a, rest @ ..] => {
+            let long = rest.iter().take(5).take_while(|byte| **byte >= 0x80).count();
+            rest.get(long + 1..).is_some_and(|part| part.starts_with(&[VERSION, 1]))
+        }
+        _ => false,
+    }
+}
+
+/// A name, or a mark where there is none.
+fn or_none(name: &str) -> String {
+    if name.is_empty() { "-".to_owned() } else { name.to_owned() }
 }
 
 fn message(profile: Profile, bytes: &[u8]) -> Result<MessageRow, Error> {
@@ -243,8 +305,8 @@ impl MessageRow {
             ("message", format!("{} ({} profile)", self.kind, self.profile)),
             ("bytes", grouped(self.bytes as u64)),
             ("id", self.id.clone()),
-            ("sender", self.sender.clone()),
-            ("channel", self.channel.clone()),
+            ("sender", or_none(&self.sender)),
+            ("channel", or_none(&self.channel)),
             ("lamport", optional(self.lamport.map(|lamport| lamport.to_string()))),
             ("content", optional(self.content.clone())),
             ("filter", optional(filter)),
@@ -286,7 +348,7 @@ fn show_entries(out: &mut Output, what: &str, entries: &[EntryRow]) -> Result<()
     out.line(&format!("{what} {}:", entries.len()))?;
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| vec![entry.id.clone(), entry.sender.clone(), entry.hint.clone()])
+        .map(|entry| vec![entry.id.clone(), or_none(&entry.sender), or_none(&entry.hint)])
         .collect();
     out.table(&[("ID", Side::Left), ("SENDER", Side::Left), ("HINT", Side::Left)], &rows)
 }
@@ -309,7 +371,7 @@ fn show_log(out: &mut Output, what: &str, messages: &[LogRow]) -> Result<()> {
     out.line("")?;
     out.line(&format!("{what}, {}:", messages.len()))?;
     let row = |row: &LogRow| {
-        vec![row.lamport.to_string(), row.id.clone(), row.sender.clone(), row.content.clone()]
+        vec![row.lamport.to_string(), row.id.clone(), or_none(&row.sender), row.content.clone()]
     };
     let rows: Vec<Vec<String>> = messages.iter().map(row).collect();
     let columns = [
@@ -349,29 +411,36 @@ impl SnapshotRow {
 }
 
 impl ChangeRow {
-    fn of(change: &Change<'_>) -> Self {
-        // A change does not name its profile to those who only keep it; only one of them fits.
-        let loaded = [Config::lip(), Config::nim()].into_iter().find_map(|config| {
-            let profile = name_of(config.profile);
-            let channel = Channel::load("", b"", config, Now::zero(), &[change.bytes]);
-            channel.ok().map(|channel| (profile, channel))
-        });
-        let history = loaded.as_ref().map(|(_, channel)| {
-            let row = |entry: mainstay::sds::LogEntry<'_>| LogRow {
-                id: shown(entry.id),
-                sender: shown(entry.sender),
-                lamport: entry.lamport,
-                content: shown(entry.content),
-            };
-            channel.log().map(row).collect()
-        });
-        Self {
+    fn of(change: &Change<'_>) -> Result<Self, Error> {
+        let mut row = Self {
             bytes: change.bytes.len(),
             number: change.number,
             base: change.base,
-            profile: loaded.as_ref().map(|(profile, _)| *profile),
-            history: history.unwrap_or_default(),
+            profile: name_of(change.profile()?),
+            history: Vec::new(),
+            waiting: Vec::new(),
+            unacknowledged: Vec::new(),
+            settled: Vec::new(),
+            remembered: Vec::new(),
+            forgotten: Vec::new(),
+        };
+        for noted in change.notes()? {
+            let id = || shown(&noted.id);
+            let message = noted.message.as_ref().map(LogRow::of);
+            match noted.what {
+                Note::Logged => row.history.extend(message),
+                Note::Waiting => row.waiting.extend(message),
+                Note::Remembered => row.remembered.push(id()),
+                Note::Forgotten => row.forgotten.push(id()),
+                Note::Settled => row.settled.push(id()),
+                _ => {}
+            }
+            if noted.unacknowledged {
+                row.unacknowledged.push(id());
+            }
         }
+        row.history.sort_by(|a, b| (a.lamport, &a.id).cmp(&(b.lamport, &b.id)));
+        Ok(row)
     }
 
     fn show(&self, out: &mut Output) -> Result<()> {
@@ -379,8 +448,21 @@ impl ChangeRow {
         out.fields(&[
             ("change", format!("kept by Mainstay, number {}: {kind}", self.number)),
             ("bytes", grouped(self.bytes as u64)),
-            ("profile", self.profile.unwrap_or("-").to_owned()),
+            ("profile", self.profile.to_owned()),
         ])?;
-        show_log(out, "messages", &self.history)
+        show_log(out, "messages", &self.history)?;
+        show_log(out, "waiting for others", &self.waiting)?;
+        show_ids(out, "not acknowledged", &self.unacknowledged)?;
+        show_ids(out, "acknowledged or given up", &self.settled)?;
+        show_ids(out, "remembered by their ids", &self.remembered)?;
+        show_ids(out, "forgotten", &self.forgotten)
     }
+}
+
+fn show_ids(out: &mut Output, what: &str, ids: &[String]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    out.line(&format!("{what}, {}: {}", ids.len(), ids.join(" ")))
 }

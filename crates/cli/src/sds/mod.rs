@@ -1,6 +1,7 @@
 //! `mainstay sds ...`: one file, or folder, a command.
 
 mod chat;
+mod import;
 mod inspect;
 mod sim;
 
@@ -10,7 +11,7 @@ use crate::{
 };
 use clap::Subcommand;
 
-/// Messages to a group over a network that loses them: talk, look inside, simulate
+/// Messages to a group over a network that loses them: talk, look inside, take over, simulate
 ///
 /// SDS gives all members of a group the same messages in the same order, over multicast, gossip or
 /// anything else that loses, repeats and delays, without a server.
@@ -35,6 +36,7 @@ pub(crate) struct SdsArgs {
 enum SdsCommand {
     Chat(chat::Args),
     Inspect(inspect::Args),
+    Import(import::Args),
     Sim(sim::Args),
 }
 
@@ -43,6 +45,7 @@ pub(crate) fn run(args: SdsArgs) -> Result<Outcome> {
     let outcome = match args.command {
         SdsCommand::Chat(args) => chat::run(&args, &mut output),
         SdsCommand::Inspect(args) => inspect::run(&args, &mut output),
+        SdsCommand::Import(args) => import::run(&args, &mut output),
         SdsCommand::Sim(args) => sim::run(&args, &mut output),
     }?;
     output.flush()?;

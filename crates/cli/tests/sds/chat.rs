@@ -334,13 +334,31 @@ fn one_who_talks_to_nobody_is_told_so_and_ends_in_time() {
 #[test]
 fn an_address_that_is_no_group_is_refused() {
     let output = run("", &["--group", "10.0.0.1:80"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("error: 10.0.0.1 is no multicast group"), "{stderr}");
     let output = run("", &["--group", "room"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("error: \"room\" is no multicast group"), "{stderr}");
+}
+
+#[test]
+fn what_is_of_no_use_on_the_way_that_was_chosen_is_refused() {
+    for (arguments, refusal) in [
+        (&["--dial", "127.0.0.1:1"][..], "--dial is of no use over multicast"),
+        (&["--listen", "127.0.0.1:1"], "--listen is of no use over multicast"),
+        (&["--secret-file", "x"], "--secret-file is of no use over multicast"),
+        (&["--over", "mesh", "--hops", "2"], "--hops is of no use over mesh"),
+        (&["--over", "mesh", "--interface", "127.0.0.1"], "--interface is of no use over mesh"),
+        (&["--over", "gossipsub", "--secret-file", "x"], "--secret-file is of no use over gossip"),
+    ] {
+        let output = run("", arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with(&format!("error: {refusal}")), "{stderr}");
+        assert!(stderr.contains("choose --over"), "{stderr}");
+    }
 }
 
 #[test]

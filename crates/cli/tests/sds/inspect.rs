@@ -67,6 +67,15 @@ fn a_message_is_shown_as_a_table_for_people() {
 }
 
 #[test]
+fn where_nobody_is_named_a_table_says_so() {
+    let nobody = Message { sender: Vec::new(), ..message() };
+    let (_, stdout, _) = inspect(&["--hex", &hex(&nobody.encode(Profile::Lip))]);
+    assert!(stdout.lines().any(|line| line == "sender   -"), "{stdout}");
+    assert!(stdout.lines().any(|line| line.split_whitespace().eq(["m1", "-", "here"])), "{stdout}");
+    assert!(stdout.lines().any(|line| line.split_whitespace().eq(["m0", "-", "-"])), "{stdout}");
+}
+
+#[test]
 fn a_file_may_hold_bytes_or_digits() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = message().encode(Profile::Lip);
@@ -107,10 +116,44 @@ fn what_mainstay_keeps_of_a_channel_is_shown_with_its_messages() {
     let mut channel = Channel::new("room", b"alice", config).unwrap();
     channel.send(Now::zero(), b"m1", b"hello").unwrap();
     let Some(Output::Persist(change)) = channel.poll_output() else { panic!("no change") };
-    let bytes = change.bytes.to_vec();
+    let (number, bytes) = (change.number, change.bytes.to_vec());
     let shown = json_of(&["--hex", &hex(&bytes)]);
     assert_eq!((&shown["what"], &shown["profile"]), (&json!("change"), &json!("nim")));
     assert_eq!(shown["history"][0]["content"], "hello");
+
+    assert_eq!(shown["unacknowledged"], json!(["m1"]));
+
+    // What is behind a base is shown as well: what came, what waits, what was acknowledged.
+    channel.persisted(number);
+    while channel.poll_output().is_some() {}
+    let from_bob = |id: &str, cited: &[&str]| Message {
+        id: id.into(),
+        sender: b"bob".to_vec(),
+        causal: cited.iter().map(|id| HistoryEntry::of(id.as_bytes())).collect(),
+        requests: Vec::new(),
+        lamport: Some(2),
+        ..message()
+    };
+    for message in [from_bob("b1", &["m1"]), from_bob("b3", &["b2"])] {
+        channel.receive(Now::zero(), &message.encode(Profile::Nim)).unwrap();
+        let mut saved = None;
+        while let Some(output) = channel.poll_output() {
+            if let Output::Persist(change) = output {
+                assert!(!change.base);
+                saved = Some((change.number, hex(change.bytes)));
+            }
+        }
+        let (number, digits) = saved.unwrap();
+        channel.persisted(number);
+        let shown = json_of(&["--hex", &digits]);
+        let (list, id) = if number == 2 { ("history", "b1") } else { ("waiting", "b3") };
+        assert_eq!(shown[list][0]["id"], id, "{shown}");
+        if number == 2 {
+            assert_eq!(shown["settled"], json!(["m1"]));
+        }
+        let (_, table, _) = inspect(&["--hex", &digits]);
+        assert!(table.contains(id) && table.contains("bob"), "{table}");
+    }
 
     let mut damaged = bytes;
     let last = damaged.len() - 1;
@@ -128,15 +171,22 @@ fn a_snapshot_of_the_ancestor_is_shown() {
 
 #[test]
 fn what_is_none_of_these_is_refused_with_the_reason() {
-    for (digits, reason) in [
-        ("0a04", "not a message: a length past the end at byte 1"),
-        ("0", "an even number of hexadecimal digits was expected"),
-        ("xx", "an even number of hexadecimal digits was expected"),
+    for (digits, expected, reason) in [
+        ("0a04", 3, "a length past the end at byte 1"),
+        // A snapshot whose history is cut off, alone and with its frame.
+        ("0a040801102a1205", 3, "a length past the end at byte 7"),
+        ("08011080", 3, "an unfinished number at byte 3"),
+        ("0a0", 2, "there are 3 digits, an odd number"),
+        ("zz", 2, "'z' at place 1 is no hexadecimal digit"),
     ] {
         let (code, stdout, stderr) = inspect(&["--hex", digits]);
-        assert_eq!((code, &*stdout), (3, ""));
+        assert_eq!((code, &*stdout), (expected, ""), "{stderr}");
         assert!(stderr.starts_with("error: --hex: ") && stderr.contains(reason), "{stderr}");
+        assert!(!stderr.contains("who sends on this channel"), "{stderr}");
     }
+    let (code, _, stderr) = inspect(&[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("<FILE|--hex <DIGITS>>"), "{stderr}");
     let nim = hex(&message().encode(Profile::Nim));
     let (code, _, stderr) = inspect(&["--hex", &nim, "--profile", "lip"]);
     assert_eq!(code, 3);

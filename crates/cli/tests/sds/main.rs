@@ -4,5 +4,6 @@
 #![cfg(feature = "sds")]
 
 mod chat;
+mod import;
 mod inspect;
 mod sim;

@@ -64,6 +64,22 @@ fn a_group_that_has_no_time_is_told_not_to_have_converged() {
 }
 
 #[test]
+fn a_plot_that_cannot_be_written_is_refused_before_the_work_and_a_result_is_printed_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("no such folder").join("group.svg");
+    // So much work that a test could not wait for it.
+    let work = ["--participants", "10000", "--messages", "100000"];
+    let (code, stdout, stderr) = sim(&[&work[..], &["--plot", path.to_str().unwrap()]].concat());
+    assert_eq!((code, &*stdout), (1, ""));
+    assert!(stderr.contains("write the plot"), "{stderr}");
+    // A device without any room: the file opens, and takes nothing.
+    let small = ["--participants", "2", "--messages", "1", "--plot", "/dev/full"];
+    let (code, stdout, stderr) = sim(&small);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stdout.contains("converged            yes"), "{stdout}");
+}
+
+#[test]
 fn the_plot_is_an_svg_file_with_a_line_for_each_kind_of_traffic_and_the_delays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("group.svg");

@@ -47,11 +47,12 @@ pub(super) struct Way {
     #[arg(long, default_value = "239.77.3.1:7731")]
     pub(super) group: String,
     /// Multicast: the address of the network interface; 127.0.0.1 stays on this host
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    interface: Ipv4Addr,
-    /// Multicast: how many routers a message may pass
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=255))]
-    hops: u32,
+    /// [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    interface: Option<Ipv4Addr>,
+    /// Multicast: how many routers a message may pass [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=255))]
+    hops: Option<u32>,
     /// Gossipsub, mesh: where to listen; it is told which port was chosen
     /// [default: /ip4/127.0.0.1/tcp/0 or 127.0.0.1:0]
     #[arg(long, value_name = "ADDRESS")]
@@ -74,6 +75,7 @@ pub(super) struct Joined {
 impl Way {
     /// Starts a node; `random` makes it differ from others.
     pub(super) async fn join(&self, own_id: &str, faults: Faults, random: u64) -> Result<Joined> {
+        self.check()?;
         match self.over {
             Over::Multicast => start(own_id, self.multicast()?, faults, Vec::new()),
             Over::Gossipsub => self.gossipsub(own_id, faults).await,
@@ -85,10 +87,31 @@ impl Way {
         }
     }
 
+    /// Refuses what says nothing on the way that was chosen: whoever gave it means something.
+    fn check(&self) -> Result<()> {
+        use Over::{Gossipsub, Mesh, Multicast};
+        let options: [(&'static str, bool, &[Over]); 5] = [
+            ("--interface", self.interface.is_some(), &[Multicast]),
+            ("--hops", self.hops.is_some(), &[Multicast]),
+            ("--listen", self.listen.is_some(), &[Gossipsub, Mesh]),
+            ("--dial", !self.dial.is_empty(), &[Gossipsub, Mesh]),
+            ("--secret-file", self.secret_file.is_some(), &[Mesh]),
+        ];
+        for (option, is_given, ways) in options {
+            if is_given && !ways.contains(&self.over) {
+                let ways: Vec<&str> = ways.iter().map(|way| way.name()).collect();
+                let (over, ways) = (self.over.name(), ways.join(" or "));
+                return Err(CliError::NotOver { option, over, ways });
+            }
+        }
+        Ok(())
+    }
+
     fn multicast(&self) -> Result<Multicast> {
         let wrong = |_| CliError::NotAGroup { group: self.group.clone() };
         let group = self.group.parse().map_err(wrong)?;
-        let Self { interface, hops, .. } = *self;
+        let interface = self.interface.unwrap_or(Ipv4Addr::LOCALHOST);
+        let hops = self.hops.unwrap_or(1);
         Ok(Multicast::join(MulticastOptions { group, interface, hops })?)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::{CliError, Outcome, Result},
     output::{Output, Side},
     progress::Progress,
-    size::{grouped, human, parse_duration},
+    size::{counted, grouped, human, parse_duration},
 };
 use mainstay::sds::{Config, Keep, persist::Memory};
 use mainstay_sim::{Boot, Links, Setup, World};
@@ -126,6 +126,8 @@ struct TrafficRow {
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let started = Instant::now();
+    // Whether it can be written is found out now, and not when the work is done.
+    let plot = args.plot.as_deref().map(plot::open).transpose()?;
     let mut world = world(args);
     let expected = u64::from(args.messages) * u64::from(args.participants - 1);
     let progress = Progress::bar("deliveries", expected);
@@ -138,24 +140,15 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let same_log = story::same_log(&world);
     let record = tale.into_record();
     let report = report(args, &record, &world, converged, same_log, started.elapsed());
-    if let Some(path) = &args.plot {
-        plot::write(path, &record, args.loss, args.participants)?;
-    }
     if out.json {
         out.document(&report)?;
     } else {
         report.show(out)?;
     }
-    if report.converged && same_log {
-        return Ok(Outcome::Fine);
+    if let Some(plot) = plot {
+        plot.write(&record, args.loss, args.participants)?;
     }
-    let what = format!(
-        "after {} the group has not converged: {} of {} deliveries; give it more time with --limit",
-        human_seconds(report.simulated_s),
-        grouped(report.delivered),
-        grouped(report.expected)
-    );
-    Err(CliError::Simulation { what })
+    report.complaint().map_or(Ok(Outcome::Fine), |what| Err(CliError::Simulation { what }))
 }
 
 fn world(args: &Args) -> World<Member> {
@@ -255,6 +248,32 @@ fn report(
 }
 
 impl Report {
+    /// What is wrong with what came of it.
+    fn complaint(&self) -> Option<String> {
+        let after = human_seconds(self.simulated_s);
+        if self.delivered_twice > 0 {
+            let twice = counted(self.delivered_twice, "message was", "messages were");
+            return Some(format!(
+                "{twice} delivered twice, which must never be; report seed {}",
+                self.seed
+            ));
+        }
+        if !self.converged {
+            let (delivered, expected) = (grouped(self.delivered), grouped(self.expected));
+            return Some(format!(
+                "after {after} the group has not converged: {delivered} of {expected} deliveries; \
+                 give it more time with --limit"
+            ));
+        }
+        (!self.same_log).then(|| {
+            format!(
+                "after {after} all was delivered, and the logs differ, which must never be; report \
+                 seed {}",
+                self.seed
+            )
+        })
+    }
+
     fn show(&self, out: &mut Output) -> Result<()> {
         let yes = |is_so: bool| if is_so { "yes" } else { "NO" }.to_owned();
         let Delays { p50, p90, p99, max } = self.delay_s;
@@ -330,6 +349,38 @@ fn human_seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_thing_that_is_wrong_has_a_complaint_of_its_own() {
+        let fine = || Report {
+            participants: 2,
+            loss_percent: 0,
+            churn_percent: 0,
+            messages: 1,
+            seed: 7,
+            converged: true,
+            same_log: true,
+            delivered: 1,
+            expected: 1,
+            delivered_twice: 0,
+            restarts: 0,
+            settled_after_s: 0.0,
+            delay_s: Delays { p50: 0.0, p90: 0.0, p99: 0.0, max: 0.0 },
+            copies_per_message: 0.0,
+            copies_floor: 0.0,
+            traffic: Vec::new(),
+            simulated_s: 60.0,
+            took_s: 0.0,
+        };
+        assert_eq!(fine().complaint(), None);
+        let says = |report: Report, text: &str| {
+            let complaint = report.complaint().unwrap();
+            assert!(complaint.contains(text), "{complaint}");
+        };
+        says(Report { delivered_twice: 1, ..fine() }, "1 message was delivered twice");
+        says(Report { converged: false, delivered: 0, ..fine() }, "0 of 1 deliveries");
+        says(Report { same_log: false, ..fine() }, "the logs differ");
+    }
 
     /// Figures of the formula, computed by other means.
     #[test]

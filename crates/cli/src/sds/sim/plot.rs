@@ -3,7 +3,12 @@
 use super::story::{KINDS, Record, STEP_S};
 use crate::error::{CliError, Result};
 use plotters::prelude::*;
-use std::{error::Error, path::Path};
+use std::{
+    error::Error,
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 const SIZE: (u32, u32) = (960, 840);
 const COLOURS: [RGBColor; 4] = [
@@ -13,14 +18,30 @@ const COLOURS: [RGBColor; 4] = [
     RGBColor(120, 120, 120),
 ];
 
-/// Writes the file.
-pub(super) fn write(path: &Path, record: &Record, loss: u8, members: u32) -> Result<()> {
-    let mut text = String::new();
-    let title = format!("{members} participants, {loss} of 100 messages lost");
-    draw(&mut text, record, &title)
-        .map_err(|error| CliError::Simulation { what: format!("cannot draw: {error}") })?;
-    let hint = "name a file that you may write";
-    std::fs::write(path, text).map_err(CliError::file(path, "write the plot", hint))
+/// A file that can be written.
+pub(super) struct Plot {
+    path: PathBuf,
+    file: File,
+}
+
+const HINT: &str = "name a file that you may write";
+
+/// Opens the file, and leaves in it what it has until there is something to write.
+pub(super) fn open(path: &Path) -> Result<Plot> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(CliError::file(path, "write the plot", HINT))?;
+    Ok(Plot { path: path.to_owned(), file })
+}
+
+impl Plot {
+    pub(super) fn write(mut self, record: &Record, loss: u8, members: u32) -> Result<()> {
+        let mut text = String::new();
+        let title = format!("{members} participants, {loss} of 100 messages lost");
+        draw(&mut text, record, &title)
+            .map_err(|error| CliError::Simulation { what: format!("cannot draw: {error}") })?;
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(CliError::file(&self.path, "write the plot", HINT))
+    }
 }
 
 fn draw(text: &mut String, record: &Record, title: &str) -> Result<(), Box<dyn Error>> {
