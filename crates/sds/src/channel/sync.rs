@@ -10,7 +10,10 @@ use super::{Channel, table::NEVER};
 use crate::{
     output::Reason,
     time::Now,
-    wire::{Body, FIELDS_LEN, MessageView, Profile, proto::put_bytes_field, put_entry, write_head},
+    wire::{
+        Body, FIELDS_LEN, MessageView, Profile, entry_len, proto::put_bytes_field, put_entry,
+        write_head,
+    },
 };
 
 /// How long a due request waits for a message to go with before a sync message is sent for it.
@@ -195,7 +198,12 @@ impl Channel {
         // What nobody cites is looked for before the part of the tail that fits.
         let mut extra = [0; UNCITED_MAX];
         self.retain_uncited();
-        let count = self.uncited_before(tail.len() - tail_fits.from, &mut extra, false);
+        // As many as fit, so that each has its turn: of more, always the same would be left out.
+        let bare = |slot| entry_len(fields.causal, &self.table.get(slot).entry().bare());
+        let longest = self.uncited.iter().map(|&(slot, _)| bare(slot)).max().unwrap_or(1);
+        let most = UNCITED_MAX.min((room - tail_fits.len) / longest);
+        let before = tail.len() - tail_fits.from;
+        let count = self.uncited_before(before, &mut extra[..most], false);
         let extra = &extra[..count];
         let fits = self.fit(extra, room - tail_fits.len);
         let mut scratch = self.table.fresh_body();
