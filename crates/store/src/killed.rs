@@ -25,7 +25,7 @@ use crate::{
 const VALUE: usize = 100;
 const KEYS: u64 = 700;
 /// The most stores before which a death is tried in an operation.
-const STEPS: u64 = 60;
+const STEPS: u64 = 80;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -143,8 +143,8 @@ impl History {
                         None => next.remove(key),
                     };
                 }
-                // Some batches are longer than the ring.
-                let changes = changes.iter().take(if kind == 4 { 150 } else { 300 });
+                // Some batches are nearly as long as a segment.
+                let changes = changes.iter().take(if kind == 4 { 110 } else { 300 });
                 let mut made = self.records.clone();
                 let changes: Vec<Change<'_>> = changes
                     .map(|(key, value)| match value {

@@ -41,15 +41,19 @@ fn options() -> Options {
     Options { shards: SHARDS as u32, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
 }
 
-fn contents(store: &RawStore<Machine>) -> Vec<Records> {
-    let mut shards = vec![Records::new(); SHARDS];
-    store
-        .for_each(|key, value| {
-            let shard = store.shard(key).unwrap() as usize;
-            assert!(shards[shard].insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
-        })
-        .unwrap();
-    shards
+fn contents(store: &RawStore<Machine>) -> Result<Vec<Records>, String> {
+    let (mut shards, mut twice) = (vec![Records::new(); SHARDS], None);
+    let seen = store.for_each(|key, value| {
+        let shard = store.shard(key).unwrap() as usize;
+        if shards[shard].insert(key.to_vec(), value.to_vec()).is_some() {
+            twice = Some(key.to_vec());
+        }
+    });
+    seen.map_err(|error| error.to_string())?;
+    match twice {
+        None => Ok(shards),
+        Some(key) => Err(format!("{key:?} is there twice")),
+    }
 }
 
 impl History {
@@ -64,7 +68,7 @@ impl History {
     /// Which of the states that are allowed each shard is in. A kill loses no write at all.
     fn judge(&self, store: &RawStore<Machine>, was_killed: bool) -> Result<Vec<usize>, String> {
         let mut at = Vec::new();
-        for (shard, (found, model)) in contents(store).into_iter().zip(&self.models).enumerate() {
+        for (shard, (found, model)) in contents(store)?.into_iter().zip(&self.models).enumerate() {
             let first = if was_killed { model.written } else { model.durable };
             let allowed = first..model.states.len();
             let Some(state) = allowed.clone().rev().find(|at| model.states[*at] == found) else {
