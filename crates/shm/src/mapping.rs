@@ -86,12 +86,33 @@ impl Mapping {
         Ok(covered)
     }
 
+    /// Asks for pages of 2 MiB, as far as the file system has them and the file reaches: then
+    /// scattered accesses seldom have to wait for the translation of an address. A request only: what
+    /// is read and written stays the same.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 4096)?;
+    /// let mapping = Mapping::new(&backing, 1 << 30, Access::ReadWrite)?;
+    /// mapping.prefer_huge_pages();
+    /// assert_eq!(mapping.refresh(&backing)?, 4096);
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    pub fn prefer_huge_pages(&self) {
+        // SAFETY: the range is our mapping; the advice changes how it is mapped, not what is in it.
+        // A kernel that has no such pages refuses, and nothing depends on it.
+        let _refused =
+            unsafe { mm::madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
+    }
+
     /// `count` values of `T` from byte `offset` on.
     ///
     /// Example: see [`Mapping`].
     ///
     /// # Errors
     /// `OutOfBounds` when they are not all inside of what the file covers, `Misaligned`.
+    #[inline]
     pub fn view<T: SharedLayout>(&self, offset: usize, count: usize) -> Result<&[T]> {
         let len = count.saturating_mul(size_of::<T>());
         let at = self.checked(offset, len)?;
@@ -120,6 +141,7 @@ impl Mapping {
     ///
     /// # Errors
     /// `OutOfBounds`.
+    #[inline]
     pub fn read(&self, offset: usize, target: &mut [u8]) -> Result<()> {
         let at = self.checked(offset, target.len())?;
         // SAFETY: the source is inside of the mapping, the target is a slice of our own.
@@ -136,6 +158,7 @@ impl Mapping {
     ///
     /// # Panics
     /// When the mapping is read-only: a bug of the caller.
+    #[inline]
     pub fn write(&self, offset: usize, source: &[u8]) -> Result<()> {
         assert_eq!(self.access, Access::ReadWrite, "a read-only mapping is never written");
         let at = self.checked(offset, source.len())?;
@@ -144,16 +167,13 @@ impl Mapping {
         Ok(())
     }
 
+    #[inline]
     fn checked(&self, offset: usize, len: usize) -> Result<*mut u8> {
         let limit = self.backed.load(Ordering::Relaxed);
         match offset.checked_add(len) {
             // SAFETY: offset is at most `backed`, which is at most the length of the mapping.
             Some(end) if end <= limit => Ok(unsafe { self.base.as_ptr().add(offset) }),
-            _ => Err(Error::OutOfBounds {
-                offset: offset as u64,
-                len: len as u64,
-                limit: limit as u64,
-            }),
+            _ => Err(out_of_bounds(offset, len, limit)),
         }
     }
 
@@ -188,6 +208,11 @@ impl Mapping {
     pub fn access(&self) -> Access {
         self.access
     }
+}
+
+#[cold]
+fn out_of_bounds(offset: usize, len: usize, limit: usize) -> Error {
+    Error::OutOfBounds { offset: offset as u64, len: len as u64, limit: limit as u64 }
 }
 
 impl Drop for Mapping {

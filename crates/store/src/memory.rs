@@ -9,6 +9,9 @@ use mainstay_shm::{Access, Backing, Mapping, Shared64, hook};
 
 use crate::error::{Error, Result};
 
+/// A file that reaches to the end of one can have it.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// Mapped once, over a file that grows into it.
 pub(crate) struct Memory {
     mapping: Mapping,
@@ -28,6 +31,7 @@ impl Memory {
         let file = File::from(backing.as_fd().try_clone_to_owned().map_err(Error::io(what))?);
         file.set_len(bytes).map_err(Error::io(what))?;
         let mapping = Mapping::new(&backing, bytes, Access::ReadWrite).map_err(refused(what))?;
+        mapping.prefer_huge_pages();
         mapping.refresh(&backing).map_err(refused(what))?;
         Ok(Self { mapping, backing: None })
     }
@@ -37,6 +41,7 @@ impl Memory {
         let what = "a file with the memory of a shard";
         let backing = Backing::from_fd(file.into(), access).map_err(refused(what))?;
         let mapping = Mapping::new(&backing, bytes, access).map_err(refused(what))?;
+        mapping.prefer_huge_pages();
         mapping.refresh(&backing).map_err(refused(what))?;
         Ok(Self { mapping, backing: Some(backing) })
     }
@@ -59,6 +64,8 @@ impl Memory {
             && covered < bytes
         {
             let what = "room for records";
+            let whole = if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) };
+            let bytes = whole.min(self.mapping.reserved() as u64);
             backing.allocate(covered, bytes - covered).map_err(refused(what))?;
             self.covered()?;
         }
