@@ -15,6 +15,7 @@ use zerocopy::{
 
 use crate::{
     format::{HEADER_LEN, Header, StoreHeader, VERSION, sealed},
+    history::{History, Position},
     memory::Memory,
 };
 
@@ -55,8 +56,10 @@ const DURABLE: usize = 27;
 const SINCE: usize = 28;
 /// Two of them, a sequence's by its lowest bit.
 const PLACES: usize = 32;
-const PLACE_WORDS: usize = 4;
-const CONTROL_WORDS: usize = 40;
+const PLACE_WORDS: usize = 8;
+const CONTROL_WORDS: usize = 48;
+/// The bit of a place's chain that says that the history is mending.
+const MENDING: u64 = 1 << 32;
 /// The lower bits of the word `written`: an offset in a segment.
 const OFFSET_BITS: u32 = 31;
 
@@ -97,7 +100,11 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
     pub(crate) segment: u64,
     pub(crate) at: u64,
+    /// Bytes of the frame; 0 if that is not known.
+    pub(crate) len: u64,
     pub(crate) chain: u32,
+    /// Where in its history the shard is after the frame.
+    pub(crate) history: History,
 }
 
 /// The header that a shard's memory has in this store and this running of the machine.
@@ -182,7 +189,13 @@ impl<'a> Control<'a> {
         words[0].store(place.sequence, Relaxed);
         words[1].store(place.segment, Relaxed);
         words[2].store(place.at, Relaxed);
-        words[3].store(place.chain.into(), Relaxed);
+        let (History::At(at) | History::Mending(at)) = place.history;
+        let mending = if place.history.position().is_none() { MENDING } else { 0 };
+        words[3].store(u64::from(place.chain) | mending, Relaxed);
+        words[4].store(at.epoch, Relaxed);
+        words[5].store(at.sequence, Relaxed);
+        words[6].store(at.sum, Relaxed);
+        words[7].store(place.len, Relaxed);
         self.0[COMMITTED].store(place.sequence, Release);
     }
 
@@ -193,10 +206,16 @@ impl<'a> Control<'a> {
     /// Where the last write that counts ends; `None` if the words contradict each other.
     pub(crate) fn committed(self) -> Option<Place> {
         let sequence = self.0[COMMITTED].load(Acquire);
-        let [of, segment, at, chain] = [0, 1, 2, 3]
-            .map(|number| self.place_words(sequence).get(number).map(|word| word.load(Relaxed)));
-        let chain = u32::try_from(chain?).ok()?;
-        (of? == sequence).then_some(Place { sequence, segment: segment?, at: at?, chain })
+        let mut words = [0; PLACE_WORDS];
+        for (word, found) in words.iter_mut().zip(self.place_words(sequence)) {
+            *word = found.load(Relaxed);
+        }
+        let [of, segment, at, chain, epoch, number, sum, len] = words;
+        let position = Position { epoch, sequence: number, sum };
+        let is_mending = chain & MENDING != 0;
+        let history = if is_mending { History::Mending(position) } else { History::At(position) };
+        let chain = u32::try_from(chain & !MENDING).ok()?;
+        (of == sequence).then_some(Place { sequence, segment, at, len, chain, history })
     }
 
     /// The last write that the records have all of.

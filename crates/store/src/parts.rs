@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     format::{StoreHeader, segment_name},
     history::{read_changes, write_changes},
+    log::Frame,
     recover::Loaded,
     shard::Change,
     table::{Private, hash_of, shard_of},
@@ -70,6 +71,12 @@ pub(crate) fn write_part((shard, sequence): (u32, u64), changes: &[Change<'_>], 
 }
 
 impl Parts {
+    /// Those of a frame that begins here, if it has any.
+    pub(crate) fn of(frame: &Frame<'_>, segment: u64, at: u64) -> Option<Self> {
+        let epoch = frame.header.epoch.get();
+        frame.batch().map(|bytes| Self { segment, at, epoch, bytes: bytes.to_vec() })
+    }
+
     /// The parts, if they are such as shard `home` of this store can have written.
     fn read(&self, store: &StoreHeader, home: u32) -> Option<Vec<Part<'_>>> {
         let lengths = (store.key_len.get() as usize, store.value_len.get() as usize);

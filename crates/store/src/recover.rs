@@ -5,14 +5,14 @@ use mainstay_storage::{Folder, Storage};
 use crate::{
     error::{Error, Result},
     format::{
-        DATA_AT, ImageHeader, STORE_FILE, SegmentHeader, StoreHeader, chain_start, image_name,
-        parse_name, read_headers, segment_name,
+        DATA_AT, FRAME_LEN, ImageHeader, STORE_FILE, SegmentHeader, StoreHeader, chain_start,
+        image_name, parse_name, read_headers, segment_name,
     },
     history::{History, Position},
     home::{InFolder, reserved, shape},
     image,
     limits::RECORDS_MAX,
-    live::{Place, ring_bytes},
+    live::{Control, Place, ring_bytes},
     log::{Frame, was_more_durable},
     memory::Memory,
     parts::Parts,
@@ -26,8 +26,11 @@ pub(crate) struct Loaded {
     pub(crate) image: Option<ImageHeader>,
     /// The segments in use, oldest first; never empty.
     pub(crate) segments: Vec<SegmentHeader>,
-    /// The sound bytes of the last segment, headers included.
+    /// The sound bytes of the last segment, headers included; nothing if they were not read, which
+    /// is so only if the shard is safe.
     pub(crate) tail: Vec<u8>,
+    /// Where they end.
+    pub(crate) end: u64,
     /// Of the last frame.
     pub(crate) sequence: u64,
     pub(crate) chain: u32,
@@ -95,7 +98,8 @@ pub(crate) fn load<F: Folder>(
         return Err(Error::damaged(&segment_name(shard, name), tail.len() as u64, what));
     }
     drop(writing);
-    Ok(found.loaded(table, image, tail, at, (false, false)))
+    let end = tail.len() as u64;
+    Ok(found.loaded(table, image, (tail, end), at, (false, false)))
 }
 
 /// Reads a shard into memory of this process alone, with the writes that are in the ring of the
@@ -109,8 +113,9 @@ pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32)
     })
 }
 
-/// Goes on with the memory that the last process left, if it is to be believed: only the last
-/// segment is read, to see that it is the one the memory is about.
+/// Goes on with the memory that the last process left, if it is to be believed. After a close only
+/// the last frame is read, to see that the log is the one the memory is about: the checksum of a
+/// frame is one of all before it. Otherwise the last segment is.
 pub(crate) fn adopt<F: Folder>(
     folder: &F,
     store: &StoreHeader,
@@ -125,6 +130,10 @@ pub(crate) fn adopt<F: Folder>(
     found.drop_old_segments(image.map_or(0, |image| image.from.get()))?;
     let since = found.oldest().max(control.since());
     let mut at = Cursor::new(store, shard, control.applied(), since);
+    if at.is_at(folder, &found.segments, &control, place)? {
+        home.tidy(&table)?;
+        return Ok(Some(found.loaded(table, image, (Vec::new(), place.at), at, (true, true))));
+    }
     let mut writing = table.writing(&home)?;
     let is_in_it = |segment: &SegmentHeader| segment.number.get() == place.segment;
     let (later, tail, is_clean) = match found.segments.iter().position(is_in_it) {
@@ -157,7 +166,8 @@ pub(crate) fn adopt<F: Folder>(
     let is_safe = is_clean && is_last && control.durable() == at.sequence;
     drop(writing);
     home.tidy(&table)?;
-    Ok(Some(found.loaded(table, image, tail, at, (true, is_safe))))
+    let end = tail.len() as u64;
+    Ok(Some(found.loaded(table, image, (tail, end), at, (true, is_safe))))
 }
 
 /// The files of a shard that are sound so far.
@@ -201,7 +211,7 @@ impl Found {
         self,
         table: Table,
         image: Option<ImageHeader>,
-        tail: Vec<u8>,
+        (tail, end): (Vec<u8>, u64),
         at: Cursor,
         (is_adopted, is_safe): (bool, bool),
     ) -> Loaded {
@@ -212,6 +222,7 @@ impl Found {
             image,
             segments,
             tail,
+            end,
             sequence,
             chain,
             history,
@@ -343,6 +354,51 @@ impl Cursor {
         self.is_first = false;
     }
 
+    /// Was everything up to the memory's last write durable, and does the log end with it? Then the
+    /// cursor stands there.
+    fn is_at<F: Folder>(
+        &mut self,
+        folder: &F,
+        segments: &[SegmentHeader],
+        control: &Control<'_>,
+        place: Place,
+    ) -> Result<bool> {
+        let Some(segment) = segments.last() else { return Ok(false) };
+        let is_all = segment.number.get() == place.segment
+            && segment.first_sequence.get() <= place.sequence
+            && (control.applied(), control.durable()) == (place.sequence, place.sequence)
+            && control.written() == (place.segment, place.at);
+        let frame = place.at.checked_sub(place.len).filter(|frame| *frame >= DATA_AT);
+        let (Some(frame), true) = (frame, is_all && place.len >= FRAME_LEN as u64) else {
+            return Ok(false);
+        };
+        let name = segment_name(self.shard, place.segment);
+        let file = folder.file(&name).map_err(Error::io(&*name))?;
+        let len = file.len().map_err(Error::io(&*name))?;
+        let has_both = read_headers::<SegmentHeader>(&file, &name)?.len() == 2;
+        if !has_both || len != segment.bytes.get() || place.at > len {
+            return Ok(false);
+        }
+        // What was begun behind it begins with bytes that are not zero.
+        let mut bytes = vec![0; (place.at - frame + FRAME_LEN as u64).min(len - frame) as usize];
+        file.read_at(frame, &mut bytes).map_err(Error::io(&*name))?;
+        let (last, behind) = bytes.split_at(place.len as usize);
+        let is_it = |frame: &Frame<'_>| {
+            let header = frame.header;
+            u64::from(header.len.get()) == place.len
+                && header.sequence.get() == place.sequence
+                && header.checksum.get() == place.chain
+                && header.shard.get() == self.shard
+        };
+        let Some(last) = Frame::read(last).filter(is_it) else { return Ok(false) };
+        if behind.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        self.parts = Parts::of(&last, place.segment, frame);
+        (self.sequence, self.chain, self.history) = (place.sequence, place.chain, place.history);
+        Ok(true)
+    }
+
     /// Takes the frames of the segment that a memory's last write is in, and writes those to it that
     /// are in the ring only. The sound bytes, and whether both headers are sound and nothing is
     /// behind the last frame; `None` if memory and segment do not belong together.
@@ -456,11 +512,7 @@ impl Cursor {
             };
             self.sequence += 1;
             self.history = history;
-            let (segment, epoch) = (self.segment, head.epoch.get());
-            self.parts = frame.batch().map(|bytes| {
-                let (at, bytes) = (at as u64, bytes.to_vec());
-                Parts { segment, at, epoch, bytes }
-            });
+            self.parts = Parts::of(&frame, self.segment, at as u64);
             if written.is_none() {
                 self.since = self.sequence;
             }

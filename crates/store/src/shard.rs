@@ -253,8 +253,8 @@ impl<F: Folder> Shard<F> {
         (options, hooks): (&Options, &Arc<Hooks>),
         loaded: Loaded,
     ) -> Result<Self> {
-        let Loaded { table, image, segments, tail, history, since, next_number, .. } = loaded;
-        let Loaded { sequence, chain, leftovers, is_safe, is_adopted, .. } = loaded;
+        let Loaded { table, image, segments, tail, end: at, history, since, .. } = loaded;
+        let Loaded { sequence, chain, next_number, leftovers, is_safe, is_adopted, .. } = loaded;
         let last = segments[segments.len() - 1].number.get();
         let name = segment_name(number, last);
         let file = folder.file(&name).map_err(Error::io(&*name))?;
@@ -284,10 +284,9 @@ impl<F: Folder> Shard<F> {
         for name in leftovers {
             folder.remove(&name).map_err(Error::io(&*name))?;
         }
-        let at = tail.len() as u64;
         if table.lasts() {
             let boot = folder.boot().map_err(Error::io("the name of this run"))?;
-            let place = Place { sequence, segment: last, at, chain };
+            let place = Place { sequence, segment: last, at, len: 0, chain, history };
             table.publish(&live::header(store, number, boot), place, sequence, since)?;
         }
         let log = Log {
@@ -514,7 +513,8 @@ impl<F: Folder> Shard<F> {
             log.since = sequence;
             self.table.control()?.set_since(sequence);
         }
-        let place = Place { sequence, segment: log.segment(), at: end, chain };
+        let segment = log.segment();
+        let place = Place { sequence, segment, at: end, len: bytes, chain, history };
         if !planted::is(Fault::CommitLate) {
             writing.commit(place);
         }
