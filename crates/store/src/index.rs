@@ -125,12 +125,19 @@ impl Index {
         let mut bucket = print as usize & (buckets - 1);
         for _ in 0..buckets {
             let line = words.get(bucket * BUCKET..(bucket + 1) * BUCKET)?;
-            let mut ends = false;
-            for word in line {
-                let seen = word.load(Acquire);
-                ends |= seen == EMPTY;
-                if (seen >> 32) as u32 == print
-                    && let Some(slot) = slot_of(seen)
+            // Which of the words it is cannot be foretold, so nothing branches on it.
+            let (mut ends, mut those) = (false, 0_u32);
+            let mut seen = [0; BUCKET];
+            for (number, (word, seen)) in line.iter().zip(&mut seen).enumerate() {
+                *seen = word.load(Acquire);
+                ends |= *seen == EMPTY;
+                those |= u32::from((*seen >> 32) as u32 == print) << number;
+            }
+            while those != 0 {
+                let number = those.trailing_zeros() as usize % BUCKET;
+                those &= those - 1;
+                let (word, seen) = (&line[number], seen[number]);
+                if let Some(slot) = slot_of(seen)
                     && let Some(found) = look(Entry { bucket: line, word, seen, slot })
                 {
                     return Some(found);

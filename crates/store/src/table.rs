@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use mainstay_base::{crc64, mix64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     error::Result,
@@ -28,8 +28,9 @@ const MOVED_BUCKETS: usize = 2;
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 
 /// The hash of a key; part of the format, as it chooses the shard.
+#[inline]
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
-    mix64(crc64(key))
+    xxh3_64(key)
 }
 
 /// The shard of a hash, out of a power of two of them. The bits are others than those an index
@@ -81,6 +82,7 @@ struct Writer {
     filled: usize,
     /// The bucket of the old index that is moved next.
     moving: usize,
+    tables: Arc<Tables>,
 }
 
 /// Writes to the records, until it is dropped.
@@ -106,11 +108,13 @@ impl Table {
         let index = new_index(home, 1, words)?;
         memory
             .grow(shape.bytes(shape.slots_in(shape.bytes(0) + GROWTH_BYTES_MIN).max(expected)))?;
-        let tables = Tables { new: Arc::new(index), old: None };
-        let view = View { shard, shape, memory, tables: ArcSwap::from_pointee(tables) };
+        let tables = Arc::new(Tables { new: Arc::new(index), old: None });
+        let view = View { shard, shape, memory, tables: ArcSwap::new(Arc::clone(&tables)) };
         view.control()?.set_tables(1, 0);
         let (free, freed) = (Vec::new(), Vec::new());
-        let writer = Mutex::new(Writer { free, freed, slots: 0, room: 0, filled: 0, moving: 0 });
+        let (slots, room, filled, moving) = (0, 0, 0, 0);
+        let writer = Writer { free, freed, slots, room, filled, moving, tables };
+        let writer = Mutex::new(writer);
         Ok(Self { view, writer, records: AtomicU64::new(0), ring_bytes, lasts })
     }
 
@@ -159,7 +163,8 @@ impl Table {
         if was_writing && !planted::is(Fault::SweepLeftOut) {
             free.iter().for_each(|slot| view.clear(*slot));
         }
-        let writer = Writer { free, freed: Vec::new(), slots, room, filled, moving: 0 };
+        let (freed, moving) = (Vec::new(), 0);
+        let writer = Writer { free, freed, slots, room, filled, moving, tables };
         let (writer, records) = (Mutex::new(writer), AtomicU64::new(records));
         Ok(Some(Self { view, writer, records, ring_bytes, lasts: true }))
     }
@@ -274,7 +279,8 @@ impl Table {
     pub(crate) fn writing<'a>(&'a self, home: &'a dyn Home) -> Result<Writing<'a>> {
         let control = self.control()?;
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Writing { table: self, control, writer, tables: self.view.tables.load_full(), home })
+        let tables = Arc::clone(&writer.tables);
+        Ok(Writing { table: self, control, writer, tables, home })
     }
 
     /// Takes a record from an image.
@@ -374,6 +380,7 @@ impl Writing<'_> {
     fn set_tables(&mut self, tables: Tables) {
         let names = tables.names();
         self.tables = Arc::new(tables);
+        self.writer.tables = Arc::clone(&self.tables);
         self.table.view.tables.store(Arc::clone(&self.tables));
         self.control.set_tables(names.0, names.1);
     }

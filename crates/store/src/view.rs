@@ -14,8 +14,8 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use mainstay_base::Crc32c;
 use mainstay_shm::{Atomic64, Shared64};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     error::{Error, Result},
@@ -70,11 +70,7 @@ impl Shape {
     }
 
     fn sum(&self, sequence: u64, key: &[u8], value: &[u8]) -> u64 {
-        let mut sum = Crc32c::new();
-        sum.update(&sequence.to_le_bytes());
-        sum.update(key);
-        sum.update(value);
-        sum.finish().into()
+        xxh3_64_with_seed(value, xxh3_64_with_seed(key, sequence))
     }
 }
 
