@@ -4,13 +4,17 @@
 //! and lie in two copies in different sectors.
 
 use mainstay_base::{Crc32c, crc32c};
+use mainstay_shm::hook;
 use mainstay_storage::Storage;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout,
     little_endian::{U32, U64},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    limits::RECORDS_MAX,
+};
 
 /// The version of all formats here.
 pub(crate) const VERSION: u32 = 1;
@@ -177,6 +181,41 @@ impl Header for SegmentHeader {
 impl Header for ImageHeader {
     const MAGIC: [u8; 8] = *b"MAINSIMG";
 }
+
+/// Sequences, numbers and generations stay below this, so that one can be added without a thought.
+pub(crate) const NUMBERS_END: u64 = 1 << 62;
+
+/// Whoever wrote a header had its checksum right, and may not have been a store all the same.
+pub(crate) trait Plausible {
+    /// Can its numbers be?
+    fn can_be(&self) -> bool;
+
+    fn is_plausible(&self) -> bool {
+        self.can_be() || hook::planted("store-numbers-unchecked")
+    }
+}
+
+impl Plausible for SegmentHeader {
+    fn can_be(&self) -> bool {
+        let first = self.first_sequence.get();
+        (1..NUMBERS_END).contains(&first) && self.number.get() < NUMBERS_END
+    }
+}
+
+impl Plausible for ImageHeader {
+    fn can_be(&self) -> bool {
+        let (from, through) = (self.from.get(), self.through.get());
+        // A record has 9 bytes at least.
+        let room = self.bytes.get() / 9;
+        from <= through
+            && through < NUMBERS_END
+            && self.number.get() < NUMBERS_END
+            && self.records.get() <= room.min(RECORDS_MAX.into())
+    }
+}
+
+/// What is said of a header that is not plausible.
+pub(crate) const IMPLAUSIBLE: &str = "the header has numbers outside of their limits";
 
 /// The bytes of a header, its checksum filled in.
 pub(crate) fn sealed<H: Header>(header: &H) -> [u8; HEADER_LEN] {

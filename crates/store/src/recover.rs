@@ -5,8 +5,8 @@ use mainstay_storage::{Folder, Storage};
 use crate::{
     error::{Error, Result},
     format::{
-        DATA_AT, FRAME_LEN, ImageHeader, STORE_FILE, SegmentHeader, StoreHeader, chain_start,
-        image_name, parse_name, read_headers, segment_name,
+        DATA_AT, FRAME_LEN, IMPLAUSIBLE, ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader,
+        chain_start, image_name, parse_name, read_headers, segment_name,
     },
     history::{History, Position},
     home::{InFolder, reserved, shape},
@@ -80,6 +80,10 @@ pub(crate) fn load<F: Folder>(
 ) -> Result<Loaded> {
     let mut found = Found::list(folder, store, shard)?;
     let image = found.newest_image();
+    if let Some(header) = &image {
+        // Before there is room for all the records that it says it has.
+        image::check_len(folder, header)?;
+    }
     let table = make(image.map_or(0, |image| image.records.get()))?;
     let mut writing = table.writing(home)?;
     if let Some(header) = &image {
@@ -254,6 +258,7 @@ impl Found {
                 match read_headers::<ImageHeader>(&file, &name)?.pop() {
                     Some(head) => {
                         ours(head.id, head.shard.get(), head.number.get())?;
+                        check(&head, &name)?;
                         found.images.push(head);
                     }
                     None => found.leftovers.push(name),
@@ -263,6 +268,11 @@ impl Found {
             match read_headers::<SegmentHeader>(&file, &name)?.pop() {
                 Some(head) => {
                     ours(head.id, head.shard.get(), head.number.get())?;
+                    check(&head, &name)?;
+                    if head.bytes != store.segment_bytes {
+                        let what = "the segment is longer or shorter than those of this store";
+                        return Err(Error::damaged(&name, 64, what));
+                    }
                     found.segments.push(head);
                 }
                 None if is_blank(&file, &name)? => found.leftovers.push(name),
@@ -275,6 +285,10 @@ impl Found {
         found.segments.sort_unstable_by_key(|head| head.number.get());
         Ok(found)
     }
+}
+
+fn check(header: &impl Plausible, name: &str) -> Result<()> {
+    if header.is_plausible() { Ok(()) } else { Err(Error::damaged(name, 0, IMPLAUSIBLE)) }
 }
 
 /// A segment that was never begun has nothing but zeros behind its headers.

@@ -11,8 +11,8 @@ use crate::{
     error::{Error, Result},
     follow::Role,
     format::{
-        COPY_AT, Header, STORE_FILE, StoreHeader, VERSION, parse_memory_name, parse_name, sealed,
-        write_header,
+        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
+        parse_memory_name, parse_name, sealed, write_header,
     },
     home::InFolder,
     hooks::Hooks,
@@ -665,11 +665,10 @@ pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
     let is_sound = options.check().is_ok()
         && (1..=KEY_BYTES_MAX).contains(&lengths.0)
         && lengths.1 <= VALUE_BYTES_MAX
-        && header.generation.get() < u64::MAX
+        && header.generation.get() < NUMBERS_END
         && header.epoch.get() < u64::MAX
         && header.role.get() <= Role::Follower as u32;
-    let what = "the header has numbers outside of their limits";
-    if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, what)) }
+    if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, IMPLAUSIBLE)) }
 }
 
 /// Writes the header of the store durably; the copy that is there stays until then.

@@ -13,8 +13,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::{
     error::{Error, Result},
     format::{
-        CHUNK_LEN, CHUNK_RECORDS, COPY_AT, ChunkHeader, DATA_AT, HEADER_LEN, Header, ImageHeader,
-        STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name, read_headers,
+        CHUNK_LEN, CHUNK_RECORDS, COPY_AT, ChunkHeader, DATA_AT, HEADER_LEN, Header, IMPLAUSIBLE,
+        ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
+        read_headers,
     },
     log::Frame,
     parts::complete,
@@ -331,12 +332,14 @@ fn file_report<F: Folder>(
     if is_image {
         report.kind = FileKind::Image;
         match report.check_copies::<ImageHeader>(&file)? {
+            Some(header) if !header.is_plausible() => report.add(0, IMPLAUSIBLE),
             Some(header) => image(&mut report, &file, store, &header)?,
             None => report.kind = FileKind::Leftover,
         }
     } else {
         report.kind = FileKind::Segment;
         match report.check_copies::<SegmentHeader>(&file)? {
+            Some(header) if !header.is_plausible() => report.add(0, IMPLAUSIBLE),
             Some(header) => {
                 let unwritten = unwritten.get(shard as usize).and_then(Option::as_ref);
                 segment(&mut report, &file, store, &header, unwritten)?;
