@@ -32,6 +32,18 @@ pub enum Error {
     /// There is no store here.
     #[error("there is no store in this directory; check the path, or create one")]
     NotAStore,
+    /// There is a store of another kind here.
+    #[error("the store in this directory has {is}; open it as such a store")]
+    OtherKind {
+        /// What it has.
+        is: &'static str,
+    },
+    /// What is stored is no key, or no value, of the type that was asked for.
+    #[error("a {what} in the store is none of the type that was asked for; open it as bytes")]
+    Undecodable {
+        /// A key or a value.
+        what: &'static str,
+    },
     /// There is a store here already.
     #[error("there is a store in this directory already; open it, or choose another directory")]
     Exists,

@@ -29,10 +29,19 @@ impl Keeper {
         store: Arc<RawStore<F>>,
         interval: Duration,
     ) -> Result<Self> {
-        let mut keeper = Self { threads: Vec::new() };
         let synced = Arc::clone(&store);
-        keeper.spawn("store timer", interval, move || synced.sync().map(drop))?;
-        keeper.spawn("store keeper", interval, move || store.upkeep())?;
+        Self::of(interval, move || synced.sync().map(drop), move || store.upkeep())
+    }
+
+    /// The same for any store.
+    pub(crate) fn of(
+        interval: Duration,
+        sync: impl Fn() -> Result<()> + Send + 'static,
+        upkeep: impl Fn() -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
+        let mut keeper = Self { threads: Vec::new() };
+        keeper.spawn("store timer", interval, sync)?;
+        keeper.spawn("store keeper", interval, upkeep)?;
         Ok(keeper)
     }
 

@@ -1,6 +1,8 @@
 //! A key-value store with keys and values of fixed sizes: read at the speed of memory, durable by
 //! an append-only log, sharded by a hash of the key.
 //!
+//! [`LogStore`] is for keys and values of any size: keys in memory, values in a log on the disk.
+//!
 //! [`FixedStore`] is typed and keeps itself in order by threads of its own; [`RawStore`] beneath
 //! it is over bytes, over any [`Folder`], and does nothing by itself. [`Reader`] reads a store in
 //! place from any process of the host, while its owner works or after it.
@@ -46,6 +48,7 @@
 
 pub mod limits;
 
+mod any;
 mod batch;
 mod error;
 mod expiring;
@@ -91,6 +94,7 @@ mod unwritten;
 mod view;
 mod watch;
 
+pub use any::{Field, LogDamage, LogOptions, LogShardStats, LogStore, LogSurvey, RawLogStore};
 pub use error::{Error, Result};
 pub use expiring::RawExpiring;
 pub use fixed::FixedStore;

@@ -12,6 +12,17 @@ pub const KEY_BYTES_MAX: usize = 256;
 /// Example: see [`crate::RawStore::create`].
 pub const VALUE_BYTES_MAX: usize = 4_096;
 
+/// The longest key of a store of any sizes, in bytes. The shortest is 1.
+///
+/// Example: see [`crate::RawLogStore::put`].
+pub const ANY_KEY_BYTES_MAX: usize = 4_096;
+
+/// The longest value of a store of any sizes, in bytes, if its segments are long enough for it. The
+/// shortest is 0.
+///
+/// Example: see [`crate::RawLogStore::record_bytes_max`].
+pub const ANY_VALUE_BYTES_MAX: usize = 1 << 28;
+
 /// The most shards. Their number is a power of two.
 ///
 /// Example: see [`crate::Options::shards`].

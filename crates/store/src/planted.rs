@@ -47,6 +47,14 @@ pub(crate) enum Fault {
     BatchLeftHalf,
     /// Memory is believed though the machine was off since.
     BootIgnored,
+    /// A segment is removed before what was moved out of it is durable.
+    MovedUnsynced,
+    /// A compaction moves what is not a key's newest record.
+    MovedUnchecked,
+    /// A compaction drops deletes that hide older records.
+    DeletesDropped,
+    /// A segment is removed before that is written down.
+    ListLate,
 }
 
 pub(crate) use switch::{current, plant};

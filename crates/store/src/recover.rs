@@ -3,6 +3,7 @@
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
+    any::ANY_FILE,
     error::{Error, Result},
     format::{
         DATA_AT, FRAME_LEN, IMPLAUSIBLE, ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader,
@@ -52,6 +53,9 @@ pub(crate) struct Loaded {
 /// The newest sound header of the store.
 pub(crate) fn store_header(folder: &impl Folder) -> Result<StoreHeader> {
     let names = folder.names().map_err(Error::io("the directory"))?;
+    if names.iter().any(|name| name == ANY_FILE) {
+        return Err(Error::OtherKind { is: "keys and values of any size" });
+    }
     if !names.iter().any(|name| name == STORE_FILE) {
         return Err(Error::NotAStore);
     }

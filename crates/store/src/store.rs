@@ -85,7 +85,7 @@ impl<F: Folder> RawStore<F> {
         }
         match store_header(&folder) {
             Err(Error::NotAStore) => {}
-            Ok(_) => return Err(Error::Exists),
+            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
             Err(error) => return Err(error),
         }
         let header = StoreHeader {

@@ -1,0 +1,280 @@
+//! Compaction: what is worth keeping of a segment is written again at the end of the log, some of it
+//! at a time, and then the segment is removed (V4).
+
+use std::sync::Arc;
+
+use mainstay_storage::Folder;
+
+use super::{
+    format::{
+        AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, Place, parse_name,
+        write_list,
+    },
+    index::Segment,
+    shard::{Log, Shard, Store, hint_header, lock},
+};
+use crate::{
+    error::{Error, Result},
+    format::{DATA_AT, FRAME_LEN, Header, VERSION, chain_start},
+    planted::{self, Fault},
+    shard::Change,
+};
+
+/// How far a compaction is.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    victim: Option<Victim>,
+    pub(super) moved_bytes: u64,
+    pub(super) freed_bytes: u64,
+}
+
+struct Victim {
+    segment: u64,
+    /// Where the next frame to look at is.
+    at: u64,
+}
+
+impl<F: Folder> Shard<F> {
+    /// Which segment is to go: the oldest that is dead enough; if deletes that may hide something have
+    /// become more than a segment, the oldest of all, which ends with their hiding nothing.
+    fn choose(&self, store: Store<'_, F>, dead_percent: u32) -> Option<Victim> {
+        let index = self.index();
+        let mut full = index.segments.iter().filter(|(_, segment)| segment.last > 0);
+        let oldest = index.segments.keys().next().copied();
+        let is_dead = |(number, segment): &(&u64, &Segment<F::File>)| {
+            let bytes = segment.end - DATA_AT;
+            let dead = segment.dead(Some(**number) == oldest);
+            dead > 0 && dead * 100 >= bytes * u64::from(dead_percent)
+        };
+        let deletes: u64 = index.segments.values().map(|segment| segment.deletes).sum();
+        let live: u64 = index.segments.values().map(|segment| segment.live).sum();
+        let has_many = deletes > store.header.segment_bytes.get().max(live / 2);
+        // First, since the others add to them.
+        let chosen = if has_many { full.next() } else { full.find(is_dead) };
+        chosen.map(|(number, _)| Victim { segment: *number, at: DATA_AT })
+    }
+
+    /// Goes on compacting, and reads at most some `budget` bytes, at least a frame. How many it was;
+    /// none if nothing is dead enough.
+    pub(super) fn compact(
+        &self,
+        store: Store<'_, F>,
+        budget: u64,
+        dead_percent: u32,
+    ) -> Result<Option<u64>> {
+        let mut upkeep = lock(&self.upkeep);
+        self.check_sound()?;
+        // One that is gone had files that could not be removed; the next opening does that.
+        let is_there = |victim: &Victim| self.index().segments.contains_key(&victim.segment);
+        if !upkeep.victim.as_ref().is_some_and(is_there) {
+            upkeep.victim = self.choose(store, dead_percent);
+        }
+        let Some(victim) = &mut upkeep.victim else { return Ok(None) };
+        let (file, end, is_oldest) = {
+            let index = self.index();
+            let Some(segment) = index.segments.get(&victim.segment) else { return Ok(None) };
+            let is_oldest = index.segments.keys().next() == Some(&victim.segment);
+            (Arc::clone(&segment.file), segment.end, is_oldest)
+        };
+        let from = victim.at;
+        let mut frame = Vec::new();
+        let mut moved = 0;
+        while victim.at < end && victim.at - from < budget {
+            self.read_frame(victim, &file, end, &mut frame)?;
+            let seed = chain_start(&store.header.id, self.number);
+            let records = Frame::read(seed, &frame).and_then(|frame| frame.records());
+            let place = Place { segment: victim.segment, at: victim.at as u32, value_len: 0 };
+            for record in records.ok_or_else(|| self.damaged(place))? {
+                let at = victim.at as u32 + record.at as u32;
+                moved += self.carry(store, victim.segment, at, &record.change, is_oldest)?;
+            }
+            victim.at += frame.len() as u64;
+        }
+        let (read, is_done) = (victim.at - from, victim.at >= end);
+        let segment = victim.segment;
+        upkeep.moved_bytes += moved;
+        if is_done {
+            // What was moved, and what made the rest dead.
+            let written = self.writer().sequence;
+            if !planted::is(Fault::MovedUnsynced) {
+                self.wait(written)?;
+            }
+            self.remove(store, segment)?;
+            upkeep.victim = None;
+            upkeep.freed_bytes += end;
+        }
+        Ok(Some(read))
+    }
+
+    fn read_frame(
+        &self,
+        victim: &Victim,
+        file: &F::File,
+        end: u64,
+        frame: &mut Vec<u8>,
+    ) -> Result<()> {
+        let place = Place { segment: victim.segment, at: victim.at as u32, value_len: 0 };
+        if end - victim.at < FRAME_LEN as u64 {
+            return Err(self.damaged(place));
+        }
+        frame.resize(FRAME_LEN, 0);
+        self.read_record(file, place, frame)?;
+        let len = Frame::len_of(frame).filter(|len| victim.at + *len as u64 <= end);
+        frame.resize(len.ok_or_else(|| self.damaged(place))?, 0);
+        self.read_record(file, place, frame)
+    }
+
+    /// Writes a change again if it is worth it: the newest of its key, or a delete that may hide
+    /// something. How many bytes of a value that moved.
+    fn carry(
+        &self,
+        store: Store<'_, F>,
+        segment: u64,
+        at: u32,
+        change: &Change<'_>,
+        is_oldest: bool,
+    ) -> Result<u64> {
+        let mut log = self.writer();
+        let newest = self.index().find(change.key());
+        let (is_wanted, bytes) = match change {
+            Change::Put(_, value) => {
+                let here = |place: Place| (place.segment, place.at) == (segment, at);
+                let is_newest = newest.is_some_and(here) || planted::is(Fault::MovedUnchecked);
+                (is_newest, value.len() as u64)
+            }
+            Change::Delete(_) => {
+                let hides = !is_oldest && !planted::is(Fault::DeletesDropped);
+                (newest.is_none() && hides, 0)
+            }
+        };
+        if !is_wanted {
+            return Ok(0);
+        }
+        self.append(store, &mut log, &[*change])?;
+        Ok(bytes)
+    }
+
+    /// Removes a segment of which nothing is needed: writes down which ones there are without it,
+    /// and only then removes the file (V5).
+    fn remove(&self, store: Store<'_, F>, segment: u64) -> Result<()> {
+        let (header, entries) = {
+            let mut log = self.writer();
+            log.next_list += 1;
+            self.list_without(store, &log, segment)
+        };
+        let number = header.generation.get();
+        let name = Kind::List.name(self.number, number);
+        let drop_files = || {
+            store.folder.remove(&Kind::Log.name(self.number, segment))?;
+            store.folder.remove(&Kind::Hint.name(self.number, segment))
+        };
+        let write = || {
+            if planted::is(Fault::ListLate) {
+                drop_files()?;
+            }
+            write_list(&store.folder.file(&name)?, header, &entries)?;
+            store.folder.sync_names()
+        };
+        write().map_err(Error::io(&*name))?;
+        self.index_mut().segments.remove(&segment);
+        self.writer().full.retain(|(_, header)| header.number.get() != segment);
+        let tidy = || {
+            // Lists that could not be written may lie between.
+            for name in store.folder.names()? {
+                let parsed = parse_name(&name);
+                if parsed.is_some_and(|(shard, at, kind)| {
+                    shard == self.number && kind == Kind::List && at < number
+                }) {
+                    store.folder.remove(&name)?;
+                }
+            }
+            drop_files()?;
+            store.folder.sync_names()
+        };
+        tidy().map_err(Error::io(name))
+    }
+
+    /// Which full segments there are, without one of them.
+    fn list_without(
+        &self,
+        store: Store<'_, F>,
+        log: &Log<F::File>,
+        without: u64,
+    ) -> (ListHeader, Vec<ListEntry>) {
+        let index = self.index();
+        let entries = index
+            .segments
+            .iter()
+            .filter(|(number, segment)| segment.last > 0 && **number != without)
+            .map(|(number, segment)| ListEntry {
+                number: (*number).into(),
+                first: segment.first.into(),
+                last: segment.last.into(),
+                bytes: segment.end.into(),
+                chain: segment.chain.into(),
+                reserved: 0.into(),
+            })
+            .collect();
+        (list_header(store.header, self.number, log.next_list - 1, log.sealed), entries)
+    }
+
+    /// Writes the hints of full segments.
+    pub(super) fn write_hints(&self, store: Store<'_, F>) -> Result<()> {
+        let _one = lock(&self.upkeep);
+        let full = std::mem::take(&mut self.writer().full);
+        for (hint, header) in full {
+            if self.index().segments.contains_key(&header.number.get()) {
+                self.write_hint(store, &hint, header)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_hint(&self, store: Store<'_, F>, hint: &Hint, header: HintHeader) -> Result<()> {
+        let name = Kind::Hint.name(self.number, header.number.get());
+        let write = || {
+            hint.write(&store.folder.file(&name)?, header)?;
+            store.folder.sync_names()
+        };
+        write().map_err(Error::io(&*name))
+    }
+
+    /// Makes everything durable, says so in the log, and describes the segment in use, so that the
+    /// next opening reads no values.
+    pub(super) fn finish(&self, store: Store<'_, F>) -> Result<()> {
+        self.write_hints(store)?;
+        let _one = lock(&self.upkeep);
+        let mut log = self.writer();
+        self.sync_now(&log)?;
+        if log.sequence > 0 {
+            self.append(store, &mut log, &[])?;
+            self.sync_now(&log)?;
+            let (hint, header) = (log.hint.clone(), hint_header(store.header, self.number, &log));
+            self.write_hint(store, &hint, header)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn list_header(
+    store: &AnyHeader,
+    shard: u32,
+    generation: u64,
+    (through, sequence, chain): (u64, u64, u32),
+) -> ListHeader {
+    ListHeader {
+        magic: ListHeader::MAGIC,
+        version: VERSION.into(),
+        flags: 0.into(),
+        id: store.id,
+        shard: shard.into(),
+        count: 0.into(),
+        generation: generation.into(),
+        through: through.into(),
+        sequence: sequence.into(),
+        chain: chain.into(),
+        body_sum: 0.into(),
+        reserved: [0; 52],
+        checksum: 0.into(),
+    }
+}

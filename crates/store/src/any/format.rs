@@ -1,0 +1,521 @@
+//! The bytes of the files of a store of keys and values of any size. The tables are in
+//! `docs/format/log-store.md`.
+
+use mainstay_base::{Crc32c, crc32c};
+use mainstay_storage::Storage;
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64},
+};
+
+use crate::{
+    error::{Error, Result},
+    format::{DATA_AT, FRAME_LEN, FrameHeader, HEADER_LEN, Header, NUMBERS_END, write_header},
+    limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
+    planted::{self, Fault},
+    shard::Change,
+};
+
+/// The file that makes a directory such a store.
+pub(crate) const ANY_FILE: &str = "any";
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct AnyHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shards: U32,
+    pub(crate) reserved_32: U32,
+    pub(crate) segment_bytes: U64,
+    pub(crate) epoch: U64,
+    pub(crate) generation: U64,
+    pub(crate) reserved: [u8; 60],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct LogHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) chain: U32,
+    pub(crate) number: U64,
+    pub(crate) epoch: U64,
+    pub(crate) first_sequence: U64,
+    pub(crate) reserved: [u8; 60],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ListHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) count: U32,
+    pub(crate) generation: U64,
+    pub(crate) through: U64,
+    pub(crate) sequence: U64,
+    pub(crate) chain: U32,
+    pub(crate) body_sum: U32,
+    pub(crate) reserved: [u8; 52],
+    pub(crate) checksum: U32,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub(crate) struct ListEntry {
+    pub(crate) number: U64,
+    pub(crate) first: U64,
+    pub(crate) last: U64,
+    pub(crate) bytes: U64,
+    pub(crate) chain: U32,
+    pub(crate) reserved: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct HintHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: U32,
+    pub(crate) flags: U32,
+    pub(crate) id: [u8; 16],
+    pub(crate) shard: U32,
+    pub(crate) count: U32,
+    pub(crate) number: U64,
+    pub(crate) first: U64,
+    pub(crate) last: U64,
+    pub(crate) bytes: U64,
+    pub(crate) chain: U32,
+    pub(crate) body_sum: U32,
+    pub(crate) body_bytes: U64,
+    pub(crate) reserved: [u8; 36],
+    pub(crate) checksum: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct HintHead {
+    at: U32,
+    value_len: U32,
+    key_len: U16,
+    kind: u8,
+    reserved: u8,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RecordHead {
+    checksum: U32,
+    value_len: U32,
+    key_len: U16,
+    kind: u8,
+    reserved: u8,
+}
+
+pub(crate) const RECORD_LEN: usize = size_of::<RecordHead>();
+const HINT_LEN: usize = size_of::<HintHead>();
+const FRAME_MAGIC: [u8; 4] = *b"MSAF";
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<AnyHeader>() == HEADER_LEN);
+    assert!(offset_of!(AnyHeader, segment_bytes) == 40);
+    assert!(offset_of!(AnyHeader, generation) == 56);
+    assert!(offset_of!(AnyHeader, checksum) == 124);
+    assert!(size_of::<LogHeader>() == HEADER_LEN);
+    assert!(offset_of!(LogHeader, number) == 40);
+    assert!(offset_of!(LogHeader, first_sequence) == 56);
+    assert!(offset_of!(LogHeader, checksum) == 124);
+    assert!(size_of::<ListHeader>() == HEADER_LEN);
+    assert!(offset_of!(ListHeader, generation) == 40);
+    assert!(offset_of!(ListHeader, chain) == 64);
+    assert!(offset_of!(ListHeader, checksum) == 124);
+    assert!(size_of::<ListEntry>() == 40);
+    assert!(offset_of!(ListEntry, chain) == 32);
+    assert!(size_of::<HintHeader>() == HEADER_LEN);
+    assert!(offset_of!(HintHeader, bytes) == 64);
+    assert!(offset_of!(HintHeader, body_bytes) == 80);
+    assert!(offset_of!(HintHeader, checksum) == 124);
+    assert!(HINT_LEN == 12 && RECORD_LEN == 12 && FRAME_LEN == 48);
+};
+
+impl Header for AnyHeader {
+    const MAGIC: [u8; 8] = *b"MAINSANY";
+}
+impl Header for LogHeader {
+    const MAGIC: [u8; 8] = *b"MAINSVAL";
+}
+impl Header for ListHeader {
+    const MAGIC: [u8; 8] = *b"MAINSLST";
+}
+impl Header for HintHeader {
+    const MAGIC: [u8; 8] = *b"MAINSHNT";
+}
+
+/// Which file of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log,
+    Hint,
+    List,
+}
+
+impl Kind {
+    const ALL: [(Self, &str); 3] = [(Self::Log, "log"), (Self::Hint, "hint"), (Self::List, "list")];
+
+    pub(crate) fn name(self, shard: u32, number: u64) -> String {
+        let ending = Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("", |one| one.1);
+        format!("any-{shard:04}-{number:016x}.{ending}")
+    }
+}
+
+/// What a name says: the shard, the number, the kind.
+pub(crate) fn parse_name(name: &str) -> Option<(u32, u64, Kind)> {
+    let (shard, rest) = name.strip_prefix("any-")?.split_once('-')?;
+    let (number, ending) = rest.split_once('.')?;
+    let (kind, _) = Kind::ALL.into_iter().find(|(_, of)| *of == ending)?;
+    let (shard, number) = (shard.parse().ok()?, u64::from_str_radix(number, 16).ok()?);
+    (kind.name(shard, number) == name && number < NUMBERS_END).then_some((shard, number, kind))
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    /// Of the record's head.
+    pub(crate) at: u32,
+    pub(crate) value_len: u32,
+}
+
+/// A change as it is in a log.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    pub(crate) change: Change<'a>,
+    /// Where it is in the frame.
+    pub(crate) at: usize,
+}
+
+/// Bytes of a record.
+pub(crate) fn record_bytes(key_len: usize, value_len: u32) -> u64 {
+    (RECORD_LEN + key_len) as u64 + u64::from(value_len)
+}
+
+fn change_bytes(change: &Change<'_>) -> u64 {
+    match change {
+        Change::Put(key, value) => record_bytes(key.len(), value.len() as u32),
+        Change::Delete(key) => record_bytes(key.len(), 0),
+    }
+}
+
+/// Bytes of a frame of these changes.
+pub(crate) fn frame_bytes(changes: &[Change<'_>]) -> u64 {
+    let bytes: u64 = changes.iter().map(change_bytes).sum();
+    (FRAME_LEN as u64 + bytes).next_multiple_of(8)
+}
+
+/// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
+/// So a value that is a part of some other store's log is never taken for a frame.
+fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
+    let mut sum = Crc32c::new();
+    sum.update(&seed.to_le_bytes());
+    sum.update(&frame[8..]);
+    sum.finish()
+}
+
+/// What a frame says beside its changes.
+#[derive(Clone, Copy)]
+pub(crate) struct FrameHead {
+    /// Of the store and the shard; see [`crate::format::chain_start`].
+    pub(crate) seed: u32,
+    pub(crate) chain: u32,
+    pub(crate) shard: u32,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) durable: u64,
+}
+
+/// Writes a frame into `out`. Returns its checksum.
+pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], out: &mut Vec<u8>) -> u32 {
+    let header = FrameHeader {
+        magic: FRAME_MAGIC,
+        checksum: 0.into(),
+        len: (frame_bytes(changes) as u32).into(),
+        count: (changes.len() as u32).into(),
+        chain: head.chain.into(),
+        shard: head.shard.into(),
+        epoch: head.epoch.into(),
+        sequence: head.sequence.into(),
+        durable: head.durable.into(),
+    };
+    out.clear();
+    out.extend_from_slice(header.as_bytes());
+    for change in changes {
+        let (kind, key, value) = match *change {
+            Change::Put(key, value) => (PUT, key, value),
+            Change::Delete(key) => (DELETE, key, &[][..]),
+        };
+        let at = out.len();
+        let record = RecordHead {
+            checksum: 0.into(),
+            value_len: (value.len() as u32).into(),
+            key_len: (key.len() as u16).into(),
+            kind,
+            reserved: 0,
+        };
+        out.extend_from_slice(record.as_bytes());
+        out.extend_from_slice(key);
+        out.extend_from_slice(value);
+        let sum = crc32c(&out[at + 4..]);
+        out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+    }
+    out.resize(out.len().next_multiple_of(8), 0);
+    let sum = frame_sum(head.seed, out);
+    out[4..8].copy_from_slice(&sum.to_le_bytes());
+    sum
+}
+
+/// A record at the front of `bytes`, and what is behind it.
+fn read_record(bytes: &[u8]) -> Option<(Change<'_>, &[u8])> {
+    let (head, rest) = RecordHead::read_from_prefix(bytes).ok()?;
+    let (key_len, value_len) = (usize::from(head.key_len.get()), head.value_len.get() as usize);
+    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len) && value_len <= ANY_VALUE_BYTES_MAX;
+    if !within || head.reserved != 0 {
+        return None;
+    }
+    let (key, rest) = rest.split_at_checked(key_len)?;
+    let (value, rest) = rest.split_at_checked(value_len)?;
+    let sum = crc32c(&bytes[4..RECORD_LEN + key_len + value_len]);
+    if sum != head.checksum.get() && !planted::is(Fault::ChecksumIgnored) {
+        return None;
+    }
+    match head.kind {
+        PUT => Some((Change::Put(key, value), rest)),
+        DELETE if value.is_empty() => Some((Change::Delete(key), rest)),
+        _ => None,
+    }
+}
+
+/// The value of a key in the bytes of its record, if they are that.
+pub(crate) fn value_of<'a>(record: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    match read_record(record)? {
+        (Change::Put(found, value), rest) if found == key && rest.is_empty() => Some(value),
+        _ => None,
+    }
+}
+
+/// Key and value of a record.
+pub(crate) fn parts_of(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    match read_record(record)? {
+        (Change::Put(key, value), []) => Some((key, value)),
+        _ => None,
+    }
+}
+
+/// A frame as found.
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// How long the frame is whose header is at the front, if it can be one.
+    pub(crate) fn len_of(bytes: &[u8]) -> Option<usize> {
+        let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
+        let len = header.len.get() as usize;
+        let can_be = header.magic == FRAME_MAGIC && len >= FRAME_LEN && len.is_multiple_of(8);
+        can_be.then_some(len)
+    }
+
+    /// The frame at the front of `bytes`, if its checksum is right.
+    pub(crate) fn read(seed: u32, bytes: &'a [u8]) -> Option<Self> {
+        let frame = bytes.get(..Self::len_of(bytes)?)?;
+        let (header, body) = FrameHeader::read_from_prefix(frame).ok()?;
+        let is_sound = frame_sum(seed, frame) == header.checksum.get();
+        (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
+    }
+
+    /// Its changes; none if they are not what fills a frame.
+    pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
+        let mut records = Vec::new();
+        let mut rest = self.body;
+        for _ in 0..self.header.count.get() {
+            let at = FRAME_LEN + self.body.len() - rest.len();
+            let (change, after) = read_record(rest)?;
+            records.push(Record { change, at });
+            rest = after;
+        }
+        (rest.len() < 8 && rest.iter().all(|byte| *byte == 0)).then_some(records)
+    }
+}
+
+/// Is there a frame behind `at` which says that a write after `sequence` was durable?
+pub(crate) fn was_more_durable(
+    seed: u32,
+    bytes: &[u8],
+    at: usize,
+    shard: u32,
+    sequence: u64,
+) -> bool {
+    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
+    places.any(|at| {
+        bytes[at..].starts_with(&FRAME_MAGIC)
+            && Frame::read(seed, &bytes[at..]).is_some_and(|frame| {
+                frame.header.shard.get() == shard && frame.header.durable.get() > sequence
+            })
+    })
+}
+
+/// What a segment's frames do to an index, in short: without the values.
+#[derive(Clone, Default)]
+pub(crate) struct Hint {
+    body: Vec<u8>,
+    count: u32,
+}
+
+/// A line of it.
+pub(crate) struct HintLine<'a> {
+    pub(crate) at: u32,
+    pub(crate) key: &'a [u8],
+    /// None: a delete.
+    pub(crate) value_len: Option<u32>,
+}
+
+impl Hint {
+    pub(crate) fn note(&mut self, at: u32, change: &Change<'_>) {
+        let (kind, value_len) = match change {
+            Change::Put(_, value) => (PUT, value.len() as u32),
+            Change::Delete(_) => (DELETE, 0),
+        };
+        let head = HintHead {
+            at: at.into(),
+            value_len: value_len.into(),
+            key_len: (change.key().len() as u16).into(),
+            kind,
+            reserved: 0,
+        };
+        self.body.extend_from_slice(head.as_bytes());
+        self.body.extend_from_slice(change.key());
+        self.count += 1;
+    }
+
+    /// Are these its lines, and perhaps more behind them?
+    pub(crate) fn begins(&self, other: &Self) -> bool {
+        other.body.starts_with(&self.body)
+    }
+
+    /// Writes it durably.
+    pub(crate) fn write(&self, file: &impl Storage, mut header: HintHeader) -> std::io::Result<()> {
+        header.count = self.count.into();
+        header.body_sum = crc32c(&self.body).into();
+        header.body_bytes = (self.body.len() as u64).into();
+        begin_anew(file)?;
+        file.set_len(DATA_AT + self.body.len() as u64)?;
+        file.write_at(DATA_AT, &self.body)?;
+        write_header(file, &header)?;
+        file.sync()
+    }
+
+    /// Reads one, if it is sound and says nothing impossible.
+    pub(crate) fn read(
+        file: &impl Storage,
+        header: &HintHeader,
+        name: &str,
+    ) -> Result<Option<Self>> {
+        let len = file.len().map_err(Error::io(name))?;
+        let bytes = header.body_bytes.get();
+        if DATA_AT.checked_add(bytes) != Some(len) {
+            return Ok(None);
+        }
+        let mut body = vec![0; bytes as usize];
+        file.read_at(DATA_AT, &mut body).map_err(Error::io(name))?;
+        let hint = Self { body, count: header.count.get() };
+        let mut lines = 0;
+        let mut is_whole = crc32c(&hint.body) == header.body_sum.get();
+        let end = header.bytes.get();
+        is_whole &= hint.each(|line| {
+            lines += 1;
+            let bytes = record_bytes(line.key.len(), line.value_len.unwrap_or(0));
+            is_within(line.at, bytes, end)
+        });
+        Ok((is_whole && lines == header.count.get()).then_some(hint))
+    }
+
+    /// Shows each line while they are accepted; false if one is not, or is no line.
+    pub(crate) fn each(&self, mut show: impl FnMut(HintLine<'_>) -> bool) -> bool {
+        let mut rest = &self.body[..];
+        while !rest.is_empty() {
+            let Ok((head, after)) = HintHead::read_from_prefix(rest) else { return false };
+            let key_len = usize::from(head.key_len.get());
+            let Some((key, after)) = after.split_at_checked(key_len) else { return false };
+            let value_len = match head.kind {
+                PUT => Some(head.value_len.get()),
+                DELETE => None,
+                _ => return false,
+            };
+            let is_key = (1..=ANY_KEY_BYTES_MAX).contains(&key_len);
+            if !is_key || !show(HintLine { at: head.at.get(), key, value_len }) {
+                return false;
+            }
+            rest = after;
+        }
+        true
+    }
+}
+
+fn is_within(at: u32, bytes: u64, end: u64) -> bool {
+    u64::from(at) >= DATA_AT && u64::from(at) + bytes <= end
+}
+
+/// A file whose last sync failed may have a length that is taken for safe and is not: it is written
+/// only if it changes.
+fn begin_anew(file: &impl Storage) -> std::io::Result<()> {
+    file.set_len(0)
+}
+
+/// Writes a list durably.
+pub(crate) fn write_list(
+    file: &impl Storage,
+    mut header: ListHeader,
+    entries: &[ListEntry],
+) -> std::io::Result<()> {
+    let body = entries.as_bytes();
+    header.count = (entries.len() as u32).into();
+    header.body_sum = crc32c(body).into();
+    begin_anew(file)?;
+    file.set_len(DATA_AT + body.len() as u64)?;
+    file.write_at(DATA_AT, body)?;
+    write_header(file, &header)?;
+    file.sync()
+}
+
+/// Reads one, if it is sound.
+pub(crate) fn read_list(
+    file: &impl Storage,
+    header: &ListHeader,
+    name: &str,
+) -> Result<Option<Vec<ListEntry>>> {
+    let len = file.len().map_err(Error::io(name))?;
+    let bytes = u64::from(header.count.get()) * size_of::<ListEntry>() as u64;
+    if DATA_AT + bytes != len {
+        return Ok(None);
+    }
+    let mut body = vec![0; bytes as usize];
+    file.read_at(DATA_AT, &mut body).map_err(Error::io(name))?;
+    if crc32c(&body) != header.body_sum.get() {
+        return Ok(None);
+    }
+    let entries = body.chunks_exact(size_of::<ListEntry>());
+    Ok(entries.map(|entry| ListEntry::read_from_bytes(entry).ok()).collect())
+}

@@ -1,0 +1,37 @@
+//! A store for keys and values of any size: a log a shard, and an index in memory that points into
+//! it. Values stay on the disk.
+//!
+//! What holds, argued and tested in `docs/invariants.md`; the bytes are in
+//! `docs/format/log-store.md`:
+//!
+//! * V1. After a kill or a power cut a shard is as some write left it that is not older than the
+//!   last one known to be durable: whole writes, whole batches, no gap, no mix.
+//! * V2. A write is told to be durable only when the log up to it was synced without an error;
+//!   after an error the shard takes no more writes until it is opened again.
+//! * V3. What is read from the disk has a checksum, and is shown only if that is right and it is the
+//!   record of the key that was asked for.
+//! * V4. A segment is removed only when every record in it that is a key's newest, and every delete
+//!   that hides an older one, is durable in a later segment, and so is what made the others dead. So
+//!   compaction brings nothing back, and loses nothing that a power cut would bring back.
+//! * V5. Which segments there are is written down: one that is missing is told from one that was
+//!   removed.
+
+mod cache;
+mod compact;
+mod format;
+mod index;
+mod options;
+#[cfg(test)]
+mod power;
+mod raw;
+mod recover;
+mod shard;
+mod survey;
+mod typed;
+
+pub use options::LogOptions;
+pub use raw::{LogShardStats, RawLogStore};
+pub use survey::{LogDamage, LogSurvey};
+pub use typed::{Field, LogStore};
+
+pub(crate) use format::ANY_FILE;

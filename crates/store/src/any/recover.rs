@@ -1,0 +1,464 @@
+//! What the files of a shard say: which segments there are, what their frames do, and where the log
+//! ends.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mainstay_storage::{Folder, Storage};
+
+use super::{
+    format::{
+        ANY_FILE, AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader,
+        Place, parse_name, read_list, was_more_durable, write_list,
+    },
+    index::{Index, Segment},
+    shard::{Log, hint_header, note},
+};
+use crate::{
+    error::{Error, Result},
+    format::{
+        DATA_AT, IMPLAUSIBLE, NUMBERS_END, Plausible, STORE_FILE, chain_start, read_headers,
+        write_header,
+    },
+    limits::SEGMENT_BYTES_MAX,
+    planted::{self, Fault},
+};
+
+/// A shard as found.
+pub(super) struct Found<F: Folder> {
+    pub(super) index: Index<F::File>,
+    pub(super) log: Log<F::File>,
+    /// The last write known to be durable.
+    pub(super) durable: u64,
+}
+
+/// The newest sound header of the store.
+pub(super) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
+    let names = folder.names().map_err(Error::io("the directory"))?;
+    if names.iter().any(|name| name == STORE_FILE) {
+        return Err(Error::OtherKind { is: "keys and values of fixed sizes" });
+    }
+    if !names.iter().any(|name| name == ANY_FILE) {
+        return Err(Error::NotAStore);
+    }
+    let file = folder.file(ANY_FILE).map_err(Error::io(ANY_FILE))?;
+    let sound = read_headers::<AnyHeader>(&file, ANY_FILE)?;
+    match sound.into_iter().max_by_key(|header| header.generation.get()) {
+        Some(header) => Ok(header),
+        None if file.len().map_err(Error::io(ANY_FILE))? == 0 => Err(Error::NotAStore),
+        None => Err(Error::damaged(ANY_FILE, 0, "neither copy of the header is sound")),
+    }
+}
+
+impl Plausible for LogHeader {
+    fn can_be(&self) -> bool {
+        (1..NUMBERS_END).contains(&self.first_sequence.get())
+    }
+}
+
+/// The files that count, before their frames are read.
+struct Files<F: Folder> {
+    shard: u32,
+    /// Oldest first.
+    segments: Vec<(LogHeader, F::File)>,
+    entries: Vec<ListEntry>,
+    list: ListHeader,
+    /// Which segments have one.
+    hints: BTreeSet<u64>,
+    leftovers: Vec<String>,
+    next_number: u64,
+    next_list: u64,
+}
+
+impl<F: Folder> Files<F> {
+    fn of(folder: &F, store: &AnyHeader, shard: u32) -> Result<Self> {
+        let (mut lists, mut segments) = (Vec::new(), Vec::new());
+        let (mut leftovers, mut blank) = (Vec::new(), Vec::new());
+        let (mut next_number, mut next_list, mut hints) = (1, 1, BTreeSet::new());
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            let Some((_, number, kind)) = parse_name(&name).filter(|name| name.0 == shard) else {
+                continue;
+            };
+            let file = folder.file(&name).map_err(Error::io(&*name))?;
+            let ours = |id: [u8; 16], of: u32, named: u64| {
+                let is_ours = id == store.id && of == shard && named == number;
+                let what = "the file belongs to another store, shard or place";
+                if is_ours { Ok(()) } else { Err(Error::damaged(&name, 0, what)) }
+            };
+            match kind {
+                Kind::List => {
+                    next_list = next_list.max(number + 1);
+                    let head = read_headers::<ListHeader>(&file, &name)?.pop();
+                    let entries = head.map(|head| read_list(&file, &head, &name)).transpose()?;
+                    if let (Some(head), Some(Some(entries))) = (head, entries) {
+                        ours(head.id, head.shard.get(), head.generation.get())?;
+                        lists.push((head, entries));
+                    } else {
+                        leftovers.push(name);
+                    }
+                }
+                Kind::Log => {
+                    next_number = next_number.max(number + 1);
+                    match read_headers::<LogHeader>(&file, &name)?.pop() {
+                        Some(head) => {
+                            ours(head.id, head.shard.get(), head.number.get())?;
+                            segments.push((head, file));
+                        }
+                        None => blank.push((number, name, file)),
+                    }
+                }
+                Kind::Hint => drop(hints.insert(number)),
+            }
+        }
+        lists.sort_unstable_by_key(|(head, _)| head.generation.get());
+        let Some((list, entries)) = lists.pop().filter(|(list, _)| list.is_plausible()) else {
+            let what = "the list of segments is missing";
+            return Err(Error::damaged(&Kind::List.name(shard, 1), 0, what));
+        };
+        let older = lists.iter().map(|(head, _)| Kind::List.name(shard, head.generation.get()));
+        leftovers.extend(older);
+        let is_listed = |number: u64| entries.iter().any(|entry| entry.number.get() == number);
+        for (number, name, file) in blank {
+            if is_listed(number) || (number > list.through.get() && !is_blank(&file, &name)?) {
+                return Err(Error::damaged(&name, 0, "neither copy of the header is sound"));
+            }
+            leftovers.push(name);
+        }
+        segments.retain(|(head, _)| {
+            let number = head.number.get();
+            let counts = number > list.through.get() || is_listed(number);
+            if !counts {
+                leftovers.push(Kind::Log.name(shard, number));
+            }
+            counts
+        });
+        segments.sort_unstable_by_key(|(head, _)| head.number.get());
+        Ok(Self { shard, segments, entries, list, hints, leftovers, next_number, next_list })
+    }
+
+    /// Every listed segment is there, and behind the list each continues the one before it.
+    fn check(&self, store: &AnyHeader) -> Result<()> {
+        let name = |number| Kind::Log.name(self.shard, number);
+        for entry in &self.entries {
+            let number = entry.number.get();
+            if !self.segments.iter().any(|(head, _)| head.number.get() == number) {
+                return Err(Error::damaged(&name(number), 0, "the segment is missing"));
+            }
+        }
+        for (head, _) in &self.segments {
+            if !head.is_plausible() {
+                let number = head.number.get();
+                return Err(Error::damaged(&name(number), 0, IMPLAUSIBLE));
+            }
+        }
+        let through = self.list.through.get();
+        let Some((head, _)) = self.segments.iter().find(|one| one.0.number.get() > through) else {
+            let what = "the end of the log is missing";
+            return Err(Error::damaged(&name(through), 0, what));
+        };
+        let (sequence, chain) = (self.list.sequence.get(), self.list.chain.get());
+        let follows = head.first_sequence.get() == sequence + 1 && head.chain.get() == chain;
+        let starts = sequence > 0 || chain == chain_start(&store.id, self.shard);
+        if !follows || !starts {
+            let what = "the segment does not continue the one before";
+            return Err(Error::damaged(&name(head.number.get()), 0, what));
+        }
+        Ok(())
+    }
+
+    /// Where a full segment has to end: as the list says, or the one behind it.
+    fn end_of(&self, at: usize) -> Option<(u64, u32)> {
+        let number = self.segments[at].0.number.get();
+        if let Some(entry) = self.entries.iter().find(|entry| entry.number.get() == number) {
+            return Some((entry.last.get(), entry.chain.get()));
+        }
+        let (next, _) = self.segments.get(at + 1)?;
+        Some((next.first_sequence.get() - 1, next.chain.get()))
+    }
+}
+
+impl Plausible for ListHeader {
+    fn can_be(&self) -> bool {
+        self.sequence.get() < NUMBERS_END && self.generation.get() < NUMBERS_END
+    }
+}
+
+/// A segment that was never begun has nothing but zeros behind its headers.
+fn is_blank(file: &impl Storage, name: &str) -> Result<bool> {
+    let len = file.len().map_err(Error::io(name))?;
+    let mut bytes = vec![0; len.saturating_sub(DATA_AT) as usize];
+    if !bytes.is_empty() {
+        file.read_at(DATA_AT, &mut bytes).map_err(Error::io(name))?;
+    }
+    Ok(bytes.iter().all(|byte| *byte == 0))
+}
+
+/// How a shard is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Hints are believed, and the end of the log is mended: for who writes.
+    Open,
+    /// Every frame is read, and nothing is changed.
+    Look,
+}
+
+/// Reads a shard. `told` is told how many bytes each segment has.
+pub(super) fn load<F: Folder>(
+    folder: &F,
+    store: &AnyHeader,
+    shard: u32,
+    how: How,
+    told: &mut dyn FnMut(u64),
+) -> Result<Found<F>> {
+    let mut files = Files::<F>::of(folder, store, shard)?;
+    files.check(store)?;
+    let ends: Vec<_> = (0..files.segments.len()).map(|at| files.end_of(at)).collect();
+    let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
+    let mut sealed = (through.get(), sequence.get(), chain.get());
+    let hints = if how == How::Open { files.hints.clone() } else { BTreeSet::new() };
+    let mut reading = Reading { store, shard, hints, index: Index::new(), durable: 0 };
+    let mut full = Vec::new();
+    for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
+        let number = head.number.get();
+        let name = Kind::Log.name(shard, number);
+        let (mut log, tail) = reading.segment(folder, &head, file, &name)?;
+        told(log.at);
+        let Some((sequence, chain)) = end else {
+            // It is the last one.
+            log.sealed = sealed;
+            log.full = full;
+            (log.next_number, log.next_list) = (files.next_number, files.next_list);
+            let Reading { index, mut durable, .. } = reading;
+            if how == How::Open {
+                mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
+                drop_leftovers(folder, shard, files, &index)?;
+                durable = log.sequence;
+            }
+            return Ok(Found { index, log, durable });
+        };
+        if (log.sequence, log.chain) != (sequence, chain) {
+            let what = "a write that was durable is not as it was written";
+            return Err(Error::damaged(&name, log.at, what));
+        }
+        // Before the next one was begun this one was synced.
+        reading.durable = reading.durable.max(sequence);
+        if let Some(segment) = reading.index.segments.get_mut(&number) {
+            (segment.last, segment.chain) = (sequence, chain);
+        }
+        if number > sealed.0 {
+            sealed = (number, sequence, chain);
+        }
+        if tail.known < log.at {
+            let header = hint_header(store, shard, &log);
+            full.push((log.hint, header));
+        }
+    }
+    let what = "the end of the log is missing";
+    Err(Error::damaged(&Kind::Log.name(shard, sealed.0), 0, what))
+}
+
+/// What was found behind the part of a segment that a hint describes.
+struct Tail {
+    /// Where that part ends.
+    known: u64,
+    /// Where frames begin behind it: sequences and offsets.
+    frames: Vec<(u64, u64)>,
+    /// How long the file is.
+    len: u64,
+}
+
+struct Reading<'a, S> {
+    store: &'a AnyHeader,
+    shard: u32,
+    /// Segments whose hints are believed.
+    hints: BTreeSet<u64>,
+    index: Index<S>,
+    /// The last write that something says was durable.
+    durable: u64,
+}
+
+impl<S: Storage> Reading<'_, S> {
+    fn segment<F: Folder<File = S>>(
+        &mut self,
+        folder: &F,
+        head: &LogHeader,
+        file: S,
+        name: &str,
+    ) -> Result<(Log<S>, Tail)> {
+        let number = head.number.get();
+        let file = Arc::new(file);
+        let len = file.len().map_err(Error::io(name))?;
+        let mut log = Log::new(Arc::clone(&file), number);
+        (log.first, log.chain) = (head.first_sequence.get(), head.chain.get());
+        log.sequence = log.first - 1;
+        self.index.segments.insert(number, Segment::new(Arc::clone(&file), log.first));
+        if self.hints.contains(&number) {
+            self.take_hint(folder, &mut log, len, name)?;
+        }
+        let mut tail = Tail { known: log.at, frames: Vec::new(), len };
+        let mut bytes = vec![0; len.saturating_sub(log.at) as usize];
+        if !bytes.is_empty() {
+            file.read_at(log.at, &mut bytes).map_err(Error::io(name))?;
+            self.replay(&mut log, &mut tail, &bytes, name)?;
+        }
+        if let Some(segment) = self.index.segments.get_mut(&number) {
+            segment.end = log.at;
+        }
+        Ok((log, tail))
+    }
+
+    /// Takes what a hint says of the segment, instead of reading it.
+    fn take_hint<F: Folder<File = S>>(
+        &mut self,
+        folder: &F,
+        log: &mut Log<S>,
+        len: u64,
+        name: &str,
+    ) -> Result<()> {
+        let Some((hint, header)) = read_hint(folder, self.store, self.shard, log.segment)? else {
+            return Ok(());
+        };
+        if header.first.get() != log.first || header.last.get() < log.sequence {
+            return Ok(());
+        }
+        if header.bytes.get() > len {
+            // It was synced before it was described.
+            let what = "a write that was durable is not as it was written";
+            return Err(Error::damaged(name, len, what));
+        }
+        let segment = log.segment;
+        hint.each(|line| {
+            match line.value_len {
+                Some(value_len) => {
+                    self.index.put(line.key, Place { segment, at: line.at, value_len });
+                }
+                None => self.index.delete(line.key, segment),
+            }
+            true
+        });
+        log.hint = hint;
+        (log.sequence, log.chain) = (header.last.get(), header.chain.get());
+        log.at = header.bytes.get();
+        self.durable = self.durable.max(log.sequence);
+        Ok(())
+    }
+
+    /// Takes the frames at the front of `bytes`, and sees that where they end nothing is damaged.
+    fn replay(
+        &mut self,
+        log: &mut Log<S>,
+        tail: &mut Tail,
+        bytes: &[u8],
+        name: &str,
+    ) -> Result<()> {
+        let seed = chain_start(&self.store.id, self.shard);
+        let mut at = 0;
+        while let Some(frame) = Frame::read(seed, &bytes[at..]) {
+            let head = frame.header;
+            let continues = head.sequence.get() == log.sequence + 1
+                && head.chain.get() == log.chain
+                && head.shard.get() == self.shard;
+            let Some(records) = frame.records().filter(|_| continues) else { break };
+            for record in &records {
+                note(&mut self.index, log, record);
+            }
+            tail.frames.push((head.sequence.get(), log.at));
+            self.durable = self.durable.max(head.durable.get());
+            (log.sequence, log.chain) = (head.sequence.get(), head.checksum.get());
+            at += head.len.get() as usize;
+            log.at += u64::from(head.len.get());
+        }
+        // Frames begin at multiples of 8, in the file and so here.
+        if was_more_durable(seed, bytes, at, self.shard, log.sequence)
+            || self.durable > log.sequence
+        {
+            let what = "a write that was durable is not as it was written";
+            return Err(Error::damaged(name, log.at, what));
+        }
+        Ok(())
+    }
+}
+
+/// The hint of a segment, if there is one that is sound.
+pub(super) fn hint_of<F: Folder>(
+    folder: &F,
+    store: &AnyHeader,
+    shard: u32,
+    number: u64,
+) -> Result<Option<(Hint, HintHeader)>> {
+    let name = Kind::Hint.name(shard, number);
+    if !folder.names().map_err(Error::io("the directory"))?.contains(&name) {
+        return Ok(None);
+    }
+    read_hint(folder, store, shard, number)
+}
+
+/// The same of one that is there.
+fn read_hint<F: Folder>(
+    folder: &F,
+    store: &AnyHeader,
+    shard: u32,
+    number: u64,
+) -> Result<Option<(Hint, HintHeader)>> {
+    let name = Kind::Hint.name(shard, number);
+    let file = folder.file(&name).map_err(Error::io(&*name))?;
+    let Some(header) = read_headers::<HintHeader>(&file, &name)?.pop() else { return Ok(None) };
+    let is_it = header.id == store.id
+        && header.shard.get() == shard
+        && header.number.get() == number
+        && header.last.get() < NUMBERS_END
+        && (DATA_AT..=SEGMENT_BYTES_MAX).contains(&header.bytes.get());
+    if !is_it {
+        return Ok(None);
+    }
+    Ok(Hint::read(&file, &header, &name)?.map(|hint| (hint, header)))
+}
+
+/// Writes again what may be in the page cache only, cuts off what is no frame, and syncs: after a
+/// sync that failed a second one alone would prove nothing.
+fn mend<S: Storage>(
+    head: &LogHeader,
+    log: &Log<S>,
+    tail: &Tail,
+    durable: u64,
+) -> std::io::Result<()> {
+    let doubt = tail.frames.iter().find(|(sequence, _)| *sequence > durable);
+    let is_known = tail.known > DATA_AT && doubt.is_none() && tail.len == log.at;
+    if is_known || planted::is(Fault::TailTrusted) {
+        return Ok(());
+    }
+    if let Some((_, from)) = doubt {
+        let mut frames = vec![0; (log.at - from) as usize];
+        log.file.read_at(*from, &mut frames)?;
+        log.file.write_at(*from, &frames)?;
+    }
+    write_header(&*log.file, head)?;
+    // The length, too: it is written only if it changes.
+    log.file.set_len(log.at + 1)?;
+    log.file.set_len(log.at)?;
+    log.file.sync()
+}
+
+/// Removes what does not count, once what says so is durable.
+fn drop_leftovers<F: Folder>(
+    folder: &F,
+    shard: u32,
+    files: Files<F>,
+    index: &Index<F::File>,
+) -> Result<()> {
+    let Files { list, entries, hints, mut leftovers, .. } = files;
+    let without = hints.into_iter().filter(|number| !index.segments.contains_key(number));
+    leftovers.extend(without.map(|number| Kind::Hint.name(shard, number)));
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let name = Kind::List.name(shard, list.generation.get());
+    let again = || {
+        write_list(&folder.file(&name)?, list, &entries)?;
+        folder.sync_names()
+    };
+    again().map_err(Error::io(&*name))?;
+    for name in leftovers {
+        folder.remove(&name).map_err(Error::io(name))?;
+    }
+    Ok(())
+}

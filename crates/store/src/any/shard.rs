@@ -1,0 +1,394 @@
+//! A shard: its log, one writer at a time, and a sync for all who wait.
+//!
+//! Locks are taken in this order: `upkeep`, `log`, `index`, `syncing`, `flush`.
+
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+
+use mainstay_storage::{Folder, Storage};
+
+use super::{
+    cache::Cache,
+    compact::Upkeep,
+    format::{
+        AnyHeader, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record, encode,
+        frame_bytes, value_of,
+    },
+    index::{Index, Segment},
+    recover::Found,
+};
+use crate::{
+    error::{Error, Result},
+    format::{DATA_AT, FRAME_LEN, Header, VERSION, chain_start, write_header},
+    planted::{self, Fault},
+    shard::Change,
+};
+
+pub(super) struct Shard<F: Folder> {
+    pub(super) number: u32,
+    pub(super) index: RwLock<Index<F::File>>,
+    log: Mutex<Log<F::File>>,
+    flush: Mutex<Flush>,
+    flushed: Condvar,
+    /// Syncs one at a time: one that fails must be known before the next begins.
+    syncing: Mutex<()>,
+    pub(super) upkeep: Mutex<Upkeep>,
+}
+
+/// Where the log is written.
+pub(super) struct Log<S> {
+    pub(super) file: Arc<S>,
+    pub(super) segment: u64,
+    /// Where the next frame goes.
+    pub(super) at: u64,
+    pub(super) sequence: u64,
+    pub(super) chain: u32,
+    /// Of the segment in use.
+    pub(super) first: u64,
+    pub(super) hint: Hint,
+    /// Segments that are full, and have no hints yet.
+    pub(super) full: Vec<(Hint, HintHeader)>,
+    /// The last full segment, and where the log was at its end.
+    pub(super) sealed: (u64, u64, u32),
+    pub(super) next_number: u64,
+    pub(super) next_list: u64,
+    frame: Vec<u8>,
+}
+
+struct Flush {
+    durable: u64,
+    is_busy: bool,
+    poison: Option<String>,
+}
+
+/// What a write is made with.
+pub(super) struct Store<'a, F> {
+    pub(super) folder: &'a F,
+    pub(super) header: &'a AnyHeader,
+}
+
+impl<F> Clone for Store<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Store<'_, F> {}
+
+pub(super) type Writer<'a, F> = MutexGuard<'a, Log<<F as Folder>::File>>;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked was in a closure of the user's, which runs before anything is changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn log_header(store: &AnyHeader, shard: u32, number: u64) -> LogHeader {
+    LogHeader {
+        magic: LogHeader::MAGIC,
+        version: VERSION.into(),
+        flags: 0.into(),
+        id: store.id,
+        shard: shard.into(),
+        chain: chain_start(&store.id, shard).into(),
+        number: number.into(),
+        epoch: store.epoch,
+        first_sequence: 1.into(),
+        reserved: [0; 60],
+        checksum: 0.into(),
+    }
+}
+
+/// An empty file, durably there. One whose making failed is in doubt, and its name is not used
+/// again.
+pub(super) fn make_file<F: Folder>(folder: &F, name: &str) -> Result<F::File> {
+    let make = || {
+        let file = folder.file(name)?;
+        file.set_len(DATA_AT)?;
+        file.sync()?;
+        folder.sync_names()?;
+        Ok(file)
+    };
+    make().map_err(|error| {
+        // It is blank: if it stays, the next opening removes it.
+        let _in_doubt = folder.remove(name);
+        Error::io(name)(error)
+    })
+}
+
+impl<F: Folder> Shard<F> {
+    pub(super) fn resume(number: u32, found: Found<F>) -> Self {
+        let Found { index, log, durable } = found;
+        Self {
+            number,
+            index: RwLock::new(index),
+            log: Mutex::new(log),
+            flush: Mutex::new(Flush { durable, is_busy: false, poison: None }),
+            flushed: Condvar::new(),
+            syncing: Mutex::new(()),
+            upkeep: Mutex::new(Upkeep::default()),
+        }
+    }
+
+    /// Keeps other writers out.
+    pub(super) fn writer(&self) -> Writer<'_, F> {
+        lock(&self.log)
+    }
+
+    pub(super) fn index(&self) -> RwLockReadGuard<'_, Index<F::File>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn index_mut(&self) -> RwLockWriteGuard<'_, Index<F::File>> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poisoned(&self, what: &str) -> Error {
+        Error::Poisoned { shard: self.number, what: what.to_owned() }
+    }
+
+    fn poison(&self, what: &str, error: &std::io::Error) -> Error {
+        let mut flush = lock(&self.flush);
+        let what = format!("{what}: {error}");
+        let error = self.poisoned(&what);
+        if !planted::is(Fault::ErrorForgotten) {
+            flush.poison.get_or_insert(what);
+        }
+        self.flushed.notify_all();
+        error
+    }
+
+    pub(super) fn check_sound(&self) -> Result<u64> {
+        let flush = lock(&self.flush);
+        match &flush.poison {
+            Some(what) => Err(self.poisoned(what)),
+            None => Ok(flush.durable),
+        }
+    }
+
+    pub(super) fn poison_text(&self) -> Option<String> {
+        lock(&self.flush).poison.clone()
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        lock(&self.flush).durable
+    }
+
+    /// Syncs a segment, which makes everything up to `written` durable.
+    fn sync(&self, file: &F::File, written: u64) -> Result<()> {
+        let _one = lock(&self.syncing);
+        self.check_sound()?;
+        if !planted::is(Fault::SyncLeftOut) {
+            file.sync().map_err(|error| self.poison("a sync of the log", &error))?;
+        }
+        let mut flush = lock(&self.flush);
+        flush.durable = flush.durable.max(written);
+        self.flushed.notify_all();
+        Ok(())
+    }
+
+    /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
+    /// written too: their frame says what is durable.
+    pub(super) fn append(
+        &self,
+        store: Store<'_, F>,
+        log: &mut Log<F::File>,
+        changes: &[Change<'_>],
+    ) -> Result<u64> {
+        let durable = self.check_sound()?;
+        let bytes = frame_bytes(changes);
+        let room = store.header.segment_bytes.get() - DATA_AT;
+        if bytes > room {
+            return Err(Error::BatchTooLong { bytes, max: room });
+        }
+        if log.at + bytes > store.header.segment_bytes.get() {
+            self.rotate(store, log)?;
+        }
+        let head = FrameHead {
+            seed: chain_start(&store.header.id, self.number),
+            chain: log.chain,
+            shard: self.number,
+            epoch: store.header.epoch.get(),
+            sequence: log.sequence + 1,
+            durable,
+        };
+        let mut frame = std::mem::take(&mut log.frame);
+        let chain = encode(head, changes, &mut frame);
+        let written = log.file.write_at(log.at, &frame);
+        // A long one is not kept for ever.
+        frame.truncate(1 << 20);
+        frame.shrink_to(1 << 20);
+        log.frame = frame;
+        written.map_err(|error| self.poison("a write of the log", &error))?;
+        let mut index = self.index_mut();
+        let mut at = FRAME_LEN;
+        for change in changes {
+            let record = Record { change: *change, at };
+            at += RECORD_LEN + change.key().len();
+            if let Change::Put(_, value) = change {
+                at += value.len();
+            }
+            note(&mut index, log, &record);
+        }
+        log.at += bytes;
+        log.sequence += 1;
+        log.chain = chain;
+        if let Some(segment) = index.segments.get_mut(&log.segment) {
+            segment.end = log.at;
+        }
+        Ok(log.sequence)
+    }
+
+    /// Goes on in a new segment. An error before it is begun changes nothing.
+    fn rotate(&self, store: Store<'_, F>, log: &mut Log<F::File>) -> Result<()> {
+        let number = log.next_number;
+        log.next_number += 1;
+        let file = make_file(store.folder, &Kind::Log.name(self.number, number))?;
+        if !planted::is(Fault::RotationWithoutSync) {
+            self.sync(&log.file, log.sequence)?;
+        }
+        let mut header = log_header(store.header, self.number, number);
+        header.chain = log.chain.into();
+        header.first_sequence = (log.sequence + 1).into();
+        write_header(&file, &header)
+            .and_then(|()| file.sync())
+            .map_err(|error| self.poison("beginning a segment", &error))?;
+        let hint = std::mem::take(&mut log.hint);
+        log.full.push((hint, hint_header(store.header, self.number, log)));
+        log.sealed = (log.segment, log.sequence, log.chain);
+        log.file = Arc::new(file);
+        let mut index = self.index_mut();
+        if let Some(segment) = index.segments.get_mut(&log.segment) {
+            (segment.last, segment.chain) = (log.sequence, log.chain);
+        }
+        (log.segment, log.at, log.first) = (number, DATA_AT, log.sequence + 1);
+        index.segments.insert(number, Segment::new(Arc::clone(&log.file), log.first));
+        Ok(())
+    }
+
+    /// Makes everything written so far durable while the writers wait.
+    pub(super) fn sync_now(&self, log: &Log<F::File>) -> Result<()> {
+        self.sync(&log.file, log.sequence)
+    }
+
+    /// Returns when a write is durable: whoever comes first syncs for all.
+    pub(super) fn wait(&self, sequence: u64) -> Result<()> {
+        let mut flush = lock(&self.flush);
+        loop {
+            if flush.durable >= sequence {
+                return Ok(());
+            }
+            if let Some(what) = &flush.poison {
+                return Err(self.poisoned(what));
+            }
+            if flush.is_busy {
+                flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            flush.is_busy = true;
+            drop(flush);
+            // Segments before the present one were synced when it was begun.
+            let (file, written) = {
+                let log = self.writer();
+                (Arc::clone(&log.file), log.sequence)
+            };
+            let synced = self.sync(&file, written);
+            flush = lock(&self.flush);
+            flush.is_busy = false;
+            self.flushed.notify_all();
+            synced?;
+        }
+    }
+
+    /// Reads the value of a key (V3).
+    pub(super) fn read(&self, cache: &Cache, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
+        let (place, file) = {
+            let index = self.index();
+            let Some(place) = index.find(key) else { return Ok(None) };
+            if let Some(value) = cache.get(self.number, place) {
+                return Ok(Some(value));
+            }
+            let Some(segment) = index.segments.get(&place.segment) else {
+                return Err(self.damaged(place));
+            };
+            (place, Arc::clone(&segment.file))
+        };
+        let mut record = vec![0; RECORD_LEN + key.len() + place.value_len as usize];
+        self.read_record(&file, place, &mut record)?;
+        let value = value_of(&record, key).ok_or_else(|| self.damaged(place))?;
+        let value: Arc<[u8]> = value.into();
+        cache.keep(self.number, place, &value);
+        Ok(Some(value))
+    }
+
+    pub(super) fn read_record(
+        &self,
+        file: &F::File,
+        place: Place,
+        record: &mut [u8],
+    ) -> Result<()> {
+        let name = || Kind::Log.name(self.number, place.segment);
+        file.read_at(place.at.into(), record).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.damaged(place),
+            _ => Error::io(name())(error),
+        })
+    }
+
+    pub(super) fn damaged(&self, place: Place) -> Error {
+        let what = "a record is not as it was written";
+        Error::damaged(&Kind::Log.name(self.number, place.segment), place.at.into(), what)
+    }
+}
+
+/// The header of a hint for the segment in use, as far as it is written.
+pub(super) fn hint_header<S>(store: &AnyHeader, shard: u32, log: &Log<S>) -> HintHeader {
+    HintHeader {
+        magic: HintHeader::MAGIC,
+        version: VERSION.into(),
+        flags: 0.into(),
+        id: store.id,
+        shard: shard.into(),
+        count: 0.into(),
+        number: log.segment.into(),
+        first: log.first.into(),
+        last: log.sequence.into(),
+        bytes: log.at.into(),
+        chain: log.chain.into(),
+        body_sum: 0.into(),
+        body_bytes: 0.into(),
+        reserved: [0; 36],
+        checksum: 0.into(),
+    }
+}
+
+/// Takes a record of the segment in use into the index. The frame begins where the log is.
+pub(super) fn note<S>(index: &mut Index<S>, log: &mut Log<S>, record: &Record<'_>) {
+    let at = log.at as u32 + record.at as u32;
+    log.hint.note(at, &record.change);
+    match record.change {
+        Change::Put(key, value) => {
+            let value_len = value.len() as u32;
+            index.put(key, Place { segment: log.segment, at, value_len });
+        }
+        Change::Delete(key) => index.delete(key, log.segment),
+    }
+}
+
+impl<S> Log<S> {
+    pub(super) fn new(file: Arc<S>, segment: u64) -> Self {
+        Self {
+            file,
+            segment,
+            at: DATA_AT,
+            sequence: 0,
+            chain: 0,
+            first: 1,
+            hint: Hint::default(),
+            full: Vec::new(),
+            sealed: (0, 0, 0),
+            next_number: segment + 1,
+            next_list: 1,
+            frame: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the files of a store of any sizes say, for who only looks: every frame is read, nothing is
+//! changed.
+
+use std::path::Path;
+
+use mainstay_storage::{Folder, Storage};
+
+use super::{
+    format::{Kind, parse_name},
+    raw::check_header,
+    recover::{Found, How, any_header, hint_of, load},
+};
+use crate::{
+    error::{Error, Result},
+    read_only::ReadOnly,
+};
+
+/// A place that is not as it was written.
+///
+/// Example: see [`LogSurvey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogDamage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// What a store of any sizes has, and what its checksums say.
+///
+/// ```
+/// use mainstay_store::{Durability, LogOptions, LogStore, LogSurvey};
+/// let dir = tempfile::tempdir()?;
+/// let store = LogStore::<u64, String>::create(dir.path(), &LogOptions::default())?;
+/// store.put(&1, &"one".into(), Durability::Group)?;
+/// store.close()?;
+/// let survey = LogSurvey::of(dir.path(), |_done, _total| {})?;
+/// assert!(survey.damage.is_empty());
+/// assert_eq!((survey.records, survey.shards), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSurvey {
+    /// What tells the store from all others.
+    pub id: [u8; 16],
+    /// Shards.
+    pub shards: u32,
+    /// Records that an opening finds; none in shards that cannot be opened.
+    pub records: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of their frames.
+    pub log_bytes: u64,
+    /// Bytes of records that are some key's newest.
+    pub live_bytes: u64,
+    /// What keeps shards from being opened: the first place in each.
+    pub damage: Vec<LogDamage>,
+}
+
+impl LogSurvey {
+    /// Reads all files of a directory that nobody has open. `progress` is told how many of how many
+    /// bytes are read.
+    ///
+    /// Example: see [`LogSurvey`].
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Locked`]; [`Error::Damaged`] if neither
+    /// copy of the store's header is sound; what the disk says.
+    pub fn of(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Self> {
+        Self::over(&ReadOnly::open(path)?, progress)
+    }
+
+    /// The same over any folder, which must not be written to meanwhile.
+    ///
+    /// ```
+    /// use mainstay_store::{LogOptions, LogSurvey, RawLogStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// RawLogStore::create(disk.clone(), &LogOptions::default())?.close()?;
+    /// assert!(LogSurvey::over(&disk, |_, _| {})?.damage.is_empty());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn over<F: Folder>(folder: &F, mut progress: impl FnMut(u64, u64)) -> Result<Self> {
+        let header = any_header(folder)?;
+        check_header(&header)?;
+        let mut total = 0;
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            if matches!(parse_name(&name), Some((_, _, Kind::Log))) {
+                let len = folder.file(&name).and_then(|file| file.len());
+                total += len.map_err(Error::io(name))?;
+            }
+        }
+        let mut survey = Self {
+            id: header.id,
+            shards: header.shards.get(),
+            records: 0,
+            segments: 0,
+            log_bytes: 0,
+            live_bytes: 0,
+            damage: Vec::new(),
+        };
+        let mut done = 0;
+        for shard in 0..survey.shards {
+            let mut told = |bytes| {
+                done += bytes;
+                progress(done, total);
+            };
+            match load(folder, &header, shard, How::Look, &mut told) {
+                Ok(found) => {
+                    survey.add(&found);
+                    survey.compare_hints(folder, &header, shard, &found)?;
+                }
+                Err(Error::Damaged { file, offset, what }) => {
+                    survey.damage.push(LogDamage { file, offset, what });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(survey)
+    }
+
+    fn add<F: Folder>(&mut self, found: &Found<F>) {
+        let segments = found.index.segments.values();
+        self.records += found.index.len();
+        self.segments += found.index.segments.len() as u64;
+        self.log_bytes += segments.clone().map(|segment| segment.end).sum::<u64>();
+        self.live_bytes += segments.map(|segment| segment.live).sum::<u64>();
+    }
+
+    /// What a hint says must be what the frames say: an opening believes it.
+    fn compare_hints<F: Folder>(
+        &mut self,
+        folder: &F,
+        header: &super::format::AnyHeader,
+        shard: u32,
+        found: &Found<F>,
+    ) -> Result<()> {
+        let log = &found.log;
+        let full = log.full.iter().map(|(hint, header)| (header.number.get(), hint));
+        for (number, frames) in full.chain([(log.segment, &log.hint)]) {
+            let Some((hint, _)) = hint_of(folder, header, shard, number)? else { continue };
+            if !hint.begins(frames) {
+                let what = "the hint says something else than the segment";
+                let file = Kind::Hint.name(shard, number);
+                self.damage.push(LogDamage { file, offset: 0, what });
+            }
+        }
+        Ok(())
+    }
+}
