@@ -6,6 +6,7 @@ use crate::{
     output::escape,
 };
 use clap::ValueEnum;
+use mainstay::store::limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -55,14 +56,21 @@ pub(super) struct KeyArgs {
 }
 
 impl KeyArgs {
-    pub(super) fn bytes(&self, len: usize) -> Result<Vec<u8>> {
+    pub(super) fn bytes(&self, len: impl Into<Option<usize>>) -> Result<Vec<u8>> {
         self.key_as.bytes(&self.key, len, Part::Key)
     }
 }
 
 impl Form {
-    /// The bytes that an argument stands for, as many as the store's keys or values have.
-    pub(super) fn bytes(self, given: &str, len: usize, part: Part) -> Result<Vec<u8>> {
+    /// The bytes that an argument stands for, as many as the store's keys or values have; where
+    /// these have any size, exactly those, and eight of a number.
+    pub(super) fn bytes(
+        self,
+        given: &str,
+        len: impl Into<Option<usize>>,
+        part: Part,
+    ) -> Result<Vec<u8>> {
+        let Some(len) = len.into() else { return self.free(given, part) };
         let bytes = match self {
             Self::Text => given.as_bytes().to_vec(),
             Self::Hex => hex::decode(given).ok_or_else(|| CliError::NotHex(given.to_owned()))?,
@@ -74,6 +82,25 @@ impl Form {
             return Err(CliError::Size { part: part.name(), bytes: bytes.len(), must: len });
         }
         Ok(padded(bytes, len))
+    }
+}
+
+impl Form {
+    fn free(self, given: &str, part: Part) -> Result<Vec<u8>> {
+        let most = match part {
+            Part::Key => ANY_KEY_BYTES_MAX,
+            Part::Value => ANY_VALUE_BYTES_MAX,
+        };
+        let bytes = match self {
+            Self::Text => given.as_bytes().to_vec(),
+            Self::Hex => hex::decode(given).ok_or_else(|| CliError::NotHex(given.to_owned()))?,
+            Self::Number => number(given, size_of::<u64>(), part)?,
+            Self::File => read(given, most)?,
+        };
+        if bytes.len() > most {
+            return Err(CliError::Size { part: part.name(), bytes: bytes.len(), must: most });
+        }
+        Ok(bytes)
     }
 }
 
@@ -113,6 +140,11 @@ pub(super) fn as_text(bytes: &[u8]) -> Option<&str> {
     (!text.contains('\0')).then_some(text)
 }
 
+/// The text that bytes are, where every byte counts.
+pub(super) fn exact_text(bytes: &[u8]) -> Option<&str> {
+    str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+}
+
 /// In a line for people: text if it is one without control characters, else digits.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let plain = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
@@ -131,6 +163,9 @@ pub(super) fn cell(bytes: &[u8]) -> String {
     }
 }
 
+/// Which text bytes are: [`as_text`] or [`exact_text`].
+pub(super) type Text = fn(&[u8]) -> Option<&str>;
+
 /// A record for programs, and as exports have it: text where it is one, else digits.
 #[derive(Serialize)]
 pub(super) struct Row<'a> {
@@ -146,11 +181,20 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     pub(super) fn of(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
-        let digits = |bytes: &[u8]| as_text(bytes).is_none().then(|| hex::encode(bytes));
+        Self::with(key, value, as_text)
+    }
+
+    /// The same where every byte counts.
+    pub(super) fn exact(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        Self::with(key, value, exact_text)
+    }
+
+    pub(super) fn with(key: &'a [u8], value: Option<&'a [u8]>, text: Text) -> Self {
+        let digits = |bytes: &[u8]| text(bytes).is_none().then(|| hex::encode(bytes));
         Self {
-            key: as_text(key),
+            key: text(key),
             key_hex: digits(key),
-            value: value.and_then(as_text),
+            value: value.and_then(text),
             value_hex: value.and_then(digits),
         }
     }
@@ -181,6 +225,20 @@ mod tests {
         );
         assert_eq!(bytes(Form::Number, "1", 20).map(|bytes| bytes.len()), Some(20));
         assert_eq!((bytes(Form::Number, "-1", 4), bytes(Form::Number, "", 4)), (None, None));
+    }
+
+    #[test]
+    fn where_sizes_are_free_an_argument_is_exactly_its_bytes() {
+        let free = |form: Form, given: &str| form.bytes(given, None, Part::Key).ok();
+        assert_eq!(free(Form::Text, "ab"), Some(b"ab".to_vec()));
+        assert_eq!(free(Form::Hex, "00ff00"), Some(vec![0, 255, 0]));
+        assert_eq!(free(Form::Number, "258"), Some(vec![2, 1, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(
+            free(Form::Text, &"x".repeat(ANY_KEY_BYTES_MAX)).map(|key| key.len()),
+            Some(4096)
+        );
+        assert_eq!(free(Form::Text, &"x".repeat(ANY_KEY_BYTES_MAX + 1)), None);
+        assert_eq!((exact_text(b"a\0"), exact_text(b"ab")), (None, Some("ab")));
     }
 
     #[test]

@@ -7,35 +7,78 @@ use crate::{
     progress::Progress,
     size::{counted, human, parse},
 };
-use mainstay::store::{Directory, Options, RawStore};
+use clap::ValueEnum;
+use mainstay::store::{Directory, LogOptions, Options, RawLogStore, RawStore};
 use serde::Serialize;
 
 /// Make a store in a directory
 ///
-/// All keys have one size, and all values another; shorter ones are filled up with zeros. Shards
+/// All keys have one size, and all values another; shorter ones are filled up with zeros. With
+/// --values any, keys and values have whatever size they have, and values stay on the disk. Shards
 /// are what writers and followers work on at the same time: as many as there are processors is a
 /// good number. Sizes and shards stay as they are; to change them, export and import.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store create ./people --key-bytes 16 --value-bytes 64
+  mainstay store create ./pictures --values any
   mainstay store create ./counters --key-bytes 8 --value-bytes 8 --shards 8
   mainstay store create ./small --key-bytes 8 --value-bytes 8 --segment 64KiB --json")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
     /// Bytes of a key: 1 to 256
-    #[arg(long, value_name = "N")]
-    key_bytes: usize,
+    #[arg(long, value_name = "N", required_unless_present = "values")]
+    key_bytes: Option<usize>,
     /// Bytes of a value: 0 to 4096
-    #[arg(long, value_name = "N")]
-    value_bytes: usize,
+    #[arg(long, value_name = "N", required_unless_present = "values")]
+    value_bytes: Option<usize>,
+    /// Keys and values of any size, the values on the disk
+    #[arg(long, value_name = "SIZES", conflicts_with_all = ["key_bytes", "value_bytes"])]
+    values: Option<Values>,
     /// How many shards: a power of two, at most 1024
     #[arg(long, value_name = "N", default_value_t = Options::default().shards)]
     shards: u32,
-    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB
-    #[arg(long, value_name = "SIZE", value_parser = parse, default_value = "8MiB")]
-    segment: u64,
+    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB; no value of any size can be
+    /// longer [default: 8MiB, with --values any 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    segment: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Values {
+    /// Keys of 1 to 4096 bytes, values of 0 to 2^28
+    Any,
+}
+
+#[derive(Serialize)]
+struct AnyReport {
+    path: String,
+    shards: u32,
+    segment_bytes: u64,
+}
+
+/// A store with values of any size.
+fn create_any(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let default = LogOptions::default();
+    let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
+    let options = LogOptions { shards, segment_bytes, ..default };
+    let progress = Progress::spinner("creating");
+    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    let store = RawLogStore::create(folder, &options).map_err(&failed)?;
+    store.close().map_err(&failed)?;
+    drop(progress);
+    let path = args.target.path.display().to_string();
+    if out.json {
+        out.document(&AnyReport { path, shards, segment_bytes })?;
+    } else {
+        let shards = counted(shards.into(), "shard", "shards");
+        let bytes = human(segment_bytes);
+        let sizes = "keys and values of any size";
+        out.line(&format!("made {path}: {sizes}; {shards}, files of up to {bytes}"))?;
+    }
+    Ok(Outcome::Fine)
 }
 
 #[derive(Serialize)]
@@ -48,10 +91,14 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    // Without --values any, both are there.
+    let (Some(key_bytes), Some(value_bytes)) = (args.key_bytes, args.value_bytes) else {
+        return create_any(args, out);
+    };
     let failed = args.target.failed();
-    let (shards, segment_bytes) = (args.shards, args.segment);
-    let options = Options { shards, segment_bytes, ..Options::default() };
-    let (key_bytes, value_bytes) = (args.key_bytes, args.value_bytes);
+    let default = Options::default();
+    let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
+    let options = Options { shards, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
     let folder = Directory::lock(&args.target.path).map_err(&failed)?;
     let store = RawStore::create(folder, key_bytes, value_bytes, &options).map_err(&failed)?;

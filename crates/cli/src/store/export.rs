@@ -1,6 +1,8 @@
 //! `mainstay store export`.
 
 use super::{
+    bytes::{Text, as_text, exact_text},
+    opened::View,
     portable::{Format, Writer},
     target::Target,
 };
@@ -12,7 +14,6 @@ use crate::{
     size::{counted, human},
     whole_file::{refuse_what_is_there, write_whole},
 };
-use mainstay::store::OnDisk;
 use serde::Serialize;
 use std::{
     io::Write,
@@ -59,16 +60,18 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if !to_stdout {
         refuse_what_is_there(&args.file, args.force)?;
     }
-    let view = args.target.view()?;
+    let view = args.target.look()?;
     let interrupt = Interrupt::watch();
     if to_stdout {
         let in_the_way = out.is_terminal();
         write_all(&view, args, out.writer(), &interrupt, in_the_way)?;
+        view.close()?;
         return Ok(Outcome::Fine);
     }
     let (records, bytes) = write_whole(&args.file, args.force, |writer| {
         write_all(&view, args, writer, &interrupt, false)
     })?;
+    view.close()?;
     let file = args.file.display().to_string();
     if out.json {
         out.document(&Report { file, records, bytes })?;
@@ -81,22 +84,23 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
 
 /// How many records. An `Output` error is about the writer, whatever that is.
 fn write_all(
-    view: &OnDisk,
+    view: &View,
     args: &Args,
     writer: impl Write,
     interrupt: &Interrupt,
     in_the_way: bool,
 ) -> Result<u64> {
-    let total = view.shards().map(|shard| shard.records).sum();
+    let total = view.records();
     let progress = if in_the_way { Progress::none() } else { Progress::bar("exporting", total) };
     let format = Format::of(args.format, &args.file);
     let mut writer = Writer::new(format, writer).map_err(CliError::Output)?;
+    let text: Text = if view.is_exact() { exact_text } else { as_text };
     let (mut records, mut outcome) = (0_u64, Ok(()));
     let mut write = |key: &[u8], value: &[u8]| {
         if outcome.is_err() {
             return;
         }
-        outcome = writer.record(key, value).map_err(CliError::Output);
+        outcome = writer.record(key, value, text).map_err(CliError::Output);
         records += 1;
         if records.is_multiple_of(1_024) {
             progress.advance(1_024);

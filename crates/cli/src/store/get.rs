@@ -36,14 +36,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let view = args.target.view()?;
-    let key = args.key.bytes(view.lengths().0)?;
+    let view = args.target.look()?;
+    let key = args.key.bytes(view.lengths().map(|lengths| lengths.0))?;
     let Some(value) = view.get(&key).map_err(args.target.failed())? else {
         return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(&key) });
     };
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if out.json {
-        out.document(&Row::of(&key, Some(&value)))?;
+        let row = if view.is_exact() { Row::exact } else { Row::of };
+        out.document(&row(&key, Some(&value)))?;
     } else if args.raw {
         out.writer().write_all(&value).map_err(CliError::Output)?;
     } else if args.hex {
@@ -54,5 +55,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     } else {
         hex::dump(out.writer(), &value, |_| {}).map_err(CliError::Output)?;
     }
+    view.close()?;
     Ok(Outcome::Fine)
 }

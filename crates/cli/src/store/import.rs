@@ -21,6 +21,8 @@ use std::{
 
 /// Bytes of a batch: always less than a file of the log takes.
 const BATCH_BYTES: usize = 8 << 10;
+/// After so many bytes of values they are synced.
+const SYNC_BYTES: u64 = 64 << 20;
 /// After so many records the store does what is due.
 const BETWEEN_UPKEEP: u64 = 50_000;
 
@@ -58,6 +60,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let at = |line, source, imported| CliError::Line { file: name.clone(), line, source, imported };
     let reader = Reader::new(Format::of(args.format, &args.file), input);
     let mut reader = reader.map_err(|source| at(1, source, 0))?;
+    if args.target.is_any() {
+        return import_any(args, &mut reader, bytes, at, out);
+    }
     let store = args.target.open()?;
     let progress = match bytes {
         0 => Progress::spinner("importing"),
@@ -71,6 +76,60 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     store.close().map_err(args.target.failed())?;
     drop(progress);
     imported.and(written)?;
+    tell(args, records, out)
+}
+
+/// Values of any size go one by one, and are synced after so many bytes.
+fn import_any(
+    args: &Args,
+    reader: &mut Reader,
+    bytes: u64,
+    at: impl Fn(u64, LineError, u64) -> CliError,
+    out: &mut Output,
+) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let store = args.target.open_any()?;
+    let progress = match bytes {
+        0 => Progress::spinner("importing"),
+        bytes => Progress::bytes("importing", bytes),
+    };
+    let interrupt = Interrupt::watch();
+    let (mut records, mut shown, mut unsynced) = (0, 0, 0);
+    let mut next = || -> Result<bool> {
+        let next = reader.next(None);
+        let (line, read) = reader.position();
+        let Some((key, value)) = next.map_err(|source| at(line, source, records))? else {
+            return Ok(false);
+        };
+        store.put(&key, &value, Durability::Memory).map_err(&failed)?;
+        records += 1;
+        unsynced += (key.len() + value.len()) as u64;
+        if unsynced > SYNC_BYTES {
+            store.tend().map_err(&failed)?;
+            unsynced = 0;
+        }
+        if records.is_multiple_of(64) {
+            interrupt.check("the records before stay; import the file again to have all")?;
+            progress.advance(read - shown);
+            shown = read;
+        }
+        Ok(true)
+    };
+    let imported = loop {
+        match next() {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    // What was read before an error stays, durably.
+    store.close().map_err(&failed)?;
+    drop(progress);
+    imported?;
+    tell(args, records, out)
+}
+
+fn tell(args: &Args, records: u64, out: &mut Output) -> Result<Outcome> {
     let path = args.target.path.display().to_string();
     if out.json {
         out.document(&Report { path, records })?;

@@ -11,6 +11,7 @@ mod export;
 mod follow;
 mod get;
 mod import;
+mod opened;
 mod portable;
 mod promote;
 mod put;
@@ -36,6 +37,7 @@ use clap::Subcommand;
 /// A store is a directory with records: a key of a fixed size, and a value of a fixed size. It is
 /// held in memory and read at that speed; its truth is a log on disk, so that what was written
 /// durably is there after a kill or a power cut. What a command has written is durable when it ends.
+/// With `create --values any`, keys and values have any size, and values stay on the disk.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit status: 0 all is well, 1 failed, 2 wrong command line, 3 damage or a difference found, 130

@@ -4,7 +4,7 @@
 //! `key` or `key_hex`, `value` or `value_hex`. In CSV the first line names the columns; where a
 //! record has one of a pair, the other cell is empty.
 
-use super::bytes::{Part, Row, as_text};
+use super::bytes::{Part, Row, Text};
 use crate::hex;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -64,7 +64,8 @@ struct Line {
 }
 
 impl Line {
-    fn record(self, (key_len, value_len): (usize, usize)) -> Result<Record, LineError> {
+    fn record(self, lengths: Option<(usize, usize)>) -> Result<Record, LineError> {
+        let (key_len, value_len) = lengths.unzip();
         let key = part(self.key, self.key_hex, key_len, Part::Key)?;
         Ok((key, part(self.value, self.value_hex, value_len, Part::Value)?))
     }
@@ -73,7 +74,7 @@ impl Line {
 fn part(
     text: Option<String>,
     digits: Option<String>,
-    len: usize,
+    len: Option<usize>,
     part: Part,
 ) -> Result<Vec<u8>, LineError> {
     let name = part.name();
@@ -82,6 +83,7 @@ fn part(
         (None, Some(digits)) => hex::decode(&digits).ok_or(LineError::Hex(name))?,
         _ => return Err(LineError::OneOf(name)),
     };
+    let Some(len) = len else { return Ok(bytes) };
     if bytes.len() > len {
         return Err(LineError::TooLong { part: name, bytes: bytes.len(), must: len });
     }
@@ -136,7 +138,11 @@ impl Reader {
     }
 
     /// The next record; empty lines are none.
-    pub(super) fn next(&mut self, lengths: (usize, usize)) -> Result<Option<Record>, LineError> {
+    pub(super) fn next(
+        &mut self,
+        lengths: impl Into<Option<(usize, usize)>>,
+    ) -> Result<Option<Record>, LineError> {
+        let lengths = lengths.into();
         match self {
             Self::Jsonl { input, line, number, bytes } => loop {
                 line.clear();
@@ -193,15 +199,16 @@ impl<W: Write> Writer<W> {
         Ok(Self::Csv(Box::new(writer)))
     }
 
-    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    /// `text` says which bytes are text.
+    pub(super) fn record(&mut self, key: &[u8], value: &[u8], text: Text) -> io::Result<()> {
         match self {
             Self::Jsonl(writer) => {
-                serde_json::to_writer(&mut *writer, &Row::of(key, Some(value)))?;
+                serde_json::to_writer(&mut *writer, &Row::with(key, Some(value), text))?;
                 writer.write_all(b"\n")
             }
             Self::Csv(writer) => {
                 for bytes in [key, value] {
-                    match as_text(bytes) {
+                    match text(bytes) {
                         Some(text) => {
                             writer.write_field(text)?;
                             writer.write_field("")?;
@@ -227,7 +234,10 @@ impl<W: Write> Writer<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::bytes::{as_text, exact_text},
+        *,
+    };
     use proptest::prelude::*;
 
     fn read(
@@ -263,10 +273,33 @@ mod tests {
                 let mut text = Vec::new();
                 let mut writer = Writer::new(format, &mut text).unwrap();
                 for (key, value) in &records {
-                    writer.record(key, value).unwrap();
+                    writer.record(key, value, as_text).unwrap();
                 }
                 writer.finish().unwrap();
                 prop_assert_eq!(&read(format, &text, (3, 5)).unwrap(), &records);
+            }
+        }
+
+        #[test]
+        fn records_of_any_size_come_back_with_every_byte(
+            records in prop::collection::vec((
+                prop::collection::vec(any::<u8>(), 1..6),
+                prop::collection::vec(prop_oneof![Just(0), Just(b'a'), any::<u8>()], 0..9),
+            ), 0..20),
+        ) {
+            for format in [Format::Jsonl, Format::Csv] {
+                let mut text = Vec::new();
+                let mut writer = Writer::new(format, &mut text).unwrap();
+                for (key, value) in &records {
+                    writer.record(key, value, exact_text).unwrap();
+                }
+                writer.finish().unwrap();
+                let mut reader = Reader::new(format, Box::new(io::Cursor::new(text))).unwrap();
+                let mut found = Vec::new();
+                while let Some(record) = reader.next(None).unwrap() {
+                    found.push(record);
+                }
+                prop_assert_eq!(&found, &records);
             }
         }
 

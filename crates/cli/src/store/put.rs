@@ -52,15 +52,15 @@ struct Report {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
-    let store = args.target.open()?;
-    let (key_len, value_len) = store.lengths();
+    let store = args.target.open_either()?;
+    let (key_len, value_len) = store.lengths().unzip();
     let key = args.key.bytes(key_len)?;
     let value = args.value_as.bytes(&args.value, value_len, Part::Value)?;
     let token = if args.new {
-        store.insert(&key, &value, Durability::Group)
+        store.insert(&key, &value)
     } else if let Some(expected) = &args.expect {
         let expected = args.value_as.bytes(expected, value_len, Part::Value)?;
-        store.compare_and_swap(&key, Some(&expected), Some(&value), Durability::Group)
+        store.replace(&key, &expected, &value)
     } else {
         store.put(&key, &value, Durability::Group).map(Some)
     };

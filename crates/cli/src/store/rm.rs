@@ -9,7 +9,6 @@ use crate::{
     output::Output,
     size::counted,
 };
-use mainstay::store::Durability;
 use serde::Serialize;
 
 /// Remove records
@@ -44,8 +43,8 @@ struct Report {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
-    let store = args.target.open()?;
-    let len = store.lengths().0;
+    let store = args.target.open_either()?;
+    let len = store.lengths().map(|lengths| lengths.0);
     let keys: Vec<Vec<u8>> = args
         .keys
         .iter()
@@ -60,7 +59,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     }
     let mut report = Report { removed: 0, missing: 0 };
     for key in &keys {
-        match store.delete(key, Durability::Memory).map_err(&failed)? {
+        match store.delete(key).map_err(&failed)? {
             Some(_) => report.removed += 1,
             None => report.missing += 1,
         }

@@ -57,7 +57,7 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(args: &Args, len: usize) -> Result<Self> {
+    fn of(args: &Args, len: Option<usize>) -> Result<Self> {
         let key = |given: &Option<String>| {
             given.as_ref().map(|key| args.key_as.bytes(key, len, Part::Key)).transpose()
         };
@@ -80,12 +80,13 @@ impl Choice {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let view = args.target.view()?;
-    let choice = Choice::of(args, view.lengths().0)?;
+    let view = args.target.look()?;
+    let choice = Choice::of(args, view.lengths().map(|lengths| lengths.0))?;
     if args.count {
         let mut count = 0_u64;
         view.for_each(|key, _| count += u64::from(choice.has(key)))
             .map_err(args.target.failed())?;
+        view.close()?;
         out.line(&count.to_string())?;
         return Ok(Outcome::Fine);
     }
@@ -96,6 +97,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         }
     })
     .map_err(args.target.failed())?;
+    let row = if view.is_exact() { Row::exact } else { Row::of };
+    view.close()?;
     records.sort_unstable();
     if args.reverse {
         records.reverse();
@@ -107,7 +110,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if out.json {
         return records
             .iter()
-            .try_for_each(|(key, value)| out.json_line(&Row::of(key, Some(value))))
+            .try_for_each(|(key, value)| out.json_line(&row(key, Some(value))))
             .map(|()| Outcome::Fine);
     }
     let columns = [("KEY", Side::Left), ("VALUE", Side::Left)];

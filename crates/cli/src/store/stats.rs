@@ -7,7 +7,7 @@ use crate::{
     output::{Output, Side},
     size::{grouped, human},
 };
-use mainstay::store::{OnDisk, ShardFiles};
+use mainstay::store::{LogShardStats, OnDisk, ShardFiles};
 use serde::Serialize;
 
 /// Show what a store holds: records, log and durable position of each shard
@@ -99,6 +99,9 @@ impl Document {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    if args.target.is_any() {
+        return stats_any(args, out);
+    }
     let view = args.target.view()?;
     let document = Document::of(args.target.path.display().to_string(), &view);
     if out.json {
@@ -133,6 +136,94 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         ("IMAGE SIZE", Side::Right),
     ];
     let rows: Vec<_> = document.shards.iter().map(Row::cells).collect();
+    out.table(&columns, &rows)?;
+    Ok(Outcome::Fine)
+}
+
+#[derive(Serialize)]
+struct AnyDocument {
+    path: String,
+    id: String,
+    records: u64,
+    key_bytes: u64,
+    log_bytes: u64,
+    live_bytes: u64,
+    shards: Vec<AnyRow>,
+}
+
+#[derive(Serialize)]
+struct AnyRow {
+    shard: u32,
+    records: u64,
+    key_bytes: u64,
+    sequence: u64,
+    segments: u64,
+    log_bytes: u64,
+    live_bytes: u64,
+}
+
+impl AnyRow {
+    fn of((shard, stats): (u32, LogShardStats)) -> Self {
+        Self {
+            shard,
+            records: stats.records,
+            key_bytes: stats.key_bytes,
+            sequence: stats.sequence,
+            segments: stats.segments,
+            log_bytes: stats.log_bytes,
+            live_bytes: stats.live_bytes,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.shard.to_string(),
+            grouped(self.records),
+            human(self.key_bytes),
+            grouped(self.sequence),
+            human(self.log_bytes),
+            self.segments.to_string(),
+            human(self.live_bytes),
+        ]
+    }
+}
+
+/// A store with values of any size.
+fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let store = args.target.open_any()?;
+    let shards: Vec<AnyRow> = (0..).zip(store.stats()).map(AnyRow::of).collect();
+    let sum = |of: fn(&AnyRow) -> u64| shards.iter().map(of).sum();
+    let document = AnyDocument {
+        path: args.target.path.display().to_string(),
+        id: hex::encode(&store.id()),
+        records: sum(|row| row.records),
+        key_bytes: sum(|row| row.key_bytes),
+        log_bytes: sum(|row| row.log_bytes),
+        live_bytes: sum(|row| row.live_bytes),
+        shards,
+    };
+    store.close().map_err(args.target.failed())?;
+    if out.json {
+        out.document(&document)?;
+        return Ok(Outcome::Fine);
+    }
+    let (records, keys) = (grouped(document.records), human(document.key_bytes));
+    let (log, live) = (human(document.log_bytes), human(document.live_bytes));
+    out.fields(&[
+        ("store", format!("{} ({})", document.path, document.id)),
+        ("records", format!("{records}, keys and values of any size; {keys} of keys")),
+        ("log", format!("{log}, {live} of it is needed")),
+    ])?;
+    let columns = [
+        ("SHARD", Side::Right),
+        ("RECORDS", Side::Right),
+        ("KEYS", Side::Right),
+        ("WRITES", Side::Right),
+        ("LOG", Side::Right),
+        ("FILES", Side::Right),
+        ("NEEDED", Side::Right),
+    ];
+    let rows: Vec<_> = document.shards.iter().map(AnyRow::cells).collect();
     out.table(&columns, &rows)?;
     Ok(Outcome::Fine)
 }

@@ -1,10 +1,11 @@
 //! Which store is meant, and opening it.
 
+use super::opened::{Opened, View, is_any};
 use crate::{
     error::{CliError, Result},
     progress::Progress,
 };
-use mainstay::store::{Directory, Error, OnDisk, Options, RawStore};
+use mainstay::store::{Directory, Error, LogOptions, OnDisk, Options, RawLogStore, RawStore};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -22,6 +23,33 @@ impl Target {
     /// To look only.
     pub(super) fn view(&self) -> Result<OnDisk> {
         view(&self.path)
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        is_any(&self.path)
+    }
+
+    /// To look only, of either kind.
+    pub(super) fn look(&self) -> Result<View> {
+        if self.is_any() {
+            return Ok(View::Any(self.path.clone(), self.open_any()?));
+        }
+        self.view().map(View::Fixed)
+    }
+
+    /// To write, of either kind.
+    pub(super) fn open_either(&self) -> Result<Opened> {
+        if self.is_any() {
+            self.open_any().map(Opened::Any)
+        } else {
+            self.open().map(Opened::Fixed)
+        }
+    }
+
+    pub(super) fn open_any(&self) -> Result<RawLogStore<Directory>> {
+        let _progress = Progress::spinner("opening");
+        let folder = Directory::lock(&self.path).map_err(self.failed())?;
+        RawLogStore::open(folder, &LogOptions::default()).map_err(self.failed())
     }
 
     /// To write.

@@ -10,7 +10,7 @@ use crate::{
     progress::Progress,
     size::{grouped, human},
 };
-use mainstay::store::{FileKind, FileReport, OnDisk, Survey};
+use mainstay::store::{FileKind, FileReport, LogDamage, LogSurvey, OnDisk, Survey};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +123,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if let Some(other) = &args.against {
         return compare(&args.target.path, other, out);
     }
+    if args.target.is_any() {
+        return verify_any(args, out);
+    }
     let mut progress = None;
     let mut last = 0;
     let survey = Survey::of(&args.target.path, |done, total| {
@@ -144,6 +147,67 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         tell(&document, out)?;
     }
     Ok(if document.sound { Outcome::Fine } else { Outcome::Damaged })
+}
+
+#[derive(Serialize)]
+struct AnyDocument {
+    path: String,
+    sound: bool,
+    records: u64,
+    segments: u64,
+    log_bytes: u64,
+    live_bytes: u64,
+    damage: Vec<AnyPlace>,
+}
+
+#[derive(Serialize)]
+struct AnyPlace {
+    file: String,
+    offset: u64,
+    what: &'static str,
+}
+
+/// A store with values of any size.
+fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let mut progress = None;
+    let mut last = 0;
+    let survey = LogSurvey::of(&args.target.path, |done, total| {
+        progress.get_or_insert_with(|| Progress::bytes("verifying", total)).advance(done - last);
+        last = done;
+    });
+    let survey = survey.map_err(args.target.failed())?;
+    drop(progress);
+    let place = |damage: LogDamage| AnyPlace {
+        file: damage.file,
+        offset: damage.offset,
+        what: damage.what,
+    };
+    let document = AnyDocument {
+        path: args.target.path.display().to_string(),
+        sound: survey.damage.is_empty(),
+        records: survey.records,
+        segments: survey.segments,
+        log_bytes: survey.log_bytes,
+        live_bytes: survey.live_bytes,
+        damage: survey.damage.into_iter().map(place).collect(),
+    };
+    let outcome = if document.sound { Outcome::Fine } else { Outcome::Damaged };
+    if out.json {
+        out.document(&document)?;
+        return Ok(outcome);
+    }
+    for AnyPlace { file, offset, what } in &document.damage {
+        out.line(&format!("{file} at byte {offset}: {what}"))?;
+    }
+    let AnyDocument { path, records, segments, log_bytes, .. } = &document;
+    let (records, bytes) = (grouped(*records), human(*log_bytes));
+    if document.sound {
+        out.line(&format!("{path}: sound, {records} records in {segments} files of {bytes}"))?;
+        return Ok(outcome);
+    }
+    out.line(&format!("{path}: damaged, {records} records are in shards that can be opened"))?;
+    out.line("next: check the disk, and keep a copy of the directory; import an export")?;
+    Ok(outcome)
 }
 
 fn tell(document: &Document, out: &mut Output) -> Result<()> {

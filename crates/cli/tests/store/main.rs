@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
 
+mod any;
 mod damage;
 mod moving;
 mod records;
