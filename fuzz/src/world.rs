@@ -25,11 +25,22 @@ pub fn prepare() {
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let limit = Rlimit { current: Some(FILE_LEN_MAX), maximum: Some(FILE_LEN_MAX) };
         setrlimit(Resource::Fsize, limit).expect("a limit can be lowered");
-        #[cfg(feature = "planted")]
-        if let Ok(fault) = std::env::var("MAINSTAY_PLANT") {
-            mainstay_shm::hook::plant(fault.leak());
-        }
     });
+    plant();
+}
+
+/// Plants the fault that the environment names. For targets that cannot have the limits: stores
+/// reserve files without bytes that are longer than any.
+pub fn plant() {
+    #[cfg(feature = "planted")]
+    {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            if let Ok(fault) = std::env::var("MAINSTAY_PLANT") {
+                mainstay_shm::hook::plant(fault.leak());
+            }
+        });
+    }
 }
 
 /// A folder in memory, if there is one: a disk would make each input wait.

@@ -57,6 +57,10 @@ const PLANTED: &[(&str, &str)] = &[
     ("state_durable", "durable-group-ignored"),
     ("state_durable", "durable-length-unchecked"),
     ("state_words", "slot-length-unchecked"),
+    ("store_files", "store-chunk-unchecked"),
+    ("store_files", "store-frame-unchecked"),
+    ("stream_follower", "stream-place-unchecked"),
+    ("stream_wire", "wire-count-unchecked"),
 ];
 
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
