@@ -4,7 +4,6 @@
 //! and lie in two copies in different sectors.
 
 use mainstay_base::{Crc32c, crc32c};
-use mainstay_shm::hook;
 use mainstay_storage::Storage;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout,
@@ -188,22 +187,18 @@ pub(crate) const NUMBERS_END: u64 = 1 << 62;
 /// Whoever wrote a header had its checksum right, and may not have been a store all the same.
 pub(crate) trait Plausible {
     /// Can its numbers be?
-    fn can_be(&self) -> bool;
-
-    fn is_plausible(&self) -> bool {
-        self.can_be() || hook::planted("store-numbers-unchecked")
-    }
+    fn is_plausible(&self) -> bool;
 }
 
 impl Plausible for SegmentHeader {
-    fn can_be(&self) -> bool {
+    fn is_plausible(&self) -> bool {
         let first = self.first_sequence.get();
         (1..NUMBERS_END).contains(&first) && self.number.get() < NUMBERS_END
     }
 }
 
 impl Plausible for ImageHeader {
-    fn can_be(&self) -> bool {
+    fn is_plausible(&self) -> bool {
         let (from, through) = (self.from.get(), self.through.get());
         // A record has 9 bytes at least.
         let room = self.bytes.get() / 9;

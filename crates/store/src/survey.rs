@@ -14,8 +14,8 @@ use crate::{
     error::{Error, Result},
     format::{
         CHUNK_LEN, CHUNK_RECORDS, COPY_AT, ChunkHeader, DATA_AT, HEADER_LEN, Header, IMPLAUSIBLE,
-        ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
-        read_headers,
+        ImageHeader, NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum,
+        parse_name, read_headers,
     },
     log::Frame,
     parts::complete,
@@ -391,7 +391,10 @@ fn segment(
         let later = (at..bytes.len()).step_by(8).find_map(|at| {
             let frame = Frame::read(&bytes[at..])?;
             let is_ours = frame.header.shard.get() == shard;
-            (is_ours && frame.header.sequence.get() > sequence).then_some((at, frame.header))
+            // One that is not made of changes would be found here again and again.
+            let is_whole = frame.changes(lengths.0, lengths.1, |_| {});
+            let is_later = (sequence + 1..NUMBERS_END).contains(&frame.header.sequence.get());
+            (is_ours && is_whole && is_later).then_some((at, frame.header))
         });
         match later {
             Some((next, head)) => {

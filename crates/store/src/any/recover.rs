@@ -50,7 +50,7 @@ pub(super) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
 }
 
 impl Plausible for LogHeader {
-    fn can_be(&self) -> bool {
+    fn is_plausible(&self) -> bool {
         (1..NUMBERS_END).contains(&self.first_sequence.get())
     }
 }
@@ -177,7 +177,7 @@ impl<F: Folder> Files<F> {
 }
 
 impl Plausible for ListHeader {
-    fn can_be(&self) -> bool {
+    fn is_plausible(&self) -> bool {
         self.sequence.get() < NUMBERS_END && self.generation.get() < NUMBERS_END
     }
 }
