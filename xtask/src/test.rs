@@ -53,7 +53,18 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     }
     // What a program says that was built without them.
     report.step("cargo test, default features", || {
-        let args = ["test", "-p", "mainstay-cli", "--test", "channel", "--test", "sds", "--test", "state", "without"];
+        let args = [
+            "test",
+            "-p",
+            "mainstay-cli",
+            "--test",
+            "channel",
+            "--test",
+            "sds",
+            "--test",
+            "state",
+            "without",
+        ];
         project::run(&mut project.cargo(&args))?;
         Ok(Outcome::Passed)
     });

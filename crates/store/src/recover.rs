@@ -6,8 +6,8 @@ use crate::{
     any::ANY_FILE,
     error::{Error, Result},
     format::{
-        DATA_AT, FRAME_LEN, IMPLAUSIBLE, ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader,
-        chain_start, image_name, parse_name, read_headers, segment_name,
+        DATA_AT, FRAME_LEN, IMPLAUSIBLE, ImageHeader, Plausible, STORE_FILE, SegmentHeader,
+        StoreHeader, chain_start, image_name, parse_name, read_headers, segment_name,
     },
     history::{History, Position},
     home::{InFolder, reserved, shape},

@@ -86,11 +86,13 @@ fn a_record_without_its_first_part_does_not_count_and_is_removed() {
     drop(archive);
     let store = Store::open(folder.path(), &mainstay_store::Options::default()).unwrap();
     let mut first = None;
-    store.for_each(|key, _| {
-        if key[16] == 1 && key[24..] == [0; 4] {
-            first = Some(key);
-        }
-    });
+    store
+        .for_each(|key, _| {
+            if key[16] == 1 && key[24..] == [0; 4] {
+                first = Some(key);
+            }
+        })
+        .unwrap();
     store.delete(&first.unwrap(), Durability::Group).unwrap();
     drop(store);
     let archive = open();
@@ -99,7 +101,7 @@ fn a_record_without_its_first_part_does_not_count_and_is_removed() {
     drop(archive);
     let store = Store::open(folder.path(), &mainstay_store::Options::default()).unwrap();
     let mut count = 0;
-    store.for_each(|_, _| count += 1);
+    store.for_each(|_, _| count += 1).unwrap();
     assert_eq!(count, 3, "the parts of the first record");
 }
 
