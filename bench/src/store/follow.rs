@@ -29,7 +29,7 @@ use super::engines::{ArmFixed, Engine, Key, key, options, value};
 use super::on_a_disk;
 use crate::Outcome;
 use crate::clock::{Span, wall_ns};
-use crate::method::{Plan, Round, Summary, Timing, rounds};
+use crate::method::{Plan, Round, Timing, rounds};
 use crate::part::Group;
 use crate::report::{Aim, Ratio, Report, Unit};
 
@@ -67,7 +67,6 @@ fn settings(node: u64) -> Outcome<Settings> {
 /// Our store with somebody who lets followers in.
 struct Ours {
     store: Store,
-    leader: Arc<Leading>,
     address: SocketAddr,
     ends: Arc<AtomicBool>,
     door: Option<JoinHandle<()>>,
@@ -99,7 +98,7 @@ impl Ours {
                 }
             }
         });
-        Ok(Ours { store, leader, address, ends, door: Some(door) })
+        Ok(Ours { store, address, ends, door: Some(door) })
     }
 
     /// An empty copy.
@@ -288,10 +287,10 @@ fn ways(
             samples.push((wall_ns() - begun) as f64);
         }
     }
-    let wall = Summary::of(&samples).ok_or("no samples")?;
+    let span = |wall_ns: &f64| Some(Span { wall_ns: *wall_ns, cpu_ns: *wall_ns });
+    let timing = Timing::of(name, samples.iter().map(span).collect()).ok_or("no samples")?;
     samples.sort_by(f64::total_cmp);
-    let p99 = samples[samples.len() * 99 / 100];
-    Ok((Timing { name, wall, cpu: wall }, p99))
+    Ok((timing, samples[samples.len() * 99 / 100]))
 }
 
 fn delivery(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {

@@ -39,7 +39,8 @@ mod serving {
   <policy context="default">
     <allow user="*"/>
     <allow own="*"/>
-    <allow send_destination="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
   </policy>
 </busconfig>
 "#;
