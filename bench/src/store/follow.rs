@@ -21,7 +21,7 @@ use mainstay_base::Rng;
 use mainstay_channel::handshake::{Local, Purpose};
 use mainstay_channel::net::{self, Listener, Settings, Wire};
 use mainstay_channel::{Channel, ClusterId, NodeId, Secret};
-use mainstay_replica::drive::{self, Following, Leading};
+use mainstay_replica::drive::{self, Following};
 use mainstay_replica::{FollowSettings, LeadSettings};
 use mainstay_store::{Directory, Durability, RawStore};
 
