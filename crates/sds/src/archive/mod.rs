@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Where a store node keeps its records: they are only added, and read again by the key that adding
 /// them gave. One suite of tests runs over every one of them.
 ///
-/// Example: see [`StoreNode`].
+/// Example: see [`StoreNode`](crate::StoreNode).
 pub trait Archive {
     /// Keeps a record, whole or not at all.
     ///
@@ -52,7 +52,7 @@ impl<A: Archive + ?Sized> Archive for Box<A> {
 
 /// An archive in memory.
 ///
-/// Example: see [`StoreNode`].
+/// Example: see [`StoreNode`](crate::StoreNode).
 #[derive(Clone, Debug, Default)]
 pub struct MemoryArchive {
     records: Vec<Box<[u8]>>,
@@ -61,7 +61,7 @@ pub struct MemoryArchive {
 impl MemoryArchive {
     /// An empty one.
     ///
-    /// Example: see [`StoreNode`].
+    /// Example: see [`StoreNode`](crate::StoreNode).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
