@@ -50,8 +50,9 @@ impl<F: Folder> RawStore<F> {
     /// let eight = Options { shards: 8, ..Options::default() };
     /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 1, &eight)?;
     /// store.batch_across(&[Change::Put(b"de", b"5"), Change::Put(b"fr", b"0")])?;
-    /// let tokens = store.batch_across(&[Change::Put(b"de", b"2"), Change::Put(b"fr", b"3")])?;
-    /// assert_eq!(tokens.len(), 2);
+    /// let keys = [b"de", b"es", b"fr", b"it", b"pl"];
+    /// let tokens = store.batch_across(&keys.map(|key| Change::Put(key, b"2")))?;
+    /// assert!(tokens.len() > 1, "five keys are not of one shard");
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
     ///
