@@ -380,7 +380,8 @@ impl<F: Folder> RawStore<F> {
     }
 
     /// Makes several changes of one shard at once: after a crash all of them are there, or none. For
-    /// those of several shards there is [`batch_across`](Self::batch_across). Readers may see them one after another only if they read key by key. `None` for no changes.
+    /// those of several shards there is [`batch_across`](Self::batch_across). Readers may see them
+    /// one after another only if they read key by key. `None` for no changes.
     ///
     /// ```
     /// # use mainstay_store::{Change, Durability, Options, RawStore};
