@@ -1,9 +1,11 @@
 //! Real processes, killed at any moment: no message that was delivered is lost, and none is
 //! delivered twice to an application that keeps the number of what it has processed.
 //!
-//! A child takes part in a channel whose changes are in a pool, or in a store. Its application is a file: a line a
-//! message it has processed, each written by one system call. The parent kills the child again and
-//! again; each life is sent all messages from the first on, as a network that repeats everything.
+//! A child takes part in a channel whose changes are in a pool, or in a store. Its application is a
+//! file: a line a message it has processed, each written by one system call. The parent kills the
+//! child again and again; each life is sent all messages so far from the first on and some that are
+//! new, again and again until it is killed, as by a network that repeats everything. So each kill
+//! hits a life in its middle, however fast the machine is.
 
 #![cfg(all(feature = "pool", feature = "store"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
@@ -12,7 +14,7 @@ use std::{
     collections::BTreeSet,
     env,
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -28,6 +30,10 @@ use mainstay_sds::{
 const FOLDER: &str = "MAINSTAY_SDS_CRASH_FOLDER";
 /// Which kind of place the child keeps its changes in.
 const PLACE: &str = "MAINSTAY_SDS_CRASH_PLACE";
+/// How many messages a child is sent, and again and again; without it, all of them once.
+const UP_TO: &str = "MAINSTAY_SDS_CRASH_UP_TO";
+/// What a child says when the conversation is made and its life begins.
+const BORN: &str = "born";
 const MESSAGES: u64 = 600;
 const KILLS: u64 = 40;
 const NOW: Now = Now { mono_ms: 1000, wall_ms: 1_760_000_000_000 };
@@ -153,14 +159,17 @@ impl Life {
     }
 }
 
-/// One life; runs to its end unless it is killed.
+/// One life; runs until it is killed, or when it is sent everything, to its end.
 #[test]
 fn a_life_of_the_child() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
+    let up_to = env::var(UP_TO).ok().map(|number| number.parse::<usize>().unwrap());
+    let conversation = conversation();
+    println!("{BORN}");
     let mut life = Life::begin(&env::var(PLACE).unwrap(), folder);
     let born = lines(&folder.join("sent")).len();
-    for (number, bytes) in conversation().iter().enumerate() {
+    for (number, bytes) in conversation.iter().take(up_to.unwrap_or(usize::MAX)).enumerate() {
         life.channel.receive(NOW, bytes).unwrap();
         life.drain();
         if number % 200 == 100 {
@@ -169,18 +178,31 @@ fn a_life_of_the_child() {
             life.drain();
         }
     }
+    while let Some(up_to) = up_to {
+        for bytes in &conversation[..up_to] {
+            life.channel.receive(NOW, bytes).unwrap();
+            life.drain();
+        }
+    }
     fs::write(folder.join("through"), b"").unwrap();
 }
 
-fn start(kind: &str, folder: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "a_life_of_the_child", "--nocapture"])
-        .env(FOLDER, folder)
-        .env(PLACE, kind)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+/// A child whose life has just begun.
+fn start(kind: &str, folder: &Path, up_to: Option<u64>) -> Child {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "a_life_of_the_child", "--nocapture"]);
+    command.env(FOLDER, folder).env(PLACE, kind);
+    if let Some(up_to) = up_to {
+        command.env(UP_TO, up_to.to_string());
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The line may have something of the harness of tests in front.
+    let mut said = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(
+        said.any(|line| line.unwrap().ends_with(BORN)),
+        "the child ended before its life began"
+    );
+    child
 }
 
 #[test]
@@ -199,17 +221,20 @@ fn killed_again_and_again(kind: &str) {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut rng = Rng::seeded(seed);
-    let mut killed = 0;
-    for _ in 0..KILLS {
-        let mut child = start(kind, folder);
-        // A life takes some tens of milliseconds once it has begun.
-        sleep(Duration::from_micros(2000 + rng.below(60_000)));
-        killed += u64::from(child.try_wait().unwrap().is_none());
+    let mut in_the_middle = 0;
+    for life in 1..=KILLS {
+        let up_to = MESSAGES * life / KILLS;
+        let mut child = start(kind, folder, Some(up_to));
+        // As many kills while it loads and takes what is new, which is soon over, as later.
+        let longest = if rng.below(2) == 0 { 3_000 } else { 30_000 };
+        sleep(Duration::from_micros(rng.below(longest)));
+        assert!(child.try_wait().unwrap().is_none(), "life {life} ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
+        in_the_middle += u64::from((lines(&folder.join("processed")).len() as u64) < up_to);
     }
-    assert!(killed > KILLS / 4, "{killed} of {KILLS} were killed in the middle");
-    let mut child = start(kind, folder);
+    println!("{in_the_middle} of {KILLS} were killed before they had everything");
+    let mut child = start(kind, folder, None);
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the last life does not end");
