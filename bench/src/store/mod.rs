@@ -2,11 +2,13 @@
 //!
 //! Records have 16-byte keys and values of 64 bytes, or of 256 where the name says so. There are
 //! 10^6 of them, with `--quick` 250,000 (10^6 still for what has it in its name, and for memory).
+//! Values of 4 and 64 KiB go through the log, some 100 MB of them.
 //! Everything lies in a directory on a disk, and is removed when a group has been measured.
 
 mod engines;
 mod follow;
 mod get;
+mod large;
 mod memory;
 mod put;
 mod reopen;
@@ -32,6 +34,8 @@ const GROUPS: &[Group] = &[
     reopen::GROUP,
     memory::SMALL,
     memory::LARGE,
+    large::PAGES,
+    large::LARGE,
     follow::CATCH_UP,
     follow::DELIVERY,
     follow::RECONNECT,

@@ -196,6 +196,27 @@ pub(crate) enum CliError {
 
     #[error("{}: {source}", path.display())]
     Store { path: PathBuf, source: store::Error },
+    #[error(
+        "{}: exists already; a store is restored to a place of its own: name another one, or move this \
+         one away", .0.display()
+    )]
+    StoreExists(PathBuf),
+    #[error(
+        "{}: the copy is damaged, `mainstay store verify {}` says where; nothing was restored: take \
+         another copy, or `mainstay store repair` this one", .0.display(), .0.display()
+    )]
+    DamagedCopy(PathBuf),
+    #[error(
+        "{}: is not equal to {} after the copy; `mainstay store verify {} --against {}` shows the \
+         records, and the disks should be checked",
+        copy.display(), of.display(), of.display(), copy.display()
+    )]
+    Unequal { copy: PathBuf, of: PathBuf },
+    #[error(
+        "{}: a store with values of any size cannot be {cannot_be}; `mainstay store export` writes its \
+         records to a file, `mainstay store import` reads them", path.display()
+    )]
+    AnySize { path: PathBuf, cannot_be: &'static str },
     #[error("the {part} has {bytes} bytes, and those of the store have {must}; give it as many")]
     Size { part: &'static str, bytes: usize, must: usize },
     #[error(
@@ -265,6 +286,7 @@ impl CliError {
             Self::Size { .. } | Self::NotANumber { .. } | Self::NoPrefix => 2,
             Self::Store { source: store::Error::OutOfLimits { .. }, .. } => 2,
             Self::Store { source: store::Error::Damaged { .. }, .. } => 3,
+            Self::DamagedCopy(_) | Self::Unequal { .. } => 3,
             Self::Import { source, .. } if source.is_damage() => 3,
             #[cfg(feature = "sds")]
             Self::NotSds { .. } => 3,

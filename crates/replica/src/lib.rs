@@ -2,8 +2,8 @@
 //!
 //! [`Leader`] and [`Follower`] are cores without I/O: fed with messages and time, they say what to
 //! send. What they need of a store is in the traits [`Source`] and [`Sink`], which a
-//! [`RawStore`](mainstay_store::RawStore) has. [`drive`] runs them over channels. The messages are in
-//! `docs/format/stream.md`.
+//! [`RawStore`](mainstay_store::RawStore) has. [`drive`] runs them over channels; [`update`] runs both in
+//! one call, for backups. The messages are in `docs/format/stream.md`.
 //!
 //! What holds, argued and tested in `docs/invariants.md`:
 //!
@@ -61,8 +61,10 @@ mod digest;
 mod error;
 mod store;
 mod traits;
+mod update;
 
 pub use error::{Error, Result};
 pub use follower::{FollowSettings, Follower};
 pub use leader::{Lag, LeadSettings, Leader};
 pub use traits::{Found, Level, Sink, Source};
+pub use update::{Updated, update};

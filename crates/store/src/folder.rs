@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mainstay_shm::fork::Epoch;
 use mainstay_storage::Folder;
 
 use crate::error::{Error, Result};
@@ -24,10 +25,39 @@ use crate::error::{Error, Result};
 pub struct Directory {
     path: PathBuf,
     handle: File,
-    _lock: File,
+    _lock: Lock,
 }
 
 pub(crate) const LOCK: &str = "lock";
+
+/// The lock of a directory, by flock(2).
+pub(crate) struct Lock {
+    file: File,
+    epoch: Epoch,
+}
+
+impl Lock {
+    /// Alone, or together with others who share it.
+    pub(crate) fn take(file: File, is_shared: bool) -> std::result::Result<Self, TryLockError> {
+        if is_shared {
+            file.try_lock_shared()?
+        } else {
+            file.try_lock()?
+        }
+        Ok(Self { file, epoch: Epoch::now() })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file lets go of it only when no child that is about to become another program
+        // has it any more. A child that goes on as it is has no say: the lock is its parent's.
+        if self.epoch.is_current() {
+            // The file is closed next, which does the same a little later.
+            let _closed_soon = self.file.unlock();
+        }
+    }
+}
 
 impl Directory {
     /// Locks a directory; one that is not there is made.
@@ -40,11 +70,11 @@ impl Directory {
         let failed = |error| Error::io(path.display().to_string())(error);
         fs::create_dir_all(path).map_err(failed)?;
         let lock = open(&path.join(LOCK)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match Lock::take(lock, false) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(Error::Locked),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        };
         let handle = File::open(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), handle, _lock: lock })
     }

@@ -10,13 +10,13 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    folder::{LOCK, boot_id},
+    folder::{LOCK, Lock, boot_id},
 };
 
 /// Shared by all who look, and refused while somebody writes (A5).
 pub(crate) struct ReadOnly {
     path: PathBuf,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl ReadOnly {
@@ -31,10 +31,10 @@ impl ReadOnly {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        match lock.as_ref().map(File::try_lock_shared) {
-            None | Some(Ok(())) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Some(Err(TryLockError::WouldBlock)) => Err(Error::Locked),
-            Some(Err(TryLockError::Error(error))) => Err(failed(error)),
+        match lock.map(|file| Lock::take(file, true)).transpose() {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -13,7 +14,7 @@ use std::{
 
 use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_store::{
-    Change, Durability, Error, FixedStore, Options, RawStore, Reader,
+    Change, Directory, Durability, Error, FixedStore, Options, RawStore, Reader,
     limits::{KEY_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX, VALUE_BYTES_MAX},
 };
 
@@ -421,4 +422,29 @@ fn a_directory_holds_what_was_written_after_it_is_opened_again() {
     assert_eq!(seen, 500);
     store.raw().compact().unwrap();
     assert!(files(dir.path()) < 20);
+}
+
+/// A child has its parent's descriptors until it becomes another program; a lock that ended with the
+/// last of them would be there for a while when whoever had it is gone.
+#[test]
+fn a_directory_can_be_opened_as_soon_as_it_was_closed_also_while_programs_are_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let ends = AtomicBool::new(false);
+    let started = std::thread::scope(|scope| {
+        let start = || {
+            let mut started = 0;
+            while !ends.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+                started += 1;
+            }
+            started
+        };
+        let starters = [scope.spawn(start), scope.spawn(start)];
+        for _ in 0..3_000 {
+            drop(Directory::lock(dir.path()).unwrap());
+        }
+        ends.store(true, Ordering::Relaxed);
+        starters.map(|starter| starter.join().unwrap())
+    });
+    assert!(started.iter().all(|started| *started > 0), "{started:?}");
 }

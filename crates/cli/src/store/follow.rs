@@ -164,7 +164,7 @@ fn create(args: &Args, wire: &Wire, settings: &Settings) -> Result<RawStore<Dire
 /// How large the segments of a store are, which are whole pages: their longest write, a page for
 /// the head, and less than another one for what surrounds the write. A copy has segments just as
 /// large as its leader: with smaller ones it could not follow, with larger ones not be followed.
-fn segment_bytes(write_bytes_max: u64) -> u64 {
+pub(super) fn segment_bytes(write_bytes_max: u64) -> u64 {
     const PAGE: u64 = 4_096;
     write_bytes_max.saturating_add(PAGE).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,7 @@
 //! Commands that only look read the files without taking part; the others open the store. Both are
 //! refused while another process has it open.
 
+mod backup;
 mod bench;
 mod bytes;
 mod compact;
@@ -15,6 +16,8 @@ mod opened;
 mod portable;
 mod promote;
 mod put;
+mod repair;
+mod restore;
 mod rm;
 mod scan;
 mod serve;
@@ -50,7 +53,8 @@ Examples:
   mainstay store scan ./people --prefix a
   mainstay store export ./people people.csv
   mainstay store serve ./people 127.0.0.1:7500 --node 1 --secret-file secret
-  mainstay store verify ./people")]
+  mainstay store verify ./people
+  mainstay store backup ./people /mnt/backup/people")]
 pub(crate) struct StoreArgs {
     /// Print JSON: one document, or a line each for `scan`, `watch`, `serve` and `follow`
     #[arg(long, global = true)]
@@ -71,6 +75,9 @@ enum StoreCommand {
     Export(export::Args),
     Verify(verify::Args),
     Stats(stats::Args),
+    Repair(repair::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Compact(compact::Args),
     Bench(bench::Args),
     Serve(serve::Args),
@@ -92,6 +99,9 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Export(args) => export::run(&args, out),
         StoreCommand::Verify(args) => verify::run(&args, out),
         StoreCommand::Stats(args) => stats::run(&args, out),
+        StoreCommand::Repair(args) => repair::run(&args, out),
+        StoreCommand::Backup(args) => backup::run(&args, out),
+        StoreCommand::Restore(args) => restore::run(&args, out),
         StoreCommand::Compact(args) => compact::run(&args, out),
         StoreCommand::Bench(args) => bench::run(&args, out),
         StoreCommand::Serve(args) => serve::run(&args, out),

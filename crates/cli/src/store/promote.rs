@@ -5,6 +5,7 @@ use crate::{
     error::{Outcome, Result},
     output::Output,
 };
+use mainstay::store::{Directory, RawStore};
 use serde::Serialize;
 
 /// Make a follower's store the leader
@@ -33,10 +34,7 @@ struct Report {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
     let store = args.target.open()?;
-    store.fence(args.above).map_err(&failed)?;
-    // Of two stores that are promoted at once, one has to be above the other: any number will do.
-    let drawn = mainstay_base::mix64(u64::from(std::process::id()) ^ store.epoch()) as u16;
-    let store = store.promote(drawn).map_err(&failed)?;
+    let store = lead(store, args.above).map_err(&failed)?;
     let shards = store.identity().shards;
     let place = |shard| Some(store.history(shard).ok()?.position()?.sequence);
     let (epoch, writes) = (store.epoch(), (0..shards).filter_map(place).sum());
@@ -48,4 +46,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         out.line(&format!("{path} leads with epoch {epoch}, after {writes} writes"))?;
     }
     Ok(Outcome::Fine)
+}
+
+/// Makes a store the leader, above `known` and all that it knows of itself.
+pub(super) fn lead(
+    store: RawStore<Directory>,
+    known: u64,
+) -> mainstay::store::Result<RawStore<Directory>> {
+    store.fence(known)?;
+    // Of two stores that are promoted at once, one has to be above the other: any number will do.
+    let drawn = mainstay_base::mix64(u64::from(std::process::id()) ^ store.epoch()) as u16;
+    store.promote(drawn)
 }

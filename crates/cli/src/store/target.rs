@@ -5,7 +5,9 @@ use crate::{
     error::{CliError, Result},
     progress::Progress,
 };
-use mainstay::store::{Directory, Error, LogOptions, OnDisk, Options, RawLogStore, RawStore};
+use mainstay::store::{
+    Directory, Error, LogOptions, OnDisk, Options, RawLogStore, RawStore, Survey,
+};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -27,6 +29,16 @@ impl Target {
 
     pub(super) fn is_any(&self) -> bool {
         is_any(&self.path)
+    }
+
+    /// What its checksums say, with a bar.
+    pub(super) fn survey(&self, what: &'static str) -> Result<Survey> {
+        let (mut bar, mut last) = (None, 0);
+        let survey = Survey::of(&self.path, |done, total| {
+            bar.get_or_insert_with(|| Progress::bytes(what, total)).advance(done - last);
+            last = done;
+        });
+        survey.map_err(self.failed())
     }
 
     /// To look only, of either kind.
@@ -72,4 +84,12 @@ pub(super) fn view(path: &Path) -> Result<OnDisk> {
 pub(super) fn failed(path: &Path) -> impl Fn(Error) -> CliError + use<> {
     let path = path.to_path_buf();
     move |source| CliError::Store { path: path.clone(), source }
+}
+
+/// Refuses a store with values of any size, where a command is not for those.
+pub(super) fn fixed_only(path: &Path, cannot_be: &'static str) -> Result<()> {
+    if is_any(path) {
+        return Err(CliError::AnySize { path: path.to_path_buf(), cannot_be });
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::{
     progress::Progress,
     size::{grouped, human},
 };
-use mainstay::store::{FileKind, FileReport, LogDamage, LogSurvey, OnDisk, Survey};
+use mainstay::store::{FileKind, FileReport, LogDamage, LogSurvey, OnDisk};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -126,14 +126,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.target.is_any() {
         return verify_any(args, out);
     }
-    let mut progress = None;
-    let mut last = 0;
-    let survey = Survey::of(&args.target.path, |done, total| {
-        progress.get_or_insert_with(|| Progress::bytes("verifying", total)).advance(done - last);
-        last = done;
-    });
-    let survey = survey.map_err(args.target.failed())?;
-    drop(progress);
+    let survey = args.target.survey("verifying")?;
     let document = Document {
         path: args.target.path.display().to_string(),
         sound: survey.is_sound(),

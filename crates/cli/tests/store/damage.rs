@@ -1,7 +1,7 @@
 //! What `verify` says of sound, damaged and different stores.
 
 use crate::sandbox::Sandbox;
-use std::{fs, path::PathBuf};
+use std::fs;
 
 fn filled() -> Sandbox {
     let sandbox = Sandbox::with_people();
@@ -9,21 +9,6 @@ fn filled() -> Sandbox {
     fs::write(sandbox.path("people.csv"), format!("key,value\n{lines}")).unwrap();
     sandbox.ok(&["import", "people.csv", "people"]);
     sandbox
-}
-
-/// The first file of the store with this ending.
-fn file(sandbox: &Sandbox, end: &str) -> PathBuf {
-    let entries = fs::read_dir(sandbox.path("people")).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.to_str().unwrap().ends_with(end));
-    paths.sort();
-    paths.swap_remove(0)
-}
-
-fn flip(path: &PathBuf, at: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
 }
 
 #[test]
@@ -42,8 +27,7 @@ fn a_sound_store_is_said_to_be_sound_file_by_file() {
 #[test]
 fn damage_is_named_with_its_file_and_place_and_gives_status_3() {
     let sandbox = filled();
-    let log = file(&sandbox, ".log");
-    flip(&log, 4_096 + 70);
+    let log = sandbox.flip("people", ".log", 4_096 + 70);
     let run = sandbox.run(&["verify", "people"]);
     let text = String::from_utf8(run.stdout).unwrap();
     let name = log.file_name().unwrap().to_str().unwrap();
@@ -60,7 +44,7 @@ fn damage_is_named_with_its_file_and_place_and_gives_status_3() {
 #[test]
 fn damage_that_has_a_copy_is_told_and_compacting_heals_it() {
     let sandbox = filled();
-    flip(&file(&sandbox, ".log"), 20);
+    sandbox.flip("people", ".log", 20);
     let run = sandbox.run(&["verify", "people"]);
     let text = String::from_utf8(run.stdout).unwrap();
     assert!(
@@ -70,7 +54,7 @@ fn damage_that_has_a_copy_is_told_and_compacting_heals_it() {
     assert_eq!(sandbox.ok(&["get", "people", "k1"]), "v1\n");
     sandbox.ok(&["compact", "people"]);
     assert!(sandbox.ok(&["verify", "people"]).ends_with("sound, 400 records\n"));
-    flip(&file(&sandbox, ".image"), 4_096 + 40);
+    sandbox.flip("people", ".image", 4_096 + 40);
     assert_eq!(sandbox.run(&["verify", "people"]).code, 3);
 }
 

@@ -1,0 +1,121 @@
+//! `mainstay store restore`.
+
+use super::{
+    backup::{copy_over, create},
+    promote::lead,
+    target::{Target, failed, fixed_only},
+};
+use crate::{
+    error::{CliError, Outcome, Result},
+    output::Output,
+    size::grouped,
+};
+use mainstay::store::RawStore;
+use serde::Serialize;
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Make a store of a copy that `backup` or `follow` has made
+///
+/// Every checksum of the copy is looked at first. STORE must not be there: it appears when it is
+/// whole, and takes writes from then on. Followers of what was there before find out by themselves
+/// what they have to give up, and set it aside.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store restore /mnt/backup/people ./people
+  mainstay store restore /mnt/backup/people ./people --json")]
+pub(super) struct Args {
+    /// The directory of the copy
+    #[arg(value_name = "COPY", value_hint = clap::ValueHint::DirPath)]
+    copy: PathBuf,
+    /// The directory of the store to make
+    #[arg(value_name = "STORE", value_hint = clap::ValueHint::DirPath)]
+    store: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    store: String,
+    records: u64,
+    epoch: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let copy = Target { path: args.copy.clone() };
+    fixed_only(&copy.path, "restored")?;
+    if args.store.exists() {
+        return Err(CliError::StoreExists(args.store.clone()));
+    }
+    if !copy.survey("checking")?.is_sound() {
+        return Err(CliError::DamagedCopy(copy.path));
+    }
+    // Beside it, so that it can be renamed; what an interrupted one left is begun anew.
+    let unfinished = beside(&args.store);
+    remove(&unfinished)?;
+    let (records, epoch) = fill(&copy, &unfinished).inspect_err(|_| drop(remove(&unfinished)))?;
+    appear(&unfinished, &args.store)?;
+    let store = args.store.display().to_string();
+    if out.json {
+        out.document(&Report { store, records, epoch })?;
+    } else {
+        let records = grouped(records);
+        out.line(&format!("{store}: {records} records; it leads with epoch {epoch}"))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn fill(copy: &Target, path: &Path) -> Result<(u64, u64)> {
+    let failed = failed(path);
+    let from = Arc::new(copy.open()?);
+    let store = Arc::new(create(path, &from)?);
+    copy_over("restoring", &from, &store)?;
+    let shards = store.identity().shards;
+    let records = (0..shards).map(|shard| store.records(shard)).sum::<Result<u64, _>>();
+    let records = records.map_err(&failed)?;
+    let known = from.known_epoch();
+    Arc::into_inner(from).map_or(Ok(()), RawStore::close).map_err(copy.failed())?;
+    let mut epoch = 0;
+    if let Some(store) = Arc::into_inner(store) {
+        let store = lead(store, known).map_err(&failed)?;
+        epoch = store.epoch();
+        store.close().map_err(&failed)?;
+    }
+    Ok((records, epoch))
+}
+
+/// The name of a store that is not whole yet.
+fn beside(store: &Path) -> PathBuf {
+    let mut name = store.file_name().unwrap_or_default().to_owned();
+    name.push(".restoring");
+    store.with_file_name(name)
+}
+
+fn remove(unfinished: &Path) -> Result<()> {
+    match fs::remove_dir_all(unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::File {
+            path: unfinished.to_path_buf(),
+            action: "remove",
+            source: error,
+            hint: "it is what an earlier restore has left; remove it by hand",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Gives the whole store its name, durably.
+fn appear(unfinished: &Path, store: &Path) -> Result<()> {
+    let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let renamed = fs::rename(unfinished, store)
+        .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all());
+    renamed.map_err(|source| CliError::File {
+        path: store.to_path_buf(),
+        action: "give the store its name",
+        source,
+        hint: "the store is whole in the directory with .restoring at its end: rename that",
+    })
+}
