@@ -36,7 +36,8 @@ const CHUNK_MAX: usize = 256 << 10;
 /// How many buffers are kept to be used again, while somebody still has messages that are in them.
 const USED_MAX: usize = 2;
 
-/// A frame that is still arriving gets at most this much memory beyond what has arrived.
+/// A frame that is still arriving gets at most this much memory beyond what has arrived, or as much
+/// again: what has arrived is copied whenever there is more room, which must not be each time.
 const AHEAD: usize = 1 << 20;
 
 /// What a frame is.
@@ -310,16 +311,25 @@ impl Decoder {
         if self.buffer.len() == self.buffer.capacity() && !self.buffer.is_empty() {
             self.chunk = (self.chunk * 2).min(CHUNK_MAX);
         }
-        let wanted = match &self.header {
-            Some(header) => header.len.saturating_sub(self.buffer.len()).min(AHEAD),
-            None => HEADER_LEN,
-        };
-        // A new buffer is a good deal larger than the least: the next frames may be in it as well.
         let room = self.buffer.capacity() - self.buffer.len();
-        if room < wanted.max(self.chunk / 8) {
-            self.make_room(wanted.max(self.chunk));
+        let is_short = match &self.header {
+            // The first part of a frame has room at once, so that it is not copied; what is longer,
+            // when the room is used up.
+            Some(header) => self.buffer.capacity() < header.len.min(AHEAD),
+            None => room < HEADER_LEN,
+        };
+        if is_short || room < self.chunk / 8 {
+            self.make_room(self.growth());
         }
         &mut self.buffer
+    }
+
+    /// How much more room there should be. A good deal more than the least, as the next frames may be in
+    /// it as well.
+    fn growth(&self) -> usize {
+        let arrived = self.buffer.len();
+        let missing = self.header.map_or(0, |header| header.len.saturating_sub(arrived));
+        missing.min(arrived.max(AHEAD)).max(self.chunk)
     }
 
     /// In this buffer, if nobody has anything of it any more, or in an earlier one, or in a new one.
@@ -334,7 +344,9 @@ impl Decoder {
         next.extend_from_slice(&self.buffer);
         let mut old = std::mem::replace(&mut self.buffer, next);
         old.clear();
-        if old.capacity() > 0 && self.chunk == CHUNK_MAX {
+        // One of a very long frame would be kept for nothing.
+        let is_usual = (1..=2 * AHEAD).contains(&old.capacity());
+        if is_usual && self.chunk == CHUNK_MAX {
             if self.used.len() == USED_MAX {
                 self.used.pop_front();
             }
@@ -362,6 +374,9 @@ impl Decoder {
         let old = self.buffer.len();
         // Read beyond what was there; a failed read leaves nothing.
         self.space();
+        if self.buffer.capacity() - old < len {
+            self.make_room(len.max(self.growth()));
+        }
         self.buffer.resize(old + len, 0);
         read(&mut self.buffer[old..]).inspect_err(|_| self.buffer.truncate(old))
     }

@@ -74,6 +74,25 @@ fn f3_a_length_that_was_only_announced_allocates_little() {
 }
 
 #[test]
+fn a_long_frame_is_copied_a_few_times_into_more_room_and_not_with_each_piece_of_it() {
+    let payload = vec![5; 64 << 20];
+    let mut decoder = Decoder::new(payload.len());
+    let (mut moves, mut place) = (0, std::ptr::null());
+    for piece in encode(Kind::Message, &payload).chunks(16 << 10) {
+        decoder.feed(piece);
+        let now = decoder.buffer.as_ptr();
+        moves += u32::from(now != place);
+        place = now;
+        if let Some(frame) = decoder.next_frame().unwrap() {
+            assert!(frame.payload == payload);
+            assert!(moves < 20, "{moves}");
+            return;
+        }
+    }
+    panic!("the frame has not come out");
+}
+
+#[test]
 fn what_is_no_frame_is_told_from_its_first_byte() {
     let mut decoder = Decoder::new(100);
     decoder.feed(b"G");
