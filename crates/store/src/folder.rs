@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mainstay_shm::fork::Epoch;
-use mainstay_storage::Folder;
+use mainstay_shm::{fork::Epoch, hook};
+use mainstay_storage::{Folder, Storage};
 
 use crate::error::{Error, Result};
 
@@ -85,10 +85,11 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Folder for Directory {
-    type File = File;
+    type File = DirectoryFile;
 
-    fn file(&self, name: &str) -> io::Result<File> {
-        open(&self.path.join(name))
+    fn file(&self, name: &str) -> io::Result<DirectoryFile> {
+        hook::step();
+        open(&self.path.join(name)).map(DirectoryFile)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -101,6 +102,7 @@ impl Folder for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        hook::step();
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -108,15 +110,59 @@ impl Folder for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
+        hook::step();
         self.handle.sync_all()
     }
 
     fn mapped(&self, name: &str) -> io::Result<Option<File>> {
-        self.file(name).map(Some)
+        self.file(name).map(|file| Some(file.0))
     }
 
     fn boot(&self) -> io::Result<[u8; 16]> {
         boot_id()
+    }
+}
+
+/// A file of a [`Directory`]. A crash test may stop the process before each call that changes it.
+///
+/// ```
+/// use mainstay_storage::{Folder, Storage};
+/// use mainstay_store::Directory;
+/// let dir = tempfile::tempdir()?;
+/// let file = Directory::lock(dir.path())?.file("notes")?;
+/// file.write_at(0, b"kept")?;
+/// assert_eq!(file.len()?, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct DirectoryFile(File);
+
+impl Storage for DirectoryFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        hook::step();
+        self.0.write_at(offset, bytes)
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        hook::step();
+        self.0.write_synced_at(offset, bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Storage::len(&self.0)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        hook::step();
+        Storage::set_len(&self.0, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        hook::step();
+        self.0.sync()
     }
 }
 

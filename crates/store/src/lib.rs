@@ -100,7 +100,7 @@ pub use expiring::RawExpiring;
 pub use fixed::FixedStore;
 pub use fixed_expiring::ExpiringStore;
 pub use fixed_range::FixedRange;
-pub use folder::Directory;
+pub use folder::{Directory, DirectoryFile};
 pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
 pub use hooks::{Commit, Hook};

@@ -7,7 +7,7 @@
 use crate::child;
 use mainstay_shm::hook;
 use mainstay_sim::Storage;
-use mainstay_store::{Directory, Folder};
+use mainstay_store::{Directory, DirectoryFile, Folder};
 use std::{
     fs::File,
     io,
@@ -99,7 +99,7 @@ impl Folder for Counted {
 }
 
 pub(crate) struct CountedFile {
-    file: File,
+    file: DirectoryFile,
     countdown: Countdown,
     /// What a planted fault has not written yet.
     held: Mutex<Option<(u64, Vec<u8>)>>,
@@ -141,7 +141,7 @@ impl Storage for CountedFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Storage::len(&self.file)
+        self.file.len()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
