@@ -41,6 +41,7 @@ pub mod driver;
 pub mod hash;
 pub mod limits;
 pub mod persist;
+pub mod query;
 pub mod repair;
 pub mod wire;
 
@@ -67,3 +68,15 @@ pub use output::{Broadcast, Delivery, Missing, Output, Place, Reason, Received};
 pub use participant::Participant;
 pub use store_node::StoreNode;
 pub use time::Now;
+
+/// Whether the fault of this name is planted: a constant `false` in a normal build.
+#[inline(always)]
+fn planted(fault: &str) -> bool {
+    #[cfg(feature = "hook")]
+    return mainstay_shm::hook::planted(fault);
+    #[cfg(not(feature = "hook"))]
+    {
+        let _ = fault;
+        false
+    }
+}

@@ -143,3 +143,19 @@ pub const LINKS_MAX: usize = 1024;
 ///
 /// Example: see the [module](self).
 pub const LINKS_PER_MEMBER_MAX: usize = 4;
+
+/// The most messages in an answer of a store node.
+///
+/// Example: see the [module](self).
+pub const ANSWER_MESSAGES_MAX: usize = 256;
+
+/// The most bytes of messages in an answer that has several.
+///
+/// Example: see the [module](self).
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// The longest question to a store node, in bytes behind its length: head, name, numbers, and the
+/// longest key.
+///
+/// Example: see the [module](self).
+pub const QUESTION_LEN_MAX: usize = 3 + ID_LEN_MAX + 10 + HINT_LEN_MAX;

@@ -1,19 +1,8 @@
 //! A store node as a task: hears everything that is said in its channels, keeps it, and answers
 //! those who miss something, in this process or over TCP.
 //!
-//! Over TCP a question is one frame and an answer another, all numbers little-endian:
-//!
-//! | frame | parts |
-//! |---|---|
-//! | question | length of the rest (u32), kind (u8), length of the channel's name (u16), name, key |
-//! | key of kind 1, by id | the id |
-//! | key of kind 2, by hint | the hint |
-//! | key of kind 3, what comes after | Lamport time (u64), most messages (u16), id |
-//! | answer | count (u32; 0xffff_ffff: refused), then for each message its length (u32) and its bytes |
-//!
-//! Neither side believes the other: lengths are checked before anything is allocated, a question
-//! out of form ends its connection, and what a store node answers is a message like any other, of
-//! which the core believes nothing that it would not believe from the network.
+//! Over TCP the questions and answers of [`query`](crate::query) follow each other. A question that
+//! is too long or out of form ends its connection.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,7 +21,8 @@ use super::{
 };
 use crate::{
     archive::Archive,
-    limits::{HINT_LEN_MAX, ID_LEN_MAX, MESSAGE_LEN_MAX},
+    limits::QUESTION_LEN_MAX,
+    query::{AnswerReader, Answered, Query, answer_frame},
     store_node::StoreNode,
     wire::{MessageView, Profile},
 };
@@ -49,31 +39,9 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait after a failure to receive.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Messages in an answer.
-const ANSWER_MAX: usize = 256;
-
-/// Bytes after which an answer has no further message.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
-
-/// The longest question: head, name, numbers, and the longest key.
-const QUESTION_LEN_MAX: usize = 3 + ID_LEN_MAX + 10 + HINT_LEN_MAX;
-
-const REFUSED: u32 = u32::MAX;
-const BY_ID: u8 = 1;
-const BY_HINT: u8 = 2;
-const AFTER: u8 = 3;
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
-    Id(Vec<u8>),
-    Hint(Vec<u8>),
-    After { lamport: u64, id: Vec<u8>, max: u16 },
-}
-
 struct Question {
     channel: String,
-    key: Key,
+    query: Query,
     answer: oneshot::Sender<crate::Result<Vec<Vec<u8>>>>,
 }
 
@@ -195,8 +163,8 @@ impl Store {
     ///
     /// Example: see [`Store`].
     pub async fn find(&self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
-        for key in keys_of(lacking) {
-            let found = self.ask(&lacking.channel, key).await?.pop();
+        for query in queries_of(lacking) {
+            let found = self.ask(&lacking.channel, query).await?.pop();
             if found.as_deref().is_some_and(|found| is_of(lacking, found)) {
                 return Ok(found);
             }
@@ -233,12 +201,12 @@ impl Store {
     /// # }).unwrap();
     /// ```
     pub async fn after(&self, channel: &str, last: (u64, &[u8]), max: u16) -> Result<Vec<Vec<u8>>> {
-        self.ask(channel, Key::After { lamport: last.0, id: last.1.to_vec(), max }).await
+        self.ask(channel, Query::After { lamport: last.0, id: last.1.to_vec(), max }).await
     }
 
-    async fn ask(&self, channel: &str, key: Key) -> Result<Vec<Vec<u8>>> {
+    async fn ask(&self, channel: &str, query: Query) -> Result<Vec<Vec<u8>>> {
         let (answer, answered) = oneshot::channel();
-        let question = Question { channel: channel.to_owned(), key, answer };
+        let question = Question { channel: channel.to_owned(), query, answer };
         let asked = Asked::Question(question);
         self.questions.send(asked).await.map_err(|_| Error::Ended)?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
@@ -277,10 +245,10 @@ impl Store {
             }
             question.resize(len, 0);
             timeout(IDLE_MAX, stream.read_exact(&mut question)).await??;
-            let Some((channel, key)) = read_question(&question) else { return Ok(()) };
-            let frame = match self.ask(channel, key).await {
-                Ok(messages) => answer_frame(&messages),
-                Err(Error::Sds(_)) => REFUSED.to_le_bytes().to_vec(),
+            let Some((channel, query)) = Query::read(&question) else { return Ok(()) };
+            let frame = match self.ask(channel, query).await {
+                Ok(messages) => answer_frame(Some(&messages)),
+                Err(Error::Sds(_)) => answer_frame(None),
                 Err(_) => return Ok(()),
             };
             timeout(IDLE_MAX, stream.write_all(&frame)).await??;
@@ -315,8 +283,8 @@ async fn run<A: Archive + Send>(
             () = until(deaf_until), if deaf_until.is_some() => deaf_until = None,
             // Who does not wait any more does not miss the answer.
             question = asked.recv() => match question {
-                Some(Asked::Question(Question { channel, key, answer })) => {
-                    let _dropped = answer.send(find(&node, &channel, &key));
+                Some(Asked::Question(Question { channel, query, answer })) => {
+                    let _dropped = answer.send(node.answer(&channel, &query));
                 }
                 Some(Asked::Statistics(answer)) => {
                     let _dropped = answer.send(statistics.clone());
@@ -327,28 +295,9 @@ async fn run<A: Archive + Send>(
     }
 }
 
-fn find<A: Archive>(node: &StoreNode<A>, channel: &str, key: &Key) -> crate::Result<Vec<Vec<u8>>> {
-    match key {
-        Key::Id(id) => node.by_id(channel, id).map(|found| found.into_iter().collect()),
-        Key::Hint(hint) => node.by_hint(channel, hint).map(|found| found.into_iter().collect()),
-        Key::After { lamport, id, max } => {
-            let mut bytes = 0;
-            let mut messages =
-                node.after(channel, (*lamport, id), ANSWER_MAX.min(*max as usize))?;
-            let fits = |message: &Vec<u8>| {
-                bytes += message.len();
-                bytes <= ANSWER_BYTES_MAX
-            };
-            let count = messages.iter().map(fits).take_while(|fits| *fits).count();
-            messages.truncate(count);
-            Ok(messages)
-        }
-    }
-}
-
-fn keys_of(lacking: &Lacking) -> impl Iterator<Item = Key> {
-    let hint = (!lacking.hint.is_empty()).then(|| Key::Hint(lacking.hint.clone()));
-    hint.into_iter().chain([Key::Id(lacking.id.clone())])
+fn queries_of(lacking: &Lacking) -> impl Iterator<Item = Query> {
+    let hint = (!lacking.hint.is_empty()).then(|| Query::Hint(lacking.hint.clone()));
+    hint.into_iter().chain([Query::Id(lacking.id.clone())])
 }
 
 /// Whether it is the message that is lacking: by whose word a hint means what it means is not known.
@@ -356,55 +305,6 @@ fn is_of(lacking: &Lacking, message: &[u8]) -> bool {
     let profile = Profile::sniff(message);
     let read = profile.and_then(|profile| MessageView::parse(profile, message).ok());
     read.is_some_and(|message| message.id == lacking.id)
-}
-
-fn question_frame(channel: &str, key: &Key) -> Vec<u8> {
-    let (kind, key) = match key {
-        Key::Id(id) => (BY_ID, id.clone()),
-        Key::Hint(hint) => (BY_HINT, hint.clone()),
-        Key::After { lamport, id, max } => {
-            (AFTER, [&lamport.to_le_bytes()[..], &max.to_le_bytes(), id].concat())
-        }
-    };
-    let len = 3 + channel.len() + key.len();
-    let mut frame = Vec::with_capacity(4 + len);
-    frame.extend((len as u32).to_le_bytes());
-    frame.push(kind);
-    frame.extend((channel.len() as u16).to_le_bytes());
-    frame.extend(channel.as_bytes());
-    frame.extend(key);
-    frame
-}
-
-fn read_question(bytes: &[u8]) -> Option<(&str, Key)> {
-    let (&kind, rest) = bytes.split_first()?;
-    let (len, rest) = rest.split_first_chunk()?;
-    let (channel, rest) = rest.split_at_checked(u16::from_le_bytes(*len).into())?;
-    let key = match kind {
-        BY_ID => Key::Id(rest.to_vec()),
-        BY_HINT => Key::Hint(rest.to_vec()),
-        AFTER => {
-            let (lamport, rest) = rest.split_first_chunk()?;
-            let (max, id) = rest.split_first_chunk()?;
-            Key::After {
-                lamport: u64::from_le_bytes(*lamport),
-                max: u16::from_le_bytes(*max),
-                id: id.to_vec(),
-            }
-        }
-        _ => return None,
-    };
-    Some((std::str::from_utf8(channel).ok()?, key))
-}
-
-fn answer_frame(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    frame.extend((messages.len() as u32).to_le_bytes());
-    for message in messages {
-        frame.extend((message.len() as u32).to_le_bytes());
-        frame.extend(message);
-    }
-    frame
 }
 
 /// A store node elsewhere, reached over TCP.
@@ -467,7 +367,7 @@ impl StoreClient {
     ///
     /// Example: see [`StoreClient`].
     pub async fn by_id(&mut self, channel: &str, id: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.ask(channel, &Key::Id(id.to_vec())).await?.pop())
+        Ok(self.ask(channel, &Query::Id(id.to_vec())).await?.pop())
     }
 
     /// The message that somebody lacks: by its hint if there is one and it is known, else by its id.
@@ -477,8 +377,8 @@ impl StoreClient {
     ///
     /// Example: see [`Store`], whose `find` is the same.
     pub async fn find(&mut self, lacking: &Lacking) -> Result<Option<Vec<u8>>> {
-        for key in keys_of(lacking) {
-            let found = self.ask(&lacking.channel, &key).await?.pop();
+        for query in queries_of(lacking) {
+            let found = self.ask(&lacking.channel, &query).await?.pop();
             if found.as_deref().is_some_and(|found| is_of(lacking, found)) {
                 return Ok(found);
             }
@@ -498,16 +398,16 @@ impl StoreClient {
         last: (u64, &[u8]),
         max: u16,
     ) -> Result<Vec<Vec<u8>>> {
-        self.ask(channel, &Key::After { lamport: last.0, id: last.1.to_vec(), max }).await
+        self.ask(channel, &Query::After { lamport: last.0, id: last.1.to_vec(), max }).await
     }
 
-    async fn ask(&mut self, channel: &str, key: &Key) -> Result<Vec<Vec<u8>>> {
+    async fn ask(&mut self, channel: &str, query: &Query) -> Result<Vec<Vec<u8>>> {
         let address = self.address;
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.reach().await?,
         };
-        let answered = timeout(IDLE_MAX, exchange(&mut stream, channel, key)).await;
+        let answered = timeout(IDLE_MAX, exchange(&mut stream, channel, query)).await;
         let answered = answered.unwrap_or_else(|late| Err(late.into()));
         let answered = answered.map_err(Error::io(format!("ask the store node at {address}")))?;
         self.stream = Some(stream);
@@ -519,56 +419,21 @@ impl StoreClient {
 async fn exchange(
     stream: &mut BufReader<TcpStream>,
     channel: &str,
-    key: &Key,
+    query: &Query,
 ) -> std::io::Result<Option<Vec<Vec<u8>>>> {
-    let too_much = || std::io::Error::other("the answer is longer than any answer can be");
-    stream.write_all(&question_frame(channel, key)).await?;
-    let count = stream.read_u32_le().await?;
-    if count == REFUSED {
-        return Ok(None);
-    }
-    if count as usize > ANSWER_MAX {
-        return Err(too_much());
-    }
-    let mut messages = Vec::new();
-    for _ in 0..count {
-        let len = stream.read_u32_le().await? as usize;
-        if len > MESSAGE_LEN_MAX {
-            return Err(too_much());
+    stream.write_all(&query.frame(channel)).await?;
+    let (mut reader, mut bytes) = (AnswerReader::new(), Vec::new());
+    loop {
+        bytes.resize(reader.wants(), 0);
+        stream.read_exact(&mut bytes).await?;
+        match reader.take(&bytes) {
+            Answered::NotYet => {}
+            Answered::Messages(messages) => return Ok(Some(messages)),
+            Answered::Refused => return Ok(None),
+            Answered::TooLong => {
+                let what = "the answer is longer than any answer can be";
+                return Err(std::io::Error::other(what));
+            }
         }
-        let mut message = vec![0; len];
-        stream.read_exact(&mut message).await?;
-        messages.push(message);
-    }
-    Ok(Some(messages))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn questions_are_read_as_they_were_written() {
-        for key in [
-            Key::Id(b"m1".to_vec()),
-            Key::Hint(vec![0; HINT_LEN_MAX]),
-            Key::After { lamport: u64::MAX, id: vec![1; ID_LEN_MAX], max: 7 },
-        ] {
-            let channel = "r".repeat(ID_LEN_MAX);
-            let frame = question_frame(&channel, &key);
-            assert!(frame.len() - 4 <= QUESTION_LEN_MAX);
-            assert_eq!(read_question(&frame[4..]), Some((&*channel, key)));
-        }
-    }
-
-    #[test]
-    fn no_question_that_is_cut_short_or_noise_is_read_past_its_end() {
-        let key = Key::After { lamport: 5, id: Vec::new(), max: 7 };
-        let frame = question_frame("room", &key);
-        for len in 0..frame.len() - 4 {
-            assert_eq!(read_question(&frame[4..4 + len]), None, "{len}");
-        }
-        assert_eq!(read_question(&[9, 0, 0]), None);
-        assert_eq!(read_question(&[1, 2, 0, 0xff, 0xff]), None);
     }
 }
