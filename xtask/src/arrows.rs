@@ -90,6 +90,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "mainstay-track",
             "mainstay-state",
             "mainstay-store",
+            "mainstay-sds",
         ],
     ),
     (

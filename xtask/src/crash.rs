@@ -27,6 +27,7 @@ use crate::{
     cargo xtask crash state --kills 2000\n  \
     cargo xtask crash state --every-store --pairs 20000\n  \
     cargo xtask crash store --kills 1000\n  \
+    cargo xtask crash sds --every-store    messages, kept in a pool and in a store\n  \
     cargo xtask crash pool --help          what the suite itself has to say")]
 pub(crate) struct Args {
     /// Which suite, then its arguments [default suite: pool]

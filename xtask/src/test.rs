@@ -88,6 +88,9 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["track", "--planted"], 0);
     crash(project, report, &["store", "--kills", &kills], args.crash_kills);
     crash(project, report, &["store", "--planted"], 0);
+    crash(project, report, &["sds", "--kills", &kills], args.crash_kills);
+    crash(project, report, &["sds", "--every-store"], 500);
+    crash(project, report, &["sds", "--planted"], 0);
     report.step("systemd rig", || systemd::test(project));
     report.step("power cuts on a real ext4", || powercut::test(project));
     report.step("network namespaces", || {

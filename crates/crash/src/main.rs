@@ -6,6 +6,7 @@
 //! | [`state`] | a suite: versions, transactions, readers |
 //! | [`track`] | a suite: tracking, batches, checkpoints |
 //! | [`store`] | a suite: acknowledged writes, batches, recovery of a store |
+//! | [`sds`] | a suite: messages delivered and sent, with changes kept in a pool and in a store |
 //! | [`power`] | a suite: checkpoints on a file system whose device loses what was not flushed |
 //! | [`planted`] | plants faults in the library one at a time, to see that a suite finds them |
 //! | [`cases`], [`storm`], [`shift`] | stops at every step of an operation; workers killed at random |
@@ -22,6 +23,7 @@ mod planted;
 mod pool;
 mod power;
 mod progress;
+mod sds;
 mod shared;
 mod shift;
 mod state;
@@ -53,6 +55,7 @@ enum Command {
     State(state::Arguments),
     Track(track::Arguments),
     Store(store::Arguments),
+    Sds(sds::Arguments),
     Power(power::Arguments),
 }
 
@@ -63,6 +66,7 @@ impl Command {
             Self::State(arguments) => ("state", arguments),
             Self::Track(arguments) => ("track", arguments),
             Self::Store(arguments) => ("store", arguments),
+            Self::Sds(arguments) => ("sds", arguments),
             Self::Power(arguments) => ("power", arguments),
         }
     }

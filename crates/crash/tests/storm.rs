@@ -34,10 +34,23 @@ fn a_small_storm_loses_tears_blocks_and_leaks_no_state() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+#[test]
+fn s1_a_small_storm_loses_no_message_and_delivers_none_twice() {
+    let (code, text) = suite(&["sds", "--kills", "20", "--seed", "3"]);
+    let last = text.lines().rfind(|line| line.starts_with("CRASH"));
+    assert_eq!(last, Some("CRASH sds kills=20 lost=0 torn=0 stuck=0 leaked=0"), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+}
+
 #[cfg(not(feature = "hook"))]
 #[test]
 fn without_stop_points_the_other_modes_say_what_to_build() {
-    for (part, mode) in [("pool", "--every-store"), ("pool", "--planted"), ("state", "--planted")] {
+    for (part, mode) in [
+        ("pool", "--every-store"),
+        ("pool", "--planted"),
+        ("state", "--planted"),
+        ("sds", "--planted"),
+    ] {
         let (code, text) = suite(&[part, mode]);
         assert_eq!(code, Some(2));
         assert!(text.contains("--features hook"), "{text}");
@@ -46,7 +59,7 @@ fn without_stop_points_the_other_modes_say_what_to_build() {
 
 #[test]
 fn help_has_examples() {
-    for part in ["pool", "state"] {
+    for part in ["pool", "state", "sds"] {
         let (code, text) = suite(&[part, "--help"]);
         assert_eq!(code, Some(0));
         assert!(text.contains("--every-store") && text.contains("Examples:"), "{text}");

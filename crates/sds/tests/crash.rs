@@ -83,22 +83,25 @@ fn append(path: &Path) -> File {
 
 /// The place of that kind in a folder.
 fn place(kind: &str, folder: &Path) -> Box<dyn Persistence> {
-    match kind {
-        "pool" => Box::new(PoolPersistence::open(folder, "sds").unwrap()),
-        // A process dies here, and no system: what the system has is there.
-        "store" => {
-            let folder = folder.join("store");
-            // The lock of one that was killed is let go of a moment after its death.
-            let deadline = Instant::now() + Duration::from_secs(10);
-            loop {
-                match StorePersistence::open(&folder, Durability::Memory) {
-                    Ok(place) => return Box::new(place),
-                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
-                }
-                sleep(Duration::from_millis(1));
+    let open = || -> mainstay_sds::Result<Box<dyn Persistence>> {
+        match kind {
+            "pool" => Ok(Box::new(PoolPersistence::open(folder, "sds")?)),
+            // A process dies here, and no system: what the system has is there.
+            "store" => {
+                let folder = folder.join("store");
+                Ok(Box::new(StorePersistence::open(folder, Durability::Memory)?))
             }
+            kind => panic!("{kind} is no place"),
         }
-        kind => panic!("{kind} is no place"),
+    };
+    // The lock of one that was killed is let go of a moment after its death.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match open() {
+            Ok(place) => return place,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(1));
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use mainstay_pool::PoolSet;
-
 use super::Archive;
 use crate::{
     error::Result,
-    persist::blocks::{BLOCK_SIZES, Record, Records, Use, failed},
+    persist::blocks::{Record, Records, Use, failed},
 };
 
 /// An archive in the blocks of a pool: it outlives the process.
@@ -21,8 +19,9 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct PoolArchive {
-    records: Records,
+    // Let go of before the lock is.
     kept: BTreeMap<u64, Record>,
+    records: Records,
 }
 
 impl PoolArchive {
@@ -30,14 +29,14 @@ impl PoolArchive {
     /// holds.
     ///
     /// # Errors
-    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be opened or read.
+    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be opened or read, or
+    /// another one has them open.
     ///
     /// Example: see [`PoolArchive`].
     pub fn open(folder: impl AsRef<Path>, name: &str) -> Result<Self> {
-        let set = PoolSet::open(folder, name, &BLOCK_SIZES).map_err(failed)?;
-        let (records, found) = Records::open(set, Use::Archive)?;
+        let (records, found) = Records::open(folder.as_ref(), name, Use::Archive)?;
         let kept = found.into_iter().map(|((_, _, number), record)| (number, record)).collect();
-        Ok(Self { records, kept })
+        Ok(Self { kept, records })
     }
 }
 

@@ -4,13 +4,22 @@
 //! * K1. A record is there whole or not at all, wherever its writer died: each part has a checksum
 //!   and says how many parts there are.
 //! * K2. What a dead writer left unfinished is freed by the next one.
+//! * K3. There is one at a time: a second one would find half of what the first one lets go of, and
+//!   take it for unfinished.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::{File, TryLockError},
+    path::Path,
+};
 
 use mainstay_base::crc32c;
 use mainstay_pool::{Block, Kind, Offer, PoolSet};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    planted,
+};
 
 /// The sizes of the blocks: a message with the names around it fits the first, a base takes some
 /// of the last.
@@ -43,12 +52,23 @@ pub(crate) enum Use {
     Archive = 2,
 }
 
+impl Use {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Change => "changes",
+            Self::Archive => "archive",
+        }
+    }
+}
+
 /// Where a record is.
 pub(crate) type Key = (Use, Vec<u8>, u64);
 
-/// The records in a set of pools.
+/// The records in a set of pools. Whoever has some of them lets go of these first.
 pub(crate) struct Records {
     set: PoolSet,
+    /// K3: held as long as this lives. None for pools that nobody else can open.
+    _lock: Option<File>,
 }
 
 /// The blocks of one record, in the order of its parts. They are held as long as it lives.
@@ -67,9 +87,38 @@ pub(crate) fn failed(error: impl std::fmt::Display) -> Error {
 }
 
 impl Records {
+    /// Opens or creates the pools `NAME.SIZE.pool` in `folder`, if nobody else has their records of
+    /// this kind, and takes these over.
+    pub(crate) fn open(
+        folder: &Path,
+        name: &str,
+        kind: Use,
+    ) -> Result<(Self, BTreeMap<Key, Record>)> {
+        let path = folder.join(format!("{name}.{}.lock", kind.name()));
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let path = path.display();
+                return Err(failed(format!(
+                    "{path} is locked: somebody has them open; end that one"
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let set = PoolSet::open(folder, name, &BLOCK_SIZES).map_err(failed)?;
+        Self::take(set, kind, Some(lock))
+    }
+
+    /// Those of pools in memory.
+    pub(crate) fn in_memory(name: &str, kind: Use) -> Result<(Self, BTreeMap<Key, Record>)> {
+        Self::take(PoolSet::create_memfd(name, &BLOCK_SIZES).map_err(failed)?, kind, None)
+    }
+
     /// Takes over what nobody holds: the whole records of `kind`, and frees what is unfinished
     /// (K2). Records of other kinds are left alone.
-    pub(crate) fn open(set: PoolSet, kind: Use) -> Result<(Self, BTreeMap<Key, Record>)> {
+    fn take(set: PoolSet, kind: Use, lock: Option<File>) -> Result<(Self, BTreeMap<Key, Record>)> {
         let mut parts: BTreeMap<Key, Vec<(u32, u32, Block)>> = BTreeMap::new();
         let mut unfinished = Vec::new();
         let taken = set.recover(Offer::Unheld, |block| {
@@ -91,16 +140,17 @@ impl Records {
                 *part as usize == index && *count as usize == parts.len()
             });
             let blocks = parts.into_iter().map(|(.., block)| block);
-            if whole {
+            if whole || planted("half-a-record") {
                 records.insert(key, Record { blocks: blocks.collect() });
             } else {
                 unfinished.extend(blocks);
             }
         }
+        let dispose = if planted("unfinished-stays") { Block::park } else { Block::free };
         for block in unfinished {
-            block.free().map_err(failed)?;
+            dispose(block).map_err(failed)?;
         }
-        Ok((Self { set }, records))
+        Ok((Self { set, _lock: lock }, records))
     }
 
     /// Writes a record (K1). On an error nothing of it stays.

@@ -2,22 +2,21 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use mainstay_pool::PoolSet;
-
 use super::{
     Change, Persistence,
-    blocks::{BLOCK_SIZES, Record, Records, Use, failed},
+    blocks::{Key, Record, Records, Use, failed},
 };
 use crate::{
     error::{Result, within},
     limits::ID_LEN_MAX,
+    planted,
 };
 
 /// Keeps changes in a set of pools, which are files or memory shared by processes.
 ///
 /// Each change is a record of its own, whole or not there, so a process can be killed at any
-/// instruction. The one that opens the set next has all that was kept; what is kept by a process
-/// that lives is not touched. This holds against the death of processes. Against the loss of power
+/// instruction. The one that opens the set next has all that was kept; while one has it open, others
+/// are refused. This holds against the death of processes. Against the loss of power
 /// it is as good as the file system under the files.
 ///
 /// ```
@@ -42,8 +41,9 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct PoolPersistence {
-    records: Records,
+    // Let go of before the lock is (K3).
     channels: BTreeMap<String, Vec<(u64, Record)>>,
+    records: Records,
 }
 
 impl std::fmt::Debug for Records {
@@ -56,11 +56,12 @@ impl PoolPersistence {
     /// Opens or creates the pools `NAME.SIZE.pool` in `folder`.
     ///
     /// # Errors
-    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be opened or read.
+    /// [`Error::Persistence`](crate::Error::Persistence) if they cannot be opened or read, or another
+    /// one has them open.
     ///
     /// Example: see [`PoolPersistence`].
     pub fn open(folder: impl AsRef<Path>, name: &str) -> Result<Self> {
-        Self::of(PoolSet::open(folder, name, &BLOCK_SIZES).map_err(failed)?)
+        Self::of(Records::open(folder.as_ref(), name, Use::Change)?)
     }
 
     /// Pools in memory: as long as one of their handles is held, by whatever process.
@@ -75,11 +76,10 @@ impl PoolPersistence {
     /// # Ok::<(), mainstay_sds::Error>(())
     /// ```
     pub fn in_memory(name: &str) -> Result<Self> {
-        Self::of(PoolSet::create_memfd(name, &BLOCK_SIZES).map_err(failed)?)
+        Self::of(Records::in_memory(name, Use::Change)?)
     }
 
-    fn of(set: PoolSet) -> Result<Self> {
-        let (records, found) = Records::open(set, Use::Change)?;
+    fn of((records, found): (Records, BTreeMap<Key, Record>)) -> Result<Self> {
         let mut channels: BTreeMap<String, Vec<(u64, Record)>> = BTreeMap::new();
         for ((_, name, number), record) in found {
             let Ok(name) = String::from_utf8(name) else {
@@ -87,7 +87,7 @@ impl PoolPersistence {
             };
             channels.entry(name).or_default().push((number, record));
         }
-        let mut place = Self { records, channels };
+        let mut place = Self { channels, records };
         let names: Vec<String> = place.channels.keys().cloned().collect();
         for name in names {
             place.drop_superseded(&name)?;
@@ -98,6 +98,9 @@ impl PoolPersistence {
     /// A process that died right after it kept a base has not freed what that replaces; one that
     /// died while it dropped a channel has left changes without a base.
     fn drop_superseded(&mut self, name: &str) -> Result<()> {
+        if planted("replaced-stays") {
+            return Ok(());
+        }
         let Some(changes) = self.channels.get_mut(name) else { return Ok(()) };
         let mut last_base = None;
         for (index, (_, record)) in changes.iter().enumerate() {
@@ -118,6 +121,9 @@ impl PoolPersistence {
 impl Persistence for PoolPersistence {
     fn save(&mut self, channel: &str, change: &Change<'_>) -> Result<()> {
         within("length of the channel's name", channel.len() as u64, 0, ID_LEN_MAX as u64)?;
+        if change.base && planted("replaced-first") {
+            self.forget(channel)?;
+        }
         let key = (Use::Change, channel.as_bytes().to_vec(), change.number);
         let record = self.records.write(&key, change.bytes)?;
         let changes = self.channels.entry(channel.to_owned()).or_default();

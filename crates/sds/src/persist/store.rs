@@ -9,8 +9,11 @@ use mainstay_store::{Change as Write, Durability, Error as StoreError, FixedStor
 use sha2::{Digest, Sha256};
 
 use super::{Change, Persistence};
-use crate::error::{Error, Result, within};
-use crate::limits::ID_LEN_MAX;
+use crate::{
+    error::{Error, Result, within},
+    limits::ID_LEN_MAX,
+    planted,
+};
 
 /// The length of a value: a change of a message or two fits one.
 pub(crate) const VALUE_LEN: usize = 2048;
@@ -163,7 +166,8 @@ impl StorePersistence {
         let mut replaced = Vec::new();
         self.channels.retain(|name, changes| {
             let base = changes.iter().rposition(|kept| kept.kind == Kind::Base);
-            let dropped = changes.drain(..base.unwrap_or(changes.len()));
+            let replaced_by = if planted("replaced-stays") { Some(0) } else { base };
+            let dropped = changes.drain(..replaced_by.unwrap_or(changes.len()));
             replaced.extend(dropped.flat_map(|kept| keys_of(name, kept)));
             !changes.is_empty()
         });
@@ -226,6 +230,9 @@ impl Contents {
             written.iter().map(|(key, value)| Write::Put(key, value)).collect();
         // Q1. The first part comes last, and what is durable then makes all of it so.
         let (first, others) = puts.split_at(1);
+        if planted("first-part-first") {
+            self.store.raw().batch(first, self.durability).map_err(failed)?;
+        }
         for batch in others.chunks(BATCH) {
             self.store.raw().batch(batch, Durability::Memory).map_err(failed)?;
         }
@@ -266,6 +273,9 @@ impl Contents {
 impl Persistence for StorePersistence {
     fn save(&mut self, channel: &str, change: &Change<'_>) -> Result<()> {
         within("length of the channel's name", channel.len() as u64, 0, ID_LEN_MAX as u64)?;
+        if change.base && planted("replaced-first") {
+            self.forget(channel)?;
+        }
         let kind = Kind::of(change);
         let parts = self.contents.write(channel, change.number, kind, change.bytes)?;
         let kept = Kept { number: change.number, parts, kind };

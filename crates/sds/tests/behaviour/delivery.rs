@@ -1,4 +1,5 @@
-//! D1, D2: exactly once, in causal order, the same order everywhere.
+//! LIP-109, Receive Message; Deliver Message; Resolve Conflicts; D1, D2: exactly once, in causal order,
+//! the same order everywhere.
 
 use mainstay_sds::{Config, Received};
 

@@ -1,4 +1,5 @@
-//! A participant that comes later than the channel's first message.
+//! A participant that comes later than the channel's first message: an addition to LIP-109, Receive
+//! Message.
 
 use mainstay_sds::{Config, Received, Start};
 

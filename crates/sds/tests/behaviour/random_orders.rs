@@ -1,5 +1,5 @@
-//! Any order of arrival, with repetitions, gives the same log, each message delivered once and
-//! after what it depends on.
+//! LIP-109, Receive Message; Resolve Conflicts. Any order of arrival, with repetitions, gives the
+//! same log, each message delivered once and after what it depends on.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,5 @@
-//! LIP-109, SDS Repair; R1 to R5.
+//! LIP-109, SDS-R: Determine T_req; Determine response group; Determine T_resp; SDS-R send message;
+//! SDS-R receive message; the two buffer sweeps; SDS-R Periodic Sync Message; R1 to R5.
 
 use mainstay_sds::{
     Channel, Config, Now, Reason,

@@ -1,4 +1,4 @@
-//! A channel in steady work allocates nothing, and an idle one costs nothing.
+//! D5: a channel in steady work allocates nothing, and an idle one costs nothing.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

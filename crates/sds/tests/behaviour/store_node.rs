@@ -1,4 +1,5 @@
-//! N1 to N3: what a store node keeps and finds, and the archives it keeps it in.
+//! LIP-109, Design Assumptions (store nodes); N1 to N3: what a store node keeps and finds, and the
+//! archives it keeps it in.
 
 use mainstay_sds::{
     Archive, Config, Error, MemoryArchive, PoolArchive, StoreArchive, StoreNode,
