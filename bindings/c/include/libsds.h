@@ -53,11 +53,14 @@ void *SdsNewReliabilityManagerWithConfig(const char *participantId, const char *
 /* Events, from the manager's thread, each a JSON object:
  *   {"eventType":"message_ready","messageId":...,"channelId":...}
  *   {"eventType":"message_sent","messageId":...,"channelId":...}          it was acknowledged
+ *   {"eventType":"message_evicted","messageId":...,"channelId":...}       it waited, and is dropped
  *   {"eventType":"missing_dependencies","messageId":...,"channelId":...,
  *    "missingDeps":[{"messageId":...,"retrievalHint":base64},...]}
  *   {"eventType":"periodic_sync"}
  *   {"eventType":"repair_ready","channelId":...,"message":base64}         send this to everybody
- * The last two come after SdsStartPeriodicTasks only. repair_ready is used for what others asked
+ * message_evicted is not of the field: of messages that wait for others, the oldest is dropped when
+ * more than 1024 of one sender, or 4096 in all, do (or 4 MiB, and 16 MiB). It is asked for again when
+ * others depend on it. periodic_sync and repair_ready come after SdsStartPeriodicTasks only. repair_ready is used for what others asked
  * for, and for own messages that nobody acknowledged in time; each is offered again maxResendAttempts
  * times at most, and none before the tasks are started. message_sent comes whenever somebody
  * acknowledges a message, also after that; it never comes for one that nobody acknowledged.

@@ -45,18 +45,8 @@ pub(super) struct Manager {
 
 impl Manager {
     pub(super) fn start(participant: &[u8], settings: Settings) -> io::Result<Self> {
-        let own = Participant::new(participant).map_err(io::Error::other)?;
+        let worker = Worker::new(participant, settings).map_err(io::Error::other)?;
         let (tasks, to_do) = mpsc::channel();
-        let worker = Worker {
-            participant: own,
-            settings,
-            started: None,
-            events: None,
-            hints: None,
-            strange: HashSet::new(),
-            next_sync_ms: None,
-            is_ending: false,
-        };
         let thread = thread::Builder::new().name("sds".to_owned());
         let thread = thread.spawn(move || worker.run(&to_do))?;
         Ok(Self { tasks, thread: Mutex::new(Some(thread)) })
@@ -111,6 +101,19 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    fn new(participant: &[u8], settings: Settings) -> mainstay_sds::Result<Self> {
+        Ok(Self {
+            participant: Participant::new(participant)?,
+            settings,
+            started: None,
+            events: None,
+            hints: None,
+            strange: HashSet::new(),
+            next_sync_ms: None,
+            is_ending: false,
+        })
+    }
+
     fn run(mut self, tasks: &mpsc::Receiver<Task>) {
         while !self.is_ending {
             match tasks.recv_timeout(self.sleep()) {
@@ -193,7 +196,11 @@ impl Worker {
                     let message_id = &*text(id);
                     tell(&Event::MessageSent { message_id, channel_id });
                 }
-                // What is missing is told with the message that depends on it. Of a message that
+                Output::Evicted { id, .. } => {
+                    let message_id = &*text(id);
+                    tell(&Event::MessageEvicted { message_id, channel_id });
+                }
+                // Nothing is given up here. What is missing is told with the message that depends on it. Of a message that
                 // nobody acknowledged in time the field's programs know nothing: an acknowledgement
                 // that comes later is told.
                 _ => {}
@@ -359,6 +366,33 @@ fn used_before(id: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::ffi::{c_char, c_void};
+
+    /// With a small filter: nothing here is about filters.
+    fn small() -> Worker {
+        let settings = Settings::parse(br#"{"bloomFilterCapacity":10}"#).unwrap();
+        Worker::new(b"", settings).unwrap()
+    }
+
+    #[test]
+    fn a_message_that_waited_and_had_to_go_is_told() {
+        let mut alice = small();
+        let mut bob = small();
+        let wire = |wrapped: Answer| -> Vec<u8> {
+            wrapped.unwrap().split(',').map(|byte| byte.parse().unwrap()).collect()
+        };
+        // What all others depend on does not arrive.
+        let _lost = wire(alice.wrap(b"lost", b"m0", b"room"));
+        let (to, told) = mpsc::channel::<(c_int, String)>();
+        let data = (&raw const to).cast_mut().cast();
+        bob.events = Callback::new(Some(tell), data);
+        let most = bob.settings.config.incoming_per_sender_max;
+        for number in 1..=most + 1 {
+            let wrapped = alice.wrap(b"content", format!("m{number}").as_bytes(), b"room");
+            bob.unwrap(&wire(wrapped)).unwrap();
+            let evicted = told.try_iter().find(|(_, text)| text.contains("message_evicted"));
+            assert_eq!(evicted.is_some(), number > most, "{number}: {evicted:?}");
+        }
+    }
 
     type Told = mpsc::Sender<(c_int, String)>;
 

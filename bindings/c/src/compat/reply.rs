@@ -10,6 +10,7 @@ use serde::Serialize;
 pub(super) enum Event<'a> {
     MessageReady { message_id: &'a str, channel_id: &'a str },
     MessageSent { message_id: &'a str, channel_id: &'a str },
+    MessageEvicted { message_id: &'a str, channel_id: &'a str },
     MissingDependencies { message_id: &'a str, channel_id: &'a str, missing_deps: &'a [Dependency] },
     PeriodicSync,
     RepairReady { channel_id: &'a str, message: String },
@@ -81,6 +82,10 @@ mod tests {
             (
                 Event::MessageSent { message_id, channel_id },
                 r#"{"eventType":"message_sent","messageId":"m1","channelId":"room"}"#,
+            ),
+            (
+                Event::MessageEvicted { message_id, channel_id },
+                r#"{"eventType":"message_evicted","messageId":"m1","channelId":"room"}"#,
             ),
             (
                 Event::MissingDependencies { message_id, channel_id, missing_deps: &missing },
