@@ -56,7 +56,8 @@ use crate::report::Report;
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Runs benchmarks side by side with peers: tables first, then one line a figure,
-/// `RATIO <name> <value> <ours> <peer-name> <peers> <unit>`, where a value over 1 is ahead.
+/// `RATIO <name> <value> <ours> <peer-name> <peers> <unit>`, where a value over 1 is ahead, and one
+/// `VERDICT <name> <value> <peer-name> asked <ratio> met|MISSED` for each ratio that is promised.
 #[derive(Parser)]
 #[command(name = "mainstay-bench", version)]
 struct Arguments {

@@ -134,6 +134,31 @@ impl Aim {
     }
 }
 
+/// A ratio that is promised, and what came of it: one `VERDICT` line.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) name: String,
+    pub(crate) peer: &'static str,
+    pub(crate) value: f64,
+    /// At least this many times better than the peer.
+    pub(crate) asked: f64,
+    pub(crate) met: bool,
+}
+
+impl Verdict {
+    fn on(ratio: &Ratio, asked: f64) -> Verdict {
+        // As it is, not as it is printed: 0.996 is not 1. What is no number has not been shown.
+        let (value, met) = (ratio.value, ratio.value >= asked);
+        Verdict { name: ratio.name.clone(), peer: ratio.peer, value, asked, met }
+    }
+
+    fn line(&self) -> String {
+        let Verdict { name, peer, value, asked, met } = self;
+        let word = if *met { "met" } else { "MISSED" };
+        format!("VERDICT {name} {value:.2} {peer} asked {asked:.2} {word}")
+    }
+}
+
 /// What a figure is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -173,19 +198,28 @@ pub(crate) struct Report {
     pub(crate) quick: bool,
     pub(crate) ratios: Vec<Ratio>,
     pub(crate) aims: Vec<Aim>,
+    pub(crate) verdicts: Vec<Verdict>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new(machine: Machine, quick: bool) -> Report {
         let warnings = machine.warnings();
-        Report { machine, quick, ratios: Vec::new(), aims: Vec::new(), warnings }
+        let (ratios, aims, verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        Report { machine, quick, ratios, aims, verdicts, warnings }
+    }
+
+    /// A ratio of which at least `asked` is promised.
+    pub(crate) fn ask(&mut self, ratio: Ratio, asked: f64) {
+        self.verdicts.push(Verdict::on(&ratio, asked));
+        self.ratios.push(ratio);
     }
 
     /// Drops what was measured along with the rest of its group but not asked for.
     pub(crate) fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
         self.ratios.retain(|ratio| wanted(&ratio.name));
         self.aims.retain(|aim| wanted(&aim.name));
+        self.verdicts.retain(|verdict| wanted(&verdict.name));
     }
 
     /// Tables first, then one line a figure; warnings stand where nobody can miss them.
@@ -201,6 +235,9 @@ impl Report {
         }
         for ratio in &self.ratios {
             println!("{}", ratio.line());
+        }
+        for verdict in &self.verdicts {
+            println!("{}", verdict.line());
         }
     }
 
@@ -289,6 +326,34 @@ mod tests {
         let ratio = Ratio::of_scaling("pool.two_threads", &scaled, "one_thread");
         assert_eq!(ratio.line(), "RATIO pool.two_threads 1.80 90.0 one_thread 50.0 Mops/s");
         assert!(ratio.note.contains("DISTURBED"), "{}", ratio.note);
+    }
+
+    #[test]
+    fn a_verdict_is_on_the_ratio_itself_and_not_on_its_printed_digits() {
+        let ratio = |peer_ns| {
+            Ratio::of_wall("x", Unit::Ns, &timing("ours", 1e3, 1.0), &timing("peer", peer_ns, 1.0))
+        };
+        assert_eq!(Verdict::on(&ratio(1e3), 1.0).line(), "VERDICT x 1.00 peer asked 1.00 met");
+        assert_eq!(Verdict::on(&ratio(996.0), 1.0).line(), "VERDICT x 1.00 peer asked 1.00 MISSED");
+        let no_number = Ratio { value: f64::NAN, ..ratio(1.0) };
+        assert!(!Verdict::on(&no_number, 0.0).met);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_figure_goes_with_it() {
+        let mut report = Report::new(Machine::look(std::path::Path::new("/")), true);
+        for name in ["one", "two"] {
+            let ratio = Ratio::of_wall(
+                name,
+                Unit::Ns,
+                &timing("ours", 1.0, 1.0),
+                &timing("peer", 2.0, 1.0),
+            );
+            report.ask(ratio, 1.5);
+        }
+        report.keep(|name| name == "two");
+        assert_eq!((report.ratios.len(), report.verdicts.len()), (1, 1));
+        assert!(report.verdicts[0].met && report.verdicts[0].name == "two");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::{
 /// Prints a table, then one line a figure:
 /// `RATIO <name> <value> <ours> <peer-name> <peers> <unit>`, where value is how many times better
 /// Mainstay is than the peer. Both are measured in turns in one run; figures are medians of at
-/// least seven repetitions.
+/// least seven repetitions. Where a ratio is promised, a line says what came of it:
+/// `VERDICT <name> <value> <peer-name> asked <ratio> met`, or `MISSED`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask bench                      everything\n  \

@@ -4,13 +4,15 @@
 //! * `rate`: one thread sends, another receives, as fast as they can.
 //!
 //! The blocking face is measured against `crossbeam-channel` and the in-memory channel of
-//! `noxu-rep`, the asynchronous face against `tokio::sync::mpsc`. All are bounded to as many messages;
-//! our bound in bytes, which no peer has, is set so high that it is not met before.
+//! `noxu-rep`, the asynchronous face against `tokio::sync::mpsc`; `std::sync::mpsc` stands beside them
+//! as the floor. All are bounded to as many messages; our bound in bytes, which no peer has, is set
+//! so high that it is not met before.
 //!
 //! What is handed over is a handle to bytes that are there already, so no side pays for the payload,
 //! whatever its size; but for `noxu-rep`, whose interface takes a slice and copies it.
 
 use std::path::Path;
+use std::sync::mpsc as std_mpsc;
 use std::time::Instant;
 
 use mainstay_channel::memory::{self, MemoryChannel};
@@ -44,6 +46,11 @@ const ROUND_TRIPS_SLOW: u64 = 500;
 
 const BOUND: usize = limits::MESSAGES_DEFAULT;
 
+/// What is asked: not to be behind any queue that hands over a handle, and far ahead of the channel
+/// that offers what ours does.
+const ASKED: f64 = 1.0;
+const ASKED_NOXU: f64 = 3.0;
+
 fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let runtime = &runtime;
@@ -54,6 +61,7 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
             Round::new("crossbeam-channel", move || round_trips_crossbeam(len)),
             Round::new("tokio-mpsc", move || round_trips_tokio(runtime, len)),
             Round::new("noxu-rep", move || round_trips_noxu(len)),
+            Round::new("std-mpsc", move || round_trips_std(len)),
         ];
         push(report, RTT[size], &timed(plan, sides)?);
         let sides = vec![
@@ -62,6 +70,7 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
             Round::new("crossbeam-channel", move || stream_crossbeam(len)),
             Round::new("tokio-mpsc", move || stream_tokio(runtime, len)),
             Round::new("noxu-rep", move || stream_noxu(len)),
+            Round::new("std-mpsc", move || stream_std(len)),
         ];
         push(report, RATE[size], &timed(plan, sides)?);
     }
@@ -73,10 +82,11 @@ fn timed(plan: &Plan, mut sides: Vec<Round<'_>>) -> Outcome<Vec<Timing>> {
 }
 
 fn push(report: &mut Report, name: &str, timings: &[Timing]) {
-    let [blocking, asynchronous, crossbeam, tokio, noxu] = timings else { return };
-    report.ratios.push(Ratio::of_wall(name, Unit::Ns, blocking, crossbeam));
-    report.ratios.push(Ratio::of_wall(name, Unit::Ns, asynchronous, tokio));
-    report.ratios.push(Ratio::of_wall(name, Unit::Ns, blocking, noxu));
+    let [blocking, asynchronous, crossbeam, tokio, noxu, std] = timings else { return };
+    report.ask(Ratio::of_wall(name, Unit::Ns, blocking, crossbeam), ASKED);
+    report.ask(Ratio::of_wall(name, Unit::Ns, asynchronous, tokio), ASKED);
+    report.ask(Ratio::of_wall(name, Unit::Ns, blocking, noxu), ASKED_NOXU);
+    report.ratios.push(Ratio::of_wall(name, Unit::Ns, blocking, std));
 }
 
 /// Bounded as the peers are: in messages.
@@ -115,6 +125,27 @@ fn round_trips_crossbeam(len: usize) -> Outcome<Span> {
 fn stream_crossbeam(len: usize) -> Outcome<Span> {
     let (sender, receiver) = crossbeam_channel::bounded(BOUND);
     let receive = || {
+        receiver.recv()?;
+        Ok(())
+    };
+    one_way(STREAM, || Ok(sender.send(message(len))?), receive)
+}
+
+fn round_trips_std(len: usize) -> Outcome<Span> {
+    let (there_in, there_out) = std_mpsc::sync_channel(BOUND);
+    let (back_in, back_out) = std_mpsc::sync_channel(BOUND);
+    let there = move || {
+        there_in.send(message(len))?;
+        back_out.recv()?;
+        Ok(())
+    };
+    let back = move || Ok(back_in.send(there_out.recv()?)?);
+    one_way(ROUND_TRIPS, there, back)
+}
+
+fn stream_std(len: usize) -> Outcome<Span> {
+    let (sender, receiver) = std_mpsc::sync_channel(BOUND);
+    let receive = move || {
         receiver.recv()?;
         Ok(())
     };

@@ -13,18 +13,20 @@ use quinn::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::tls::Authority;
-use super::{CLUSTER, connected, message, next, one_way, rounds_of};
+use super::{CLUSTER, SIZES, connected, message, next, one_way, rounds_of};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, rounds};
 use crate::part::Group;
 use crate::report::{Ratio, Report, Unit};
 
-const RATE: &str = "channel.quic_rate_64k";
-const LEN: usize = 64 << 10;
-const MESSAGES: u64 = 120;
+const RATE: [&str; 3] = ["channel.quic_rate_64", "channel.quic_rate_1k", "channel.quic_rate_64k"];
+const ASKED: f64 = 0.85;
+/// Bytes in one sample of a stream of messages, and the most messages.
+const STREAM_BYTES: u64 = 120 * (64 << 10);
+const STREAM_MAX: u64 = 20_000;
 
-pub(super) const GROUP: Group = Group { figures: &[RATE], measure };
+pub(super) const GROUP: Group = Group { figures: &RATE, measure };
 
 fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let authority = Authority::new()?;
@@ -32,14 +34,17 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let (a, b) = connected(&wire(1)?, &wire(2)?, false)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut bare = runtime.block_on(Bare::new(&authority))?;
-    let mut sides = vec![
-        Round::new("mainstay", || {
-            one_way(MESSAGES, || Ok(a.send(message(LEN))?), || next(&b).map(drop))
-        }),
-        Round::new("quinn", || bare.stream(&runtime)),
-    ];
-    let timings = rounds(rounds_of(plan), &mut sides)?;
-    report.ratios.push(Ratio::of_wall(RATE, Unit::Us, &timings[0], &timings[1]));
+    for (size, (len, _)) in SIZES.into_iter().enumerate() {
+        let messages = (STREAM_BYTES / len as u64).min(STREAM_MAX);
+        let mut sides = vec![
+            Round::new("mainstay", || {
+                one_way(messages, || Ok(a.send(message(len))?), || next(&b).map(drop))
+            }),
+            Round::new("quinn", || bare.stream(&runtime, len, messages)),
+        ];
+        let timings = rounds(rounds_of(plan), &mut sides)?;
+        report.ask(Ratio::of_wall(RATE[size], Unit::Us, &timings[0], &timings[1]), ASKED);
+    }
     Ok(())
 }
 
@@ -84,19 +89,19 @@ impl Bare {
         })
     }
 
-    fn stream(&mut self, runtime: &Runtime) -> Outcome<Span> {
+    fn stream(&mut self, runtime: &Runtime, len: usize, messages: u64) -> Outcome<Span> {
         let (mut sender, mut receiver) = self.streams.take().ok_or("a stream failed before")?;
         let (span, streams) = Span::of(|| {
             runtime.block_on(async {
                 let sending = tokio::spawn(async move {
-                    for _ in 0..MESSAGES {
-                        sender.write_all(&message(LEN)).await?;
+                    for _ in 0..messages {
+                        sender.write_all(&message(len)).await?;
                     }
                     Outcome::Ok(sender)
                 });
                 let receiving = tokio::spawn(async move {
-                    let mut bytes = vec![0; LEN];
-                    for _ in 0..MESSAGES {
+                    let mut bytes = vec![0; len];
+                    for _ in 0..messages {
                         receiver.read_exact(&mut bytes).await?;
                     }
                     Outcome::Ok(receiver)
@@ -105,6 +110,6 @@ impl Bare {
             })
         });
         self.streams = Some(streams?);
-        Ok(span.per(MESSAGES))
+        Ok(span.per(messages))
     }
 }

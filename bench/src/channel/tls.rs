@@ -13,35 +13,40 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use super::tcp::raw;
-use super::{CLUSTER, connected, message, next, one_way, rounds_of};
+use super::{CLUSTER, SIZES, connected, message, next, one_way, rounds_of};
 use crate::Outcome;
 use crate::method::{Plan, Round, rounds};
 use crate::part::Group;
 use crate::report::{Ratio, Report, Unit};
 
-const RATE: &str = "channel.tls_rate_64k";
-const LEN: usize = 64 << 10;
-const MESSAGES: u64 = 300;
+const RATE: [&str; 3] = ["channel.tls_rate_64", "channel.tls_rate_1k", "channel.tls_rate_64k"];
+const ASKED: f64 = 0.85;
+/// Bytes in one sample of a stream of messages, and the most messages.
+const STREAM_BYTES: u64 = 300 * (64 << 10);
+const STREAM_MAX: u64 = 20_000;
 
-pub(super) const GROUP: Group = Group { figures: &[RATE], measure };
+pub(super) const GROUP: Group = Group { figures: &RATE, measure };
 
 fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let authority = Authority::new()?;
     let wire = |node| Outcome::Ok(Wire::Tls(authority.credentials(node)?));
     let (a, b) = connected(&wire(1)?, &wire(2)?, false)?;
     let (mut client, mut server) = bare(&authority)?;
-    let mut bytes = vec![0; LEN];
-    let mut sides = vec![
-        Round::new("mainstay", || {
-            one_way(MESSAGES, || Ok(a.send(message(LEN))?), || next(&b).map(drop))
-        }),
-        Round::new("rustls", || {
-            let receive = || Ok(server.read_exact(&mut bytes)?);
-            one_way(MESSAGES, || Ok(client.write_all(&message(LEN))?), receive)
-        }),
-    ];
-    let timings = rounds(rounds_of(plan), &mut sides)?;
-    report.ratios.push(Ratio::of_wall(RATE, Unit::Us, &timings[0], &timings[1]));
+    for (size, (len, _)) in SIZES.into_iter().enumerate() {
+        let messages = (STREAM_BYTES / len as u64).min(STREAM_MAX);
+        let mut bytes = vec![0; len];
+        let mut sides = vec![
+            Round::new("mainstay", || {
+                one_way(messages, || Ok(a.send(message(len))?), || next(&b).map(drop))
+            }),
+            Round::new("rustls", || {
+                let receive = || Ok(server.read_exact(&mut bytes)?);
+                one_way(messages, || Ok(client.write_all(&message(len))?), receive)
+            }),
+        ];
+        let timings = rounds(rounds_of(plan), &mut sides)?;
+        report.ask(Ratio::of_wall(RATE[size], Unit::Us, &timings[0], &timings[1]), ASKED);
+    }
     Ok(())
 }
 
