@@ -1,11 +1,13 @@
 //! A stream of frames, cut anywhere and changed anywhere. What comes out was put in, in order and
-//! whole, whatever was changed; and how the stream is cut makes no difference.
+//! whole, whatever was changed; and how the stream is cut makes no difference. A header that was
+//! changed is an error at once: nobody waits for the length that it claims.
 
 #![no_main]
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use mainstay_channel::frame::{Decoder, Frame, FrameError, Kind, encode};
+use mainstay_base::crc32c;
+use mainstay_channel::frame::{Decoder, Frame, FrameError, HEADER_LEN, Kind, encode};
 use mainstay_fuzz::world;
 
 #[derive(Arbitrary, Debug)]
@@ -58,9 +60,20 @@ fn changed(input: &Input) {
     assert!(got.len() <= frames.len());
     assert_eq!(got, frames[..got.len()], "what comes out was put in");
     assert!(got.iter().all(|frame| frame.payload.len() <= limit));
+    let at: usize = got.iter().map(|frame| HEADER_LEN + frame.payload.len()).sum();
+    if let Some(header) = stream[at..].first_chunk() {
+        assert!(agrees(header) || error.is_some(), "a damaged header is not believed");
+    }
     if sound && frames.iter().all(|frame| frame.payload.len() <= limit) {
         assert_eq!((got.len(), error), (frames.len(), None), "nothing is missing");
     }
+}
+
+/// Whether a header agrees with itself, by the words of the format.
+fn agrees(header: &[u8; HEADER_LEN]) -> bool {
+    let mut covered = *header;
+    covered[5..8].fill(0);
+    header[5..8] == crc32c(&covered[..12]).to_le_bytes()[..3]
 }
 
 /// All frames up to the first error.

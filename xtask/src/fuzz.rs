@@ -48,6 +48,7 @@ pub(crate) struct Args {
 
 /// A fault that the library can be built with, and the target that must find it.
 const PLANTED: &[(&str, &str)] = &[
+    ("channel_frame", "frame-header-unchecked"),
     ("channel_frame", "frame-unchecked"),
     ("channel_handshake", "proof-unchecked"),
     ("pool_open", "extents-unchecked"),

