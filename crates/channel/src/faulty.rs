@@ -192,8 +192,10 @@ impl<C: Channel + 'static> Faulty<C> {
     /// ```
     pub fn lose(&self) {
         let why = Why::Lost { what: "on purpose".to_owned() };
-        self.endpoint.outgoing.abort(why.clone(), why.clone());
-        self.endpoint.incoming.abort(why.clone(), why);
+        // This one first: as soon as the other has ended, the thread behind it aborts the inner
+        // channel, and what that says to whoever receives would be another reason.
+        self.endpoint.incoming.abort(why.clone(), why.clone());
+        self.endpoint.outgoing.abort(why.clone(), why);
         self.inner.abort();
         self.weather.end();
     }
@@ -340,8 +342,9 @@ impl<C: Channel> Link<C> {
             return false;
         }
         let why = Why::Lost { what: "on purpose".to_owned() };
-        self.outgoing.abort(why.clone(), why.clone());
-        self.incoming.abort(why.clone(), why);
+        // In this order for the same reason as in [`Faulty::lose`].
+        self.incoming.abort(why.clone(), why.clone());
+        self.outgoing.abort(why.clone(), why);
         self.inner.abort();
         self.weather.end();
         true
