@@ -139,6 +139,19 @@ impl Queue {
         Ok(true)
     }
 
+    /// The same without waking anybody: whoever pushes so wakes the readers before it waits for
+    /// anything itself ([`Self::wake_readers`]). A reader on another processor that is woken for the
+    /// first of many takes them one by one, and sleeps again in between.
+    #[cfg(feature = "quic")]
+    pub(crate) fn push_quietly(&self, message: &mut Option<Payload>) -> Result<bool> {
+        let len = message.as_ref().map_or(0, Payload::len);
+        let Some(mut room) = self.room_for(len)? else { return Ok(false) };
+        if let Some(message) = message.take() {
+            room.fill(message);
+        }
+        Ok(true)
+    }
+
     /// The right to push one message of this length, if there is room for it now.
     #[inline]
     pub(crate) fn room_for(&self, len: usize) -> Result<Option<Room<'_>>> {
@@ -456,14 +469,21 @@ pub(crate) struct Room<'q> {
 }
 
 impl Room<'_> {
+    /// Once, and then somebody has to be woken.
     #[inline]
-    pub(crate) fn put(self, message: Payload) {
-        let Self { queue, mut input, len } = self;
+    fn fill(&mut self, message: Payload) {
+        let Self { queue, input, len } = self;
         input.ring.push(message);
         input.messages += 1;
-        input.bytes += len as u64;
+        input.bytes += *len as u64;
         queue.input.0.messages.store(input.messages, Ordering::Release);
         queue.input.0.bytes.store(input.bytes, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn put(mut self, message: Payload) {
+        self.fill(message);
+        let mut input = self.input;
         if let Some(reader) = input.readers.take_only() {
             drop(input);
             reader.wake();

@@ -101,17 +101,30 @@ async fn read(
     let mut ticks = interval_at(tokio::time::Instant::now() + half, half);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    // Whether there are messages of which no reader was told.
+    let mut untold = false;
     loop {
-        match decoder.next_frame() {
+        let next = decoder.next_frame();
+        // What has come together is told together.
+        if !matches!(next, Ok(Some(_))) && std::mem::take(&mut untold) {
+            queues.incoming.wake_readers();
+        }
+        match next {
             Err(error) => return Ended::Lost(Why::Protocol(error)),
             Ok(Some(frame)) => match frame.kind {
                 Kind::Message => {
                     let mut message = Some(Payload::One(frame.payload));
-                    match queues.incoming.push(&mut message) {
-                        Ok(true) => continue,
+                    match queues.incoming.push_quietly(&mut message) {
+                        Ok(true) => {
+                            untold = true;
+                            continue;
+                        }
                         Ok(false) => {}
                         Err(_) => return Ended::Here,
                     }
+                    // Whoever has to make room.
+                    queues.incoming.wake_readers();
+                    untold = false;
                     let pushed = poll_fn(|cx| queues.incoming.poll_push(cx, &mut message)).await;
                     if pushed.is_err() {
                         return Ended::Here;

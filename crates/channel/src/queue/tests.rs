@@ -118,3 +118,28 @@ fn a_sender_that_looks_for_room_goes_on_when_some_places_are_free_or_it_is_over(
     let small = Queue::new(Bounds { messages: 1, ..Bounds::default() });
     assert!(small.push(&mut Some("x".into())).unwrap() && small.has_some_room());
 }
+
+#[cfg(feature = "quic")]
+#[test]
+fn q3_what_is_pushed_quietly_is_there_at_once_and_whoever_waits_is_woken_when_it_is_told() {
+    #[derive(Default)]
+    struct Count(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let queue = queue(2, 100);
+    let count = std::sync::Arc::new(Count::default());
+    let waker = Waker::from(std::sync::Arc::clone(&count));
+    assert!(queue.poll_pop(&mut Context::from_waker(&waker)).is_pending());
+    let quietly = |len: usize| queue.push_quietly(&mut Some(vec![0; len].into())).unwrap();
+    assert_eq!([quietly(1), quietly(2), quietly(3)], [true, true, false], "the bound is the same");
+    assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    queue.wake_readers();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    let lens = [(); 2].map(|()| queue.pop().unwrap().unwrap().len());
+    assert_eq!(lens, [1, 2]);
+}
