@@ -16,22 +16,30 @@
 //! and the programs': two runs with one seed have the same weather, and not the same story.
 //!
 //! `netns_rig flood ADDRESS N` connects N times, says nothing, and hangs up late.
+//!
+//! `netns_rig flood-quic ADDRESS N` begins N connections by QUIC and has no certificate; it prints how
+//! many of them the listener went into.
 
 use mainstay_base::Rng;
+use quinn::crypto::rustls::QuicClientConfig;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, read, write},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
+use rustls::{crypto::ring, version::TLS13};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet, VecDeque},
     error::Error,
     fs::{File, OpenOptions},
     io::{BufRead, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -44,7 +52,8 @@ fn main() -> Outcome<()> {
     match &words[..] {
         ["link", seed, hosts @ ..] if hosts.len() > 1 => Link::new(seed.parse()?, hosts)?.run(),
         ["flood", address, count] => flood(address, count.parse()?),
-        _ => Err("netns_rig link SEED HOST HOST... | netns_rig flood ADDRESS N".into()),
+        ["flood-quic", address, count] => flood_quic(address.parse()?, count.parse()?),
+        _ => Err("netns_rig link SEED HOST HOST... | netns_rig flood[-quic] ADDRESS N".into()),
     }
 }
 
@@ -64,6 +73,42 @@ fn flood(address: &str, count: u32) -> Outcome<()> {
     }
     println!("{made}");
     Ok(())
+}
+
+/// Handshakes that fail, since neither end can trust the other: each costs the listener an answer
+/// with its certificate.
+fn flood_quic(address: SocketAddr, count: u32) -> Outcome<()> {
+    const AT_ONCE: usize = 200;
+    let crypto = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto)?));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let made = runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+        let (mut tasks, mut made) = (tokio::task::JoinSet::new(), 0);
+        for _ in 0..count {
+            let connecting = endpoint.connect_with(config.clone(), address, "stranger")?;
+            tasks.spawn(async move {
+                // What it holds against the listener's certificate it can only know from it.
+                matches!(connecting.await, Err(quinn::ConnectionError::TransportError(_)))
+            });
+            if tasks.len() == AT_ONCE {
+                made += count_of(tasks.join_next().await);
+            }
+        }
+        while let Some(joined) = tasks.join_next().await {
+            made += count_of(Some(joined));
+        }
+        Outcome::Ok(made)
+    })?;
+    println!("{made}");
+    Ok(())
+}
+
+fn count_of(joined: Option<Result<bool, tokio::task::JoinError>>) -> u32 {
+    u32::from(matches!(joined, Some(Ok(true))))
 }
 
 /// A frame on its way: when it arrives, its number, where to, its bytes.

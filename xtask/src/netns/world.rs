@@ -20,7 +20,44 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOSTS: usize = 3;
 const PORT: u16 = 7_400;
 
+/// Over what the nodes talk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Over {
+    Tcp,
+    Tls,
+    Quic,
+}
+
+impl Over {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+        }
+    }
+}
+
+/// What the process of the listener has of the system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holds {
+    /// Memory that is not a file, in bytes.
+    pub(super) resident: usize,
+    pub(super) descriptors: usize,
+}
+
+impl Holds {
+    /// The most of both.
+    pub(super) fn most(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            descriptors: self.descriptors.max(other.descriptors),
+        }
+    }
+}
+
 pub(super) struct World {
+    over: Over,
     names: Vec<String>,
     link: Child,
     orders: ChildStdin,
@@ -77,6 +114,9 @@ impl World {
         let secret = work.join("secret");
         fs::write(&secret, "known on these three hosts only")
             .map_err(|source| file_error("write", &secret, source))?;
+        let mut certify = Command::new(&node_program);
+        certify.args(["channel", "cert"]).arg(work.join("certs")).stdout(Stdio::null());
+        project::run(certify.args(["--node", "1", "--node", "2", "--node", "3"]))?;
 
         let id = std::process::id();
         let names: Vec<String> = (0..HOSTS).map(|n| format!("mainstay-{id}-{n}")).collect();
@@ -100,10 +140,40 @@ impl World {
             ip(&["-n", name, "addr", "add", &address, "dev", "eth0"])?;
             ip(&["-n", name, "link", "set", "eth0", "up"])?;
         }
-        let listener = listen(&node_program, &names[0], &work)?;
+        let over = Over::Tcp;
+        let listener = listen(&node_program, &names[0], &work, over)?;
         // From here on, dropping the world takes them down.
         std::mem::forget(hosts);
-        Ok(Self { names, link, orders, answers, listener, node_program, rig_program, work })
+        Ok(Self { over, names, link, orders, answers, listener, node_program, rig_program, work })
+    }
+
+    /// From here on the nodes talk over this.
+    pub(super) fn talk_over(&mut self, over: Over) -> Result<()> {
+        if self.over == over {
+            return Ok(());
+        }
+        self.kill_listener()?;
+        self.over = over;
+        self.restart_listener()
+    }
+
+    pub(super) fn over(&self) -> Over {
+        self.over
+    }
+
+    /// What the listener has now.
+    pub(super) fn listener_holds(&self) -> Result<Holds> {
+        let folder = PathBuf::from(format!("/proc/{}", self.listener.id()));
+        let (status, open) = (folder.join("status"), folder.join("fd"));
+        let text = fs::read_to_string(&status).map_err(|e| file_error("read", &status, e))?;
+        let kib = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = kib.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        let resident = kib.map(|kib| kib << 10).ok_or_else(|| Error::Output {
+            command: status.display().to_string(),
+            complaint: "does not say how much memory is resident".to_owned(),
+        })?;
+        let open = fs::read_dir(&open).map_err(|source| file_error("read", &open, source))?;
+        Ok(Holds { resident, descriptors: open.count() })
     }
 
     /// Gives the link an order, and waits until it is obeyed.
@@ -123,16 +193,19 @@ impl World {
     }
 
     pub(super) fn ping_from(&self, host: usize, node: u64, arguments: &[&str]) -> Result<Pinging> {
-        let mut command = node_command(&self.node_program, &self.names[host], &self.work, node);
+        let (program, name) = (&self.node_program, &self.names[host]);
+        let mut command = node_command(program, name, &self.work, node, self.over);
         command.arg(format!("{}:{PORT}", address(0))).args(arguments);
         Ok(Pinging(spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?))
     }
 
-    /// That many strangers from host 2.
+    /// That many strangers from host 2: over QUIC they have no certificate, over the others nothing
+    /// to say.
     pub(super) fn flood(&self, count: u32) -> Result<Flood> {
+        let kind = if self.over == Over::Quic { "flood-quic" } else { "flood" };
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.names[2]]).arg(&self.rig_program);
-        command.args(["flood", &format!("{}:{PORT}", address(0)), &count.to_string()]);
+        command.args([kind, &format!("{}:{PORT}", address(0)), &count.to_string()]);
         Ok(Flood(spawn(command.stdout(Stdio::piped()))?.into()))
     }
 
@@ -144,6 +217,12 @@ impl World {
     pub(super) fn kill_listener(&mut self) -> Result<()> {
         let killed = self.listener.kill().and_then(|()| self.listener.wait());
         killed.map(drop).map_err(|source| Error::Start { command: "kill".to_owned(), source })
+    }
+
+    /// Once it is dead: another one at the same address.
+    pub(super) fn restart_listener(&mut self) -> Result<()> {
+        self.listener = listen(&self.node_program, &self.names[0], &self.work, self.over)?;
+        Ok(())
     }
 }
 
@@ -262,8 +341,8 @@ fn wait(mut child: Child, command: &str) -> Result<std::process::Output> {
 }
 
 /// The listener, once it listens.
-fn listen(program: &Path, host: &str, work: &Path) -> Result<Child> {
-    let mut command = node_command(program, host, work, 1);
+fn listen(program: &Path, host: &str, work: &Path, over: Over) -> Result<Child> {
+    let mut command = node_command(program, host, work, 1, over);
     command.args(["--listen", &format!("{}:{PORT}", address(0))]);
     let mut listener = spawn(command.stdout(Stdio::piped()))?;
     let mut line = String::new();
@@ -283,11 +362,17 @@ fn listen(program: &Path, host: &str, work: &Path) -> Result<Child> {
     Err(Error::Output { command: project::show(&command), complaint })
 }
 
-fn node_command(program: &Path, host: &str, work: &Path, node: u64) -> Command {
+fn node_command(program: &Path, host: &str, work: &Path, node: u64, over: Over) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", host]).arg(program);
     command.args(["channel", "--json", "ping", "--node", &node.to_string()]);
-    command.arg("--secret-file").arg(work.join("secret")).stdin(Stdio::null());
+    match over {
+        Over::Tcp => command.arg("--secret-file").arg(work.join("secret")),
+        Over::Tls | Over::Quic => {
+            command.args(["--over", over.name(), "--certs"]).arg(work.join("certs"))
+        }
+    };
+    command.stdin(Stdio::null());
     command
 }
 
