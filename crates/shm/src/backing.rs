@@ -161,6 +161,44 @@ impl Backing {
         }
     }
 
+    /// Gives back what `len` bytes from `offset` on take: they are zeros from then on, also for
+    /// whoever has them mapped. The file stays as long as it is.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// let backing = Backing::memfd("example")?;
+    /// backing.allocate(0, 8192)?;
+    /// let mapping = Mapping::new(&backing, 8192, Access::ReadWrite)?;
+    /// mapping.refresh(&backing)?;
+    /// mapping.write(100, b"a")?;
+    /// backing.release(0, 4096)?;
+    /// let mut byte = [7];
+    /// mapping.read(100, &mut byte)?;
+    /// assert_eq!((byte, backing.len()?), ([0], 8192));
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `System` when the file system has no holes; `DescriptorLost` when the descriptor is no longer
+    /// this file.
+    pub fn release(&self, offset: u64, len: u64) -> Result<()> {
+        self.len()?;
+        hook::step();
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            return match fs::fallocate(&self.fd, flags, offset, len) {
+                Ok(()) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(e) => Err(system(
+                    &self.describe(),
+                    "give space back",
+                    e,
+                    "use a file system with holes: ext4, xfs, btrfs or tmpfs",
+                )),
+            };
+        }
+    }
+
     /// How many bytes the file has now.
     ///
     /// Example: see [`Backing`].

@@ -88,10 +88,14 @@ where
     ///
     /// # Errors
     /// None that a store opened with these types can have; the signature is [`RawStore::get`]'s.
+    #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         let mut value = V::new_zeroed();
-        let is_there = self.raw.read_into(key.as_bytes(), value.as_mut_bytes())?;
-        Ok(is_there.then_some(value))
+        match self.raw.copy_value(key.as_bytes(), value.as_mut_bytes()) {
+            Ok(true) => Ok(Some(value)),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets the value of a key.

@@ -296,26 +296,16 @@ pub(crate) fn live_name(shard: u32) -> String {
     format!("shard-{shard:04}.live")
 }
 
-/// The name of the file with an index of a shard.
-pub(crate) fn index_name(shard: u32, generation: u32) -> String {
-    format!("shard-{shard:04}-{generation:08x}.index")
+/// The name of the file with the index of a shard.
+pub(crate) fn index_name(shard: u32) -> String {
+    format!("shard-{shard:04}.index")
 }
 
-/// Whose memory a name is: the shard, and the generation of an index.
-pub(crate) fn parse_memory_name(name: &str) -> Option<(u32, Option<u32>)> {
-    let rest = name.strip_prefix("shard-")?;
-    let parsed = match rest.strip_suffix(".live") {
-        Some(shard) => (shard.parse().ok()?, None),
-        None => {
-            let (shard, generation) = rest.strip_suffix(".index")?.split_once('-')?;
-            (shard.parse().ok()?, Some(u32::from_str_radix(generation, 16).ok()?))
-        }
-    };
-    let again = match parsed {
-        (shard, None) => live_name(shard),
-        (shard, Some(generation)) => index_name(shard, generation),
-    };
-    (again == name).then_some(parsed)
+/// Is this a file with the memory of a shard?
+pub(crate) fn is_memory_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".live").or_else(|| name.strip_suffix(".index"));
+    let shard = stem.and_then(|stem| stem.strip_prefix("shard-")).and_then(|it| it.parse().ok());
+    shard.is_some_and(|shard| [live_name(shard), index_name(shard)].iter().any(|its| its == name))
 }
 
 /// What a name says: the shard, the number, and whether it is an image.

@@ -5,14 +5,20 @@
 //! had room when it came. A search ends at a bucket with an empty word; so a word is emptied only
 //! in a bucket that has one, and marked as gone elsewhere.
 //!
-//! Each change is one store, after which the index is whole: whoever writes can die at any time,
+//! Each change is one store, after which the table is whole: whoever writes can die at any time,
 //! and whoever reads needs no lock.
+//!
+//! Tables of each size have two places of their own in one file, which is mapped once and for all:
+//! so whoever reads needs nothing to keep a table from going. A table that is no longer used is
+//! zeros, and its place may be taken by a later one. A reader that is late finds nothing there, or a
+//! word that leads to a record; it believes what the record itself says, and that nothing is there
+//! only if the names of the tables are still the same.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use mainstay_shm::{Atomic64, Shared64};
 
-use crate::memory::Memory;
+use crate::{error::Result, memory::Memory};
 
 /// Words of a bucket.
 const BUCKET: usize = 8;
@@ -20,12 +26,19 @@ const BUCKET: usize = 8;
 const EMPTY: u64 = 0;
 /// Used once; searches go on behind it.
 const GONE: u64 = (u32::MAX as u64) << 32;
-/// The fewest words of an index.
-pub(crate) const WORDS_MIN: usize = 512;
+/// The fewest words of a table.
+const WORDS_MIN: usize = 512;
 
 /// What part of a hash a word has. Other bits choose the shard.
+#[inline]
 pub(crate) fn print_of(hash: u64) -> u32 {
     hash as u32
+}
+
+/// Which word of its bucket is looked at first: most are found there.
+#[inline]
+fn first_of(print: u32) -> usize {
+    (print >> 29) as usize
 }
 
 fn word_of(print: u32, slot: u32) -> u64 {
@@ -33,8 +46,86 @@ fn word_of(print: u32, slot: u32) -> u64 {
 }
 
 /// The slot a word names.
+#[inline]
 fn slot_of(word: u64) -> Option<u32> {
     (word as u32).checked_sub(1)
+}
+
+/// Of a table: how many were begun before, its size, and which of the two of that size it is. Never
+/// 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Name(pub(crate) u32);
+
+const SIZE_BITS: u32 = 5;
+const PLACE_BITS: u32 = SIZE_BITS + 1;
+
+impl Name {
+    /// Of the first table, for about so many records.
+    pub(crate) fn first(records: u64) -> Self {
+        Self(1 << PLACE_BITS | size_for(records) << 1)
+    }
+
+    /// Of the one after this, which is at another place.
+    pub(crate) fn next(self, records: u64) -> Self {
+        let number = ((self.0 >> PLACE_BITS) + 1) % (1 << (u32::BITS - PLACE_BITS));
+        let size = size_for(records);
+        let which = if size == self.size() { !self.0 & 1 } else { 0 };
+        Self(number.max(1) << PLACE_BITS | size << 1 | which)
+    }
+
+    fn size(self) -> u32 {
+        self.0 >> 1 & ((1 << SIZE_BITS) - 1)
+    }
+
+    pub(crate) fn words(self) -> usize {
+        WORDS_MIN << self.size()
+    }
+
+    fn bytes(self) -> usize {
+        self.words() * size_of::<u64>()
+    }
+
+    /// Where it is.
+    fn at(self) -> usize {
+        self.bytes() * (2 + (self.0 & 1) as usize)
+    }
+}
+
+/// The size of a table that so many records fill by half at most: its words are 512 times two to the
+/// power of it.
+fn size_for(records: u64) -> u32 {
+    let words = records.saturating_mul(2).max(WORDS_MIN as u64);
+    let size = words.div_ceil(WORDS_MIN as u64).next_power_of_two().trailing_zeros();
+    size.min((1 << SIZE_BITS) - 1)
+}
+
+/// Where the larger tables end that have at least so many words.
+pub(crate) fn end_of(words: u64) -> u64 {
+    let bytes = words.next_power_of_two().max(WORDS_MIN as u64) * size_of::<u64>() as u64;
+    bytes * 4
+}
+
+/// Makes room for a table, all zeros. False if there is none.
+pub(crate) fn make(memory: &Memory, name: Name) -> Result<bool> {
+    memory.make(name.at(), name.bytes())
+}
+
+/// Gives the memory of a table back.
+pub(crate) fn release(memory: &Memory, name: Name) {
+    memory.release(name.at(), name.bytes());
+}
+
+/// Gives back the memory of all tables but these.
+pub(crate) fn release_others(memory: &Memory, used: [Option<Name>; 2]) -> Result<()> {
+    let covered = memory.covered()? as usize;
+    for name in (0..1 << PLACE_BITS).map(Name) {
+        let is_used = used.iter().flatten().any(|used| used.at() == name.at());
+        let there = covered.saturating_sub(name.at()).min(name.bytes());
+        if !is_used && there > 0 {
+            memory.release(name.at(), there);
+        }
+    }
+    Ok(())
 }
 
 /// A word that names a slot.
@@ -83,61 +174,42 @@ pub(crate) enum Use {
     Same,
 }
 
-/// One table of words. Its length is a power of two.
-pub(crate) struct Index {
-    pub(crate) generation: u32,
-    memory: Memory,
-    words: usize,
+/// One table of words. Their number is a power of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Index<'a> {
+    words: &'a [Shared64],
 }
 
-impl Index {
-    /// `None` if there are not that many words, or their number cannot be.
-    pub(crate) fn new(generation: u32, memory: Memory, words: usize) -> Option<Self> {
-        let is_sound = words.is_power_of_two() && words >= WORDS_MIN;
-        let is_there = is_sound && memory.words(0, words).is_some();
-        is_there.then_some(Self { generation, memory, words })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.words
-    }
-
-    /// Bytes of an index with this many words.
-    pub(crate) fn bytes(words: usize) -> u64 {
-        (words * size_of::<u64>()) as u64
+impl<'a> Index<'a> {
+    /// `None` if it is not there.
+    #[inline]
+    pub(crate) fn of(memory: &'a Memory, name: Name) -> Option<Self> {
+        memory.words(name.at(), name.words()).map(|words| Self { words })
     }
 
     #[inline]
-    fn all(&self) -> &[Shared64] {
-        // They were there when it was made.
-        self.memory.words(0, self.words).unwrap_or_default()
+    fn line(self, bucket: usize) -> Option<&'a [Shared64; BUCKET]> {
+        self.words.get(bucket * BUCKET..)?.first_chunk()
     }
 
     /// Shows what may be the words of a key, until `look` has an answer.
-    #[inline]
-    pub(crate) fn search<'a, R>(
-        &'a self,
+    #[inline(always)]
+    pub(crate) fn search<R>(
+        self,
         print: u32,
         mut look: impl FnMut(Entry<'a>) -> Option<R>,
     ) -> Option<R> {
-        let words = self.all();
-        let buckets = self.words / BUCKET;
-        let mut bucket = print as usize & (buckets - 1);
+        let buckets = self.words.len() / BUCKET;
+        let mut bucket = print as usize & buckets.wrapping_sub(1);
         for _ in 0..buckets {
-            let line = words.get(bucket * BUCKET..(bucket + 1) * BUCKET)?;
-            // Which of the words it is cannot be foretold, so nothing branches on it.
-            let (mut ends, mut those) = (false, 0_u32);
-            let mut seen = [0; BUCKET];
-            for (number, (word, seen)) in line.iter().zip(&mut seen).enumerate() {
-                *seen = word.load(Acquire);
-                ends |= *seen == EMPTY;
-                those |= u32::from((*seen >> 32) as u32 == print) << number;
-            }
-            while those != 0 {
-                let number = those.trailing_zeros() as usize % BUCKET;
-                those &= those - 1;
-                let (word, seen) = (&line[number], seen[number]);
-                if let Some(slot) = slot_of(seen)
+            let line = self.line(bucket)?;
+            let mut ends = false;
+            for number in 0..BUCKET {
+                let word = &line[(first_of(print) + number) % BUCKET];
+                let seen = word.load(Acquire);
+                ends |= seen == EMPTY;
+                if (seen >> 32) as u32 == print
+                    && let Some(slot) = slot_of(seen)
                     && let Some(found) = look(Entry { bucket: line, word, seen, slot })
                 {
                     return Some(found);
@@ -152,16 +224,18 @@ impl Index {
     }
 
     /// Puts a word where there is room; `None` if there is none.
-    pub(crate) fn insert(&self, print: u32, slot: u32) -> Option<Use> {
+    pub(crate) fn insert(self, print: u32, slot: u32) -> Option<Use> {
         self.insert_word(word_of(print, slot))
     }
 
-    fn insert_word(&self, new: u64) -> Option<Use> {
-        let words = self.all();
-        let buckets = self.words / BUCKET;
-        let mut bucket = (new >> 32) as usize & (buckets - 1);
+    fn insert_word(self, new: u64) -> Option<Use> {
+        let print = (new >> 32) as u32;
+        let buckets = self.words.len() / BUCKET;
+        let mut bucket = print as usize & buckets.wrapping_sub(1);
         for _ in 0..buckets {
-            for word in words.get(bucket * BUCKET..(bucket + 1) * BUCKET)? {
+            let line = self.line(bucket)?;
+            for number in 0..BUCKET {
+                let word = &line[(first_of(print) + number) % BUCKET];
                 let seen = word.load(Acquire);
                 if slot_of(seen).is_none() {
                     word.store(new, Release);
@@ -173,11 +247,11 @@ impl Index {
         None
     }
 
-    /// Copies the words of a bucket to another index, and then marks them as gone here. How many
+    /// Copies the words of a bucket to another table, and then marks them as gone here. How many
     /// empty words they took; `None` behind the last bucket, or if there was no room.
-    pub(crate) fn move_bucket(&self, bucket: usize, to: &Self) -> Option<usize> {
+    pub(crate) fn move_bucket(self, bucket: usize, to: Index<'_>) -> Option<usize> {
         let mut taken = 0;
-        for word in self.all().get(bucket * BUCKET..(bucket + 1) * BUCKET)? {
+        for word in self.line(bucket)? {
             let seen = word.load(Acquire);
             if slot_of(seen).is_some() {
                 taken += usize::from(to.insert_word(seen)? == Use::Changed);
@@ -188,9 +262,9 @@ impl Index {
     }
 
     /// Shows all words that name a slot, as long as `each` says to go on. How many are not empty.
-    pub(crate) fn entries(&self, mut each: impl FnMut(Entry<'_>) -> bool) -> Option<usize> {
+    pub(crate) fn entries(self, mut each: impl FnMut(Entry<'a>) -> bool) -> Option<usize> {
         let mut filled = 0;
-        for bucket in self.all().chunks(BUCKET) {
+        for bucket in self.words.chunks(BUCKET) {
             for word in bucket {
                 let seen = word.load(Acquire);
                 filled += usize::from(seen != EMPTY);
@@ -202,5 +276,32 @@ impl Index {
             }
         }
         Some(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_tables_share_a_byte() {
+        let mut places: Vec<_> = (0..1 << PLACE_BITS).map(Name).collect();
+        places.sort_unstable_by_key(|name| name.at());
+        assert!(places[0].at() > 0);
+        assert!(places.windows(2).all(|two| two[0].at() + two[0].bytes() == two[1].at()));
+    }
+
+    #[test]
+    fn the_next_table_is_at_another_place_and_has_a_name_of_its_own() {
+        let mut name = Name::first(0);
+        for records in [0, 0, 256, 257, 1_000_000, 0, 1 << 40] {
+            let next = name.next(records);
+            assert_ne!((next.0, next.at()), (name.0, name.at()));
+            assert!(next.words() as u64 >= (records * 2).min(1 << 40), "{records}");
+            name = next;
+        }
+        assert_eq!(Name::first(257).words(), 1_024);
+        let last = Name(u32::MAX << PLACE_BITS);
+        assert_eq!(last.next(0).0 >> PLACE_BITS, 1, "0 is no name");
     }
 }

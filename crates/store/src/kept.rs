@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     order::Key,
     shard::Change,
-    table::{Table, hash_of},
+    table::{Writing, hash_of},
 };
 
 /// What is counted for a record that is kept, beside its key and value.
@@ -72,13 +72,13 @@ impl Kept {
         lock(&self.changed).bytes
     }
 
-    fn keep(&self, table: &Table, key: &[u8]) -> Result<()> {
+    fn keep(&self, writing: &Writing<'_>, key: &[u8]) -> Result<()> {
         let mut changed = lock(&self.changed);
         let place = Key::new(key);
         if changed.lost || changed.by_key.contains_key(&place) {
             return Ok(());
         }
-        let record = table.current(hash_of(key), key)?;
+        let record = writing.current(hash_of(key), key)?;
         let value = record.as_ref().map_or(0, |(_, value)| value.len());
         changed.bytes += ENTRY_BYTES + (key.len() + value) as u64;
         if changed.bytes > self.bytes_max {
@@ -156,13 +156,13 @@ impl Snapshots {
 
     /// Keeps what is about to be changed.
     #[inline]
-    pub(crate) fn keep(&self, table: &Table, changes: &[Change<'_>]) -> Result<()> {
+    pub(crate) fn keep(&self, writing: &Writing<'_>, changes: &[Change<'_>]) -> Result<()> {
         // One that is begun meanwhile waits for the lock of the log.
         if self.count.load(Relaxed) == 0 {
             return Ok(());
         }
         for kept in lock(&self.all).iter() {
-            changes.iter().try_for_each(|change| kept.keep(table, change.key()))?;
+            changes.iter().try_for_each(|change| kept.keep(writing, change.key()))?;
         }
         Ok(())
     }

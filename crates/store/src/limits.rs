@@ -55,7 +55,7 @@ pub const WATCH_BYTES_MAX: usize = 16 << 20;
 pub const TTL_MAX: Duration = Duration::from_secs(3_155_760_000);
 
 /// Addresses that a store reserves for its records, in bytes, in equal parts for its shards: so
-/// many records it can have at most.
+/// many records it can have at most. As many at most are reserved for its index.
 ///
 /// Example: see [`crate::Error::Full`].
 pub const ADDRESS_BYTES: u64 = 1 << 40;

@@ -3,9 +3,9 @@
 //! Whatever is in it may have been written by anybody: offsets are checked here at each use, and
 //! what the words say by whoever reads them.
 
-use std::{fs::File, io, os::fd::AsFd};
+use std::{fs::File, io, os::fd::AsFd, sync::atomic::Ordering::Relaxed};
 
-use mainstay_shm::{Access, Backing, Mapping, Shared64, hook};
+use mainstay_shm::{Access, Atomic64, Backing, Mapping, Shared64, hook};
 
 use crate::error::{Error, Result};
 
@@ -15,8 +15,9 @@ const HUGE_PAGE: u64 = 2 << 20;
 /// Mapped once, over a file that grows into it.
 pub(crate) struct Memory {
     mapping: Mapping,
-    /// None for private memory, all of which is there from the beginning.
-    backing: Option<Backing>,
+    backing: Backing,
+    /// Nobody else has it, and all of it is there from the beginning.
+    is_private: bool,
 }
 
 fn refused(what: &'static str) -> impl FnOnce(mainstay_shm::Error) -> Error {
@@ -30,27 +31,32 @@ impl Memory {
         let backing = Backing::memfd("mainstay store").map_err(refused(what))?;
         let file = File::from(backing.as_fd().try_clone_to_owned().map_err(Error::io(what))?);
         file.set_len(bytes).map_err(Error::io(what))?;
-        let mapping = Mapping::new(&backing, bytes, Access::ReadWrite).map_err(refused(what))?;
-        mapping.prefer_huge_pages();
-        mapping.refresh(&backing).map_err(refused(what))?;
-        Ok(Self { mapping, backing: None })
+        Self::mapped(backing, bytes, Access::ReadWrite, true).map_err(refused(what))
     }
 
     /// What a file covers of `bytes`, from its beginning on.
     pub(crate) fn over(file: File, bytes: u64, access: Access) -> Result<Self> {
-        let what = "a file with the memory of a shard";
-        let backing = Backing::from_fd(file.into(), access).map_err(refused(what))?;
-        let mapping = Mapping::new(&backing, bytes, access).map_err(refused(what))?;
+        Backing::from_fd(file.into(), access)
+            .and_then(|backing| Self::mapped(backing, bytes, access, false))
+            .map_err(refused("a file with the memory of a shard"))
+    }
+
+    fn mapped(
+        backing: Backing,
+        bytes: u64,
+        access: Access,
+        is_private: bool,
+    ) -> mainstay_shm::Result<Self> {
+        let mapping = Mapping::new(&backing, bytes, access)?;
         mapping.prefer_huge_pages();
-        mapping.refresh(&backing).map_err(refused(what))?;
-        Ok(Self { mapping, backing: Some(backing) })
+        mapping.refresh(&backing)?;
+        Ok(Self { mapping, backing, is_private })
     }
 
     /// Bytes there are.
     pub(crate) fn covered(&self) -> Result<u64> {
-        let Some(backing) = &self.backing else { return Ok(self.mapping.reserved() as u64) };
-        let covered = self.mapping.refresh(backing).map_err(refused("the length of a file"))?;
-        Ok(covered as u64)
+        let covered = self.mapping.refresh(&self.backing);
+        Ok(covered.map_err(refused("the length of a file"))? as u64)
     }
 
     /// Makes sure that there are `bytes`; what is new is zero. False if they are more than what was
@@ -60,16 +66,43 @@ impl Memory {
             return Ok(false);
         }
         let covered = self.covered()?;
-        if let Some(backing) = &self.backing
-            && covered < bytes
-        {
-            let what = "room for records";
+        if covered < bytes {
             let whole = if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) };
-            let bytes = whole.min(self.mapping.reserved() as u64);
-            backing.allocate(covered, bytes - covered).map_err(refused(what))?;
-            self.covered()?;
+            self.allocate(covered, whole.min(self.mapping.reserved() as u64) - covered)?;
         }
         Ok(true)
+    }
+
+    fn allocate(&self, at: u64, len: u64) -> Result<()> {
+        if !self.is_private {
+            self.backing.allocate(at, len).map_err(refused("room for records"))?;
+            self.covered()?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there are `len` bytes at `at`, and that they are zeros; nothing has to be
+    /// there before them. False if they are beyond what was mapped.
+    pub(crate) fn make(&self, at: usize, len: usize) -> Result<bool> {
+        if at.saturating_add(len) > self.mapping.reserved() {
+            return Ok(false);
+        }
+        let is_zero = self.backing.release(at as u64, len as u64).is_ok();
+        self.allocate(at as u64, len as u64)?;
+        if !is_zero {
+            // A file system without holes.
+            let words = self.words(at, len / size_of::<u64>()).unwrap_or_default();
+            words.iter().for_each(|word| word.store(0, Relaxed));
+        }
+        Ok(true)
+    }
+
+    /// Gives bytes back that nobody needs any more; then they are zeros. Where that cannot be done
+    /// they only take room.
+    pub(crate) fn release(&self, at: usize, len: usize) {
+        if let Err(error) = self.backing.release(at as u64, len as u64) {
+            tracing::debug!(%error, "the memory of an old index stays");
+        }
     }
 
     /// `count` words from byte `at` on, if they are there.

@@ -16,7 +16,7 @@ use crate::{
     log::Frame,
     recover::Loaded,
     shard::Change,
-    table::{Private, hash_of, shard_of},
+    table::{hash_of, shard_of},
 };
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -132,7 +132,7 @@ pub(crate) fn complete(store: &StoreHeader, shards: &[&Loaded]) -> Result<()> {
         let written = |shard: u32| shards.get(shard as usize).map_or(0, |of| of.sequence);
         for part in parts.missing(store, home, written)? {
             let table = &shards[part.shard as usize].table;
-            let mut writing = table.writing(&Private)?;
+            let mut writing = table.writing()?;
             if !writing.reserve(part.changes.len())? {
                 return Err(Error::Full { shard: part.shard, max: crate::limits::RECORDS_MAX });
             }

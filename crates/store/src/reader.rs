@@ -1,11 +1,6 @@
 //! Reading a store in place, from any process of the host, beside the one that has it open.
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::File, io, path::Path};
 
 use mainstay_shm::Access;
 
@@ -13,17 +8,16 @@ use crate::{
     error::{Error, Result},
     folder::boot_id,
     format::{STORE_FILE, StoreHeader, index_name, live_name, sealed},
-    home::{index_of, reserved, view},
-    index::Index,
+    home::{index_reserved, reserved, shape},
     live::{header, read_header},
     memory::Memory,
     recover::newest_header,
     store::{SCAN_RECORDS, check_header},
     table::{hash_of, shard_of},
-    view::{Tables, View},
+    view::View,
 };
 
-/// How often a shard is looked at while its owner makes an index anew.
+/// How often a shard is looked at while its owner makes its memory anew.
 const ATTEMPTS: usize = 100;
 
 /// The records of a store as its owner has them at this moment, at the speed of memory: nothing is
@@ -46,7 +40,6 @@ const ATTEMPTS: usize = 100;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reader {
-    path: PathBuf,
     header: StoreHeader,
     shards: Vec<View>,
 }
@@ -73,7 +66,7 @@ impl Reader {
         let boot = boot_id().map_err(Error::io("the name of this run"))?;
         let shards = (0..header.shards.get()).map(|shard| look(path, &header, shard, boot));
         let shards = shards.collect::<Result<_>>()?;
-        Ok(Self { path: path.to_owned(), header, shards })
+        Ok(Self { header, shards })
     }
 
     /// Bytes of a key, and of a value.
@@ -143,8 +136,7 @@ impl Reader {
         if control.is_retired() {
             return Err(Error::OtherMemory);
         }
-        let found = view.copy(hash, key, value, |seen| self.is_new(view, seen))?;
-        Ok(found.is_some())
+        Ok(view.copy(hash, key, value)?.is_some())
     }
 
     /// The value of a key.
@@ -198,36 +190,6 @@ impl Reader {
         }
         Ok(())
     }
-
-    /// Has the owner another index by now? Then it is looked at from here on.
-    fn is_new(&self, view: &View, seen: &Arc<Tables>) -> Result<bool> {
-        let (new, old) = view.control()?.tables();
-        if (new, old) == seen.names() {
-            return Ok(false);
-        }
-        let index = |generation: u32| -> Result<Option<Arc<Index>>> {
-            if let Some(known) = [Some(&seen.new), seen.old.as_ref()]
-                .into_iter()
-                .flatten()
-                .find(|known| known.generation == generation)
-            {
-                return Ok(Some(Arc::clone(known)));
-            }
-            match open(&self.path.join(index_name(view.shard, generation)))? {
-                Some(file) => index_of(generation, file, Access::ReadOnly),
-                None => Ok(None),
-            }
-        };
-        if let Some(found) = index(new)?
-            && let (before, true) = match old {
-                0 => (None, true),
-                old => index(old).map(|found| (found.clone(), found.is_some()))?,
-            }
-        {
-            view.tables.store(Arc::new(Tables { new: found, old: before }));
-        }
-        Ok(true)
-    }
 }
 
 /// A shard in memory.
@@ -239,9 +201,11 @@ fn look(path: &Path, store: &StoreHeader, shard: u32, boot: [u8; 16]) -> Result<
         if sealed(&found) != sealed(&header(store, shard, boot)) {
             break;
         }
-        let index = |generation| open(&path.join(index_name(shard, generation)));
-        // None if the owner has just removed an index.
-        if let Some(view) = view(store, shard, memory, Access::ReadOnly, index)? {
+        let Some(file) = open(&path.join(index_name(shard)))? else { continue };
+        let index = Memory::over(file, index_reserved(store), Access::ReadOnly)?;
+        let view = View { shard, shape: shape(store), memory, index };
+        // If the owner has begun anew meanwhile, the index may be one of another memory.
+        if !view.control()?.is_retired() {
             return Ok(view);
         }
     }

@@ -10,14 +10,14 @@ use crate::{
         StoreHeader, chain_start, image_name, parse_name, read_headers, segment_name,
     },
     history::{History, Position},
-    home::{InFolder, reserved, shape},
+    home::{InFolder, index_reserved, reserved, shape},
     image,
     limits::RECORDS_MAX,
     live::{Control, Place, ring_bytes},
     log::{Frame, was_more_durable},
     memory::Memory,
     parts::Parts,
-    table::{Home, Private, Table, Writing},
+    table::{Table, Writing},
     unwritten::Unwritten,
 };
 
@@ -79,7 +79,6 @@ pub(crate) fn load<F: Folder>(
     store: &StoreHeader,
     shard: u32,
     unwritten: Option<Unwritten>,
-    home: &dyn Home,
     make: impl FnOnce(u64) -> Result<Table>,
 ) -> Result<Loaded> {
     let mut found = Found::list(folder, store, shard)?;
@@ -89,7 +88,7 @@ pub(crate) fn load<F: Folder>(
         image::check_len(folder, header)?;
     }
     let table = make(image.map_or(0, |image| image.records.get()))?;
-    let mut writing = table.writing(home)?;
+    let mut writing = table.writing()?;
     if let Some(header) = &image {
         let file = folder.file(&image_name(shard, header.number.get()));
         image::load(&file.map_err(Error::io("an image"))?, header, &table, &mut writing)?;
@@ -114,10 +113,11 @@ pub(crate) fn load<F: Folder>(
 /// memory that a dead process left.
 pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
     let unwritten = Unwritten::find(folder, store, shard)?;
-    load(folder, store, shard, unwritten, &Private, |records| {
-        let memory = (Memory::private(reserved(store))?, false);
+    load(folder, store, shard, unwritten, |records| {
+        let memory = Memory::private(reserved(store))?;
+        let memory = (memory, Memory::private(index_reserved(store))?, false);
         let ring = ring_bytes(store.segment_bytes.get());
-        Table::new(shard, shape(store), memory, ring, records, &Private)
+        Table::new(shard, shape(store), memory, ring, records)
     })
 }
 
@@ -129,8 +129,7 @@ pub(crate) fn adopt<F: Folder>(
     store: &StoreHeader,
     shard: u32,
 ) -> Result<Option<Loaded>> {
-    let home = InFolder { folder, shard };
-    let Some(table) = home.left(store)? else { return Ok(None) };
+    let Some(table) = (InFolder { folder, shard }).left(store)? else { return Ok(None) };
     let control = table.control()?;
     let Some(place) = control.committed() else { return Ok(None) };
     let mut found = Found::list(folder, store, shard)?;
@@ -139,10 +138,9 @@ pub(crate) fn adopt<F: Folder>(
     let since = found.oldest().max(control.since());
     let mut at = Cursor::new(store, shard, control.applied(), since);
     if at.is_at(folder, &found.segments, &control, place)? {
-        home.tidy(&table)?;
         return Ok(Some(found.loaded(table, image, (Vec::new(), place.at), at, (true, true))));
     }
-    let mut writing = table.writing(&home)?;
+    let mut writing = table.writing()?;
     let is_in_it = |segment: &SegmentHeader| segment.number.get() == place.segment;
     let (later, tail, is_clean) = match found.segments.iter().position(is_in_it) {
         Some(last) => {
@@ -173,7 +171,6 @@ pub(crate) fn adopt<F: Folder>(
     at.since = at.since.min(at.sequence);
     let is_safe = is_clean && is_last && control.durable() == at.sequence;
     drop(writing);
-    home.tidy(&table)?;
     let end = tail.len() as u64;
     Ok(Some(found.loaded(table, image, (tail, end), at, (true, is_safe))))
 }

@@ -20,7 +20,6 @@ use crate::{
         segment_name, write_header,
     },
     history::{History, Position},
-    home::InFolder,
     hooks::{Commit, Hooks},
     image,
     kept::Snapshots,
@@ -474,10 +473,9 @@ impl<F: Folder> Shard<F> {
         entry: &Entry<'_>,
     ) -> Result<u64> {
         let Entry { epoch, note, parts, changes } = *entry;
-        let home = InFolder { folder, shard: self.number };
-        let Room { bytes, durable, mut writing } = self.make_room(&home, store, log, entry)?;
+        let Room { bytes, durable, mut writing } = self.make_room(folder, store, log, entry)?;
         if !planted::is(Fault::SnapshotForgotten) {
-            self.snapshots.keep(&self.table, changes)?;
+            self.snapshots.keep(&writing, changes)?;
         }
         let place = FramePlace {
             chain: log.chain,
@@ -545,7 +543,7 @@ impl<F: Folder> Shard<F> {
     /// before anything is changed.
     fn make_room<'a>(
         &'a self,
-        home: &'a InFolder<'_, F>,
+        folder: &F,
         store: &StoreHeader,
         log: &mut Log<F::File>,
         entry: &Entry<'_>,
@@ -557,12 +555,12 @@ impl<F: Folder> Shard<F> {
             return Err(Error::BatchTooLong { bytes, max: room });
         }
         self.check_room(entry.changes)?;
-        let mut writing = self.table.writing(home)?;
+        let mut writing = self.table.writing()?;
         if !writing.reserve(entry.changes.len())? {
             return Err(Error::Full { shard: self.number, max: self.records_max });
         }
         if log.at + bytes > store.segment_bytes.get() {
-            self.rotate(home.folder, store, log)?;
+            self.rotate(folder, store, log)?;
         }
         Ok(Room { bytes, durable, writing })
     }
@@ -575,8 +573,7 @@ impl<F: Folder> Shard<F> {
         log: &mut Log<F::File>,
         entry: &Entry<'_>,
     ) -> Result<()> {
-        let home = InFolder { folder, shard: self.number };
-        self.make_room(&home, store, log, entry).map(drop)
+        self.make_room(folder, store, log, entry).map(drop)
     }
 
     fn check_room(&self, changes: &[Change<'_>]) -> Result<()> {

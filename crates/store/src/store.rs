@@ -12,7 +12,7 @@ use crate::{
     follow::Role,
     format::{
         COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
-        parse_memory_name, parse_name, sealed, write_header,
+        is_memory_name, parse_name, sealed, write_header,
     },
     home::InFolder,
     hooks::Hooks,
@@ -107,7 +107,7 @@ impl<F: Folder> RawStore<F> {
         };
         // What an earlier creation left that did not come to its end.
         for name in folder.names().map_err(Error::io("the directory"))? {
-            if parse_name(&name).is_some() || parse_memory_name(&name).is_some() {
+            if parse_name(&name).is_some() || is_memory_name(&name) {
                 folder.remove(&name).map_err(Error::io(name))?;
             }
         }
@@ -155,9 +155,7 @@ impl<F: Folder> RawStore<F> {
                 None => {
                     let home = InFolder { folder: &folder, shard: number };
                     let fresh = |records| home.fresh(&header, records);
-                    let loaded = load(&folder, &header, number, None, &home, fresh)?;
-                    home.tidy(&loaded.table)?;
-                    loaded
+                    load(&folder, &header, number, None, fresh)?
                 }
             };
             let parts = loaded.parts.take();
@@ -188,10 +186,12 @@ impl<F: Folder> RawStore<F> {
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
     #[must_use]
+    #[inline]
     pub fn lengths(&self) -> (usize, usize) {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
+    #[inline(always)]
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
         let (value, must) = (key.len() as u64, "that of the store's keys");
         if key.len() != self.lengths().0 {
@@ -201,6 +201,7 @@ impl<F: Folder> RawStore<F> {
         Ok((hash, &self.shards[shard_of(hash, self.shards.len())]))
     }
 
+    #[inline]
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<()> {
         if value.len() == self.lengths().1 {
             return Ok(());
@@ -256,8 +257,14 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`] if the key or `value` is of another length, [`Error::Damaged`] if
     /// somebody wrote into the memory of the store who must not.
-    #[inline]
     pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        self.copy_value(key, value)
+    }
+
+    /// The same, for callers who know the lengths when they are compiled: then it is short enough
+    /// for the processor to have several of them under way.
+    #[inline(always)]
+    pub(crate) fn copy_value(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         let (hash, shard) = self.check_key(key)?;
         self.check_value(value)?;
         Ok(shard.table().copy(hash, key, value)?.is_some())

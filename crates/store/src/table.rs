@@ -5,21 +5,21 @@
 //! again, which comes to the same. What can be counted anew (free slots, records) is private.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     error::Result,
-    index::{Entry, Index, Use, WORDS_MIN},
+    index::{Entry, Name, Use, make, print_of, release, release_others},
+    limits::RECORDS_MAX,
     live::{Control, LiveHeader, Place, RING_AT, read_header, ring_read, write_header},
     memory::Memory,
     planted::{self, Fault},
     shard::Change,
-    view::{Shape, Tables, View},
+    view::{Names, Shape, View},
 };
 
 /// Buckets of the old index that are moved along with each record written.
@@ -35,30 +35,9 @@ pub(crate) fn hash_of(key: &[u8]) -> u64 {
 
 /// The shard of a hash, out of a power of two of them. The bits are others than those an index
 /// looks at.
+#[inline]
 pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
     (hash >> 40) as usize & (shards - 1)
-}
-
-/// Where the memory of a shard comes from.
-pub(crate) trait Home {
-    /// Memory for an index, zeroed.
-    fn index(&self, generation: u32, bytes: u64) -> Result<Memory>;
-
-    /// An index is no longer needed.
-    fn drop_index(&self, generation: u32) -> Result<()>;
-}
-
-/// Memory of this process alone.
-pub(crate) struct Private;
-
-impl Home for Private {
-    fn index(&self, _: u32, bytes: u64) -> Result<Memory> {
-        Memory::private(bytes)
-    }
-
-    fn drop_index(&self, _: u32) -> Result<()> {
-        Ok(())
-    }
 }
 
 pub(crate) struct Table {
@@ -82,7 +61,7 @@ struct Writer {
     filled: usize,
     /// The bucket of the old index that is moved next.
     moving: usize,
-    tables: Arc<Tables>,
+    tables: Names,
 }
 
 /// Writes to the records, until it is dropped.
@@ -90,8 +69,6 @@ pub(crate) struct Writing<'a> {
     table: &'a Table,
     control: Control<'a>,
     writer: MutexGuard<'a, Writer>,
-    tables: Arc<Tables>,
-    home: &'a dyn Home,
 }
 
 impl Table {
@@ -99,18 +76,19 @@ impl Table {
     pub(crate) fn new(
         shard: u32,
         shape: Shape,
-        (memory, lasts): (Memory, bool),
+        (memory, index, lasts): (Memory, Memory, bool),
         ring_bytes: u64,
         expected: u64,
-        home: &dyn Home,
     ) -> Result<Self> {
-        let words = words_for(expected);
-        let index = new_index(home, 1, words)?;
+        let name = Name::first(expected);
+        if !make(&index, name)? {
+            return Err(crate::Error::Full { shard, max: RECORDS_MAX });
+        }
         memory
             .grow(shape.bytes(shape.slots_in(shape.bytes(0) + GROWTH_BYTES_MIN).max(expected)))?;
-        let tables = Arc::new(Tables { new: Arc::new(index), old: None });
-        let view = View { shard, shape, memory, tables: ArcSwap::new(Arc::clone(&tables)) };
-        view.control()?.set_tables(1, 0);
+        let view = View { shard, shape, memory, index };
+        let tables = (name, None);
+        view.control()?.set_tables(name.0, 0);
         let (free, freed) = (Vec::new(), Vec::new());
         let (slots, room, filled, moving) = (0, 0, 0, 0);
         let writer = Writer { free, freed, slots, room, filled, moving, tables };
@@ -127,7 +105,10 @@ impl Table {
         if slots > room || slots > u64::from(u32::MAX) {
             return Ok(None);
         }
-        let tables = view.tables.load_full();
+        let (new_name, old_name) = control.tables();
+        let tables = (Name(new_name), (old_name != 0).then_some(Name(old_name)));
+        let Some(new) = view.table(tables.0) else { return Ok(None) };
+        let old = tables.1.map(|name| view.table(name));
         let mut used = vec![0_u64; (slots as usize).div_ceil(64)];
         let mut records = 0;
         let mut take = |slot: u32| {
@@ -140,10 +121,11 @@ impl Table {
             records += u64::from(was_free);
             Some(was_free)
         };
-        let Some(filled) = tables.new.entries(|entry| take(entry.slot) == Some(true)) else {
+        let Some(filled) = new.entries(|entry| take(entry.slot) == Some(true)) else {
             return Ok(None);
         };
-        if let Some(old) = &tables.old {
+        if let Some(old) = old {
+            let Some(old) = old else { return Ok(None) };
             let moved = |entry: Entry<'_>| {
                 let was_free = take(entry.slot);
                 if was_free == Some(false) {
@@ -163,6 +145,7 @@ impl Table {
         if was_writing && !planted::is(Fault::SweepLeftOut) {
             free.iter().for_each(|slot| view.clear(*slot));
         }
+        release_others(&view.index, [Some(tables.0), tables.1])?;
         let (freed, moving) = (Vec::new(), 0);
         let writer = Writer { free, freed, slots, room, filled, moving, tables };
         let (writer, records) = (Mutex::new(writer), AtomicU64::new(records));
@@ -192,10 +175,9 @@ impl Table {
     }
 
     /// Copies a key's value. Which write made it, if it is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
-        let is_new = |seen: &Arc<Tables>| Ok(!Arc::ptr_eq(seen, &self.view.tables.load()));
-        self.view.copy(hash, key, value, is_new)
+        self.view.copy(hash, key, value)
     }
 
     /// A key's value.
@@ -204,20 +186,10 @@ impl Table {
         Ok(self.copy(hash, key, &mut value)?.map(|_| value))
     }
 
-    /// The slot and the value of a key, for the one who writes.
-    pub(crate) fn current(&self, hash: u64, key: &[u8]) -> Result<Option<(u32, Box<[u8]>)>> {
-        let tables = self.view.tables.load();
-        let entry = tables.each().find_map(|index| self.view.find(index, hash, key));
-        let Some(entry) = entry else { return Ok(None) };
-        let mut value = vec![0; self.view.shape.value_len];
-        let found = self.copy(hash, key, &mut value)?;
-        Ok(found.map(|_| (entry.slot, value.into())))
-    }
-
     /// Is the key there? For the one who writes.
     pub(crate) fn has(&self, hash: u64, key: &[u8]) -> bool {
-        let tables = self.view.tables.load();
-        tables.each().any(|index| self.view.find(index, hash, key).is_some())
+        let tables = self.writer().tables;
+        self.view.tables(tables).any(|(_, index)| self.view.find(index, hash, key).is_some())
     }
 
     /// See [`View::chunk`].
@@ -276,11 +248,12 @@ impl Table {
     }
 
     /// Begins to write.
-    pub(crate) fn writing<'a>(&'a self, home: &'a dyn Home) -> Result<Writing<'a>> {
-        let control = self.control()?;
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = Arc::clone(&writer.tables);
-        Ok(Writing { table: self, control, writer, tables, home })
+    pub(crate) fn writing(&self) -> Result<Writing<'_>> {
+        Ok(Writing { table: self, control: self.control()?, writer: self.writer() })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a record from an image.
@@ -322,19 +295,6 @@ impl Table {
     }
 }
 
-/// The words of an index that so many records fill by half at most.
-fn words_for(records: u64) -> usize {
-    let most = (usize::MAX / 16) as u64;
-    (records.min(most) as usize * 2).next_power_of_two().max(WORDS_MIN)
-}
-
-fn new_index(home: &dyn Home, generation: u32, words: usize) -> Result<Index> {
-    let memory = home.index(generation, Index::bytes(words))?;
-    Index::new(generation, memory, words).ok_or_else(|| {
-        crate::Error::io("memory for an index")(std::io::ErrorKind::UnexpectedEof.into())
-    })
-}
-
 impl Writing<'_> {
     /// Makes sure that so many records can be written. False if there can be no more.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<bool> {
@@ -356,49 +316,63 @@ impl Writing<'_> {
             }
             self.writer.room = view.shape.slots_in(view.memory.covered()?);
         }
-        let words = self.tables.new.len();
+        let words = self.writer.tables.0.words();
         if (self.writer.filled + count).saturating_mul(4) > words * 3 {
-            self.grow_index(count)?;
+            return self.grow_index(count);
         }
         Ok(true)
     }
 
-    /// Begins a new index, to which the words of the present one move little by little.
-    fn grow_index(&mut self, count: usize) -> Result<()> {
-        while self.tables.old.is_some() {
-            self.move_some()?;
+    /// Begins a new table, to which the words of the present one move little by little. False if
+    /// there is no room for it.
+    fn grow_index(&mut self, count: usize) -> Result<bool> {
+        let view = &self.table.view;
+        while self.writer.tables.1.is_some() {
+            if view.tables(self.writer.tables).count() < 2 {
+                return Err(view.damaged("the file of the index has become too short"));
+            }
+            self.move_some();
         }
-        let words = words_for(self.table.len() + count as u64);
-        let generation = self.tables.new.generation + 1;
-        let new = Arc::new(new_index(self.home, generation, words)?);
-        let old = Arc::clone(&self.tables.new);
+        let old = self.writer.tables.0;
+        let new = old.next(self.table.len() + count as u64);
+        if !make(&view.index, new)? {
+            return Ok(false);
+        }
         (self.writer.filled, self.writer.moving) = (0, 0);
-        self.set_tables(Tables { new, old: Some(old) });
-        Ok(())
+        self.set_tables((new, Some(old)));
+        Ok(true)
     }
 
-    fn set_tables(&mut self, tables: Tables) {
-        let names = tables.names();
-        self.tables = Arc::new(tables);
-        self.writer.tables = Arc::clone(&self.tables);
-        self.table.view.tables.store(Arc::clone(&self.tables));
-        self.control.set_tables(names.0, names.1);
+    fn set_tables(&mut self, tables: Names) {
+        self.writer.tables = tables;
+        self.control.set_tables(tables.0.0, tables.1.map_or(0, |old| old.0));
     }
 
-    /// Moves a few words from the old index, and drops it when it has none left.
-    fn move_some(&mut self) -> Result<()> {
-        let Some(old) = self.tables.old.clone() else { return Ok(()) };
+    /// Moves a few words from the old table, and gives it back when it has none left.
+    fn move_some(&mut self) {
+        let view = &self.table.view;
+        let (new, Some(old)) = self.writer.tables else { return };
+        let (Some(to), Some(from)) = (view.table(new), view.table(old)) else { return };
         for _ in 0..MOVED_BUCKETS {
-            if let Some(taken) = old.move_bucket(self.writer.moving, &self.tables.new) {
+            if let Some(taken) = from.move_bucket(self.writer.moving, to) {
                 self.writer.filled += taken;
                 self.writer.moving += 1;
                 continue;
             }
-            let new = Arc::clone(&self.tables.new);
-            self.set_tables(Tables { new, old: None });
-            return self.home.drop_index(old.generation);
+            self.set_tables((new, None));
+            return release(&view.index, old);
         }
-        Ok(())
+    }
+
+    /// The slot and the value of a key.
+    pub(crate) fn current(&self, hash: u64, key: &[u8]) -> Result<Option<(u32, Box<[u8]>)>> {
+        let view = &self.table.view;
+        let mut tables = view.tables(self.writer.tables);
+        let entry = tables.find_map(|(_, index)| view.find(index, hash, key));
+        let Some(entry) = entry else { return Ok(None) };
+        let mut value = vec![0; view.shape.value_len];
+        let found = view.copy(hash, key, &mut value)?;
+        Ok(found.map(|_| (entry.slot, value.into())))
     }
 
     /// From here on the write counts, whoever dies.
@@ -412,12 +386,7 @@ impl Writing<'_> {
             Change::Put(key, value) => self.put(key, value, sequence),
             Change::Delete(key) => self.remove(key),
         }
-        if self.tables.old.is_some()
-            && let Err(error) = self.move_some()
-        {
-            // The file of an index that nobody uses; the next opening removes it.
-            tracing::warn!(%error, "the file of an old index could not be removed");
-        }
+        self.move_some();
     }
 
     /// The records have all of the write.
@@ -435,8 +404,8 @@ impl Writing<'_> {
     fn put(&mut self, key: &[u8], value: &[u8], sequence: u64) {
         let (table, hash) = (self.table, hash_of(key));
         let view = &table.view;
-        let find = |index| view.find(index, hash, key);
-        let found = self.tables.each().find_map(find);
+        let find = |(_, index)| view.find(index, hash, key);
+        let found = view.tables(self.writer.tables).find_map(find);
         let slot = match self.writer.free.pop() {
             Some(slot) => slot,
             None => {
@@ -454,7 +423,8 @@ impl Writing<'_> {
                 self.writer.freed.push(entry.slot);
             }
             None => {
-                let used = self.tables.new.insert(crate::index::print_of(hash), slot);
+                let new = view.table(self.writer.tables.0);
+                let used = new.and_then(|new| new.insert(print_of(hash), slot));
                 self.writer.filled += usize::from(used == Some(Use::Changed));
                 self.table.records.fetch_add(1, Relaxed);
             }
@@ -464,10 +434,10 @@ impl Writing<'_> {
     fn remove(&mut self, key: &[u8]) {
         let (table, hash) = (self.table, hash_of(key));
         let view = &table.view;
-        for index in self.tables.each() {
+        let tables = self.writer.tables;
+        for (name, index) in view.tables(tables) {
             let Some(entry) = view.find(index, hash, key) else { continue };
-            let is_new = index.generation == self.tables.new.generation;
-            if is_new {
+            if name == tables.0 {
                 let emptied = usize::from(entry.remove() == Use::Changed);
                 self.writer.filled = self.writer.filled.saturating_sub(emptied);
             } else {
@@ -488,11 +458,12 @@ mod tests {
     fn table() -> Table {
         let shape = Shape::new(1, 1, 4096);
         let memory = Memory::private(shape.bytes(1 << 20)).unwrap();
-        Table::new(0, shape, (memory, false), 4096, 0, &Private).unwrap()
+        let index = Memory::private(1 << 20).unwrap();
+        Table::new(0, shape, (memory, index, false), 4096, 0).unwrap()
     }
 
     fn write(table: &Table, key: u8, value: Option<u8>, sequence: u64) {
-        let mut writing = table.writing(&Private).unwrap();
+        let mut writing = table.writing().unwrap();
         assert!(writing.reserve(1).unwrap());
         match value {
             Some(value) => writing.apply(&Change::Put(&[key], &[value]), sequence),

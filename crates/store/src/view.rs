@@ -5,22 +5,18 @@
 //! believes what it copied if the sequence was the same before and after, and the word that led
 //! there still says so.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        Ordering::{Acquire, Relaxed, Release},
-        fence,
-    },
+use std::sync::atomic::{
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 
-use arc_swap::ArcSwap;
 use mainstay_shm::{Atomic64, Shared64};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     error::{Error, Result},
     format::live_name,
-    index::{Entry, Index, print_of},
+    index::{Entry, Index, Name, print_of},
     live::{Control, RING_AT},
     memory::Memory,
 };
@@ -74,25 +70,10 @@ impl Shape {
     }
 }
 
-/// The index, and the one before while its words are being moved.
-pub(crate) struct Tables {
-    pub(crate) new: Arc<Index>,
-    pub(crate) old: Option<Arc<Index>>,
-}
+/// The table in use, and the one before while its words are being moved.
+pub(crate) type Names = (Name, Option<Name>);
 
-impl Tables {
-    /// The old one first: words go from there to the new one.
-    #[inline]
-    pub(crate) fn each(&self) -> impl Iterator<Item = &Index> {
-        self.old.iter().chain([&self.new]).map(|index| &**index)
-    }
-
-    pub(crate) fn names(&self) -> (u32, u32) {
-        (self.new.generation, self.old.as_ref().map_or(0, |old| old.generation))
-    }
-}
-
-/// What a look at one index gave.
+/// What a look at one table gave.
 enum Seen {
     Record(u64),
     Nothing,
@@ -104,7 +85,7 @@ pub(crate) struct View {
     pub(crate) shard: u32,
     pub(crate) shape: Shape,
     pub(crate) memory: Memory,
-    pub(crate) tables: ArcSwap<Tables>,
+    pub(crate) index: Memory,
 }
 
 impl View {
@@ -121,10 +102,10 @@ impl View {
         self.memory.words(self.shape.slot_at(slot), self.shape.stride)
     }
 
-    /// Another process may have made the file longer.
+    /// Another process may have made the files longer.
     #[cold]
     fn look_further(&self) {
-        if let Err(error) = self.memory.covered() {
+        if let Err(error) = self.memory.covered().and(self.index.covered()) {
             tracing::warn!(%error, "the length of a file with records is not known");
         }
     }
@@ -154,36 +135,66 @@ impl View {
         self.shape.slot_at(slot) + (KEY + self.shape.key_words) * WORD
     }
 
-    /// Copies a key's value, and says which write made it. `is_new` says whether tables that do not
-    /// have the key are out of date.
+    /// A table of the index, if it is there.
     #[inline]
-    pub(crate) fn copy(
-        &self,
-        hash: u64,
-        key: &[u8],
-        value: &mut [u8],
-        is_new: impl Fn(&Arc<Tables>) -> Result<bool>,
-    ) -> Result<Option<u64>> {
+    pub(crate) fn table(&self, name: Name) -> Option<Index<'_>> {
+        Index::of(&self.index, name)
+    }
+
+    /// The tables with these names, as far as they are there; the old one first, since words go from
+    /// there to the new one.
+    pub(crate) fn tables(&self, names: Names) -> impl Iterator<Item = (Name, Index<'_>)> {
+        let named = |name| Some((name, self.table(name)?));
+        [names.1, Some(names.0)].into_iter().flatten().filter_map(named)
+    }
+
+    /// Copies a key's value, and says which write made it.
+    #[inline(always)]
+    pub(crate) fn copy(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
+        // Mostly there is one table, and it has the key. Short enough that the processor begins the
+        // next look before memory has answered this one.
+        if let Some(control) = Control::of(&self.memory)
+            && let (name, 0) = control.tables()
+            && let Seen::Record(sequence) = self.look(Name(name), hash, key, value)
+        {
+            return Ok(Some(sequence));
+        }
+        self.copy_patiently(hash, key, value)
+    }
+
+    #[inline(never)]
+    fn copy_patiently(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
+        let control = self.control()?;
         for _ in 0..ATTEMPTS {
-            let tables = self.tables.load();
+            let (new, old) = control.tables();
             let mut seen = Seen::Nothing;
-            for index in tables.each() {
-                seen = self.look(index, hash, key, value);
-                if !matches!(seen, Seen::Nothing) {
-                    break;
-                }
+            if old != 0 {
+                seen = self.look(Name(old), hash, key, value);
+            }
+            if matches!(seen, Seen::Nothing) {
+                seen = self.look(Name(new), hash, key, value);
             }
             match seen {
                 Seen::Record(sequence) => return Ok(Some(sequence)),
-                Seen::Nothing if !is_new(&tables)? => return Ok(None),
-                Seen::Nothing | Seen::Changed => std::hint::spin_loop(),
+                Seen::Nothing => {
+                    fence(Acquire);
+                    // Otherwise the tables are not those in which everything is by now.
+                    if control.tables() == (new, old) {
+                        return Ok(None);
+                    }
+                }
+                Seen::Changed => std::hint::spin_loop(),
             }
         }
         Err(self.damaged("the index leads to no record"))
     }
 
-    #[inline]
-    fn look(&self, index: &Index, hash: u64, key: &[u8], value: &mut [u8]) -> Seen {
+    #[inline(always)]
+    fn look(&self, name: Name, hash: u64, key: &[u8], value: &mut [u8]) -> Seen {
+        let Some(index) = self.table(name) else {
+            self.look_further();
+            return Seen::Changed;
+        };
         let look = |entry: Entry<'_>| {
             let Some(words) = self.slot(entry.slot) else {
                 self.look_further();
@@ -203,7 +214,7 @@ impl View {
     }
 
     /// The entry of a key, for the one who writes.
-    pub(crate) fn find<'a>(&self, index: &'a Index, hash: u64, key: &[u8]) -> Option<Entry<'a>> {
+    pub(crate) fn find<'a>(&self, index: Index<'a>, hash: u64, key: &[u8]) -> Option<Entry<'a>> {
         index.search(print_of(hash), |entry| {
             let words = self.slot(entry.slot)?;
             self.has_key(words, key).then_some(entry)

@@ -448,3 +448,30 @@ fn a_directory_can_be_opened_as_soon_as_it_was_closed_also_while_programs_are_st
     });
     assert!(started.iter().all(|started| *started > 0), "{started:?}");
 }
+
+#[test]
+fn a10_memory_is_not_believed_once_its_log_has_been_replaced_by_an_older_one() {
+    let (place, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy_logs = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    };
+    let open = || FixedStore::<u32, u64>::open(place.path(), &small()).unwrap();
+    let store = FixedStore::<u32, u64>::create(place.path(), &small()).unwrap();
+    store.put(&1, &1, Durability::Memory).unwrap();
+    store.close().unwrap();
+    copy_logs(place.path(), kept.path());
+    let store = open();
+    assert!(store.raw().stats()[0].adopted);
+    store.put(&1, &2, Durability::Memory).unwrap();
+    store.close().unwrap();
+    copy_logs(kept.path(), place.path());
+    let store = open();
+    assert!(!store.raw().stats()[0].adopted);
+    assert_eq!(store.get(&1).unwrap(), Some(1));
+    store.raw().verify().unwrap();
+}
