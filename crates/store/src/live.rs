@@ -85,13 +85,24 @@ pub(crate) fn ring_bytes(segment_bytes: u64) -> u64 {
 
 /// The bytes from `from` to `to` of a segment, the newest of which are in the ring.
 pub(crate) fn ring_read(memory: &Memory, ring_bytes: u64, from: u64, to: u64) -> Vec<u8> {
-    let mut bytes = vec![0; to.saturating_sub(from).min(ring_bytes) as usize];
+    let mut bytes = Vec::new();
+    ring_read_into(memory, ring_bytes, (from, to), &mut bytes);
+    bytes
+}
+
+/// The same, in place of what is in `bytes`.
+pub(crate) fn ring_read_into(
+    memory: &Memory,
+    ring_bytes: u64,
+    (from, to): (u64, u64),
+    bytes: &mut Vec<u8>,
+) {
+    bytes.resize(to.saturating_sub(from).min(ring_bytes) as usize, 0);
     let place = (from % ring_bytes) as usize;
     let first = bytes.len().min(ring_bytes as usize - place);
     let (first, rest) = bytes.split_at_mut(first);
     memory.read(RING_AT + place, first);
     memory.read(RING_AT, rest);
-    bytes
 }
 
 /// The end of a frame in the log, and what is up to there.

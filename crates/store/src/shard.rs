@@ -147,6 +147,8 @@ pub(crate) struct Log<S> {
     /// A segment made in advance.
     spare: Option<(u64, S)>,
     frame: Vec<u8>,
+    /// Frames on their way from the ring into the file.
+    drain: Vec<u8>,
 }
 
 impl<S> Log<S> {
@@ -169,6 +171,9 @@ struct Job<S> {
 
 /// More bytes than these are written first, and then synced with all of the file.
 const SYNCED_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes that are copied out of the ring at a time: so few that they stay in the processor's cache.
+const DRAINED_BYTES_MAX: u64 = 64 << 10;
 
 /// How often others are let run before a sync that has fewer to wait for it than the last one.
 const GATHER_YIELDS: usize = 8;
@@ -310,6 +315,7 @@ impl<F: Folder> Shard<F> {
             next_number,
             spare: None,
             frame: Vec::new(),
+            drain: Vec::new(),
         };
         let order = || Order::of(&table, store.key_len.get() as usize);
         Ok(Self {
@@ -411,14 +417,18 @@ impl<F: Folder> Shard<F> {
 
     /// Writes what is in the ring only.
     fn drain(&self, log: &mut Log<F::File>) -> Result<()> {
-        if log.drained == log.at || planted::is(Fault::RingLeftOut) {
+        if planted::is(Fault::RingLeftOut) {
             return Ok(());
         }
-        let frames = self.table.ring_read(log.drained, log.at);
-        log.file
-            .write_at(log.drained, &frames)
-            .map_err(|error| self.poison("a write of the log", &error))?;
-        self.note_written(log, log.at)
+        while log.drained < log.at {
+            let to = log.at.min(log.drained + DRAINED_BYTES_MAX);
+            self.table.ring_read_into(log.drained, to, &mut log.drain);
+            log.file
+                .write_at(log.drained, &log.drain)
+                .map_err(|error| self.poison("a write of the log", &error))?;
+            self.note_written(log, to)?;
+        }
+        Ok(())
     }
 
     fn note_written(&self, log: &mut Log<F::File>, at: u64) -> Result<()> {

@@ -15,7 +15,9 @@ use crate::{
     error::Result,
     index::{Entry, Name, Use, make, print_of, release, release_others},
     limits::RECORDS_MAX,
-    live::{Control, LiveHeader, Place, RING_AT, read_header, ring_read, write_header},
+    live::{
+        Control, LiveHeader, Place, RING_AT, read_header, ring_read, ring_read_into, write_header,
+    },
     memory::Memory,
     planted::{self, Fault},
     shard::Change,
@@ -221,6 +223,11 @@ impl Table {
     /// The bytes from `from` to `to` of a segment, the newest of which are in the ring.
     pub(crate) fn ring_read(&self, from: u64, to: u64) -> Vec<u8> {
         ring_read(&self.view.memory, self.ring_bytes, from, to)
+    }
+
+    /// The same, in place of what is in `bytes`.
+    pub(crate) fn ring_read_into(&self, from: u64, to: u64, bytes: &mut Vec<u8>) {
+        ring_read_into(&self.view.memory, self.ring_bytes, (from, to), bytes);
     }
 
     /// To be believed from now on by whoever finds the memory.
