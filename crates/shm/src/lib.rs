@@ -9,6 +9,7 @@
 //! * [`lease`]: process slots; a slot is alive exactly as long as its process.
 //! * [`Shared64`], [`Shared32`]: words in shared memory. Every store and load passes [`hook`].
 //! * [`copy`]: copies to and from memory that others may be writing.
+//! * [`mod@line`]: eight words of such memory looked at in one go.
 //! * [`Record`]: plain data with a name, for typed blocks and states.
 //! * [`Watch`], [`RemoteWatch`], [`FileEvents`]: which pages were written, by whom, past whom.
 //! * [`fork`], [`OwnerLock`], [`futex`]: a fork detector, an asymmetric lock, a wake-up word.
@@ -23,6 +24,7 @@ pub mod fork;
 pub mod futex;
 pub mod hook;
 pub mod lease;
+pub mod line;
 
 mod atomic;
 mod backing;

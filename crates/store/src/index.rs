@@ -16,12 +16,15 @@
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use mainstay_shm::{Atomic64, Shared64};
+use mainstay_shm::{
+    Atomic64, Shared64, copy,
+    line::{LINE_WORDS, find_upper},
+};
 
 use crate::{error::Result, memory::Memory};
 
 /// Words of a bucket.
-const BUCKET: usize = 8;
+const BUCKET: usize = LINE_WORDS;
 /// Never used, at least not since a search may have passed.
 const EMPTY: u64 = 0;
 /// Used once; searches go on behind it.
@@ -33,12 +36,6 @@ const WORDS_MIN: usize = 512;
 #[inline]
 pub(crate) fn print_of(hash: u64) -> u32 {
     hash as u32
-}
-
-/// Which word of its bucket is looked at first: most are found there.
-#[inline]
-fn first_of(print: u32) -> usize {
-    (print >> 29) as usize
 }
 
 fn word_of(print: u32, slot: u32) -> u64 {
@@ -89,6 +86,11 @@ impl Name {
     fn at(self) -> usize {
         self.bytes() * (2 + (self.0 & 1) as usize)
     }
+
+    /// Can both be there at once?
+    pub(crate) fn is_apart_from(self, other: Self) -> bool {
+        self.at() != other.at()
+    }
 }
 
 /// The size of a table that so many records fill by half at most: its words are 512 times two to the
@@ -118,12 +120,14 @@ pub(crate) fn release(memory: &Memory, name: Name) {
 /// Gives back the memory of all tables but these.
 pub(crate) fn release_others(memory: &Memory, used: [Option<Name>; 2]) -> Result<()> {
     let covered = memory.covered()? as usize;
-    for name in (0..1 << PLACE_BITS).map(Name) {
-        let is_used = used.iter().flatten().any(|used| used.at() == name.at());
-        let there = covered.saturating_sub(name.at()).min(name.bytes());
-        if !is_used && there > 0 {
-            memory.release(name.at(), there);
+    let mut kept: Vec<_> = used.iter().flatten().map(|name| (name.at(), name.bytes())).collect();
+    kept.sort_unstable();
+    let mut from = 0;
+    for (at, bytes) in kept.into_iter().chain([(covered, 0)]) {
+        if at > from {
+            memory.release(from, at - from);
         }
+        from = at + bytes;
     }
     Ok(())
 }
@@ -203,11 +207,11 @@ impl<'a> Index<'a> {
         let mut bucket = print as usize & buckets.wrapping_sub(1);
         for _ in 0..buckets {
             let line = self.line(bucket)?;
-            let mut ends = false;
-            for number in 0..BUCKET {
-                let word = &line[(first_of(print) + number) % BUCKET];
+            let mut found = find_upper(line, print);
+            while found != 0 {
+                let word = &line[found.trailing_zeros() as usize % BUCKET];
+                found &= found - 1;
                 let seen = word.load(Acquire);
-                ends |= seen == EMPTY;
                 if (seen >> 32) as u32 == print
                     && let Some(slot) = slot_of(seen)
                     && let Some(found) = look(Entry { bucket: line, word, seen, slot })
@@ -215,12 +219,21 @@ impl<'a> Index<'a> {
                     return Some(found);
                 }
             }
-            if ends {
+            if line.iter().any(|word| word.load(Acquire) == EMPTY) {
                 return None;
             }
             bucket = (bucket + 1) & (buckets - 1);
         }
         None
+    }
+
+    /// Asks for the bucket that a key is looked for first in.
+    #[inline]
+    pub(crate) fn ask_for(self, print: u32) {
+        let buckets = self.words.len() / BUCKET;
+        if let Some(line) = self.line(print as usize & buckets.wrapping_sub(1)) {
+            copy::prefetch(line.as_ptr().cast(), size_of_val(line));
+        }
     }
 
     /// Puts a word where there is room; `None` if there is none.
@@ -234,8 +247,7 @@ impl<'a> Index<'a> {
         let mut bucket = print as usize & buckets.wrapping_sub(1);
         for _ in 0..buckets {
             let line = self.line(bucket)?;
-            for number in 0..BUCKET {
-                let word = &line[(first_of(print) + number) % BUCKET];
+            for word in line {
                 let seen = word.load(Acquire);
                 if slot_of(seen).is_none() {
                     word.store(new, Release);
@@ -289,6 +301,52 @@ mod tests {
         places.sort_unstable_by_key(|name| name.at());
         assert!(places[0].at() > 0);
         assert!(places.windows(2).all(|two| two[0].at() + two[0].bytes() == two[1].at()));
+    }
+
+    #[test]
+    fn what_no_table_in_use_has_is_given_back() {
+        let memory = Memory::private(1 << 20).unwrap();
+        let words = || memory.words(0, (1 << 20) / 8).unwrap();
+        words().iter().for_each(|word| word.store(7, Release));
+        let (new, old) = (Name::first(2_000), Name::first(200));
+        release_others(&memory, [Some(new), Some(old)]).unwrap();
+        let is_kept =
+            |at| [new, old].iter().any(|its| (its.at()..its.at() + its.bytes()).contains(&at));
+        for (number, word) in words().iter().enumerate() {
+            assert_eq!(word.load(Acquire), if is_kept(number * 8) { 7 } else { 0 }, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_in_whatever_word_and_bucket_it_came_to() {
+        let memory = Memory::private(1 << 20).unwrap();
+        let name = Name::first(0);
+        assert!(make(&memory, name).unwrap());
+        let index = Index::of(&memory, name).unwrap();
+        // All of them belong into one bucket, the prints 0 and that of a word that is gone too.
+        let buckets = (WORDS_MIN / BUCKET) as u32;
+        let prints: Vec<u32> = (0..20).map(|number| number * buckets).collect();
+        let slot_of = |print: u32| index.search(print, |entry| Some(entry.slot));
+        for (slot, print) in (0..).zip(&prints) {
+            assert_eq!(slot_of(*print), None);
+            assert_eq!(index.insert(*print, slot), Some(Use::Changed));
+        }
+        assert_eq!(index.insert(u32::MAX, 99), Some(Use::Changed));
+        for (slot, print) in (0..).zip(&prints) {
+            assert_eq!(slot_of(*print), Some(slot));
+        }
+        index.search(prints[3], |entry| Some(entry.remove())).unwrap();
+        assert_eq!((slot_of(prints[3]), slot_of(prints[19])), (None, Some(19)));
+        assert_eq!(index.insert(prints[3], 50), Some(Use::Same));
+        assert_eq!((slot_of(prints[3]), slot_of(u32::MAX)), (Some(50), Some(99)));
+        // Of two records with one print both are shown.
+        index.insert(prints[3], 51).unwrap();
+        let mut shown = Vec::new();
+        index.search(prints[3], |entry| {
+            shown.push(entry.slot);
+            None::<()>
+        });
+        assert_eq!(shown, [50, 51]);
     }
 
     #[test]

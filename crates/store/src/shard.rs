@@ -487,6 +487,7 @@ impl<F: Folder> Shard<F> {
         if !planted::is(Fault::SnapshotForgotten) {
             self.snapshots.keep(&writing, changes)?;
         }
+        writing.ask_for_first(changes);
         let place = FramePlace {
             chain: log.chain,
             shard: self.number,
@@ -532,13 +533,11 @@ impl<F: Folder> Shard<F> {
         if planted::is(Fault::AppliedEarly) {
             writing.applied(sequence);
         }
-        for change in changes {
-            let before = self.table.len();
-            writing.apply(change, sequence);
+        writing.apply_all(changes, sequence, |change, before| {
             if let Some(order) = &self.order {
                 order.follow(change, (before, self.table.len()));
             }
-        }
+        });
         if planted::is(Fault::CommitLate) {
             writing.commit(place);
         }

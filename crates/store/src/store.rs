@@ -290,7 +290,8 @@ impl<F: Folder> RawStore<F> {
     /// is there or not when the store is opened again; after the others nothing has changed.
     pub fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
         self.check_value(value)?;
-        let (_, shard) = self.check_key(key)?;
+        let (hash, shard) = self.check_key(key)?;
+        shard.table().ask_for(hash);
         self.commit(shard, shard.writer(), &[Change::Put(key, value)], durability)
     }
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// Buckets of the old index that are moved along with each record written.
 const MOVED_BUCKETS: usize = 2;
+/// How many changes of a write are on their way from memory at a time.
+const AHEAD: usize = 8;
 /// Bytes by which a memory grows at least.
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 
@@ -109,6 +111,9 @@ impl Table {
         }
         let (new_name, old_name) = control.tables();
         let tables = (Name(new_name), (old_name != 0).then_some(Name(old_name)));
+        if tables.1.is_some_and(|old| !old.is_apart_from(tables.0)) {
+            return Ok(None);
+        }
         let Some(new) = view.table(tables.0) else { return Ok(None) };
         let old = tables.1.map(|name| view.table(name));
         let mut used = vec![0_u64; (slots as usize).div_ceil(64)];
@@ -186,6 +191,14 @@ impl Table {
     pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = vec![0; self.view.shape.value_len];
         Ok(self.copy(hash, key, &mut value)?.map(|_| value))
+    }
+
+    /// Asks for what a look for a key begins with.
+    #[inline]
+    pub(crate) fn ask_for(&self, hash: u64) {
+        if let Ok(control) = self.view.control() {
+            self.view.ask_for_bucket(Name(control.tables().0), hash);
+        }
     }
 
     /// Is the key there? For the one who writes.
@@ -387,7 +400,41 @@ impl Writing<'_> {
         self.control.commit(place);
     }
 
-    /// Makes the changes of a write. There are slots reserved for them.
+    /// Asks for the records that the first changes of a write replace.
+    pub(crate) fn ask_for_first(&self, changes: &[Change<'_>]) {
+        for change in changes.iter().take(AHEAD) {
+            self.ask_for_record(change);
+        }
+    }
+
+    fn ask_for_record(&self, change: &Change<'_>) {
+        self.table.view.ask_for_record(self.writer.tables.0, hash_of(change.key()));
+    }
+
+    /// Makes the changes of a write one after another, and shows each when it is made, with how many
+    /// records there were before. There are slots reserved for them, and the first were asked for.
+    pub(crate) fn apply_all<'c>(
+        &mut self,
+        changes: &[Change<'c>],
+        sequence: u64,
+        mut made: impl FnMut(&Change<'c>, u64),
+    ) {
+        for (number, change) in changes.iter().enumerate() {
+            // Others that memory is asked for meanwhile cost a fraction of waiting for each.
+            if let Some(later) = changes.get(number + 2 * AHEAD) {
+                let name = self.writer.tables.0;
+                self.table.view.ask_for_bucket(name, hash_of(later.key()));
+            }
+            if let Some(soon) = changes.get(number + AHEAD) {
+                self.ask_for_record(soon);
+            }
+            let before = self.table.len();
+            self.apply(change, sequence);
+            made(change, before);
+        }
+    }
+
+    /// Makes one change of a write. There is a slot reserved for it.
     pub(crate) fn apply(&mut self, change: &Change<'_>, sequence: u64) {
         match change {
             Change::Put(key, value) => self.put(key, value, sequence),

@@ -10,7 +10,7 @@ use std::sync::atomic::{
     fence,
 };
 
-use mainstay_shm::{Atomic64, Shared64};
+use mainstay_shm::{Atomic64, Shared64, copy};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
@@ -219,6 +219,24 @@ impl View {
             let words = self.slot(entry.slot)?;
             self.has_key(words, key).then_some(entry)
         })
+    }
+
+    /// Asks for the bucket that a look for a key begins with.
+    #[inline]
+    pub(crate) fn ask_for_bucket(&self, name: Name, hash: u64) {
+        if let Some(index) = self.table(name) {
+            index.ask_for(print_of(hash));
+        }
+    }
+
+    /// Asks for the beginning of what seems to be the record of a key.
+    #[inline]
+    pub(crate) fn ask_for_record(&self, name: Name, hash: u64) {
+        let index = self.table(name);
+        let slot = index.and_then(|index| index.search(print_of(hash), |entry| Some(entry.slot)));
+        if let Some(words) = slot.and_then(|slot| self.slot(slot)) {
+            copy::prefetch(words.as_ptr().cast(), (KEY + self.shape.key_words) * WORD);
+        }
     }
 
     /// Fills a slot that no entry names. False if there is no such slot.
