@@ -6,22 +6,21 @@
 //! Locks are taken in this order: `upkeep`, `log`, `syncing`, `flush`. Under `log` there are only the
 //! syncs of a new segment and of [`Durability::Each`](crate::Durability::Each).
 
-use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
-};
+mod compaction;
+mod segments;
+mod syncing;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mainstay_storage::{Folder, Storage};
 
+pub(crate) use self::segments::create;
+use self::syncing::Flush;
 use crate::{
     error::{Error, Result},
-    format::{
-        DATA_AT, Header, ImageHeader, SegmentHeader, StoreHeader, VERSION, chain_start, image_name,
-        segment_name, write_header,
-    },
-    history::{History, Position},
+    format::{DATA_AT, StoreHeader, image_name, segment_name, write_header},
+    history::History,
     hooks::{Commit, Hooks},
-    image,
     kept::Snapshots,
     live::{self, Place},
     log::{FramePlace, encode, frame_bytes},
@@ -158,93 +157,11 @@ impl<S> Log<S> {
     }
 }
 
-/// A sync of the log: which segment, up to where, and what is written by it.
-struct Job<S> {
-    file: Arc<S>,
-    segment: u64,
-    /// Frames from here on, if they are few: one call writes and syncs them.
-    from: u64,
-    frames: Option<Vec<u8>>,
-    to: u64,
-    sequence: u64,
-}
-
-/// More bytes than these are written first, and then synced with all of the file.
-const SYNCED_BYTES_MAX: u64 = 64 << 10;
-
-/// Bytes that are copied out of the ring at a time: so few that they stay in the processor's cache.
-const DRAINED_BYTES_MAX: u64 = 64 << 10;
-
-/// How often others are let run before a sync that has fewer to wait for it than the last one.
-const GATHER_YIELDS: usize = 8;
-
-/// How far the log is durable, and who sees to it.
-struct Flush {
-    durable: u64,
-    is_busy: bool,
-    /// How many wait, and how many did at most since the last sync was begun.
-    waiting: usize,
-    crowd: usize,
-    poison: Option<String>,
-}
-
 pub(crate) type Guard<'a, F> = MutexGuard<'a, Log<<F as Folder>::File>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked was in a closure of the user's, which runs before anything is changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Makes a segment of zeros, durably. A file whose making failed is in doubt for good, and never
-/// made again: the next try takes another number.
-fn make_segment<F: Folder>(folder: &F, name: &str, bytes: u64) -> Result<F::File> {
-    let make = || {
-        let file = folder.file(name)?;
-        let zeros = vec![0; bytes.min(1 << 20) as usize];
-        let mut at = 0;
-        while at < bytes {
-            let part = zeros.len().min((bytes - at) as usize);
-            file.write_at(at, &zeros[..part])?;
-            at += part as u64;
-        }
-        file.sync()?;
-        folder.sync_names()?;
-        Ok(file)
-    };
-    make().map_err(|error| {
-        // It is blank: if it stays, the next opening removes it.
-        let _in_doubt = folder.remove(name);
-        Error::io(name)(error)
-    })
-}
-
-fn segment_header(store: &StoreHeader, shard: u32, number: u64) -> SegmentHeader {
-    SegmentHeader {
-        magic: SegmentHeader::MAGIC,
-        version: VERSION.into(),
-        flags: 0.into(),
-        id: store.id,
-        shard: shard.into(),
-        chain: chain_start(&store.id, shard).into(),
-        number: number.into(),
-        epoch: store.epoch,
-        first_sequence: 1.into(),
-        bytes: store.segment_bytes,
-        origin: History::At(Position::START).to_bytes(),
-        reserved: [0; 24],
-        checksum: 0.into(),
-    }
-}
-
-/// Makes the first segment of a new shard.
-pub(crate) fn create<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<()> {
-    let name = segment_name(shard, 1);
-    let file = make_segment(folder, &name, store.segment_bytes.get())?;
-    let begin = || {
-        write_header(&file, &segment_header(store, shard, 1))?;
-        file.sync()
-    };
-    begin().map_err(Error::io(name))
 }
 
 impl<F: Folder> Shard<F> {
@@ -327,13 +244,7 @@ impl<F: Folder> Shard<F> {
             table,
             adopted: is_adopted,
             log: Mutex::new(log),
-            flush: Mutex::new(Flush {
-                durable: sequence,
-                is_busy: false,
-                waiting: 0,
-                crowd: 0,
-                poison: None,
-            }),
+            flush: Mutex::new(Flush::at(sequence)),
             flushed: Condvar::new(),
             syncing: Mutex::new(()),
             upkeep: Mutex::new(()),
@@ -368,109 +279,6 @@ impl<F: Folder> Shard<F> {
     /// Keeps other writers out.
     pub(crate) fn writer(&self) -> Guard<'_, F> {
         lock(&self.log)
-    }
-
-    fn poisoned(&self, what: &str) -> Error {
-        Error::Poisoned { shard: self.number, what: what.to_owned() }
-    }
-
-    fn poison(&self, what: &str, error: &std::io::Error) -> Error {
-        let mut flush = lock(&self.flush);
-        let what = format!("{what}: {error}");
-        let error = self.poisoned(&what);
-        if !planted::is(Fault::ErrorForgotten) {
-            flush.poison.get_or_insert(what);
-        }
-        self.flushed.notify_all();
-        error
-    }
-
-    /// Takes no more writes, for a reason that is not its own.
-    pub(crate) fn give_up(&self, what: &str) {
-        lock(&self.flush).poison.get_or_insert_with(|| what.to_owned());
-        self.flushed.notify_all();
-    }
-
-    fn check_sound(&self) -> Result<u64> {
-        let flush = lock(&self.flush);
-        match &flush.poison {
-            Some(what) => Err(self.poisoned(what)),
-            None => Ok(flush.durable),
-        }
-    }
-
-    /// Syncs a segment, which makes everything up to `written` durable.
-    fn sync(&self, written: u64, save: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
-        let _one = lock(&self.syncing);
-        self.check_sound()?;
-        if !planted::is(Fault::SyncLeftOut) {
-            save().map_err(|error| self.poison("a sync of the log", &error))?;
-        }
-        let mut flush = lock(&self.flush);
-        if flush.durable < written {
-            flush.durable = written;
-            self.table.control()?.set_durable(written);
-        }
-        self.flushed.notify_all();
-        Ok(())
-    }
-
-    /// Writes what is in the ring only.
-    fn drain(&self, log: &mut Log<F::File>) -> Result<()> {
-        if planted::is(Fault::RingLeftOut) {
-            return Ok(());
-        }
-        while log.drained < log.at {
-            let to = log.at.min(log.drained + DRAINED_BYTES_MAX);
-            self.table.ring_read_into(log.drained, to, &mut log.drain);
-            log.file
-                .write_at(log.drained, &log.drain)
-                .map_err(|error| self.poison("a write of the log", &error))?;
-            self.note_written(log, to)?;
-        }
-        Ok(())
-    }
-
-    fn note_written(&self, log: &mut Log<F::File>, at: u64) -> Result<()> {
-        log.drained = log.drained.max(at);
-        self.table.control()?.set_written(log.segment(), log.drained);
-        Ok(())
-    }
-
-    /// What a sync has to do at present.
-    fn job(&self, log: &mut Log<F::File>) -> Result<Job<F::File>> {
-        let few = SYNCED_BYTES_MAX.min(self.table.ring_bytes());
-        let frames = if self.table.lasts() && log.at - log.saved <= few {
-            let from = if planted::is(Fault::SyncTooShort) { log.drained } else { log.saved };
-            Some(self.table.ring_read(from, log.at))
-        } else {
-            self.drain(log)?;
-            None
-        };
-        Ok(Job {
-            file: Arc::clone(&log.file),
-            segment: log.segment(),
-            from: log.at - frames.as_ref().map_or(0, |frames| frames.len() as u64),
-            frames: frames.filter(|_| !planted::is(Fault::RingLeftOut)),
-            to: log.at,
-            sequence: log.sequence,
-        })
-    }
-
-    fn save(&self, job: &Job<F::File>) -> Result<()> {
-        self.sync(job.sequence, || match &job.frames {
-            Some(frames) if frames.is_empty() => Ok(()),
-            Some(frames) => job.file.write_synced_at(job.from, frames),
-            None => job.file.sync(),
-        })
-    }
-
-    fn note_saved(&self, log: &mut Log<F::File>, job: &Job<F::File>) -> Result<()> {
-        if log.segment() != job.segment {
-            return Ok(());
-        }
-        log.saved = log.saved.max(job.to);
-        self.note_written(log, job.to)
     }
 
     /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
@@ -601,228 +409,8 @@ impl<F: Folder> Shard<F> {
         Ok(())
     }
 
-    /// Goes on in a new segment. An error before it is begun changes nothing.
-    fn rotate(&self, folder: &F, store: &StoreHeader, log: &mut Log<F::File>) -> Result<()> {
-        let (number, file) = match log.spare.take() {
-            Some(spare) => spare,
-            None => {
-                let number = log.next_number;
-                log.next_number += 1;
-                let name = segment_name(self.number, number);
-                (number, make_segment(folder, &name, store.segment_bytes.get())?)
-            }
-        };
-        self.drain(log)?;
-        if !planted::is(Fault::RotationWithoutSync) {
-            self.sync(log.sequence, || log.file.sync())?;
-        }
-        let mut header = segment_header(store, self.number, number);
-        header.chain = log.chain.into();
-        header.first_sequence = (log.sequence + 1).into();
-        header.origin = log.history.to_bytes();
-        write_header(&file, &header)
-            .and_then(|()| file.sync())
-            .map_err(|error| self.poison("beginning a segment", &error))?;
-        let (first, origin) = (log.sequence + 1, log.history);
-        log.segments.push(Segment { number, first, origin });
-        log.file = Arc::new(file);
-        (log.at, log.drained, log.saved) = (DATA_AT, DATA_AT, DATA_AT);
-        self.note_written(log, DATA_AT)
-    }
-
-    /// Makes everything written so far durable while the writers wait.
-    pub(crate) fn sync_now(&self, log: &mut Log<F::File>) -> Result<()> {
-        let job = self.job(log)?;
-        self.save(&job)?;
-        self.note_saved(log, &job)
-    }
-
-    /// Makes the files have everything, durable or not.
-    pub(crate) fn settle(&self, log: &mut Log<F::File>) -> Result<()> {
-        self.drain(log)
-    }
-
-    /// Returns when a write is durable: whoever comes first syncs for all.
-    pub(crate) fn wait(&self, sequence: u64) -> Result<()> {
-        let mut flush = lock(&self.flush);
-        if flush.durable >= sequence {
-            return Ok(());
-        }
-        flush.waiting += 1;
-        flush.crowd = flush.crowd.max(flush.waiting);
-        let (done, mut flush) = self.wait_among(flush, sequence);
-        flush.waiting -= 1;
-        done
-    }
-
-    fn wait_among<'a>(
-        &'a self,
-        mut flush: MutexGuard<'a, Flush>,
-        sequence: u64,
-    ) -> (Result<()>, MutexGuard<'a, Flush>) {
-        loop {
-            if flush.durable >= sequence {
-                return (Ok(()), flush);
-            }
-            if let Some(what) = &flush.poison {
-                return (Err(self.poisoned(what)), flush);
-            }
-            if flush.is_busy {
-                flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            flush.is_busy = true;
-            drop(flush);
-            // Segments before the present one were synced when it was begun.
-            self.gather();
-            let synced = self.lead();
-            flush = lock(&self.flush);
-            flush.is_busy = false;
-            self.flushed.notify_all();
-            if synced.is_err() {
-                return (synced, flush);
-            }
-        }
-    }
-
-    /// Lets those come along who were woken by the last sync and write again: without that, each
-    /// sync would have half of the writers only. Whoever is alone waits for nobody.
-    fn gather(&self) {
-        let crowd = lock(&self.flush).crowd;
-        for _ in 0..GATHER_YIELDS {
-            if lock(&self.flush).waiting >= crowd {
-                break;
-            }
-            thread::yield_now();
-        }
-        let mut flush = lock(&self.flush);
-        flush.crowd = flush.waiting;
-    }
-
-    /// Syncs for all who wait, while writers go on.
-    fn lead(&self) -> Result<()> {
-        let job = self.job(&mut lock(&self.log))?;
-        self.save(&job)?;
-        self.note_saved(&mut lock(&self.log), &job)
-    }
-
-    pub(crate) fn is_durable(&self, sequence: u64) -> bool {
-        lock(&self.flush).durable >= sequence
-    }
-
     pub(crate) fn written(&self) -> u64 {
         self.writer().sequence
-    }
-
-    /// Makes a segment in advance once the present one is half full.
-    pub(crate) fn prepare(&self, folder: &F, store: &StoreHeader) -> Result<()> {
-        let _upkeep = self.upkeep();
-        let bytes = store.segment_bytes.get();
-        let number = {
-            let mut log = self.writer();
-            if log.spare.is_some() || log.at < bytes / 2 {
-                return Ok(());
-            }
-            log.next_number += 1;
-            log.next_number - 1
-        };
-        let name = segment_name(self.number, number);
-        let file = make_segment(folder, &name, bytes)?;
-        let mut log = self.writer();
-        // A segment that was begun meanwhile has a higher number, and this one would come before.
-        if log.segments.iter().any(|begun| begun.number > number) {
-            drop(log);
-            return folder.remove(&name).map_err(Error::io(name));
-        }
-        log.spare = Some((number, file));
-        Ok(())
-    }
-
-    /// Is the log so long, compared with the records, that an image is worth its writing?
-    pub(crate) fn is_long(&self, store: &StoreHeader) -> bool {
-        let log = self.writer();
-        let live = self.table.len() * self.table.record() as u64;
-        // Those that an image made needless, and followers still want, do not count.
-        let image = log.image.map_or(0, |(_, from)| from);
-        let behind = log.segments.iter().filter(|segment| segment.first > image.max(1)).count();
-        behind as u64 * store.segment_bytes.get() > live.max(2 * store.segment_bytes.get())
-    }
-
-    /// Writes an image and cuts the log (A6). Writers go on.
-    pub(crate) fn compact(&self, folder: &F, store: &StoreHeader) -> Result<()> {
-        let _upkeep = self.upkeep();
-        self.check_sound()?;
-        let (number, from) = {
-            let mut log = self.writer();
-            log.next_number += 1;
-            (log.next_number - 1, log.sequence)
-        };
-        let name = image_name(self.number, number);
-        let written = self.write_image(folder, store, &name, (number, from));
-        if let Err(error) = written {
-            // Unfinished, it is in nobody's way; removed, it takes no room.
-            let _unfinished = folder.remove(&name);
-            return Err(error);
-        }
-        let mut log = self.writer();
-        let wanted = log.retain.map_or(from, |retain| retain.min(from));
-        let keep = log.segments.iter().rposition(|one| one.first <= wanted + 1).unwrap_or(0);
-        let old = log.segments.drain(..keep).map(|one| segment_name(self.number, one.number));
-        let mut old: Vec<String> = old.collect();
-        let replaced = log.image.replace((number, from));
-        old.extend(replaced.map(|(number, _)| image_name(self.number, number)));
-        drop(log);
-        for name in old {
-            folder.remove(&name).map_err(Error::io(name))?;
-        }
-        folder.sync_names().map_err(Error::io("the directory"))
-    }
-
-    fn write_image(
-        &self,
-        folder: &F,
-        store: &StoreHeader,
-        name: &str,
-        (number, from): (u64, u64),
-    ) -> Result<()> {
-        let failed = |error| Error::io(name)(error);
-        let file = folder.file(name).map_err(failed)?;
-        let (chunks, records, bytes) =
-            image::write_chunks(&file, number, name, |slot, max, out| {
-                self.table.chunk(slot, max, out)
-            })?;
-        let through = self.written();
-        if !planted::is(Fault::ImageAhead) {
-            self.wait(through)?;
-        }
-        let finish = |header: &ImageHeader| {
-            if planted::is(Fault::LogCutEarly) {
-                return write_header(&file, header);
-            }
-            if !planted::is(Fault::ImageHeaderEarly) {
-                file.sync()?;
-            }
-            folder.sync_names()?;
-            write_header(&file, header)?;
-            file.sync()
-        };
-        finish(&ImageHeader {
-            magic: ImageHeader::MAGIC,
-            version: VERSION.into(),
-            flags: 0.into(),
-            id: store.id,
-            shard: self.number.into(),
-            chunks: chunks.into(),
-            number: number.into(),
-            epoch: store.epoch,
-            from: from.into(),
-            through: through.into(),
-            records: records.into(),
-            bytes: bytes.into(),
-            reserved: [0; 36],
-            checksum: 0.into(),
-        })
-        .map_err(failed)
     }
 
     pub(crate) fn stats(&self) -> ShardStats {

@@ -1,0 +1,128 @@
+//! The segments of a shard's log: made of zeros, begun by a header, one after another.
+
+use std::sync::Arc;
+
+use mainstay_storage::{Folder, Storage};
+
+use super::{Log, Segment, Shard};
+use crate::{
+    error::{Error, Result},
+    format::{
+        DATA_AT, Header, SegmentHeader, StoreHeader, VERSION, chain_start, segment_name,
+        write_header,
+    },
+    history::{History, Position},
+    planted::{self, Fault},
+};
+
+/// Makes a segment of zeros, durably. A file whose making failed is in doubt for good, and never
+/// made again: the next try takes another number.
+fn make_segment<F: Folder>(folder: &F, name: &str, bytes: u64) -> Result<F::File> {
+    let make = || {
+        let file = folder.file(name)?;
+        let zeros = vec![0; bytes.min(1 << 20) as usize];
+        let mut at = 0;
+        while at < bytes {
+            let part = zeros.len().min((bytes - at) as usize);
+            file.write_at(at, &zeros[..part])?;
+            at += part as u64;
+        }
+        file.sync()?;
+        folder.sync_names()?;
+        Ok(file)
+    };
+    make().map_err(|error| {
+        // It is blank: if it stays, the next opening removes it.
+        let _in_doubt = folder.remove(name);
+        Error::io(name)(error)
+    })
+}
+
+fn segment_header(store: &StoreHeader, shard: u32, number: u64) -> SegmentHeader {
+    SegmentHeader {
+        magic: SegmentHeader::MAGIC,
+        version: VERSION.into(),
+        flags: 0.into(),
+        id: store.id,
+        shard: shard.into(),
+        chain: chain_start(&store.id, shard).into(),
+        number: number.into(),
+        epoch: store.epoch,
+        first_sequence: 1.into(),
+        bytes: store.segment_bytes,
+        origin: History::At(Position::START).to_bytes(),
+        reserved: [0; 24],
+        checksum: 0.into(),
+    }
+}
+
+/// Makes the first segment of a new shard.
+pub(crate) fn create<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<()> {
+    let name = segment_name(shard, 1);
+    let file = make_segment(folder, &name, store.segment_bytes.get())?;
+    let begin = || {
+        write_header(&file, &segment_header(store, shard, 1))?;
+        file.sync()
+    };
+    begin().map_err(Error::io(name))
+}
+
+impl<F: Folder> Shard<F> {
+    /// Goes on in a new segment. An error before it is begun changes nothing.
+    pub(super) fn rotate(
+        &self,
+        folder: &F,
+        store: &StoreHeader,
+        log: &mut Log<F::File>,
+    ) -> Result<()> {
+        let (number, file) = match log.spare.take() {
+            Some(spare) => spare,
+            None => {
+                let number = log.next_number;
+                log.next_number += 1;
+                let name = segment_name(self.number, number);
+                (number, make_segment(folder, &name, store.segment_bytes.get())?)
+            }
+        };
+        self.drain(log)?;
+        if !planted::is(Fault::RotationWithoutSync) {
+            self.sync(log.sequence, || log.file.sync())?;
+        }
+        let mut header = segment_header(store, self.number, number);
+        header.chain = log.chain.into();
+        header.first_sequence = (log.sequence + 1).into();
+        header.origin = log.history.to_bytes();
+        write_header(&file, &header)
+            .and_then(|()| file.sync())
+            .map_err(|error| self.poison("beginning a segment", &error))?;
+        let (first, origin) = (log.sequence + 1, log.history);
+        log.segments.push(Segment { number, first, origin });
+        log.file = Arc::new(file);
+        (log.at, log.drained, log.saved) = (DATA_AT, DATA_AT, DATA_AT);
+        self.note_written(log, DATA_AT)
+    }
+
+    /// Makes a segment in advance once the present one is half full.
+    pub(crate) fn prepare(&self, folder: &F, store: &StoreHeader) -> Result<()> {
+        let _upkeep = self.upkeep();
+        let bytes = store.segment_bytes.get();
+        let number = {
+            let mut log = self.writer();
+            if log.spare.is_some() || log.at < bytes / 2 {
+                return Ok(());
+            }
+            log.next_number += 1;
+            log.next_number - 1
+        };
+        let name = segment_name(self.number, number);
+        let file = make_segment(folder, &name, bytes)?;
+        let mut log = self.writer();
+        // A segment that was begun meanwhile has a higher number, and this one would come before.
+        if log.segments.iter().any(|begun| begun.number > number) {
+            drop(log);
+            return folder.remove(&name).map_err(Error::io(name));
+        }
+        log.spare = Some((number, file));
+        Ok(())
+    }
+}
