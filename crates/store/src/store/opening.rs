@@ -1,0 +1,213 @@
+//! How a store begins: made anew, or opened as its files and its memory say (A1).
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
+    thread,
+};
+
+use mainstay_storage::{Folder, Storage};
+
+use super::RawStore;
+use crate::{
+    error::{Error, Result},
+    follow::Role,
+    format::{
+        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
+        is_memory_name, parse_name, sealed, write_header,
+    },
+    home::InFolder,
+    hooks::Hooks,
+    limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
+    options::Options,
+    planted,
+    recover::{adopt, load, store_header},
+    shard::{self, Shard},
+};
+
+impl<F: Folder> RawStore<F> {
+    /// Makes a store for keys of `key_len` bytes and values of `value_len`.
+    ///
+    /// Example: see [`RawStore`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
+    pub fn create(folder: F, key_len: usize, value_len: usize, options: &Options) -> Result<Self> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            Error::io("random numbers")(std::io::Error::other(error.to_string()))
+        })?;
+        Self::create_as(folder, id, (key_len, value_len), Role::Leader, options)
+    }
+
+    pub(crate) fn create_as(
+        folder: F,
+        id: [u8; 16],
+        (key_len, value_len): (usize, usize),
+        role: Role,
+        options: &Options,
+    ) -> Result<Self> {
+        options.check()?;
+        let refuse =
+            |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
+        if !(1..=KEY_BYTES_MAX).contains(&key_len) {
+            return refuse("the length of a key", key_len, "1 to 256 bytes");
+        }
+        if value_len > VALUE_BYTES_MAX {
+            return refuse("the length of a value", value_len, "at most 4096 bytes");
+        }
+        match store_header(&folder) {
+            Err(Error::NotAStore) => {}
+            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
+            Err(error) => return Err(error),
+        }
+        let header = StoreHeader {
+            magic: StoreHeader::MAGIC,
+            version: VERSION.into(),
+            flags: 0.into(),
+            id,
+            key_len: (key_len as u32).into(),
+            value_len: (value_len as u32).into(),
+            shards: options.shards.into(),
+            reserved_32: 0.into(),
+            segment_bytes: options.segment_bytes.into(),
+            epoch: 0.into(),
+            generation: 1.into(),
+            known_epoch: 0.into(),
+            role: (role as u32).into(),
+            reserved: [0; 40],
+            checksum: 0.into(),
+        };
+        // What an earlier creation left that did not come to its end.
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            if parse_name(&name).is_some() || is_memory_name(&name) {
+                folder.remove(&name).map_err(Error::io(name))?;
+            }
+        }
+        for shard in 0..options.shards {
+            shard::create(&folder, &header, shard)?;
+        }
+        // The header last: from then on it is a store.
+        let publish = || {
+            let file = folder.file(STORE_FILE)?;
+            write_header(&file, &header)?;
+            file.sync()?;
+            folder.sync_names()
+        };
+        publish().map_err(Error::io(STORE_FILE))?;
+        Self::open(folder, options)
+    }
+
+    /// Opens a store, and makes it what its log and images say (A1). Shards are read in parallel.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawStore::create(disk.clone(), 1, 1, &Options::default())?;
+    /// store.put(b"k", b"v", Durability::Each)?;
+    /// disk.power_cut();
+    /// let store = RawStore::open(disk, &Options::default())?;
+    /// assert_eq!(store.get(b"k")?, Some(b"v".to_vec()));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::Damaged`] if what was durable is not as it was written; what
+    /// the disk says.
+    pub fn open(folder: F, options: &Options) -> Result<Self> {
+        options.check_running()?;
+        let mut header = store_header(&folder)?;
+        check_header(&header)?;
+        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
+        header.epoch = (header.epoch.get() + 1).into();
+        write_next(&folder, &mut header)?;
+        let hooks = Arc::new(Hooks::default());
+        let resume = |number| {
+            let mut loaded = match adopt(&folder, &header, number)? {
+                Some(loaded) => loaded,
+                None => {
+                    let home = InFolder { folder: &folder, shard: number };
+                    let fresh = |records| home.fresh(&header, records);
+                    load(&folder, &header, number, None, fresh)?
+                }
+            };
+            let parts = loaded.parts.take();
+            Ok((Shard::resume(&folder, &header, number, (options, &hooks), loaded)?, parts))
+        };
+        let resumed = in_parallel(header.shards.get(), options.threads, resume)?;
+        let (shards, parts): (Vec<_>, Vec<_>) = resumed.into_iter().unzip();
+        let store = Self {
+            folder,
+            header,
+            shards,
+            kept: Mutex::new(header),
+            is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
+            snapshot_bytes_max: options.snapshot_bytes_max,
+            hooks,
+            notify: OnceLock::new(),
+        };
+        store.finish_batches(&parts)?;
+        Ok(store)
+    }
+}
+
+/// Whoever wrote the header had the checksum right; the numbers are checked all the same.
+pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
+    let options = Options {
+        shards: header.shards.get(),
+        segment_bytes: header.segment_bytes.get(),
+        ..Options::default()
+    };
+    let lengths = (header.key_len.get() as usize, header.value_len.get() as usize);
+    let is_sound = options.check().is_ok()
+        && (1..=KEY_BYTES_MAX).contains(&lengths.0)
+        && lengths.1 <= VALUE_BYTES_MAX
+        && header.generation.get() < NUMBERS_END
+        && header.epoch.get() < u64::MAX
+        && header.role.get() <= Role::Follower as u32;
+    if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, IMPLAUSIBLE)) }
+}
+
+/// Writes the header of the store durably; the copy that is there stays until then.
+pub(crate) fn write_next(folder: &impl Folder, header: &mut StoreHeader) -> Result<()> {
+    let generation = header.generation.get() + 1;
+    header.generation = generation.into();
+    let begin = || {
+        let file = folder.file(STORE_FILE)?;
+        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
+        file.sync()
+    };
+    begin().map_err(Error::io(STORE_FILE))
+}
+
+/// Does the work for 0 to `count` on so many threads; 0: as many as there are processors.
+pub(crate) fn in_parallel<T: Send>(
+    count: u32,
+    threads: u32,
+    work: impl Fn(u32) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let processors = || thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let threads = if threads == 0 { processors() } else { threads };
+    let (threads, fault, work) = (threads.min(count), planted::current(), &work);
+    let mut done: Vec<(u32, Result<T>)> = thread::scope(|scope| {
+        let part = |first| {
+            move || {
+                planted::plant(fault);
+                (first..count)
+                    .step_by(threads as usize)
+                    .map(|number| (number, work(number)))
+                    .collect::<Vec<_>>()
+            }
+        };
+        let threads: Vec<_> = (1..threads).map(|first| scope.spawn(part(first))).collect();
+        let mut done = part(0)();
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => done.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,136 @@
+//! What keeps a store in order while it is used, and ends it: compaction, checking, closing.
+
+use mainstay_storage::Folder;
+
+use super::RawStore;
+use crate::{
+    error::{Error, Result},
+    options::Durability,
+    recover::load_apart,
+    shard::{Shard, ShardStats},
+};
+
+impl<F: Folder> RawStore<F> {
+    /// Writes an image of every shard and cuts the logs (A6).
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.compact()?;
+    /// assert_eq!(store.stats().iter().map(|shard| shard.image).sum::<u64>(), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says; the store goes on with its log as it is.
+    pub fn compact(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.compact(&self.folder, &self.header))
+    }
+
+    /// Does all that is due: [`sync`](Self::sync), then [`upkeep`](Self::upkeep).
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let token = store.put(b"de", b"049", Durability::Interval)?;
+    /// store.tend()?;
+    /// assert!(store.is_durable(token)?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what the disk says; all shards are tended nevertheless.
+    pub fn tend(&self) -> Result<()> {
+        let synced = self.sync().map(drop);
+        let kept = self.upkeep();
+        synced.and(kept)
+    }
+
+    /// Does what is due and can take its time: prepares segments, and compacts shards whose log is
+    /// longer than their records are worth.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.upkeep()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
+    pub fn upkeep(&self) -> Result<()> {
+        let tend = |shard: &Shard<F>| {
+            shard.prepare(&self.folder, &self.header)?;
+            if shard.is_long(&self.header) {
+                shard.compact(&self.folder, &self.header)?;
+            }
+            Ok(())
+        };
+        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
+        tended.into_iter().collect()
+    }
+
+    /// Reads all files again, checks every checksum, and compares them with memory, a shard at a
+    /// time; its writers wait.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.verify()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with the first place that is not as it was written, or
+    /// [`Error::Differs`].
+    pub fn verify(&self) -> Result<()> {
+        for (number, shard) in (0..).zip(&self.shards) {
+            let _no_images = shard.upkeep();
+            let mut no_writes = shard.writer();
+            shard.settle(&mut no_writes)?;
+            let loaded = load_apart(&self.folder, &self.header, number)?;
+            let records = loaded.table.differences(shard.table())?;
+            if records > 0 {
+                return Err(Error::Differs { shard: number, records });
+            }
+        }
+        Ok(())
+    }
+
+    /// What each shard has.
+    ///
+    /// Example: see [`RawStore::compact`].
+    #[must_use]
+    pub fn stats(&self) -> Vec<ShardStats> {
+        self.shards.iter().map(Shard::stats).collect()
+    }
+
+    /// Makes everything durable, and notes in the log that it is: from then on the loss of the
+    /// last write too is told from its never having been durable.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.close()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or [`Error::Io`] if there is no room for the note.
+    pub fn close(self) -> Result<()> {
+        self.note_durable()
+    }
+
+    pub(crate) fn note_durable(&self) -> Result<()> {
+        self.sync()?;
+        for shard in &self.shards {
+            // A follower's log has its leader's writes and no others.
+            if shard.written() > 0 && self.check_open().is_ok() {
+                self.commit(shard, shard.writer(), &[], Durability::Each)?;
+            }
+        }
+        Ok(())
+    }
+}
