@@ -58,6 +58,8 @@ mod fixed_range;
 mod folder;
 mod follow;
 mod format;
+#[cfg(test)]
+mod histories;
 mod history;
 mod home;
 mod hooks;

@@ -9,41 +9,144 @@ use std::{
     io::Write,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mainstay_base::Rng;
-use mainstay_store::{Change, Directory, Durability, OnDisk, Options, RawStore, Reader, Survey};
+use mainstay_store::{
+    Change, Directory, Durability, LogOptions, LogSurvey, OnDisk, Options, RawLogStore, RawStore,
+    Reader, Survey,
+};
 
-/// Tells a process that it is the one that writes, and where.
+/// Tells a process that it is the one that writes, where, and to what.
 const FOLDER: &str = "KILLED_FOLDER";
+const KIND: &str = "KILLED_KIND";
 const KILLS: usize = 40;
-const KEYS: u64 = 5_000;
+/// A writer has returned from so many writes at most when it is killed, or from a few more.
+const WRITES_MAX: u64 = 400;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// A store whose writers are killed.
+trait Killed: Sized {
+    const KIND: &'static str;
+    const KEYS: u64;
+
+    fn create(place: &Path);
+    fn open(place: &Path) -> Self;
+    /// The value that write number `number` gives a key.
+    fn value(number: u64, rng: &mut Rng) -> Vec<u8>;
+    fn shard_of(&self, key: &[u8]) -> u32;
+    fn write(&self, changes: &[Change<'_>], how: Durability);
+    /// What is done beside the writes, after write number `number`.
+    fn look_after(&self, number: u64);
+    /// All records, each once.
+    fn contents(&self) -> Records;
+
+    /// Write number `number`: some changes of one shard.
+    fn changes(&self, number: u64) -> Changes {
+        let mut rng = Rng::seeded(number);
+        let mut change = || {
+            let key = rng.below(Self::KEYS).to_le_bytes().to_vec();
+            (key, (rng.below(5) > 0).then(|| Self::value(number, &mut rng)))
+        };
+        let first = change();
+        let mut changes = vec![first];
+        for _ in 0..number % 3 {
+            changes.push(change());
+        }
+        let shard = self.shard_of(&changes[0].0);
+        changes.retain(|(key, _)| self.shard_of(key) == shard);
+        changes
+    }
+}
+
+/// What both kinds do by methods of the same names.
+macro_rules! by_the_same_names {
+    () => {
+        fn shard_of(&self, key: &[u8]) -> u32 {
+            self.shard(key).unwrap()
+        }
+
+        fn write(&self, changes: &[Change<'_>], how: Durability) {
+            self.batch(changes, how).unwrap();
+        }
+
+        fn contents(&self) -> Records {
+            let mut found = Records::new();
+            let add = |key: &[u8], value: &[u8]| {
+                assert_eq!(found.insert(key.to_vec(), value.to_vec()), None, "a key twice");
+            };
+            self.for_each(add).unwrap();
+            found
+        }
+    };
+}
 
 fn options() -> Options {
     Options { shards: 2, segment_bytes: 64 << 10, ..Options::default() }
 }
 
-/// Write number `number`: some changes of one shard.
-fn write(number: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let mut rng = Rng::seeded(number);
-    let key = |rng: &mut Rng| rng.below(KEYS).to_le_bytes().to_vec();
-    (0..1 + rng.below(3))
-        .map(|_| (key(&mut rng), (rng.below(5) > 0).then(|| vec![number as u8; 64])))
-        .collect()
+impl Killed for RawStore<Directory> {
+    const KIND: &'static str = "fixed";
+    const KEYS: u64 = 5_000;
+
+    fn create(place: &Path) {
+        drop(RawStore::create(Directory::lock(place).unwrap(), 8, 64, &options()).unwrap());
+    }
+
+    fn open(place: &Path) -> Self {
+        RawStore::open(Directory::lock(place).unwrap(), &options()).unwrap()
+    }
+
+    fn value(number: u64, _: &mut Rng) -> Vec<u8> {
+        vec![number as u8; 64]
+    }
+
+    fn look_after(&self, number: u64) {
+        if number.is_multiple_of(300) {
+            self.tend().unwrap();
+        }
+    }
+
+    by_the_same_names!();
 }
 
-fn in_one_shard(store: &RawStore<Directory>, number: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let mut changes = write(number);
-    let shard = store.shard(&changes[0].0).unwrap();
-    changes.retain(|(key, _)| store.shard(key).unwrap() == shard);
-    changes
+fn log_options() -> LogOptions {
+    let segment_bytes = 64 << 10;
+    LogOptions { shards: 2, segment_bytes, compact_bytes_per_second: 1 << 30, ..Default::default() }
 }
 
-fn make(records: &mut Records, changes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+impl Killed for RawLogStore<Directory> {
+    const KIND: &'static str = "log";
+    const KEYS: u64 = 300;
+
+    fn create(place: &Path) {
+        drop(RawLogStore::create(Directory::lock(place).unwrap(), &log_options()).unwrap());
+    }
+
+    fn open(place: &Path) -> Self {
+        RawLogStore::open(Directory::lock(place).unwrap(), &log_options()).unwrap()
+    }
+
+    fn value(number: u64, rng: &mut Rng) -> Vec<u8> {
+        vec![number as u8; rng.below(3_000) as usize]
+    }
+
+    fn look_after(&self, number: u64) {
+        if number.is_multiple_of(10) {
+            self.upkeep().unwrap();
+        }
+    }
+
+    by_the_same_names!();
+}
+
+fn make(records: &mut Records, changes: &Changes) {
     for (key, value) in changes {
         match value {
             Some(value) => records.insert(key.clone(), value.clone()),
@@ -52,8 +155,18 @@ fn make(records: &mut Records, changes: &[(Vec<u8>, Option<Vec<u8>>)]) {
     }
 }
 
-fn open(folder: &Path) -> RawStore<Directory> {
-    RawStore::open(Directory::lock(folder).unwrap(), &options()).unwrap()
+/// What was there before the write that a process died in, what would be after it, and what is.
+struct Known {
+    before: Records,
+    after: Records,
+    found: Records,
+}
+
+/// Between its fork and its exec a child has the locks of all directories of this process, also
+/// those of another test.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Goes on from the number in a file, and says each number once its write has returned.
@@ -61,11 +174,19 @@ fn open(folder: &Path) -> RawStore<Directory> {
 fn a_writer_to_be_killed() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
+    if env::var(KIND).unwrap() == RawLogStore::KIND {
+        write::<RawLogStore<Directory>>(folder);
+    } else {
+        write::<RawStore<Directory>>(folder);
+    }
+}
+
+fn write<T: Killed>(folder: &Path) {
     let first: u64 = fs::read_to_string(folder.join("next")).unwrap().parse().unwrap();
     let mut said = fs::OpenOptions::new().append(true).open(folder.join("said")).unwrap();
-    let store = open(&folder.join("store"));
+    let store = T::open(&folder.join("store"));
     for number in first.. {
-        let changes = in_one_shard(&store, number);
+        let changes = store.changes(number);
         let changes: Vec<Change<'_>> = changes
             .iter()
             .map(|(key, value)| match value {
@@ -74,69 +195,108 @@ fn a_writer_to_be_killed() {
             })
             .collect();
         let how = if number % 50 == 0 { Durability::Group } else { Durability::Memory };
-        store.batch(&changes, how).unwrap();
-        if number % 300 == 0 {
-            store.tend().unwrap();
-        }
+        store.write(&changes, how);
+        store.look_after(number);
         said.write_all(&number.to_le_bytes()).unwrap();
     }
 }
 
-fn start(folder: &Path) -> Child {
+fn start(folder: &Path, kind: &str) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "a_writer_to_be_killed", "--nocapture"])
         .env(FOLDER, folder)
+        .env(KIND, kind)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
 }
 
-#[test]
-fn a10_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() {
+/// Starts a writer and kills it when it has said so many numbers. How many it has said by then.
+fn killed_after(folder: &Path, kind: &str, count: u64, rng: &mut Rng) -> u64 {
+    let said = || fs::metadata(folder.join("said")).unwrap().len() / 8;
+    let mut child = start(folder, kind);
+    let end = Instant::now() + PATIENCE;
+    while said() < count {
+        assert!(Instant::now() < end, "a writer has said {} numbers of {count}", said());
+        sleep(Duration::from_micros(50));
+    }
+    // It may be at any place of the next write, or still opening the store.
+    sleep(Duration::from_micros(rng.below(if count == 0 { 20_000 } else { 200 })));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said()
+}
+
+/// Kills writers, and hands out what `look` saw before each next opening. How many writes were made.
+fn kill<T: Killed, S>(look: impl Fn(&Path) -> S, mut check: impl FnMut(&T, S, &Known)) -> u64 {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let (folder, place) = (folder.path(), folder.path().join("store"));
-    drop(RawStore::create(Directory::lock(&place).unwrap(), 8, 64, &options()).unwrap());
+    T::create(&place);
     let mut rng = Rng::seeded(u64::from(std::process::id()));
-    let (mut records, mut done, mut adopted) = (Records::new(), 0_u64, 0);
+    let (mut records, mut done) = (Records::new(), 0_u64);
     for kill in 0..KILLS {
         fs::write(folder.join("next"), (done + 1).to_string()).unwrap();
         fs::write(folder.join("said"), b"").unwrap();
-        let mut child = start(folder);
-        sleep(Duration::from_millis(8 + rng.below(60)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let said = fs::read(folder.join("said")).unwrap().len() as u64 / 8;
+        let count = if kill % 5 == 4 { 0 } else { 1 + rng.below(WRITES_MAX) };
+        let said = killed_after(folder, T::KIND, count, &mut rng);
 
-        let (seen, looked_at) = (in_place(&place), on_disk(&place));
-        let store = open(&place);
+        let seen = look(&place);
+        let store = T::open(&place);
         for number in done + 1..=done + said {
-            make(&mut records, &in_one_shard(&store, number));
+            make(&mut records, &store.changes(number));
         }
         done += said;
-        let mut next = records.clone();
-        make(&mut next, &in_one_shard(&store, done + 1));
-        let mut found = Records::new();
-        let add = |key: &[u8], value: &[u8]| {
-            assert_eq!(found.insert(key.to_vec(), value.to_vec()), None, "a key twice");
-        };
-        store.for_each(add).unwrap();
-        if found != records {
-            assert!(found == next, "kill {kill}, after {done} writes");
+        let mut after = records.clone();
+        make(&mut after, &store.changes(done + 1));
+        let known = Known { before: records, after, found: store.contents() };
+        if known.found != known.before {
+            assert!(known.found == known.after, "kill {kill}, after {done} writes");
             done += 1;
         }
-        assert!(looked_at == found, "kill {kill}: who looks sees something else than who opens");
+        check(&store, seen, &known);
+        records = known.found;
+    }
+    println!("{KILLS} kills, {done} writes");
+    assert!(done > 1_000, "{done} writes");
+    done
+}
+
+#[test]
+fn a10_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() {
+    let mut adopted = 0;
+    let look = |place: &Path| (in_place(place), on_disk(place));
+    kill(look, |store: &RawStore<Directory>, (seen, looked_at), known| {
+        assert!(looked_at == known.found, "who looks sees something else than who opens");
         // In place a write that was being made may be half there, and nothing else.
         for (key, value) in seen {
-            let known = [records.get(&key), next.get(&key)];
-            assert!(known.contains(&Some(&value)), "kill {kill}: {key:?} was seen in place");
+            let may_be = [known.before.get(&key), known.after.get(&key)];
+            assert!(may_be.contains(&Some(&value)), "{key:?} was seen in place");
         }
-        records = found;
         store.verify().unwrap();
         adopted += store.stats().iter().filter(|shard| shard.adopted).count();
-    }
-    println!("{done} writes, {KILLS} kills, {adopted} shards went on with the memory they had");
-    assert!(done > 1_000 && adopted == 2 * KILLS, "{done} writes, {adopted} adopted");
+    });
+    assert_eq!(adopted, 2 * KILLS, "shards went on with the memory they had");
+}
+
+#[test]
+fn v1_a_killed_process_loses_no_write_that_has_returned_and_leaves_none_half() {
+    let (mut highest, mut newest) = (0, 0);
+    let look = |place: &Path| {
+        let survey = LogSurvey::of(place, |_, _| {}).unwrap();
+        assert!(survey.damage.is_empty(), "{survey:?}");
+        let names = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name());
+        let number = |name: &str| u64::from_str_radix(name.get(9..25)?, 16).ok();
+        names.filter_map(|name| number(name.to_str()?)).max().unwrap()
+    };
+    kill(look, |store: &RawLogStore<Directory>, number, _| {
+        newest = newest.max(number);
+        highest = highest.max(store.stats().iter().map(|shard| shard.segments).max().unwrap());
+    });
+    // Compaction kept up, and had something to do.
+    println!("up to {highest} segments of {newest}");
+    assert!(newest > highest, "{highest} segments of {newest}");
 }
 
 /// What the files say, and the memory of writes that are in no file yet.
@@ -169,6 +329,7 @@ fn in_place(place: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn a9_a_reader_in_another_process_follows_the_owner_through_growth_and_a_new_opening() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let store =
         RawStore::create(Directory::lock(folder.path()).unwrap(), 8, 64, &options()).unwrap();
@@ -187,7 +348,7 @@ fn a9_a_reader_in_another_process_follows_the_owner_through_growth_and_a_new_ope
     reader.for_each(|_, _| count += 1).unwrap();
     assert_eq!(count, 20_000);
     drop(store);
-    let store = open(folder.path());
+    let store = <RawStore<Directory> as Killed>::open(folder.path());
     assert!(store.stats().iter().all(|shard| shard.adopted));
     store.put(&7_u64.to_le_bytes(), &[9; 64], Durability::Memory).unwrap();
     assert_eq!(reader.get(&7_u64.to_le_bytes()).unwrap(), Some(vec![9; 64]));
