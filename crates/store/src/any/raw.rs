@@ -1,57 +1,28 @@
 //! A store of any sizes over bytes.
 
+mod opening;
+mod upkeep;
+
 use std::sync::Arc;
 
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::Folder;
 
+pub(super) use self::opening::check_header;
+pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,
-    compact::list_header,
-    format::{ANY_FILE, AnyHeader, Kind, ListHeader, RECORD_LEN, parse_name, parts_of, write_list},
+    format::{AnyHeader, RECORD_LEN, parts_of},
     options::LogOptions,
-    recover::{How, any_header, load},
-    shard::{Shard, Store, Writer, lock, log_header},
+    shard::{Shard, Store, Writer},
 };
 use crate::{
     error::{Error, Result},
-    format::{
-        COPY_AT, DATA_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed,
-        write_header,
-    },
+    format::DATA_AT,
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
     shard::Change,
-    store::in_parallel,
     table::{hash_of, shard_of},
 };
-
-/// What a shard of a [`LogStore`](crate::LogStore) has.
-///
-/// Example: see [`RawLogStore::stats`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogShardStats {
-    /// Records.
-    pub records: u64,
-    /// Bytes of their keys, which are in memory.
-    pub key_bytes: u64,
-    /// Writes since the store was created; what a compaction moves is written again.
-    pub sequence: u64,
-    /// The last of them that is known to be durable.
-    pub durable: u64,
-    /// Segments of the log.
-    pub segments: u64,
-    /// Bytes of these segments.
-    pub log_bytes: u64,
-    /// Bytes of them that a compaction of all would keep.
-    pub live_bytes: u64,
-    /// Bytes of values that compaction has moved since the store was opened.
-    pub moved_bytes: u64,
-    /// Bytes of segments that it has freed.
-    pub freed_bytes: u64,
-    /// What failed, if the shard takes no more writes.
-    pub poisoned: Option<String>,
-}
 
 /// Keys and values of any size as bytes, in a [`Folder`]. Nothing happens by itself here: whoever
 /// has one calls [`tend`](Self::tend) from time to time, as [`crate::LogStore`] does.
@@ -73,118 +44,7 @@ pub struct RawLogStore<F: Folder> {
     options: LogOptions,
 }
 
-/// Writes the header of the store durably; the copy that is there stays until then.
-fn write_next(folder: &impl Folder, header: &mut AnyHeader) -> Result<()> {
-    let generation = header.generation.get() + 1;
-    header.generation = generation.into();
-    let begin = || {
-        let file = folder.file(ANY_FILE)?;
-        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
-        file.sync()
-    };
-    begin().map_err(Error::io(ANY_FILE))
-}
-
-/// Whoever wrote the header had the checksum right; the numbers are checked all the same.
-pub(super) fn check_header(header: &AnyHeader) -> Result<()> {
-    let options = LogOptions {
-        shards: header.shards.get(),
-        segment_bytes: header.segment_bytes.get(),
-        ..LogOptions::default()
-    };
-    let is_sound = options.check().is_ok()
-        && header.generation.get() < NUMBERS_END
-        && header.epoch.get() < NUMBERS_END;
-    if is_sound { Ok(()) } else { Err(Error::damaged(ANY_FILE, 0, IMPLAUSIBLE)) }
-}
-
 impl<F: Folder> RawLogStore<F> {
-    /// Makes a store.
-    ///
-    /// Example: see [`RawLogStore`].
-    ///
-    /// # Errors
-    /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
-    pub fn create(folder: F, options: &LogOptions) -> Result<Self> {
-        options.check()?;
-        match any_header(&folder) {
-            Err(Error::NotAStore) => {}
-            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
-            Err(error) => return Err(error),
-        }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            Error::io("random numbers")(std::io::Error::other(error.to_string()))
-        })?;
-        let header = AnyHeader {
-            magic: AnyHeader::MAGIC,
-            version: VERSION.into(),
-            flags: 0.into(),
-            id,
-            shards: options.shards.into(),
-            reserved_32: 0.into(),
-            segment_bytes: options.segment_bytes.into(),
-            epoch: 0.into(),
-            generation: 1.into(),
-            reserved: [0; 60],
-            checksum: 0.into(),
-        };
-        // What an earlier creation left that did not come to its end.
-        for name in folder.names().map_err(Error::io("the directory"))? {
-            if parse_name(&name).is_some() {
-                folder.remove(&name).map_err(Error::io(name))?;
-            }
-        }
-        for shard in 0..options.shards {
-            create_shard(&folder, &header, shard)?;
-        }
-        // The header last: from then on it is a store.
-        let publish = || {
-            folder.sync_names()?;
-            let file = folder.file(ANY_FILE)?;
-            write_header(&file, &header)?;
-            file.sync()?;
-            folder.sync_names()
-        };
-        publish().map_err(Error::io(ANY_FILE))?;
-        Self::open(folder, options)
-    }
-
-    /// Opens a store, and makes it what its log says (V1). Shards are read in parallel, and values
-    /// only where the store was not closed.
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let disk = mainstay_sim::Disk::new(7);
-    /// let store = RawLogStore::create(disk.clone(), &LogOptions::default())?;
-    /// store.put(b"k", b"v", Durability::Each)?;
-    /// disk.power_cut();
-    /// let store = RawLogStore::open(disk, &LogOptions::default())?;
-    /// assert_eq!(store.get(b"k")?.as_deref(), Some(&b"v"[..]));
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`] if what was durable is not as
-    /// it was written; what the disk says.
-    pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
-        let mut header = any_header(&folder)?;
-        check_header(&header)?;
-        let mut options = options.clone();
-        (options.shards, options.segment_bytes) = (header.shards.get(), header.segment_bytes.get());
-        options.check()?;
-        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
-        header.epoch = (header.epoch.get() + 1).into();
-        write_next(&folder, &mut header)?;
-        let resume = |number| {
-            let found = load(&folder, &header, number, How::Open, &mut |_| {})?;
-            Ok(Shard::resume(number, found))
-        };
-        let shards = in_parallel(header.shards.get(), options.threads, resume)?;
-        let cache = Cache::new(options.cache_bytes);
-        Ok(Self { folder, header, shards, cache, options })
-    }
-
     fn store(&self) -> Store<'_, F> {
         Store { folder: &self.folder, header: &self.header }
     }
@@ -543,191 +403,5 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         Ok(())
-    }
-
-    /// Compacts until no segment is dead enough (V4), as fast as it can.
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let small = LogOptions { shards: 1, segment_bytes: 16 << 10, ..LogOptions::default() };
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &small)?;
-    /// for number in 0..100_u8 {
-    ///     store.put(b"de", &[number; 1000], Durability::Memory)?;
-    /// }
-    /// let before = store.stats()[0].segments;
-    /// store.compact()?;
-    /// assert!(before > 5 && store.stats()[0].segments < 3);
-    /// assert_eq!(store.get(b"de")?.as_deref(), Some(&[99; 1000][..]));
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// What the disk says, or [`Error::Damaged`]; the segment stays.
-    pub fn compact(&self) -> Result<()> {
-        for shard in &self.shards {
-            // What it writes may fill segments that are dead enough in turn, but ever fewer.
-            let mut budget = 4 * shard.stats_bytes() + self.header.segment_bytes.get();
-            while let Some(read) =
-                shard.compact(self.store(), u64::MAX, self.options.dead_percent)?
-            {
-                budget = budget.saturating_sub(read.max(1));
-                if budget == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Does all that is due: [`sync`](Self::sync), then [`upkeep`](Self::upkeep) for one
-    /// [`LogOptions::interval`].
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// let token = store.put(b"de", b"49", Durability::Interval)?;
-    /// store.tend()?;
-    /// assert!(store.is_durable(token)?);
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`], or what the disk says; all shards are tended nevertheless.
-    pub fn tend(&self) -> Result<()> {
-        let synced = self.sync().map(drop);
-        let kept = self.upkeep();
-        synced.and(kept)
-    }
-
-    /// Does what is due and can take its time: describes full segments, and compacts as much as
-    /// [`LogOptions::compact_bytes_per_second`] allows for one [`LogOptions::interval`].
-    ///
-    /// Example: see [`tend`](Self::tend).
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
-    pub fn upkeep(&self) -> Result<()> {
-        let second = u128::from(self.options.compact_bytes_per_second);
-        let budget = second * self.options.interval.as_millis() / 1000;
-        let budget = u64::try_from(budget).unwrap_or(u64::MAX) / self.shards.len() as u64;
-        let tend = |shard: &Shard<F>| {
-            shard.write_hints(self.store())?;
-            if budget > 0 {
-                shard.compact(self.store(), budget, self.options.dead_percent)?;
-            }
-            Ok(())
-        };
-        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
-        tended.into_iter().collect()
-    }
-
-    /// Reads every record that is some key's newest, and checks it (V3).
-    ///
-    /// ```
-    /// # use mainstay_store::{LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// store.verify()?;
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] with the first place that is not as it was written.
-    pub fn verify(&self) -> Result<()> {
-        self.for_each(|_, _| {})
-    }
-
-    /// What each shard has.
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// store.put(b"de", b"49", Durability::Memory)?;
-    /// assert_eq!(store.stats().iter().map(|shard| shard.records).sum::<u64>(), 1);
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    #[must_use]
-    pub fn stats(&self) -> Vec<LogShardStats> {
-        self.shards.iter().map(Shard::stats).collect()
-    }
-
-    /// How many bytes of values are in memory because they were read.
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// store.put(b"de", &[7; 1000], Durability::Memory)?;
-    /// store.get(b"de")?;
-    /// assert!(store.cached_bytes() >= 1000);
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    #[must_use]
-    pub fn cached_bytes(&self) -> u64 {
-        self.cache.bytes()
-    }
-
-    /// Makes everything durable, says in the log that it is, and describes the last segments, so
-    /// that the next opening reads no values.
-    ///
-    /// ```
-    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// store.put(b"de", b"49", Durability::Memory)?;
-    /// store.close()?;
-    /// # Ok::<(), mainstay_store::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`], or [`Error::Io`] if there is no room.
-    pub fn close(self) -> Result<()> {
-        self.finish()
-    }
-
-    pub(super) fn finish(&self) -> Result<()> {
-        self.shards.iter().try_for_each(|shard| shard.finish(self.store()))
-    }
-}
-
-fn create_shard<F: Folder>(folder: &F, store: &AnyHeader, shard: u32) -> Result<()> {
-    let name = Kind::Log.name(shard, 1);
-    let list = Kind::List.name(shard, 1);
-    let make = || {
-        let file = super::shard::make_file(folder, &name)?;
-        let begin = || {
-            write_header(&file, &log_header(store, shard, 1))?;
-            file.sync()
-        };
-        begin().map_err(Error::io(&*name))
-    };
-    make()?;
-    let header: ListHeader = list_header(store, shard, 1, (0, 0, chain_start(&store.id, shard)));
-    let write = || write_list(&folder.file(&list)?, header, &[]);
-    write().map_err(Error::io(&*list))
-}
-
-impl<F: Folder> Shard<F> {
-    fn stats_bytes(&self) -> u64 {
-        self.index().segments.values().map(|segment| segment.end).sum()
-    }
-
-    fn stats(&self) -> LogShardStats {
-        let (moved_bytes, freed_bytes) = {
-            let upkeep = lock(&self.upkeep);
-            (upkeep.moved_bytes, upkeep.freed_bytes)
-        };
-        let sequence = self.writer().sequence;
-        let index = self.index();
-        let kept = index.segments.values().map(|segment| segment.live + segment.deletes);
-        LogShardStats {
-            records: index.len(),
-            key_bytes: index.key_bytes,
-            sequence,
-            durable: self.durable(),
-            segments: index.segments.len() as u64,
-            log_bytes: index.segments.values().map(|segment| segment.end).sum(),
-            live_bytes: kept.sum(),
-            moved_bytes,
-            freed_bytes,
-            poisoned: self.poison_text(),
-        }
     }
 }

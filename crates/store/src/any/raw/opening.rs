@@ -1,0 +1,150 @@
+//! How a store of any sizes begins: made anew, or opened as its log says (V1).
+
+use mainstay_storage::{Folder, Storage};
+
+use super::RawLogStore;
+use crate::{
+    any::{
+        cache::Cache,
+        compact::list_header,
+        format::{ANY_FILE, AnyHeader, Kind, ListHeader, parse_name, write_list},
+        options::LogOptions,
+        recover::{How, any_header, load},
+        shard::{Shard, log_header, make_file},
+    },
+    error::{Error, Result},
+    format::{
+        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
+    },
+    store::in_parallel,
+};
+
+impl<F: Folder> RawLogStore<F> {
+    /// Makes a store.
+    ///
+    /// Example: see [`RawLogStore`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
+    pub fn create(folder: F, options: &LogOptions) -> Result<Self> {
+        options.check()?;
+        match any_header(&folder) {
+            Err(Error::NotAStore) => {}
+            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
+            Err(error) => return Err(error),
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            Error::io("random numbers")(std::io::Error::other(error.to_string()))
+        })?;
+        let header = AnyHeader {
+            magic: AnyHeader::MAGIC,
+            version: VERSION.into(),
+            flags: 0.into(),
+            id,
+            shards: options.shards.into(),
+            reserved_32: 0.into(),
+            segment_bytes: options.segment_bytes.into(),
+            epoch: 0.into(),
+            generation: 1.into(),
+            reserved: [0; 60],
+            checksum: 0.into(),
+        };
+        // What an earlier creation left that did not come to its end.
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            if parse_name(&name).is_some() {
+                folder.remove(&name).map_err(Error::io(name))?;
+            }
+        }
+        for shard in 0..options.shards {
+            create_shard(&folder, &header, shard)?;
+        }
+        // The header last: from then on it is a store.
+        let publish = || {
+            folder.sync_names()?;
+            let file = folder.file(ANY_FILE)?;
+            write_header(&file, &header)?;
+            file.sync()?;
+            folder.sync_names()
+        };
+        publish().map_err(Error::io(ANY_FILE))?;
+        Self::open(folder, options)
+    }
+
+    /// Opens a store, and makes it what its log says (V1). Shards are read in parallel, and values
+    /// only where the store was not closed.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawLogStore::create(disk.clone(), &LogOptions::default())?;
+    /// store.put(b"k", b"v", Durability::Each)?;
+    /// disk.power_cut();
+    /// let store = RawLogStore::open(disk, &LogOptions::default())?;
+    /// assert_eq!(store.get(b"k")?.as_deref(), Some(&b"v"[..]));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`] if what was durable is not as
+    /// it was written; what the disk says.
+    pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
+        let mut header = any_header(&folder)?;
+        check_header(&header)?;
+        let mut options = options.clone();
+        (options.shards, options.segment_bytes) = (header.shards.get(), header.segment_bytes.get());
+        options.check()?;
+        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
+        header.epoch = (header.epoch.get() + 1).into();
+        write_next(&folder, &mut header)?;
+        let resume = |number| {
+            let found = load(&folder, &header, number, How::Open, &mut |_| {})?;
+            Ok(Shard::resume(number, found))
+        };
+        let shards = in_parallel(header.shards.get(), options.threads, resume)?;
+        let cache = Cache::new(options.cache_bytes);
+        Ok(Self { folder, header, shards, cache, options })
+    }
+}
+
+/// Writes the header of the store durably; the copy that is there stays until then.
+fn write_next(folder: &impl Folder, header: &mut AnyHeader) -> Result<()> {
+    let generation = header.generation.get() + 1;
+    header.generation = generation.into();
+    let begin = || {
+        let file = folder.file(ANY_FILE)?;
+        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
+        file.sync()
+    };
+    begin().map_err(Error::io(ANY_FILE))
+}
+
+/// Whoever wrote the header had the checksum right; the numbers are checked all the same.
+pub(in crate::any) fn check_header(header: &AnyHeader) -> Result<()> {
+    let options = LogOptions {
+        shards: header.shards.get(),
+        segment_bytes: header.segment_bytes.get(),
+        ..LogOptions::default()
+    };
+    let is_sound = options.check().is_ok()
+        && header.generation.get() < NUMBERS_END
+        && header.epoch.get() < NUMBERS_END;
+    if is_sound { Ok(()) } else { Err(Error::damaged(ANY_FILE, 0, IMPLAUSIBLE)) }
+}
+
+fn create_shard<F: Folder>(folder: &F, store: &AnyHeader, shard: u32) -> Result<()> {
+    let name = Kind::Log.name(shard, 1);
+    let list = Kind::List.name(shard, 1);
+    let make = || {
+        let file = make_file(folder, &name)?;
+        let begin = || {
+            write_header(&file, &log_header(store, shard, 1))?;
+            file.sync()
+        };
+        begin().map_err(Error::io(&*name))
+    };
+    make()?;
+    let header: ListHeader = list_header(store, shard, 1, (0, 0, chain_start(&store.id, shard)));
+    let write = || write_list(&folder.file(&list)?, header, &[]);
+    write().map_err(Error::io(&*list))
+}

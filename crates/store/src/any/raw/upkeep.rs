@@ -1,0 +1,209 @@
+//! What keeps a store of any sizes in order while it is used, and ends it.
+
+use mainstay_storage::Folder;
+
+use super::RawLogStore;
+use crate::{
+    any::shard::{Shard, lock},
+    error::Result,
+};
+
+/// What a shard of a [`LogStore`](crate::LogStore) has.
+///
+/// Example: see [`RawLogStore::stats`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogShardStats {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their keys, which are in memory.
+    pub key_bytes: u64,
+    /// Writes since the store was created; what a compaction moves is written again.
+    pub sequence: u64,
+    /// The last of them that is known to be durable.
+    pub durable: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Bytes of these segments.
+    pub log_bytes: u64,
+    /// Bytes of them that a compaction of all would keep.
+    pub live_bytes: u64,
+    /// Bytes of values that compaction has moved since the store was opened.
+    pub moved_bytes: u64,
+    /// Bytes of segments that it has freed.
+    pub freed_bytes: u64,
+    /// What failed, if the shard takes no more writes.
+    pub poisoned: Option<String>,
+}
+
+impl<F: Folder> RawLogStore<F> {
+    /// Compacts until no segment is dead enough (V4), as fast as it can.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let small = LogOptions { shards: 1, segment_bytes: 16 << 10, ..LogOptions::default() };
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &small)?;
+    /// for number in 0..100_u8 {
+    ///     store.put(b"de", &[number; 1000], Durability::Memory)?;
+    /// }
+    /// let before = store.stats()[0].segments;
+    /// store.compact()?;
+    /// assert!(before > 5 && store.stats()[0].segments < 3);
+    /// assert_eq!(store.get(b"de")?.as_deref(), Some(&[99; 1000][..]));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says, or [`crate::Error::Damaged`]; the segment stays.
+    pub fn compact(&self) -> Result<()> {
+        for shard in &self.shards {
+            // What it writes may fill segments that are dead enough in turn, but ever fewer.
+            let mut budget = 4 * shard.stats_bytes() + self.header.segment_bytes.get();
+            while let Some(read) =
+                shard.compact(self.store(), u64::MAX, self.options.dead_percent)?
+            {
+                budget = budget.saturating_sub(read.max(1));
+                if budget == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does all that is due: [`sync`](Self::sync), then [`upkeep`](Self::upkeep) for one
+    /// [`crate::LogOptions::interval`].
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let token = store.put(b"de", b"49", Durability::Interval)?;
+    /// store.tend()?;
+    /// assert!(store.is_durable(token)?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Poisoned`], or what the disk says; all shards are tended nevertheless.
+    pub fn tend(&self) -> Result<()> {
+        let synced = self.sync().map(drop);
+        let kept = self.upkeep();
+        synced.and(kept)
+    }
+
+    /// Does what is due and can take its time: describes full segments, and compacts as much as
+    /// [`crate::LogOptions::compact_bytes_per_second`] allows for one
+    /// [`crate::LogOptions::interval`].
+    ///
+    /// Example: see [`tend`](Self::tend).
+    ///
+    /// # Errors
+    /// [`crate::Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
+    pub fn upkeep(&self) -> Result<()> {
+        let second = u128::from(self.options.compact_bytes_per_second);
+        let budget = second * self.options.interval.as_millis() / 1000;
+        let budget = u64::try_from(budget).unwrap_or(u64::MAX) / self.shards.len() as u64;
+        let tend = |shard: &Shard<F>| {
+            shard.write_hints(self.store())?;
+            if budget > 0 {
+                shard.compact(self.store(), budget, self.options.dead_percent)?;
+            }
+            Ok(())
+        };
+        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
+        tended.into_iter().collect()
+    }
+
+    /// Reads every record that is some key's newest, and checks it (V3).
+    ///
+    /// ```
+    /// # use mainstay_store::{LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// store.verify()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Damaged`] with the first place that is not as it was written.
+    pub fn verify(&self) -> Result<()> {
+        self.for_each(|_, _| {})
+    }
+
+    /// What each shard has.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// assert_eq!(store.stats().iter().map(|shard| shard.records).sum::<u64>(), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Vec<LogShardStats> {
+        self.shards.iter().map(Shard::stats).collect()
+    }
+
+    /// How many bytes of values are in memory because they were read.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// store.put(b"de", &[7; 1000], Durability::Memory)?;
+    /// store.get(b"de")?;
+    /// assert!(store.cached_bytes() >= 1000);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn cached_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Makes everything durable, says in the log that it is, and describes the last segments, so
+    /// that the next opening reads no values.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// store.close()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Poisoned`], or [`crate::Error::Io`] if there is no room.
+    pub fn close(self) -> Result<()> {
+        self.finish()
+    }
+
+    pub(in crate::any) fn finish(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.finish(self.store()))
+    }
+}
+
+impl<F: Folder> Shard<F> {
+    fn stats_bytes(&self) -> u64 {
+        self.index().segments.values().map(|segment| segment.end).sum()
+    }
+
+    fn stats(&self) -> LogShardStats {
+        let (moved_bytes, freed_bytes) = {
+            let upkeep = lock(&self.upkeep);
+            (upkeep.moved_bytes, upkeep.freed_bytes)
+        };
+        let sequence = self.writer().sequence;
+        let index = self.index();
+        let kept = index.segments.values().map(|segment| segment.live + segment.deletes);
+        LogShardStats {
+            records: index.len(),
+            key_bytes: index.key_bytes,
+            sequence,
+            durable: self.durable(),
+            segments: index.segments.len() as u64,
+            log_bytes: index.segments.values().map(|segment| segment.end).sum(),
+            live_bytes: kept.sum(),
+            moved_bytes,
+            freed_bytes,
+            poisoned: self.poison_text(),
+        }
+    }
+}
