@@ -199,6 +199,12 @@ pub enum Error {
     /// The store that was watched is closed.
     #[error("the store was closed, and all of its changes are taken; open it again to see more")]
     Ended,
+    /// The last writes of a store are in no file.
+    #[error(
+        "the store was not closed, and its last writes are in memory only; open and close it, then \
+         try again"
+    )]
+    NotClosed,
     /// Keys are not kept in their order.
     #[error("the store does not keep its keys in order; open it with the option `ordered`")]
     NotOrdered,

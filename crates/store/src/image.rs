@@ -18,41 +18,81 @@ use crate::{
     table::{Table, Writing},
 };
 
-/// Writes chunks; returns how many, how many records, and where the data ends.
+/// The chunks of an image that is being written.
+pub(crate) struct Chunks<'a, S> {
+    file: &'a S,
+    number: u64,
+    name: &'a str,
+    /// The next one, with room for its header.
+    chunk: Vec<u8>,
+    /// Records in it.
+    count: usize,
+    index: u32,
+    records: u64,
+    at: u64,
+}
+
+impl<'a, S: Storage> Chunks<'a, S> {
+    pub(crate) fn new(file: &'a S, number: u64, name: &'a str) -> Self {
+        let chunk = vec![0; CHUNK_LEN];
+        Self { file, number, name, chunk, count: 0, index: 0, records: 0, at: DATA_AT }
+    }
+
+    /// Adds a record.
+    pub(crate) fn record(&mut self, sequence: u64, key: &[u8], value: &[u8]) -> Result<()> {
+        self.chunk.extend_from_slice(&sequence.to_le_bytes());
+        self.chunk.extend_from_slice(key);
+        self.chunk.extend_from_slice(value);
+        self.count += 1;
+        if self.count == CHUNK_RECORDS { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what was added.
+    fn write(&mut self) -> Result<()> {
+        if self.count > 0 {
+            let mut header = ChunkHeader {
+                checksum: 0.into(),
+                count: (self.count as u32).into(),
+                index: self.index.into(),
+                image: (self.number as u32).into(),
+            };
+            header.checksum = chunk_sum(&header, &self.chunk[CHUNK_LEN..]).into();
+            self.chunk[..CHUNK_LEN].copy_from_slice(header.as_bytes());
+            self.file.write_at(self.at, &self.chunk).map_err(Error::io(self.name))?;
+            self.at += self.chunk.len() as u64;
+            self.index += 1;
+            self.records += self.count as u64;
+        }
+        self.chunk.clear();
+        self.chunk.resize(CHUNK_LEN, 0);
+        self.count = 0;
+        Ok(())
+    }
+
+    /// How many chunks were written, how many records, and where the data ends.
+    pub(crate) fn finish(mut self) -> Result<(u32, u64, u64)> {
+        self.write()?;
+        if self.index == 0 {
+            // An image of no records has the length its header says, too.
+            self.file.set_len(self.at).map_err(Error::io(self.name))?;
+        }
+        Ok((self.index, self.records, self.at))
+    }
+}
+
+/// Writes chunks; returns what [`Chunks::finish`] does.
 pub(crate) fn write_chunks(
     file: &impl Storage,
     number: u64,
     name: &str,
     mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> Result<(usize, Option<u32>)>,
 ) -> Result<(u32, u64, u64)> {
-    let (mut index, mut records, mut at, mut slot) = (0, 0, DATA_AT, Some(0));
-    let mut chunk = Vec::new();
+    let (mut chunks, mut slot) = (Chunks::new(file, number, name), Some(0));
     while let Some(from) = slot {
-        chunk.clear();
-        chunk.resize(CHUNK_LEN, 0);
-        let (count, following) = next(from, CHUNK_RECORDS, &mut chunk)?;
-        slot = following;
-        if count == 0 {
-            continue;
-        }
-        let mut header = ChunkHeader {
-            checksum: 0.into(),
-            count: (count as u32).into(),
-            index: index.into(),
-            image: (number as u32).into(),
-        };
-        header.checksum = chunk_sum(&header, &chunk[CHUNK_LEN..]).into();
-        chunk[..CHUNK_LEN].copy_from_slice(header.as_bytes());
-        file.write_at(at, &chunk).map_err(Error::io(name))?;
-        at += chunk.len() as u64;
-        index += 1;
-        records += count as u64;
+        (chunks.count, slot) = next(from, CHUNK_RECORDS, &mut chunks.chunk)?;
+        chunks.write()?;
     }
-    if index == 0 {
-        // An image of no records has the length its header says, too.
-        file.set_len(at).map_err(Error::io(name))?;
-    }
-    Ok((index, records, at))
+    chunks.finish()
 }
 
 /// Is the file as long as its header says?

@@ -32,6 +32,8 @@
 //! * A14. Hooks and watches see the writes of a key in the order in which they were made.
 //! * A15. A record that has ended is shown to nobody, also after a crash and at a replica, and is
 //!   removed by its leader alone.
+//! * A16. A copy made by [`RawStore::backup`] is the store as it was at one moment, durable when it is
+//!   told to be there; one that did not come to its end is no store.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -49,6 +51,7 @@
 pub mod limits;
 
 mod any;
+mod backup;
 mod batch;
 mod error;
 mod expiring;
@@ -85,6 +88,7 @@ mod range;
 mod read_only;
 mod reader;
 mod recover;
+mod restore;
 mod shard;
 mod snapshot;
 mod span;
@@ -112,6 +116,7 @@ pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;
 pub use reader::Reader;
+pub use restore::restore;
 pub use shard::{Change, ShardStats};
 pub use snapshot::Snapshot;
 pub use span::Span;

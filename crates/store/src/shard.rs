@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mainstay_storage::{Folder, Storage};
 
-pub(crate) use self::segments::create;
+pub(crate) use self::segments::{create, create_behind};
 use self::syncing::Flush;
 use crate::{
     error::{Error, Result},
@@ -135,7 +135,7 @@ pub(crate) struct Log<S> {
     /// Up to where they are known to be durable.
     saved: u64,
     pub(crate) sequence: u64,
-    chain: u32,
+    pub(crate) chain: u32,
     pub(crate) history: History,
     /// Frames after this one are writes that follow each other in the history.
     pub(crate) since: u64,

@@ -9,7 +9,7 @@ use crate::{
     kept::Kept,
     options::Token,
     range::Range,
-    shard::Shard,
+    shard::{Guard, Log, Shard},
     span::Span,
     store::{RawStore, SCAN_RECORDS},
 };
@@ -69,12 +69,24 @@ impl<F: Folder> RawStore<F> {
     }
 
     fn snapshot_of(&self, first: u32, shards: &[Shard<F>]) -> Snapshot<'_, F> {
+        self.snapshot_with(first, shards, |_| ()).0
+    }
+
+    /// The same, with what is to be known of each log at that moment.
+    pub(crate) fn snapshot_with<T>(
+        &self,
+        first: u32,
+        shards: &[Shard<F>],
+        of: impl Fn(&Log<F::File>) -> T,
+    ) -> (Snapshot<'_, F>, Vec<T>) {
         // In the order of the shards, as batches take them.
         let logs: Vec<_> = shards.iter().map(Shard::writer).collect();
-        let begin = |(shard, log): (&Shard<F>, &crate::shard::Guard<'_, F>)| {
+        let begin = |(shard, log): (&Shard<F>, &Guard<'_, F>)| {
             shard.snapshots().begin(log.sequence, self.snapshot_bytes_max)
         };
-        Snapshot { store: self, first, kept: shards.iter().zip(&logs).map(begin).collect() }
+        let kept = shards.iter().zip(&logs).map(begin).collect();
+        let known = logs.iter().map(|log| of(log)).collect();
+        (Snapshot { store: self, first, kept }, known)
     }
 }
 
@@ -211,7 +223,7 @@ impl<'a, F: Folder> Snapshot<'a, F> {
     /// A record that was there is in its slot until it is changed, and then in `kept`. So each part of
     /// the slots is read, and then it is noted how many had been changed by then: those are left out
     /// and shown at the end; the others have been seen.
-    fn for_each_of(
+    pub(crate) fn for_each_of(
         &self,
         shard: &Shard<F>,
         kept: &Kept,

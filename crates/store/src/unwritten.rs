@@ -57,6 +57,10 @@ impl Unwritten {
         }))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// Puts those behind `end`, where the sound frames of a segment end, into its bytes, if they go
     /// on from there: after a sequence, with a chain, of a shard. Whether they do.
     pub(crate) fn complete(

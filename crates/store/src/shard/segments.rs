@@ -6,6 +6,7 @@ use mainstay_storage::{Folder, Storage};
 
 use super::{Log, Segment, Shard};
 use crate::{
+    backup::End,
     error::{Error, Result},
     format::{
         DATA_AT, Header, SegmentHeader, StoreHeader, VERSION, chain_start, segment_name,
@@ -58,13 +59,27 @@ fn segment_header(store: &StoreHeader, shard: u32, number: u64) -> SegmentHeader
 
 /// Makes the first segment of a new shard.
 pub(crate) fn create<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<()> {
-    let name = segment_name(shard, 1);
+    make_begun(folder, store, &segment_header(store, shard, 1))
+}
+
+/// Makes the segment of a shard behind what an image has of it.
+pub(crate) fn create_behind<F: Folder>(
+    folder: &F,
+    store: &StoreHeader,
+    (shard, number): (u32, u64),
+    end: &End,
+) -> Result<()> {
+    let mut header = segment_header(store, shard, number);
+    header.chain = end.chain.into();
+    header.first_sequence = (end.sequence + 1).into();
+    header.origin = end.history.to_bytes();
+    make_begun(folder, store, &header)
+}
+
+fn make_begun<F: Folder>(folder: &F, store: &StoreHeader, header: &SegmentHeader) -> Result<()> {
+    let name = segment_name(header.shard.get(), header.number.get());
     let file = make_segment(folder, &name, store.segment_bytes.get())?;
-    let begin = || {
-        write_header(&file, &segment_header(store, shard, 1))?;
-        file.sync()
-    };
-    begin().map_err(Error::io(name))
+    write_header(&file, header).and_then(|()| file.sync()).map_err(Error::io(name))
 }
 
 impl<F: Folder> Shard<F> {

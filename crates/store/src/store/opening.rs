@@ -77,12 +77,7 @@ impl<F: Folder> RawStore<F> {
             reserved: [0; 40],
             checksum: 0.into(),
         };
-        // What an earlier creation left that did not come to its end.
-        for name in folder.names().map_err(Error::io("the directory"))? {
-            if parse_name(&name).is_some() || is_memory_name(&name) {
-                folder.remove(&name).map_err(Error::io(name))?;
-            }
-        }
+        clear_leftovers(&folder)?;
         for shard in 0..options.shards {
             shard::create(&folder, &header, shard)?;
         }
@@ -148,6 +143,16 @@ impl<F: Folder> RawStore<F> {
         store.finish_batches(&parts)?;
         Ok(store)
     }
+}
+
+/// Removes what an earlier creation left that did not come to its end.
+pub(crate) fn clear_leftovers(folder: &impl Folder) -> Result<()> {
+    for name in folder.names().map_err(Error::io("the directory"))? {
+        if parse_name(&name).is_some() || is_memory_name(&name) {
+            folder.remove(&name).map_err(Error::io(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whoever wrote the header had the checksum right; the numbers are checked all the same.

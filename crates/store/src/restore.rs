@@ -1,0 +1,105 @@
+//! Putting a copy of a store where a store is to be.
+
+use std::path::Path;
+
+use mainstay_storage::{Folder, Storage};
+
+use crate::{
+    error::{Error, Result},
+    folder::Directory,
+    format::STORE_FILE,
+    read_only::ReadOnly,
+    recover::store_header,
+    store::{check_header, clear_leftovers},
+    survey::{FileKind, Survey},
+    unwritten::Unwritten,
+};
+
+/// Bytes copied at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Copies a store that nobody has open, a [backup](crate::RawStore::backup) for one, into a directory
+/// in which there is none, durably. Every checksum is checked, of what is read and of what was
+/// written. `told` hears how many bytes were copied, and of how many. Returns how many records there
+/// are.
+///
+/// ```
+/// use mainstay_store::{Directory, Durability, FixedStore, Options, restore};
+/// let (dir, kept, anew) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+/// let store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+/// store.put(&1, &2, Durability::Memory)?;
+/// store.raw().backup(&Directory::lock(kept.path())?, |_, _| {})?;
+///
+/// assert_eq!(restore(kept.path(), anew.path(), |_, _| {})?, 1);
+/// let store = FixedStore::<u64, u64>::open(anew.path(), &Options::default())?;
+/// assert_eq!(store.get(&1)?, Some(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Damaged`] with the first place that is not as it was written; [`Error::NotClosed`] if
+/// writes of the copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no
+/// store in `to`, unless it is what was written there that is damaged.
+pub fn restore(from: &Path, to: &Path, mut told: impl FnMut(u64, u64)) -> Result<u64> {
+    // Nobody opens it until all is copied.
+    let source = ReadOnly::open(from)?;
+    let header = store_header(&source)?;
+    check_header(&header)?;
+    for shard in 0..header.shards.get() {
+        if Unwritten::find(&source, &header, shard)?.is_some_and(|frames| !frames.is_empty()) {
+            return Err(Error::NotClosed);
+        }
+    }
+    let survey = sound(from)?;
+    let target = Directory::lock(to)?;
+    match store_header(&target) {
+        Err(Error::NotAStore) => {}
+        Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
+        Err(error) => return Err(error),
+    }
+    clear_leftovers(&target)?;
+    let needed = |kind| matches!(kind, FileKind::Segment | FileKind::Image);
+    let files: Vec<_> = survey.files.iter().filter(|file| needed(file.kind)).collect();
+    let all = files.iter().map(|file| file.bytes).sum();
+    let mut done = 0;
+    for file in files {
+        copy(&source, &target, &file.name, &mut |bytes| {
+            done += bytes;
+            told(done, all);
+        })?;
+    }
+    target.sync_names().map_err(Error::io("the directory"))?;
+    // The header last: from then on it is a store.
+    copy(&source, &target, STORE_FILE, &mut |_| {})?;
+    target.sync_names().map_err(Error::io("the directory"))?;
+    drop(target);
+    Ok(sound(to)?.records)
+}
+
+/// What the files of a store say, if all of them are as they were written.
+fn sound(path: &Path) -> Result<Survey> {
+    let survey = Survey::of(path, |_, _| {})?;
+    for file in &survey.files {
+        if let Some(damage) = file.damage.first() {
+            return Err(Error::damaged(&file.name, damage.offset, damage.what));
+        }
+    }
+    Ok(survey)
+}
+
+fn copy(from: &ReadOnly, to: &Directory, name: &str, told: &mut impl FnMut(u64)) -> Result<()> {
+    let mut run = || {
+        let (source, target) = (from.file(name)?, to.file(name)?);
+        let len = Storage::len(&source)?;
+        let (mut piece, mut at) = (vec![0; PIECE_BYTES], 0);
+        while at < len {
+            piece.truncate((len - at).min(PIECE_BYTES as u64) as usize);
+            source.read_at(at, &mut piece)?;
+            target.write_at(at, &piece)?;
+            at += piece.len() as u64;
+            told(piece.len() as u64);
+        }
+        Storage::sync(&target)
+    };
+    run().map_err(Error::io(name))
+}
