@@ -49,15 +49,17 @@ impl Hints {
     ) -> bool {
         self.kept += usize::from(word == Word::Kept);
         if let Some((known, whose)) = self.by_hint.get_mut(hint) {
+            let is_news = **known != *id;
             let stays = *whose == Word::Own || is_here(known);
-            if **known == *id || (stays && word != Word::Own) {
+            // What strangers say too is the application's word from now on.
+            if word != Word::Own && (stays || !is_news) {
                 return false;
             }
             if word == Word::Own && *whose != Word::Own {
                 self.learned.retain(|other| **other != *hint);
             }
             (*known, *whose) = (id.into(), word);
-            return true;
+            return is_news;
         }
         if word != Word::Own {
             if self.learned.len() >= self.max {

@@ -187,6 +187,23 @@ fn found(node: &StoreNode<impl Archive>, hint: &str) -> Option<String> {
 }
 
 #[test]
+fn n3_a_hint_that_a_stranger_gave_first_is_the_applications_once_it_says_the_same() {
+    let mut node = StoreNode::new(MemoryArchive::new()).unwrap();
+    node.serve("room", Profile::Lip, 10).unwrap();
+    let cites = |id: &str, cited: &str| {
+        let mut entry = HistoryEntry::of(cited.as_bytes());
+        entry.hint = b"where".to_vec();
+        Message { causal: vec![entry], ..message("mallory", id, L, &[]) }.encode(Profile::Lip)
+    };
+    assert!(node.observe(&cites("s1", "m1")).unwrap());
+    node.set_hint("room", b"m1", b"where").unwrap();
+    assert!(node.observe(&cites("s2", "s1")).unwrap());
+    let m1 = message("alice", "m1", L, &[]).encode(Profile::Lip);
+    assert!(node.observe(&m1).unwrap());
+    assert_eq!(node.by_hint("room", b"where").unwrap(), node.by_id("room", b"m1").unwrap());
+}
+
+#[test]
 fn n3_strangers_hints_neither_bend_nor_crowd_out_those_that_mean_something() {
     let mut node = StoreNode::new(MemoryArchive::new()).unwrap();
     node.serve("room", Profile::Lip, 20).unwrap();
