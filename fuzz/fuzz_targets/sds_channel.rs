@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use mainstay_fuzz::world;
 use mainstay_sds::{
     Channel, Config, FilterPolicy, Now, Output, Reason, Start,
     persist::{Memory, Persistence},
@@ -56,6 +57,7 @@ struct Run {
 }
 
 fuzz_target!(|input: Input| {
+    world::plant();
     let mut config = if input.nim { Config::nim_own() } else { Config::lip() };
     (config.only_own_peers, config.filter_capacity) = (true, 8);
     (config.history, config.causal, config.sync_causal) = (6, 2, 4);

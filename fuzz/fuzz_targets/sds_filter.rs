@@ -5,6 +5,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use mainstay_fuzz::world;
 use mainstay_sds::{
     bloom::{Params, PeerFilter, RollingFilter},
     hash::FilterHashes,
@@ -23,6 +24,7 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
+    world::plant();
     let profile = if input.nim { Profile::Nim } else { Profile::Lip };
     let rate = f64::from(input.error_thousandths % 500 + 1) / 1000.0;
     let Ok(params) = Params::new(u32::from(input.capacity), rate) else {

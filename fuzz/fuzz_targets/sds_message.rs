@@ -4,12 +4,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mainstay_fuzz::world;
 use mainstay_sds::{
     Error, limits,
     wire::{Kind, Message, MessageView, Profile},
 };
 
 fuzz_target!(|bytes: &[u8]| {
+    world::plant();
     for profile in [Profile::Lip, Profile::Nim] {
         let _channel = profile.channel_of(bytes);
         match MessageView::parse(profile, bytes) {

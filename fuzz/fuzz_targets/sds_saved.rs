@@ -5,9 +5,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use mainstay_base::crc32c;
+use mainstay_fuzz::world;
 use mainstay_sds::{Channel, Config, Keep, NimSnapshot, Now, wire::Profile};
 
 fuzz_target!(|bytes: &[u8]| {
+    world::plant();
     let now = Now { mono_ms: 1000, wall_ms: 1_760_000_000_000 };
     for profile in [Profile::Lip, Profile::Nim] {
         let mut config = if profile == Profile::Lip { Config::lip() } else { Config::nim() };
@@ -22,6 +24,12 @@ fuzz_target!(|bytes: &[u8]| {
         if let Ok(channel) = Channel::load("room", b"bob", config.clone(), now, &[sealed]) {
             works(channel, now);
         }
+        // A base and changes behind it, as the input cuts itself.
+        let changes: Vec<Vec<u8>> =
+            pieces(bytes).enumerate().map(|(at, piece)| change(profile, at, piece)).collect();
+        if let Ok(channel) = Channel::load("room", b"bob", config.clone(), now, &changes) {
+            works(channel, now);
+        }
     }
     let _meta = NimSnapshot::parse_meta(bytes);
     let mut snapshot = NimSnapshot::default();
@@ -32,6 +40,32 @@ fuzz_target!(|bytes: &[u8]| {
         works(channel, now);
     }
 });
+
+/// Cut where the input says: each piece has its length before it.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (&len, behind) = rest.split_first()?;
+        let (piece, others) = behind.split_at(usize::from(len).min(behind.len()));
+        rest = others;
+        Some(piece)
+    })
+    .take(16)
+}
+
+/// A change with a right head and checksum around some entries: the first one is a base, and their
+/// numbers grow.
+fn change(profile: Profile, at: usize, entries: &[u8]) -> Vec<u8> {
+    let mut change = b"MSDC\x01".to_vec();
+    change.extend_from_slice(&[u8::from(profile == Profile::Nim), u8::from(at == 0), 0]);
+    for number in [at as u64 + 1, 1, 0, 3, 1] {
+        change.extend_from_slice(&number.to_le_bytes());
+    }
+    change.extend_from_slice(entries);
+    let crc = crc32c(&change);
+    change.extend_from_slice(&crc.to_le_bytes());
+    change
+}
 
 fn works(mut channel: Channel, now: Now) {
     drain(&mut channel);
