@@ -93,6 +93,8 @@ pub(crate) struct Aim {
     pub(crate) value: f64,
     /// At most this; `None` when it is printed for information only.
     pub(crate) aim: Option<f64>,
+    /// At least that instead: more is better.
+    pub(crate) at_least: bool,
     pub(crate) unit: &'static str,
     pub(crate) note: String,
 }
@@ -100,7 +102,13 @@ pub(crate) struct Aim {
 impl Aim {
     pub(crate) fn new(name: &str, value: f64, aim: impl Into<Option<f64>>, unit: Unit) -> Aim {
         let unit = unit.name();
-        Aim { name: name.to_owned(), value, aim: aim.into(), unit, note: String::new() }
+        let (aim, note) = (aim.into(), String::new());
+        Aim { name: name.to_owned(), value, aim, at_least: false, unit, note }
+    }
+
+    /// More is better.
+    pub(crate) fn at_least(name: &str, value: f64, aim: f64, unit: Unit) -> Aim {
+        Aim { at_least: true, ..Aim::new(name, value, aim, unit) }
     }
 
     /// Wall time, with the CPU time of it beside.
@@ -128,7 +136,8 @@ impl Aim {
     fn verdict(&self) -> &'static str {
         match self.aim {
             None => "",
-            Some(aim) if self.value <= aim => "met",
+            Some(aim) if self.at_least && self.value >= aim => "met",
+            Some(aim) if !self.at_least && self.value <= aim => "met",
             Some(_) => "MISSED",
         }
     }
@@ -168,6 +177,7 @@ pub(crate) enum Unit {
     Ms,
     Bytes,
     Count,
+    Times,
 }
 
 impl Unit {
@@ -179,12 +189,13 @@ impl Unit {
             Unit::Ms => "ms",
             Unit::Bytes => "bytes",
             Unit::Count => "count",
+            Unit::Times => "times",
         }
     }
 
     fn of_ns(self, ns: f64) -> f64 {
         match self {
-            Unit::Ns | Unit::NsCpu | Unit::Bytes | Unit::Count => ns,
+            Unit::Ns | Unit::NsCpu | Unit::Bytes | Unit::Count | Unit::Times => ns,
             Unit::Us => ns / 1e3,
             Unit::Ms => ns / 1e6,
         }
@@ -259,12 +270,14 @@ impl Report {
     }
 
     fn aim_table(&self) -> Table {
-        let mut table = table(&["aim", "measured", "aim, at most", "unit", "", "note"]);
+        let mut table = table(&["aim", "measured", "at most", "at least", "unit", "", "note"]);
         for a in &self.aims {
+            let aim = |is_this: bool| a.aim.filter(|_| is_this).map(short).unwrap_or_default();
             table.add_row([
                 a.name.clone(),
                 short(a.value),
-                a.aim.map(short).unwrap_or_default(),
+                aim(!a.at_least),
+                aim(a.at_least),
                 a.unit.to_owned(),
                 a.verdict().to_owned(),
                 a.note.clone(),
@@ -361,5 +374,11 @@ mod tests {
         assert_eq!(Aim::new("a", 40.0, 40.0, Unit::Ns).verdict(), "met");
         assert_eq!(Aim::new("a", 40.1, 40.0, Unit::Ns).verdict(), "MISSED");
         assert_eq!(Aim::new("a", 40.1, None, Unit::Ns).verdict(), "");
+    }
+
+    #[test]
+    fn where_more_is_better_an_aim_is_missed_only_below_it() {
+        assert_eq!(Aim::at_least("a", 40.0, 40.0, Unit::Times).verdict(), "met");
+        assert_eq!(Aim::at_least("a", 39.9, 40.0, Unit::Times).verdict(), "MISSED");
     }
 }

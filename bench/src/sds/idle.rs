@@ -13,10 +13,11 @@ use crate::part::Group;
 use crate::report::{Aim, Report, Unit};
 
 const IDLE: &str = "sds.idle_channels";
+const WAKE_UPS: &str = "sds.idle_channels_wake_ups";
 const BYTES: &str = "sds.idle_channel_bytes";
 const ASLEEP: &str = "sds.sleeping_channel_bytes";
 
-pub(super) const GROUP: Group = Group { figures: &[IDLE, BYTES, ASLEEP], measure };
+pub(super) const GROUP: Group = Group { figures: &[IDLE, WAKE_UPS, BYTES, ASLEEP], measure };
 
 const CHANNELS: u32 = 100_000;
 const TALKED: u32 = 1000;
@@ -48,7 +49,7 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
     let each = |bytes: u64| bytes as f64 / f64::from(CHANNELS);
     let awake = after.anonymous_bytes.saturating_sub(before.anonymous_bytes);
 
-    let mut second = 0;
+    let (mut second, mut wake_ups) = (0, 0_u32);
     let timings = interleave(
         plan,
         vec![Side::new("mainstay", |n| {
@@ -56,9 +57,7 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
                 second += 1;
                 let now = Now { mono_ms: now.mono_ms + 1000 * second, ..now };
                 // What a driver does when a second has gone by: nothing is due, nothing is said.
-                if black_box(me.poll_timeout()).is_some() {
-                    return Err("an idle channel wants to be woken".into());
-                }
+                wake_ups += u32::from(black_box(me.poll_timeout()).is_some());
                 me.handle_timeout(now);
                 if black_box(me.poll_output()).is_some() {
                     return Err("an idle channel has something to say".into());
@@ -67,8 +66,10 @@ fn measure(plan: &Plan, _scratch: &Path, report: &mut Report) -> Outcome<()> {
             Ok(())
         })],
     )?;
-    let note = format!("a second, all {CHANNELS} channels together; no wake-up in any of them");
+    let note = format!("a second, all {CHANNELS} channels together");
     report.aims.push(Aim::of_ns(IDLE, &timings[0].cpu, 1000.0, Unit::NsCpu).with_note(note));
+    let note = format!("in {second} seconds of all {CHANNELS} channels");
+    report.aims.push(Aim::new(WAKE_UPS, wake_ups.into(), 0.0, Unit::Count).with_note(note));
     report.aims.push(Aim::new(BYTES, each(awake), 4096.0, Unit::Bytes).with_note("resident"));
 
     let asleep = me.hibernate(Now { mono_ms: u64::MAX / 2, ..now }, 0);
