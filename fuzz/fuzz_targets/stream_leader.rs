@@ -130,7 +130,7 @@ fn try_all(store: &Arc<RawStore<Files>>, steps: &[Step]) {
 fn take(leader: &mut Leader<Arc<RawStore<Files>>>, now: Duration, flows: &mut BTreeMap<u64, Flow>) {
     for _ in 0..10_000 {
         let Some(output) = leader.poll(now) else { return };
-        let Output::Send { peer, bytes } = output else { continue };
+        let Output::Send { peer, bytes, .. } = output else { continue };
         let (_, message) = decode(&bytes).expect("a leader sends messages");
         let counts = matches!(
             message,
