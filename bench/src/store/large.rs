@@ -116,8 +116,9 @@ fn engines(directory: &Path) -> Outcome<[Box<dyn Engine>; 2]> {
     let ours = RawLogStore::create(Directory::lock(&directory.join("mainstay"))?, &options)?;
     let builder = fjall::Database::builder(directory.join("fjall")).cache_size(CACHE_BYTES);
     let database = builder.open()?;
-    let separated =
-        || KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()));
+    let separated = || {
+        KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()))
+    };
     let records = database.keyspace("records", separated)?;
     Ok([Box::new(Ours(ours)), Box::new(Fjall(database, records))])
 }
