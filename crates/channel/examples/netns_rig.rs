@@ -79,10 +79,13 @@ fn flood(address: &str, count: u32) -> Outcome<()> {
 /// with its certificate.
 fn flood_quic(address: SocketAddr, count: u32) -> Outcome<()> {
     const AT_ONCE: usize = 200;
-    let crypto = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
+    let mut crypto =
+        rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+    // Without the channel's protocol it would be sent away before the certificates.
+    crypto.alpn_protocols = vec![b"mainstay/1".to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto)?));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let made = runtime.block_on(async {
