@@ -39,7 +39,8 @@ pub struct Updated {
 ///
 /// The original may be written to meanwhile: each shard of the copy is then as one write left it, and a
 /// batch across shards may be there in part. The leader of other followers keeps the log for one of
-/// them at a time; to copy from such a one, let the copy follow it as well.
+/// them at a time; to copy from such a one, let the copy follow it as well. An original whose place was
+/// taken by another leader, as the copy knows, is told so and takes no more writes (N4).
 ///
 /// ```
 /// use mainstay_replica::update;
@@ -129,7 +130,9 @@ impl<S: Source, K: Sink> Pair<S, K> {
         while !self.has(wanted) {
             // The follower's allowance bounds what is on its way between them.
             let (answers, news) = (self.hear_follower()?, self.hear_leader()?);
-            if answers + news == 0 {
+            // A leader at a long comparison may say nothing for a while.
+            let is_busy = self.leader.deadline(NOW) <= NOW;
+            if answers + news == 0 && !is_busy {
                 let why = "neither has anything more to say, and the copy is not equal".to_owned();
                 return Err(Error::Refused { by: "the copy", why });
             }
