@@ -27,7 +27,8 @@ pub struct MemoryChannel {
     endpoint: Arc<Endpoint>,
 }
 
-/// Both ends of a channel: node 1 and node 2.
+/// Both ends of a channel: node 1 and node 2. Where a node has several, each to another one, use
+/// [`group`], so that the ends say whose they are.
 ///
 /// ```
 /// use mainstay_channel::{Channel, NodeId, memory};

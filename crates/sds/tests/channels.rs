@@ -16,7 +16,7 @@ use mainstay_channel::{
     Bounds, Channel, ClusterId, Faults as ChannelFaults, Faulty, NodeId, Secret,
     dial::Backoff,
     handshake::{Local, Purpose},
-    memory::{self, MemoryChannel},
+    memory::{self, Group, MemoryChannel},
     net::{QuicEndpoint, Settings, Wire},
 };
 use mainstay_sds::driver::{
@@ -186,16 +186,18 @@ async fn a_place_that_is_taken_is_told() {
     assert!(refused.to_string().starts_with(&address), "{refused}");
 }
 
-/// Ends of a channel in memory, as links.
-fn pair(room: usize) -> (ChannelLink<MemoryChannel>, ChannelLink<MemoryChannel>) {
-    let bounds = Bounds { messages: room, ..Bounds::default() };
-    let (a, b) = memory::pair_with(bounds).unwrap();
-    (ChannelLink::new(a), ChannelLink::new(b))
+/// Both ends of the channel between two nodes in memory, as links. A mesh sends to each node once,
+/// so the ends say whose they are.
+fn pair(group: &Group, a: usize, b: usize) -> [ChannelLink<MemoryChannel>; 2] {
+    [group.channel(a, b), group.channel(b, a)].map(ChannelLink::new)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_does_not_read_holds_nobody_up() {
-    let ((ab, ba), (ac, _deaf), (bc, _too)) = (pair(64), pair(1), pair(1));
+    let roomy = memory::group(3);
+    let narrow = memory::group_with(3, Bounds { messages: 1, ..Bounds::default() }).unwrap();
+    let ([ab, ba], [ac, _deaf]) = (pair(&roomy, 0, 1), pair(&narrow, 0, 2));
+    let [bc, _too] = pair(&narrow, 1, 2);
     let alice = Member::in_room("alice", Mesh::new([ac, ab]), quick()).await;
     let bob = Member::in_room("bob", Mesh::new([bc, ba]), quick()).await;
     talk_and_agree(&[alice, bob], 50).await;
@@ -214,10 +216,13 @@ async fn a_peer_that_takes_only_short_messages_loses_the_long_ones_and_stays() {
 
 type Rough = ChannelLink<Faulty<MemoryChannel>>;
 
-/// Between two members: channels that are late and break, each followed by another one.
-async fn rough_weather(seed: u64, at_a: Door<Rough>, at_b: Door<Rough>) {
+/// Between the members `a` and `b`: channels that are late and break, each followed by another one.
+async fn rough_weather(a: usize, b: usize, at_a: Door<Rough>, at_b: Door<Rough>) {
+    let seed = (3 * a + b) as u64;
     for life in 0.. {
-        let (a, b) = memory::pair();
+        // Each channel is the first and only one of a group.
+        let group = memory::group(3);
+        let (a, b) = (group.channel(a, b), group.channel(b, a));
         let faults = ChannelFaults {
             jitter: Duration::from_millis(3),
             breaks_after: Some(25),
@@ -242,8 +247,8 @@ async fn rough_weather(seed: u64, at_a: Door<Rough>, at_b: Door<Rough>) {
 async fn channels_that_are_late_and_break_again_and_again_lose_nothing() {
     let doors: Vec<(Mesh<Rough>, Door<Rough>)> = (0..3).map(|_| Mesh::with_door()).collect();
     let mut weather = tokio::task::JoinSet::new();
-    for (seed, (a, b)) in [(0, 1), (0, 2), (1, 2)].into_iter().enumerate() {
-        weather.spawn(rough_weather(seed as u64, doors[a].1.clone(), doors[b].1.clone()));
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        weather.spawn(rough_weather(a, b, doors[a].1.clone(), doors[b].1.clone()));
     }
     let mut members = Vec::new();
     for (name, (mesh, _)) in ["alice", "bob", "carol"].into_iter().zip(doors) {
