@@ -64,7 +64,7 @@ impl Place {
         self.generation += 1;
         let own = name(self.generation);
         let file = self.disk.file(&own);
-        let bytes: Vec<u8> = changes.iter().flat_map(|change| record(change)).collect();
+        let bytes = changes.iter().map(|change| record(change)).collect::<Vec<_>>().concat();
         let (start, rest) = bytes.split_at(LEN_BYTES);
         let result = file
             .write_at(LEN_BYTES as u64, rest)

@@ -12,8 +12,8 @@
 //!   when it was sent, or when another's was heard, and so strands the one who loses the answer;
 //!   here it starts anew.
 //! * R4. A response group that has died out is widened, by the requests that nobody answers.
-//! * R5. Requests are sent in turns: however many messages are missing that do not exist, one that
-//!   does is asked for.
+//! * R5. Requests are sent in turns, whoever sends them: however many messages are missing that do
+//!   not exist, one that does is asked for.
 
 use super::{
     Channel,
@@ -118,13 +118,15 @@ impl Channel {
         self.sync_soon(now_ms);
     }
 
-    /// A request was sent: it starts anew (R3), unless others wait for their turn (R5).
+    /// A request was sent, by whomever: it starts anew (R3), unless others wait for their turn (R5).
     fn asked(&mut self, now: Now, slot: u32) {
         let Some(next) = self.next_unarmed() else {
             self.ask_again_later(now, slot);
             return;
         };
-        self.table.get_mut(slot).flags &= !(flag::WANTED | flag::DUE);
+        let record = self.table.get_mut(slot);
+        record.flags &= !(flag::WANTED | flag::DUE);
+        record.request_at = NEVER;
         self.wanted -= 1;
         self.arm(now, next);
         self.queue_unarmed(slot);
@@ -162,9 +164,11 @@ impl Channel {
             let record = self.table.get(slot);
             if record.state == State::Unknown {
                 // Another one asks already: "MUST remove entries matching the repair message ID
-                // from its own outgoing repair request buffer"; and R3.
+                // from its own outgoing repair request buffer"; and R3. Its turn is over as well: else
+                // members who all miss what does not exist would keep each other from ever asking
+                // for anything else (R5).
                 if record.has(flag::WANTED) {
-                    self.ask_again_later(now, slot);
+                    self.asked(now, slot);
                 }
                 continue;
             }

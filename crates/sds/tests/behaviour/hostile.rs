@@ -81,38 +81,75 @@ fn sync_messages_that_cite_nonsense_fill_no_memory() {
     assert!(bob.counts().memory_bytes < 4 << 20, "{:?}", bob.counts());
 }
 
-#[test]
-fn a_message_that_exists_is_asked_for_among_thousands_that_do_not() {
+/// A member that misses so many messages which do not exist, 60 cited at a time, and `m1`.
+fn one_that_misses_m1_among(count: u64) -> Channel {
     let mut config = Config::lip();
     config.lost_after_ms = None;
     let mut bob = channel("bob", config);
-    for number in 0..60_u64 {
-        let causal: Vec<String> = (0..60).map(|dep| format!("none-{number}-{dep}")).collect();
+    for number in 0..count / 60 {
+        let causal: Vec<String> = (0..60).map(|dep| invented(60 * number + dep)).collect();
         let causal: Vec<&str> = causal.iter().map(String::as_str).collect();
         receive(&mut bob, START, &message("mallory", &format!("x{number}"), L, &causal));
     }
     receive(&mut bob, START, &message("alice", "m2", L + 2, &["m1"]));
     drain(&mut bob);
-    assert_eq!((bob.counts().missing, bob.counts().wanted), (3601, limits::WANTED_MAX));
-    let mut now = START;
-    let asked = loop {
-        let at = bob.poll_timeout().expect("it goes on asking");
-        now = now.after(at.saturating_sub(now.mono_ms));
-        assert!(now.mono_ms < START.mono_ms + 3_600_000, "within the hour");
-        bob.handle_timeout(now);
-        let found = drain(&mut bob).into_iter().find_map(|said| match said {
-            Said::Broadcast { bytes, .. } => {
-                let view = Message::decode(Profile::Lip, &bytes).unwrap();
-                view.requests.iter().any(|entry| entry.id == b"m1").then_some(now)
-            }
-            _ => None,
-        });
-        if let Some(now) = found {
-            break now;
+    let missing = count as usize + 1;
+    assert_eq!((bob.counts().missing, bob.counts().wanted), (missing, limits::WANTED_MAX));
+    bob
+}
+
+fn invented(number: u64) -> String {
+    format!("none-{number}")
+}
+
+/// Lets time pass up to the next thing to do. Whether `m1` was asked for with it.
+fn asks_for_m1(bob: &mut Channel, now: &mut Now) -> bool {
+    let at = bob.poll_timeout().expect("it goes on asking");
+    *now = now.after(at.saturating_sub(now.mono_ms));
+    assert!(now.mono_ms < START.mono_ms + 3_600_000, "within the hour");
+    bob.handle_timeout(*now);
+    drain(bob).into_iter().any(|said| match said {
+        Said::Broadcast { bytes, .. } => {
+            let view = Message::decode(Profile::Lip, &bytes).unwrap();
+            view.requests.iter().any(|entry| entry.id == b"m1")
         }
-    };
-    receive(&mut bob, asked, &message("alice", "m1", L + 1, &[]));
+        _ => false,
+    })
+}
+
+#[test]
+fn a_message_that_exists_is_asked_for_among_thousands_that_do_not() {
+    let mut bob = one_that_misses_m1_among(3600);
+    let mut now = START;
+    while !asks_for_m1(&mut bob, &mut now) {}
+    receive(&mut bob, now, &message("alice", "m1", L + 1, &[]));
     assert_eq!(crate::group::delivered(&drain(&mut bob)), ["m1", "m2"]);
+}
+
+#[test]
+fn a_message_that_exists_is_asked_for_while_others_ask_for_all_that_do_not() {
+    let count = 1080;
+    let mut bob = one_that_misses_m1_among(count);
+    let mut now = START;
+    // Each of them is asked for by somebody before its own time has come here.
+    let mut others = 0;
+    while !asks_for_m1(&mut bob, &mut now) {
+        while others * 250 < now.mono_ms - START.mono_ms {
+            let requests = (0..60).map(|dep| HistoryEntry {
+                id: invented((60 * others + dep) % count).into_bytes(),
+                ..HistoryEntry::default()
+            });
+            let sync = Message {
+                content: None,
+                requests: requests.collect(),
+                ..message("carol", &format!("s{others}"), L, &[])
+            };
+            receive(&mut bob, now, &sync);
+            drain(&mut bob);
+            others += 1;
+        }
+    }
+    assert!(others > 100, "{others}");
 }
 
 #[test]
