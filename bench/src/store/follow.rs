@@ -26,7 +26,7 @@ use mainstay_replica::{FollowSettings, LeadSettings};
 use mainstay_store::{Directory, Durability, RawStore};
 
 use super::engines::{ArmFixed, Engine, Key, key, options, value};
-use super::on_a_disk;
+use super::{add, on_a_disk};
 use crate::Outcome;
 use crate::clock::{Span, wall_ns};
 use crate::method::{Plan, Round, Timing, rounds};
@@ -257,7 +257,7 @@ fn catch_up(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     ];
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall("store.catchup_1e6", Unit::Ns, &timings[0], peer));
+        add(report, Ratio::of_wall("store.catchup_1e6", Unit::Ns, &timings[0], peer));
     }
     // A million records a second.
     report.aims.push(Aim::of_ns("store.catchup_1e6", &timings[0].wall, 1_000.0, Unit::Ns));
@@ -322,7 +322,7 @@ fn delivery(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
         |round| Ok(filled.put(&some(round), &stamp(round)).map(drop)?),
         |round| their.get(&some(round)).is_some_and(|found| found == stamp(round)),
     )?;
-    report.ratios.push(Ratio::of_wall("store.delivery_p50", Unit::Us, &timing, &theirs));
+    add(report, Ratio::of_wall("store.delivery_p50", Unit::Us, &timing, &theirs));
     let aim = Aim::of_ns("store.delivery_p50", &timing.wall, 100.0, Unit::Us);
     let note = format!("{}, p99 {:.0} us", aim.note, p99 / 1e3);
     report.aims.push(aim.with_note(note));
@@ -419,15 +419,18 @@ fn reconnect(_: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     drop(follower);
 
     let percent = 100.0 * again as f64 / full as f64;
-    report.ratios.push(Ratio {
-        name: "store.reconnect_bytes".to_owned(),
-        value: peers / again as f64,
-        ours: again as f64,
-        peer: "armdb_fixed",
-        peers,
-        unit: "bytes",
-        note: format!("{FEW} records, none changed"),
-    });
+    add(
+        report,
+        Ratio {
+            name: "store.reconnect_bytes".to_owned(),
+            value: peers / again as f64,
+            ours: again as f64,
+            peer: "armdb_fixed",
+            peers,
+            unit: "bytes",
+            note: format!("{FEW} records, none changed"),
+        },
+    );
     let aim = Aim::new("store.reconnect_bytes", again as f64, full as f64 / 100.0, Unit::Bytes);
     report.aims.push(aim.with_note(format!("{percent:.3} % of the {full} of a full transfer")));
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use mainstay_base::Rng;
 
 use super::engines::Engine;
-use super::{filled, on_a_disk, records};
+use super::{add, filled, on_a_disk, records};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, interleave, rounds};
@@ -40,7 +40,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
     });
     let timings = interleave(plan, sides.collect())?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
+        add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
     }
 
     let load = Gets(&*engines[0], count);
@@ -53,7 +53,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         }
     }
     let scaled = scaling.sum_up().ok_or("nobody got anything")?;
-    report.ratios.push(Ratio::of_scaling(names[1], &scaled, "one_thread"));
+    add(report, Ratio::of_scaling(names[1], &scaled, "one_thread"));
 
     let scan = |engine: &dyn Engine| -> Outcome<Span> {
         let (span, seen) = Span::of(|| engine.scan());
@@ -66,7 +66,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         engines.iter().map(|engine| Round::new(engine.name(), move || scan(&**engine))).collect();
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall(names[2], Unit::Ns, &timings[0], peer));
+        add(report, Ratio::of_wall(names[2], Unit::Ns, &timings[0], peer));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use mainstay_base::Rng;
 use mainstay_store::{Change, Directory, Durability, LogOptions, RawLogStore};
 
 use super::engines::{Key, key};
-use super::on_a_disk;
+use super::{add, on_a_disk};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, interleave, rounds};
@@ -146,7 +146,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         })
     });
     let timings = interleave(plan, sides.collect())?;
-    report.ratios.push(Ratio::of_wall(names[0], Unit::Ns, &timings[0], &timings[1]));
+    add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], &timings[1]));
 
     let mut sides: Vec<Round<'_>> = engines
         .iter()
@@ -164,7 +164,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         })
         .collect();
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
-    report.ratios.push(Ratio::of_wall(names[1], Unit::Ns, &timings[0], &timings[1]));
+    add(report, Ratio::of_wall(names[1], Unit::Ns, &timings[0], &timings[1]));
 
     let mut sides: Vec<Round<'_>> = engines
         .iter()
@@ -181,6 +181,6 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         })
         .collect();
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
-    report.ratios.push(Ratio::of_wall(names[2], Unit::Ns, &timings[0], &timings[1]));
+    add(report, Ratio::of_wall(names[2], Unit::Ns, &timings[0], &timings[1]));
     Ok(())
 }

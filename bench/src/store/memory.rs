@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::engines::{ArmFixed, ArmLog, Engine, Ours};
-use super::on_a_disk;
+use super::{add, on_a_disk};
 use crate::Outcome;
 use crate::child::Child;
 use crate::method::Plan;
@@ -36,7 +36,7 @@ fn measure<const V: usize>(_: &Plan, scratch: &Path, report: &mut Report) -> Out
         let peers = bytes(peer)?;
         let (value, unit) = (peers / ours, "bytes");
         let note = format!("{COUNT} records of {} bytes", 16 + V);
-        report.ratios.push(Ratio { name: name.to_owned(), value, ours, peer, peers, unit, note });
+        add(report, Ratio { name: name.to_owned(), value, ours, peer, peers, unit, note });
     }
     Ok(())
 }

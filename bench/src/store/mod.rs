@@ -21,6 +21,7 @@ use self::engines::Engine;
 use crate::Outcome;
 use crate::method::Plan;
 use crate::part::{Group, Part};
+use crate::report::{Ratio, Report};
 use crate::role::Role;
 
 pub(crate) const PART: Part = Part { name: "store", groups: GROUPS, roles: ROLES };
@@ -42,6 +43,49 @@ const GROUPS: &[Group] = &[
 ];
 
 const ROLES: &[Role] = &[reopen::FILL, memory::FILL];
+
+/// What is asked of a figure beside a peer; the first row that fits counts.
+const ASKED: &[(&str, &str, f64)] = &[
+    ("store.get", "armdb_fixed", 2.0),
+    ("store.get", "armdb_log", 2.0),
+    ("store.get", ANY, 1.0),
+    ("store.get_256", "armdb_fixed", 2.0),
+    ("store.get_256", "armdb_log", 2.0),
+    ("store.get_256", ANY, 1.0),
+    ("store.get_two_threads", ANY, 1.7),
+    ("store.get_256_two_threads", ANY, 1.7),
+    ("store.put_volatile", "armdb_fixed", 1.0),
+    ("store.put_volatile", "armdb_log", 1.0),
+    ("store.put_volatile", "lmdb", 5.0),
+    ("store.put_volatile_256", "armdb_fixed", 1.0),
+    ("store.put_volatile_256", "armdb_log", 1.0),
+    ("store.put_volatile_256", "lmdb", 5.0),
+    ("store.put_durable_batch", ANY, 1.0),
+    ("store.put_durable_batch_256", ANY, 1.0),
+    ("store.put_durable_single_growth", ANY, 3.0),
+    ("store.reopen_1e6", ANY, 10.0),
+    ("store.bytes_per_record_memory", ANY, 1.5),
+    ("store.log_get_4k", ANY, 1.0),
+    ("store.log_put_volatile_4k", ANY, 1.0),
+    ("store.log_put_durable_batch_4k", ANY, 1.0),
+    ("store.log_get_64k", ANY, 1.0),
+    ("store.log_put_volatile_64k", ANY, 1.0),
+    ("store.log_put_durable_batch_64k", ANY, 1.0),
+    ("store.catchup_1e6", ANY, 5.0),
+    ("store.reconnect_bytes", ANY, 1.0),
+];
+
+/// Every peer that has no row of its own.
+const ANY: &str = "*";
+
+/// Reports a ratio, with what is asked of it.
+fn add(report: &mut Report, ratio: Ratio) {
+    let fits = |row: &&(&str, &str, f64)| row.0 == ratio.name && [ANY, ratio.peer].contains(&row.1);
+    match ASKED.iter().find(fits) {
+        Some((_, _, asked)) => report.ask(ratio, *asked),
+        None => report.ratios.push(ratio),
+    }
+}
 
 /// Records of a run with all peers.
 fn records(plan: &Plan) -> u64 {

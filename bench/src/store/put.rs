@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use mainstay_base::Rng;
 
 use super::engines::Engine;
-use super::{filled, on_a_disk, records};
+use super::{add, filled, on_a_disk, records};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, Timing, interleave, rounds};
@@ -46,7 +46,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
     });
     let timings = interleave(plan, sides.collect())?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
+        add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
     }
 
     let mut sides: Vec<Round<'_>> = engines
@@ -63,7 +63,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         .collect();
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall(names[1], Unit::Ns, &timings[0], peer));
+        add(report, Ratio::of_wall(names[1], Unit::Ns, &timings[0], peer));
     }
     Ok(())
 }
@@ -80,13 +80,13 @@ fn measure_single(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<(
             .collect();
         let timings = rounds(plan.repetitions_heavy, &mut sides)?;
         for peer in &timings[1..] {
-            report.ratios.push(Ratio::of_wall(name, Unit::Us, &timings[0], peer));
+            add(report, Ratio::of_wall(name, Unit::Us, &timings[0], peer));
         }
         ours.extend(timings.into_iter().next());
     }
     if let [one, _, eight] = &ours[..] {
         let alone = Timing { name: "one_writer", ..one.clone() };
-        report.ratios.push(Ratio::of_wall(SINGLE.figures[3], Unit::Us, eight, &alone));
+        add(report, Ratio::of_wall(SINGLE.figures[3], Unit::Us, eight, &alone));
     }
     Ok(())
 }

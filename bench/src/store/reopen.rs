@@ -5,7 +5,7 @@ use std::path::Path;
 use mainstay_store::FixedStore;
 
 use super::engines::{ArmFixed, ArmLog, Engine, Key, Ours, key, options, value};
-use super::on_a_disk;
+use super::{add, on_a_disk};
 use crate::Outcome;
 use crate::child::{self, Child};
 use crate::clock::Span;
@@ -74,7 +74,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     ];
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     for peer in &timings[1..] {
-        report.ratios.push(Ratio::of_wall(CLOSED, Unit::Ms, &timings[0], peer));
+        add(report, Ratio::of_wall(CLOSED, Unit::Ms, &timings[0], peer));
     }
     report.aims.push(Aim::of_timing(CLOSED, &timings[0], 10.0, Unit::Ms));
 
