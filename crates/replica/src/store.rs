@@ -156,6 +156,10 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
     fn sync(&self) -> Result<()> {
         RawStore::sync(self).map(drop)
     }
+
+    fn vouch(&self) -> Result<()> {
+        RawStore::vouch(self)
+    }
 }
 
 fn change_bytes(change: &Change<'_>) -> u64 {

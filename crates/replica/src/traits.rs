@@ -186,4 +186,11 @@ pub trait Sink {
     /// # Errors
     /// What the disk says.
     fn sync(&self) -> Result<()>;
+    /// The same, and notes that all is durable where the store has a place for such a note.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn vouch(&self) -> Result<()> {
+        self.sync()
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use mainstay_store::History;
-
 use crate::{
     error::{Error, Result},
     follower::{self, FollowSettings, Follower, Told},
@@ -73,7 +71,6 @@ pub fn update<S: Source + Clone, K: Sink + Clone>(
         return Err(Error::Refused { by: "the copy", why });
     }
     let wanted = tips(of)?;
-    let before = histories(copy)?;
     let mut pair = Pair {
         leader: Leader::new(of.clone(), LeadSettings::default(), NOW),
         follower: Follower::new(copy.clone(), FollowSettings::default(), 0, NOW)?,
@@ -82,28 +79,12 @@ pub fn update<S: Source + Clone, K: Sink + Clone>(
     let done = pair.run(&wanted, progress);
     // Lets go of the log that was kept for the copy.
     pair.leader.handle(NOW, leader::Input::Lost { peer: PEER });
-    // What has come, though an error ended it, stays.
-    let synced = copy.sync();
+    // What has come, though an error ended it, stays. A copy may lie for years: damage of its last
+    // writes must not look like writes that were never finished.
+    let vouched = copy.vouch();
     done?;
-    synced?;
-    vouch(copy, &before)?;
+    vouched?;
     Ok(pair.updated)
-}
-
-fn histories<K: Sink>(copy: &K) -> Result<Vec<History>> {
-    Ok((0..copy.identity().shards).map(|shard| copy.history(shard)).collect::<Result<_, _>>()?)
-}
-
-/// Says in the log of each shard that has changed that all before was durable. A leader's writes say so
-/// of those before them; a copy may lie for years, and damage of its last writes must not look like
-/// writes that were never finished.
-fn vouch<K: Sink>(copy: &K, before: &[History]) -> Result<()> {
-    for ((before, now), shard) in before.iter().zip(histories(copy)?).zip(0..) {
-        if *before != now {
-            copy.mend(shard, &[], now)?;
-        }
-    }
-    Ok(copy.sync()?)
 }
 
 /// The last write of each shard.

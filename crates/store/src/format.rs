@@ -65,7 +65,10 @@ pub(crate) struct SegmentHeader {
     pub(crate) first_sequence: U64,
     pub(crate) bytes: U64,
     pub(crate) origin: HistoryBytes,
-    pub(crate) reserved: [u8; 24],
+    /// A write up to which all is known to be durable; 0 says nothing. Only the second copy of the
+    /// header is ever written with another one, so that the first stays whatever comes of it.
+    pub(crate) vouched: U64,
+    pub(crate) reserved: [u8; 16],
     pub(crate) checksum: U32,
 }
 
@@ -153,6 +156,7 @@ const _: () = {
     assert!(offset_of!(SegmentHeader, number) == 40);
     assert!(offset_of!(SegmentHeader, first_sequence) == 56);
     assert!(offset_of!(SegmentHeader, origin) == 72);
+    assert!(offset_of!(SegmentHeader, vouched) == 100);
     assert!(HISTORY_LEN == 28);
     assert!(offset_of!(HistoryBytes, sum) == 16);
     assert!(offset_of!(HistoryBytes, is_mending) == 24);
@@ -193,7 +197,9 @@ pub(crate) trait Plausible {
 impl Plausible for SegmentHeader {
     fn is_plausible(&self) -> bool {
         let first = self.first_sequence.get();
-        (1..NUMBERS_END).contains(&first) && self.number.get() < NUMBERS_END
+        (1..NUMBERS_END).contains(&first)
+            && self.number.get() < NUMBERS_END
+            && self.vouched.get() < NUMBERS_END
     }
 }
 

@@ -381,6 +381,7 @@ impl Cursor {
         let Some(segment) = segments.last() else { return Ok(false) };
         let is_all = segment.number.get() == place.segment
             && segment.first_sequence.get() <= place.sequence
+            && segment.vouched.get() <= place.sequence
             && (control.applied(), control.durable()) == (place.sequence, place.sequence)
             && control.written() == (place.segment, place.at);
         let frame = place.at.checked_sub(place.len).filter(|frame| *frame >= DATA_AT);
@@ -449,7 +450,7 @@ impl Cursor {
             return Ok(None);
         }
         file.write_at(written, &from_ring).map_err(Error::io(&*name))?;
-        let end = self.replay_rest(&bytes, end, &name, writing)?;
+        let end = self.replay_rest(&bytes, end, (segment, &name), writing)?;
         let is_clean = has_both && bytes[end..].iter().all(|byte| *byte == 0);
         bytes.truncate(end);
         Ok(Some((bytes, is_clean)))
@@ -487,7 +488,7 @@ impl Cursor {
                 let after = (self.sequence, self.chain, self.shard);
                 unwritten.complete((segment.number.get(), end), &mut tail, after);
             }
-            let end = self.replay_rest(&tail, end, &name, writing)?;
+            let end = self.replay_rest(&tail, end, (segment, &name), writing)?;
             tail.truncate(end);
         }
         Ok(tail)
@@ -497,13 +498,15 @@ impl Cursor {
     /// end. Returns where.
     fn replay_rest(
         &mut self,
-        segment: &[u8],
+        bytes: &[u8],
         start: usize,
-        name: &str,
+        (segment, name): (&SegmentHeader, &str),
         writing: &mut Writing<'_>,
     ) -> Result<usize> {
-        let end = self.replay(segment, start, writing)?;
-        if was_more_durable(segment, end, self.shard, self.sequence) {
+        let end = self.replay(bytes, start, writing)?;
+        if segment.vouched.get() > self.sequence
+            || was_more_durable(bytes, end, self.shard, self.sequence)
+        {
             let what = "a write that was durable is not as it was written";
             return Err(Error::damaged(name, end as u64, what));
         }

@@ -4,11 +4,13 @@
 //! comes into the file when somebody syncs, or when the ring is full; elsewhere at once.
 //!
 //! Locks are taken in this order: `upkeep`, `log`, `syncing`, `flush`. Under `log` there are only the
-//! syncs of a new segment and of [`Durability::Each`](crate::Durability::Each).
+//! syncs of a new segment, of [`Durability::Each`](crate::Durability::Each), and of a mark in a
+//! segment's header that nobody writes to.
 
 mod compaction;
 mod segments;
 mod syncing;
+mod vouching;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +20,7 @@ pub(crate) use self::segments::{create, create_behind};
 use self::syncing::Flush;
 use crate::{
     error::{Error, Result},
-    format::{DATA_AT, StoreHeader, image_name, segment_name, write_header},
+    format::{COPY_AT, DATA_AT, StoreHeader, image_name, segment_name, write_header},
     history::History,
     hooks::{Commit, Hooks},
     kept::Snapshots,
@@ -139,6 +141,10 @@ pub(crate) struct Log<S> {
     pub(crate) history: History,
     /// Frames after this one are writes that follow each other in the history.
     pub(crate) since: u64,
+    /// The header of the segment says that all up to this write is durable.
+    vouched: u64,
+    /// The last write when that was considered last.
+    considered: u64,
     /// Frames after this one are wanted by followers, and stay.
     pub(crate) retain: Option<u64>,
     image: Option<(u64, u64)>,
@@ -176,10 +182,11 @@ impl<F: Folder> Shard<F> {
     ) -> Result<Self> {
         let Loaded { table, image, segments, tail, end: at, history, since, .. } = loaded;
         let Loaded { sequence, chain, next_number, leftovers, is_safe, is_adopted, .. } = loaded;
-        let last = segments[segments.len() - 1].number.get();
+        let head = &segments[segments.len() - 1];
+        let (last, mut vouched) = (head.number.get(), head.vouched.get());
         let name = segment_name(number, last);
         let file = folder.file(&name).map_err(Error::io(&*name))?;
-        let again = || {
+        let mut again = || {
             if planted::is(Fault::TailTrusted) {
                 return Ok(());
             }
@@ -187,8 +194,12 @@ impl<F: Folder> Shard<F> {
                 file.write_at(0, &tail)?;
                 let rest = (store.segment_bytes.get() as usize).saturating_sub(tail.len());
                 file.write_at(tail.len() as u64, &vec![0; rest])?;
-                write_header(&file, &segments[segments.len() - 1])?;
+                write_header(&file, head)?;
                 file.sync()?;
+                if vouched < sequence {
+                    vouched = sequence;
+                    file.write_synced_at(COPY_AT, &vouching::mark(head, sequence))?;
+                }
             }
             if is_safe && leftovers.is_empty() {
                 // Nothing is removed, and nothing is believed that was not synced.
@@ -227,6 +238,8 @@ impl<F: Folder> Shard<F> {
             chain,
             history,
             since,
+            vouched,
+            considered: sequence,
             retain: None,
             image: image.map(|head| (head.number.get(), head.from.get())),
             next_number,

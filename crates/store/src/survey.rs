@@ -1,8 +1,8 @@
 //! What every checksum of a store's files says. Opening stops at the first damage; a survey goes
 //! on, so that one knows what there is to mend.
 //!
-//! A place where no frame can be read is damage if a frame behind it says that a write which is
-//! missing was durable (A4), or if the next segment goes on after it. Otherwise it is the end of
+//! A place where no frame can be read is damage if a frame behind it, or the header of the segment,
+//! says that a write which is missing was durable (A4), or if the next segment goes on after it. Otherwise it is the end of
 //! the log: what a writer did not finish.
 
 use std::path::Path;
@@ -399,7 +399,7 @@ fn segment(
         match later {
             Some((next, head)) => {
                 // One that was never durable is the end of the log with something behind it.
-                if head.durable.get() > sequence {
+                if head.durable.get().max(header.vouched.get()) > sequence {
                     report.add(at as u64, MISSING);
                 } else {
                     report.gaps.push(at as u64);
@@ -407,7 +407,9 @@ fn segment(
                 (at, sequence, chain) = (next, head.sequence.get() - 1, head.chain.get());
             }
             None => {
-                if bytes[at..].iter().any(|byte| *byte != 0) {
+                if header.vouched.get() > sequence {
+                    report.add(at as u64, MISSING);
+                } else if bytes[at..].iter().any(|byte| *byte != 0) {
                     report.gaps.push(at as u64);
                 }
                 break;

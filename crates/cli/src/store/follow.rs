@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         }
     }
     let line = Line::of(&follower.stop(), &mut equal);
-    store.sync().map_err(&failed)?;
+    store.vouch().map_err(&failed)?;
     ticker.say(&line, &line.text())?;
     Ok(Outcome::Fine)
 }

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
+use mainstay_base::Rng;
 use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_storage::Folder;
 
 use crate::{
-    Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role, Token,
-    limits::SEGMENT_BYTES_MIN, machine::Machine, write_changes,
+    Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role, Survey,
+    Token, limits::SEGMENT_BYTES_MIN, machine::Machine, write_changes,
 };
 
 fn options() -> Options {
@@ -317,4 +318,168 @@ fn the_write_of_a_token_is_counted_as_the_history_does_also_after_a_promotion() 
     assert_eq!(store.sequence_of(second).unwrap(), 3);
     let other = Token { epoch: first.epoch + 1, ..first };
     assert!(matches!(store.sequence_of(other), Err(Error::OtherEpoch { .. })));
+}
+
+/// A replica with some writes of its leader, none of which its log says was durable.
+fn with_burst(count: u8) -> (RawStore<Disk>, RawStore<Disk>) {
+    let (leader, replica) = pair(20);
+    for round in 0..count {
+        leader.put(&[round], &[round; 20], Durability::Memory).unwrap();
+    }
+    assert_eq!(follow(&leader, &replica), usize::from(count));
+    (leader, replica)
+}
+
+/// The segment of a disk that has one only.
+fn segment(disk: &Disk) -> (String, Vec<u8>) {
+    let name = Folder::names(disk).unwrap().into_iter().find(|name| name.ends_with(".log"));
+    let name = name.unwrap();
+    let file = Folder::file(disk, &name).unwrap();
+    let mut bytes = vec![0; Storage::len(&file).unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    (name, bytes)
+}
+
+/// Turns a bit in the last frame of the log, and what `verify` and an opening say of it.
+fn with_a_damaged_end(disk: &Disk) -> (bool, Option<Error>) {
+    let (name, bytes) = segment(disk);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let file = Folder::file(disk, &name).unwrap();
+    file.write_at(end as u64, &[bytes[end] ^ 1]).unwrap();
+    file.sync().unwrap();
+    let is_sound = Survey::over(disk, |_, _| {}).unwrap().is_sound();
+    (is_sound, RawStore::open(disk.clone(), &options()).err())
+}
+
+#[test]
+fn a4_damage_at_the_end_of_a_followers_log_is_told_once_all_of_it_was_durable() {
+    type End = fn(RawStore<Disk>);
+    let ways: [(&str, End); 5] = [
+        ("closed", |replica| replica.close().unwrap()),
+        ("vouched for", |replica| replica.vouch().unwrap()),
+        ("idle", |replica| {
+            replica.tend().unwrap();
+            replica.tend().unwrap();
+        }),
+        ("opened again", |replica| {
+            replica.sync().unwrap();
+            let disk = replica.folder.clone();
+            drop(replica);
+            drop(RawStore::open(disk, &options()).unwrap());
+        }),
+        ("closed after more than was vouched for", |replica| {
+            replica.vouch().unwrap();
+            let at = at(&replica);
+            replica.apply(0, at.epoch, 0, &[]).unwrap();
+            replica.close().unwrap();
+        }),
+    ];
+    for (how, end) in ways {
+        let (_leader, replica) = with_burst(9);
+        let disk = replica.folder.clone();
+        end(replica);
+        let (is_sound, refused) = with_a_damaged_end(&disk);
+        assert!(!is_sound, "{how}");
+        assert!(matches!(refused, Some(Error::Damaged { .. })), "{how}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_followers_log_whose_end_was_never_durable_is_taken_for_unfinished() {
+    let (_leader, replica) = with_burst(9);
+    let disk = replica.folder.clone();
+    // Written, and not synced: nobody was told that it would stay.
+    drop(replica);
+    let (is_sound, refused) = with_a_damaged_end(&disk);
+    assert!(is_sound && refused.is_none(), "{refused:?}");
+    let replica = RawStore::open(disk, &options()).unwrap();
+    assert_eq!(at(&replica).sequence, 8);
+}
+
+#[test]
+fn a_mark_beside_the_log_is_no_write_and_the_log_is_followed_across_it() {
+    let (leader, replica) = with_burst(9);
+    let (before, whole) = (at(&replica), replica.stats()[0].sequence);
+    let half = {
+        let mut place = Position::START;
+        let Found::Here(mut tail) = replica.tail(0, place).unwrap() else { panic!("not there") };
+        let mut left = 4;
+        replica
+            .read_tail(&mut tail, 5_000, |written| {
+                if left > 0 {
+                    (left, place) = (left - 1, written.position);
+                }
+            })
+            .unwrap();
+        place
+    };
+    replica.vouch().unwrap();
+    assert_eq!((at(&replica), replica.stats()[0].sequence), (before, whole));
+    let disk = replica.folder.clone();
+    replica.close().unwrap();
+    let replica = RawStore::open(disk, &options()).unwrap();
+    leader.put(&[200], &[7; 20], Durability::Memory).unwrap();
+    assert_eq!(follow(&leader, &replica), 1);
+    replica.vouch().unwrap();
+    assert!(matches!(replica.tail(0, half).unwrap(), Found::Here(_)), "resumed from within");
+    let other = RawStore::create_replica(Disk::new(3), &leader.identity(), &options()).unwrap();
+    assert_eq!(follow(&replica, &other), 10);
+    assert_eq!((at(&other), contents(&other)), (at(&leader), contents(&leader)));
+}
+
+#[test]
+fn a4_after_any_power_cut_a_replica_has_all_that_was_vouched_for_and_never_calls_itself_damaged() {
+    let mut images = 0;
+    for seed in 0..40 {
+        let mut rng = Rng::seeded(seed);
+        let leader = RawStore::create(Disk::new(seed), 1, 700, &options()).unwrap();
+        let disk = Disk::new(seed + 1_000);
+        let mut replica =
+            RawStore::create_replica(disk.clone(), &leader.identity(), &options()).unwrap();
+        let mut places = vec![(at(&leader), contents(&leader))];
+        let mut durable = 0;
+        for _ in 0..60 {
+            match rng.below(8) {
+                0 => replica.vouch().unwrap(),
+                1 => replica.tend().unwrap(),
+                2 => drop(replica.sync().unwrap()),
+                3 => {
+                    drop(replica);
+                    replica = RawStore::open(disk.clone(), &options()).unwrap();
+                }
+                _ => {
+                    leader
+                        .put(
+                            &[rng.below(9) as u8],
+                            &[rng.below(250) as u8; 700],
+                            Durability::Memory,
+                        )
+                        .unwrap();
+                    places.push((at(&leader), contents(&leader)));
+                    follow(&leader, &replica);
+                }
+            }
+            durable = durable.max(replica.stats()[0].durable);
+            if rng.below(3) == 0 {
+                // In the middle of a mark as well.
+                disk.die_after(rng.below(3));
+                let _dies = replica.vouch();
+                for image in disk.crash_images(6) {
+                    images += 1;
+                    image.set_faults(DiskFaults::NONE);
+                    let found = RawStore::open(image.clone(), &options()).unwrap();
+                    let place = at(&found);
+                    assert!(place.sequence >= durable, "seed {seed}: {durable} were durable");
+                    let known = places.iter().find(|(known, _)| *known == place);
+                    assert_eq!(known.map(|(_, records)| records), Some(&contents(&found)));
+                    drop(found);
+                    assert!(Survey::over(&image, |_, _| {}).unwrap().is_sound());
+                }
+                disk.kill();
+                drop(replica);
+                replica = RawStore::open(disk.clone(), &options()).unwrap();
+            }
+        }
+    }
+    assert!(images >= 200, "{images} images");
 }

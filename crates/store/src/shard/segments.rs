@@ -52,7 +52,8 @@ fn segment_header(store: &StoreHeader, shard: u32, number: u64) -> SegmentHeader
         first_sequence: 1.into(),
         bytes: store.segment_bytes,
         origin: History::At(Position::START).to_bytes(),
-        reserved: [0; 24],
+        vouched: 0.into(),
+        reserved: [0; 16],
         checksum: 0.into(),
     }
 }

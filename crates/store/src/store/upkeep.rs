@@ -5,6 +5,7 @@ use mainstay_storage::Folder;
 use super::RawStore;
 use crate::{
     error::{Error, Result},
+    follow::Role,
     options::Durability,
     recover::load_apart,
     shard::{Shard, ShardStats},
@@ -62,6 +63,9 @@ impl<F: Folder> RawStore<F> {
     pub fn upkeep(&self) -> Result<()> {
         let tend = |shard: &Shard<F>| {
             shard.prepare(&self.folder, &self.header)?;
+            if self.role() == Role::Follower {
+                shard.vouch_if_idle()?;
+            }
             if shard.is_long(&self.header) {
                 shard.compact(&self.folder, &self.header)?;
             }
@@ -106,6 +110,27 @@ impl<F: Folder> RawStore<F> {
         self.shards.iter().map(Shard::stats).collect()
     }
 
+    /// Makes everything durable, and notes beside the log that it is: from then on the loss of the
+    /// last write too is told from its never having been durable. That is no write, so a follower's
+    /// log can be marked too; [`upkeep`](Self::upkeep) does it when a follower has nothing to do.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, Options, RawStore, Survey};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawStore::create(disk.clone(), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Memory)?;
+    /// store.vouch()?;
+    /// drop(store);
+    /// assert!(Survey::over(&disk, |_, _| {})?.is_sound());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what the disk says.
+    pub fn vouch(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::vouch)
+    }
+
     /// Makes everything durable, and notes in the log that it is: from then on the loss of the
     /// last write too is told from its never having been durable.
     ///
@@ -126,9 +151,14 @@ impl<F: Folder> RawStore<F> {
     pub(crate) fn note_durable(&self) -> Result<()> {
         self.sync()?;
         for shard in &self.shards {
-            // A follower's log has its leader's writes and no others.
-            if shard.written() > 0 && self.check_open().is_ok() {
+            if shard.written() == 0 {
+                continue;
+            }
+            if self.check_open().is_ok() {
                 self.commit(shard, shard.writer(), &[], Durability::Each)?;
+            } else {
+                // A follower's log has its leader's writes and no others.
+                shard.vouch()?;
             }
         }
         Ok(())
