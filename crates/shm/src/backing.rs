@@ -199,6 +199,29 @@ impl Backing {
         }
     }
 
+    /// Is nothing written in `len` bytes from `offset` on? False also where that cannot be found out.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// let backing = Backing::memfd("example")?;
+    /// backing.allocate(0, 8192)?;
+    /// let mapping = Mapping::new(&backing, 8192, Access::ReadWrite)?;
+    /// mapping.refresh(&backing)?;
+    /// backing.release(0, 8192)?;
+    /// assert!(backing.is_hole(0, 8192));
+    /// mapping.write(5000, b"a")?;
+    /// assert_eq!((backing.is_hole(0, 4096), backing.is_hole(4096, 4096)), (true, false));
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_hole(&self, offset: u64, len: u64) -> bool {
+        match fs::seek(&self.fd, fs::SeekFrom::Data(offset)) {
+            Ok(at) => at >= offset.saturating_add(len),
+            // There is no data behind the offset.
+            Err(error) => error == Errno::NXIO,
+        }
+    }
+
     /// How many bytes the file has now.
     ///
     /// Example: see [`Backing`].

@@ -100,6 +100,10 @@ impl Memory {
     /// Gives bytes back that nobody needs any more; then they are zeros. Where that cannot be done
     /// they only take room.
     pub(crate) fn release(&self, at: usize, len: usize) {
+        // To make a hole where there is one already takes a file system's locks all the same.
+        if self.backing.is_hole(at as u64, len as u64) {
+            return;
+        }
         if let Err(error) = self.backing.release(at as u64, len as u64) {
             tracing::debug!(%error, "the memory of an old index stays");
         }

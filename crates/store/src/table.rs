@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     error::Result,
+    format::sealed,
     index::{Entry, Name, Use, make, print_of, release, release_others},
     limits::RECORDS_MAX,
     live::{
@@ -252,6 +253,11 @@ impl Table {
         since: u64,
     ) -> Result<()> {
         let control = self.control()?;
+        if self.says(header, place, durable, since)? {
+            // A page that nobody writes to needs not be made ready for that: a file system may be
+            // long at it.
+            return Ok(());
+        }
         control.set_since(since);
         control.set_written(place.segment, place.at);
         control.set_durable(durable);
@@ -265,6 +271,17 @@ impl Table {
             return Err(self.view.damaged("the file has become too short"));
         }
         Ok(())
+    }
+
+    /// Is all that [`publish`](Self::publish) would say said already?
+    fn says(&self, header: &LiveHeader, place: Place, durable: u64, since: u64) -> Result<bool> {
+        let control = self.control()?;
+        let is_it = read_header(&self.view.memory).is_some_and(|it| sealed(&it) == sealed(header));
+        let known = control.committed().map(|known| known.sequence);
+        Ok(is_it
+            && (known, control.applied()) == (Some(place.sequence), place.sequence)
+            && control.written() == (place.segment, place.at)
+            && (control.durable(), control.since()) == (durable, since))
     }
 
     /// Begins to write.
