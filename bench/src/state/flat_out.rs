@@ -33,6 +33,9 @@ pub(super) const GROUP: Group = Group {
 /// changes all the time on a virtual machine.
 const ROUND: Duration = Duration::from_millis(4);
 
+/// What is asked: to be behind nobody.
+const ASKED: f64 = 1.0;
+
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     tell_who_is_missing(report);
     let tied = Tied::new()?;
@@ -55,7 +58,8 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
         let (ours, peers) = sides.split_first().ok_or("nobody was measured")?;
         for peer in peers {
             let name = format!("state.read_new_{}", size.name);
-            report.ratios.push(Ratio::of_wall(&name, Unit::Ns, &ours.median()?, &peer.median()?));
+            let ratio = Ratio::of_wall(&name, Unit::Ns, &ours.median()?, &peer.median()?);
+            report.ask(ratio, ASKED);
         }
         for side in &sides {
             let p99 = Summary::of(&side.p99).ok_or("nothing was read")?;

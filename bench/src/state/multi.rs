@@ -13,6 +13,9 @@ use crate::report::{Ratio, Report, Unit};
 
 pub(super) const GROUP: Group = Group { figures: &["state.multi2_64", "state.multi2_4k"], measure };
 
+/// What is asked.
+const ASKED: f64 = 5.0;
+
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     for size in SIZES.into_iter().filter(|size| matches!(size.name, "64" | "4k")) {
         let folder = scratch.join(format!("multi-{}", size.name));
@@ -46,7 +49,7 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
         let timings = interleave(plan, sides)?;
         if let [ours, peer] = &timings[..] {
             let name = format!("state.multi2_{}", size.name);
-            report.ratios.push(Ratio::of_wall(&name, Unit::Ns, ours, peer));
+            report.ask(Ratio::of_wall(&name, Unit::Ns, ours, peer), ASKED);
         }
     }
     Ok(())
