@@ -42,6 +42,11 @@ impl Plan {
         }
     }
 
+    /// Is there time for more than what is asked?
+    pub(crate) fn is_full(&self) -> bool {
+        self.repetitions_heavy > REPETITIONS_MIN
+    }
+
     pub(crate) fn full() -> Plan {
         Plan {
             repetitions: 201,

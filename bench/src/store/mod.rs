@@ -89,7 +89,7 @@ fn add(report: &mut Report, ratio: Ratio) {
 
 /// Records of a run with all peers.
 fn records(plan: &Plan) -> u64 {
-    if plan.repetitions_heavy > crate::method::REPETITIONS_MIN { 1_000_000 } else { 250_000 }
+    if plan.is_full() { 1_000_000 } else { 250_000 }
 }
 
 /// All engines, filled.

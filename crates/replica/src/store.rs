@@ -105,6 +105,10 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
         RawStore::records(self, shard)
     }
 
+    fn expect(&self, shard: u32, records: u64) -> Result<()> {
+        RawStore::expect(self, shard, records)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         RawStore::get(self, key)
     }

@@ -149,6 +149,14 @@ pub trait Sink {
     /// # Errors
     /// If there is no such shard.
     fn records(&self, shard: u32) -> Result<u64>;
+    /// So many records of a shard are about to come.
+    ///
+    /// # Errors
+    /// If there is no such shard, or what the disk says.
+    fn expect(&self, shard: u32, records: u64) -> Result<()> {
+        let _nothing_to_prepare = (shard, records);
+        Ok(())
+    }
     /// The value of a key.
     ///
     /// # Errors

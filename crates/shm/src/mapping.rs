@@ -106,6 +106,36 @@ impl Mapping {
             unsafe { mm::madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
     }
 
+    /// Makes `len` bytes from `offset` on ready to be written, as far as the file reaches: all at
+    /// once, where each page would be waited for at its first write. A request only.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 8192)?;
+    /// let mapping = Mapping::new(&backing, 1 << 20, Access::ReadWrite)?;
+    /// mapping.refresh(&backing)?;
+    /// mapping.make_ready(4096, 1 << 30);
+    /// mapping.write(8191, b"a")?;
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    pub fn make_ready(&self, offset: usize, len: usize) {
+        let page = rustix::param::page_size();
+        let covered = self.backed.load(Ordering::Relaxed);
+        let from = offset.min(covered) / page * page;
+        let len = offset.saturating_add(len).min(covered) - from;
+        // SAFETY: the range is inside of our mapping and of what the file covers, and begins with a
+        // page; the advice changes what is in memory, not what the bytes are. A kernel that does not
+        // know it refuses, and nothing depends on it.
+        let _refused = unsafe {
+            mm::madvise(
+                self.base.as_ptr().wrapping_add(from).cast(),
+                len,
+                Advice::LinuxPopulateWrite,
+            )
+        };
+    }
+
     /// `count` values of `T` from byte `offset` on.
     ///
     /// Example: see [`Mapping`].

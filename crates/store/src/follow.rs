@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, HISTORY_LEN, StoreHeader},
     history::{History, Position, promoted, read_changes},
+    limits::EXPECTED_MAX,
     options::{Options, Token},
     shard::{Change, Entry},
     store::{RawStore, write_next},
@@ -357,6 +358,25 @@ impl<F: Folder> RawStore<F> {
         let entry = Entry { epoch: self.epoch(), note: Some(then), parts: &[], changes };
         at.append(&self.folder, &self.header, &mut log, &entry)?;
         Ok(())
+    }
+
+    /// Makes room in a shard for so many records that are about to come, if there is room.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.expect(0, 50_000)?;
+    /// assert_eq!(store.records(0)?, 0);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if there is no such shard; what the disk says.
+    pub fn expect(&self, shard: u32, records: u64) -> Result<()> {
+        let at = self.shard_at(shard)?;
+        let _no_writes = at.writer();
+        let records = records.min(EXPECTED_MAX).saturating_sub(at.table().len());
+        at.table().writing()?.expect(records as usize).map(drop)
     }
 
     /// Shows up to `max` records of a shard from a slot on, and returns the slot to go on from, if

@@ -112,6 +112,11 @@ pub(crate) fn make(memory: &Memory, name: Name) -> Result<bool> {
     memory.make(name.at(), name.bytes())
 }
 
+/// Has the memory of a table ready before it is written.
+pub(crate) fn make_ready(memory: &Memory, name: Name) {
+    memory.make_ready(name.at(), name.bytes());
+}
+
 /// Gives the memory of a table back.
 pub(crate) fn release(memory: &Memory, name: Name) {
     memory.release(name.at(), name.bytes());

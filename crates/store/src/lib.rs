@@ -61,6 +61,7 @@ mod fixed_range;
 mod folder;
 mod follow;
 mod format;
+mod group;
 #[cfg(test)]
 mod histories;
 mod history;

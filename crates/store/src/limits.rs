@@ -49,6 +49,12 @@ pub const RECORDS_MAX: u32 = u32::MAX - 1;
 /// Example: see [`crate::RawStore::watch`].
 pub const WATCH_BYTES_MAX: usize = 16 << 20;
 
+/// For how many records that are said to come there is room made at once; for more of them it is made
+/// as they come.
+///
+/// Example: see [`crate::RawStore::expect`].
+pub const EXPECTED_MAX: u64 = 1 << 20;
+
 /// The longest time to live: a hundred years of 365.25 days.
 ///
 /// Example: see [`crate::RawExpiring::put`].

@@ -109,6 +109,11 @@ impl Memory {
         }
     }
 
+    /// Has the bytes from `at` on ready before they are written.
+    pub(crate) fn make_ready(&self, at: usize, len: usize) {
+        self.mapping.make_ready(at, len);
+    }
+
     /// `count` words from byte `at` on, if they are there.
     #[inline]
     pub(crate) fn words(&self, at: usize, count: usize) -> Option<&[Shared64]> {

@@ -3,7 +3,7 @@
 //! Where memory lasts longer than the process, a frame is at first in a ring in that memory, and
 //! comes into the file when somebody syncs, or when the ring is full; elsewhere at once.
 //!
-//! Locks are taken in this order: `upkeep`, `log`, `syncing`, `flush`. Under `log` there are only the
+//! Locks are taken in this order: `upkeep`, `log`, those of `group`. Under `log` there are only the
 //! syncs of a new segment, of [`Durability::Each`](crate::Durability::Each), and of a mark in a
 //! segment's header that nobody writes to.
 
@@ -12,15 +12,15 @@ mod segments;
 mod syncing;
 mod vouching;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use mainstay_storage::{Folder, Storage};
 
 pub(crate) use self::segments::{create, create_behind};
-use self::syncing::Flush;
 use crate::{
     error::{Error, Result},
     format::{COPY_AT, DATA_AT, StoreHeader, image_name, segment_name, write_header},
+    group::{Group, lock},
     history::History,
     hooks::{Commit, Hooks},
     kept::Snapshots,
@@ -89,11 +89,7 @@ pub(crate) struct Shard<F: Folder> {
     hooks: Arc<Hooks>,
     adopted: bool,
     log: Mutex<Log<F::File>>,
-    flush: Mutex<Flush>,
-    flushed: Condvar,
-    /// Syncs of the log one at a time: one that fails must be known before the next begins, which
-    /// might succeed without saving anything.
-    syncing: Mutex<()>,
+    group: Group,
     upkeep: Mutex<()>,
 }
 
@@ -164,11 +160,6 @@ impl<S> Log<S> {
 }
 
 pub(crate) type Guard<'a, F> = MutexGuard<'a, Log<<F as Folder>::File>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked was in a closure of the user's, which runs before anything is changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl<F: Folder> Shard<F> {
     /// Goes on where the files end. What was found is written and synced again: it may be in the
@@ -257,9 +248,7 @@ impl<F: Folder> Shard<F> {
             table,
             adopted: is_adopted,
             log: Mutex::new(log),
-            flush: Mutex::new(Flush::at(sequence)),
-            flushed: Condvar::new(),
-            syncing: Mutex::new(()),
+            group: Group::at(number, sequence),
             upkeep: Mutex::new(()),
         })
     }
@@ -331,7 +320,7 @@ impl<F: Folder> Shard<F> {
             self.drain(log)?;
             log.file
                 .write_at(log.at, &log.frame)
-                .map_err(|error| self.poison("a write of the log", &error))?;
+                .map_err(|error| self.group.poison("a write of the log", &error))?;
             self.note_written(log, end)?;
         }
         log.at = end;
@@ -378,7 +367,7 @@ impl<F: Folder> Shard<F> {
         log: &mut Log<F::File>,
         entry: &Entry<'_>,
     ) -> Result<Room<'a>> {
-        let durable = self.check_sound()?;
+        let durable = self.group.check_sound()?;
         let bytes = frame_bytes(entry.changes, entry.note, entry.parts.len()) as u64;
         let room = store.segment_bytes.get() - DATA_AT;
         if bytes > room {
@@ -428,15 +417,14 @@ impl<F: Folder> Shard<F> {
 
     pub(crate) fn stats(&self) -> ShardStats {
         let log = self.writer();
-        let flush = lock(&self.flush);
         ShardStats {
             records: self.table.len(),
             sequence: log.sequence,
-            durable: flush.durable,
+            durable: self.group.durable(),
             segments: log.segments.len() as u64,
             image: log.image.map_or(0, |(_, from)| from),
             adopted: self.adopted,
-            poisoned: flush.poison.clone(),
+            poisoned: self.group.poison_text(),
         }
     }
 }

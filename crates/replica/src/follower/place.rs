@@ -232,7 +232,9 @@ impl Place {
         let parts = (records.max(own) / PART_RECORDS).max(1).next_power_of_two();
         let bits = (parts.trailing_zeros() as u8).min(PART_BITS_MAX);
         let mut sums = Sums::new(bits);
-        if own > 0 {
+        if own == 0 {
+            sink.expect(shard, records)?;
+        } else {
             scan_all(sink, shard, |key, value| sums.add(key, value))?;
         }
         let sent = if own > 0 { Message::hashes(&sums.sums) } else { Vec::new() };

@@ -11,11 +11,12 @@ use super::{
         write_list,
     },
     index::Segment,
-    shard::{Log, Shard, Store, hint_header, lock},
+    shard::{Log, Shard, Store, hint_header},
 };
 use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, Header, VERSION, chain_start},
+    group::lock,
     planted::{self, Fault},
     shard::Change,
 };
@@ -63,7 +64,7 @@ impl<F: Folder> Shard<F> {
         dead_percent: u32,
     ) -> Result<Option<u64>> {
         let mut upkeep = lock(&self.upkeep);
-        self.check_sound()?;
+        self.group.check_sound()?;
         // One that is gone had files that could not be removed; the next opening does that.
         let is_there = |victim: &Victim| self.index().segments.contains_key(&victim.segment);
         if !upkeep.victim.as_ref().is_some_and(is_there) {

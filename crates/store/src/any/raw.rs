@@ -319,7 +319,7 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`Error::OtherEpoch`] for a token from before the store was opened.
     pub fn is_durable(&self, token: Token) -> Result<bool> {
-        Ok(self.shard_of_token(token)?.durable() >= token.sequence)
+        Ok(self.shard_of_token(token)?.group.durable() >= token.sequence)
     }
 
     /// Returns when everything written before, in all shards, is durable; with the last write of

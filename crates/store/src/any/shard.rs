@@ -1,10 +1,8 @@
 //! A shard: its log, one writer at a time, and a sync for all who wait.
 //!
-//! Locks are taken in this order: `upkeep`, `log`, `index`, `syncing`, `flush`.
+//! Locks are taken in this order: `upkeep`, `log`, `index`, those of `group`.
 
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -21,6 +19,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, Header, VERSION, chain_start, write_header},
+    group::{Group, lock},
     planted::{self, Fault},
     shard::Change,
 };
@@ -29,10 +28,7 @@ pub(super) struct Shard<F: Folder> {
     pub(super) number: u32,
     pub(super) index: RwLock<Index<F::File>>,
     log: Mutex<Log<F::File>>,
-    flush: Mutex<Flush>,
-    flushed: Condvar,
-    /// Syncs one at a time: one that fails must be known before the next begins.
-    syncing: Mutex<()>,
+    pub(super) group: Group,
     pub(super) upkeep: Mutex<Upkeep>,
 }
 
@@ -56,12 +52,6 @@ pub(super) struct Log<S> {
     frame: Vec<u8>,
 }
 
-struct Flush {
-    durable: u64,
-    is_busy: bool,
-    poison: Option<String>,
-}
-
 /// What a write is made with.
 pub(super) struct Store<'a, F> {
     pub(super) folder: &'a F,
@@ -77,11 +67,6 @@ impl<F> Clone for Store<'_, F> {
 impl<F> Copy for Store<'_, F> {}
 
 pub(super) type Writer<'a, F> = MutexGuard<'a, Log<<F as Folder>::File>>;
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked was in a closure of the user's, which runs before anything is changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(super) fn log_header(store: &AnyHeader, shard: u32, number: u64) -> LogHeader {
     LogHeader {
@@ -123,9 +108,7 @@ impl<F: Folder> Shard<F> {
             number,
             index: RwLock::new(index),
             log: Mutex::new(log),
-            flush: Mutex::new(Flush { durable, is_busy: false, poison: None }),
-            flushed: Condvar::new(),
-            syncing: Mutex::new(()),
+            group: Group::at(number, durable),
             upkeep: Mutex::new(Upkeep::default()),
         }
     }
@@ -143,48 +126,9 @@ impl<F: Folder> Shard<F> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poisoned(&self, what: &str) -> Error {
-        Error::Poisoned { shard: self.number, what: what.to_owned() }
-    }
-
-    fn poison(&self, what: &str, error: &std::io::Error) -> Error {
-        let mut flush = lock(&self.flush);
-        let what = format!("{what}: {error}");
-        let error = self.poisoned(&what);
-        if !planted::is(Fault::ErrorForgotten) {
-            flush.poison.get_or_insert(what);
-        }
-        self.flushed.notify_all();
-        error
-    }
-
-    pub(super) fn check_sound(&self) -> Result<u64> {
-        let flush = lock(&self.flush);
-        match &flush.poison {
-            Some(what) => Err(self.poisoned(what)),
-            None => Ok(flush.durable),
-        }
-    }
-
-    pub(super) fn poison_text(&self) -> Option<String> {
-        lock(&self.flush).poison.clone()
-    }
-
-    pub(super) fn durable(&self) -> u64 {
-        lock(&self.flush).durable
-    }
-
     /// Syncs a segment, which makes everything up to `written` durable.
     fn sync(&self, file: &F::File, written: u64) -> Result<()> {
-        let _one = lock(&self.syncing);
-        self.check_sound()?;
-        if !planted::is(Fault::SyncLeftOut) {
-            file.sync().map_err(|error| self.poison("a sync of the log", &error))?;
-        }
-        let mut flush = lock(&self.flush);
-        flush.durable = flush.durable.max(written);
-        self.flushed.notify_all();
-        Ok(())
+        self.group.sync(written, || file.sync(), || Ok(()))
     }
 
     /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
@@ -195,7 +139,7 @@ impl<F: Folder> Shard<F> {
         log: &mut Log<F::File>,
         changes: &[Change<'_>],
     ) -> Result<u64> {
-        let durable = self.check_sound()?;
+        let durable = self.group.check_sound()?;
         let bytes = frame_bytes(changes);
         let room = store.header.segment_bytes.get() - DATA_AT;
         if bytes > room {
@@ -219,7 +163,7 @@ impl<F: Folder> Shard<F> {
         frame.truncate(1 << 20);
         frame.shrink_to(1 << 20);
         log.frame = frame;
-        written.map_err(|error| self.poison("a write of the log", &error))?;
+        written.map_err(|error| self.group.poison("a write of the log", &error))?;
         let mut index = self.index_mut();
         let mut at = FRAME_LEN;
         for change in changes {
@@ -252,7 +196,7 @@ impl<F: Folder> Shard<F> {
         header.first_sequence = (log.sequence + 1).into();
         write_header(&file, &header)
             .and_then(|()| file.sync())
-            .map_err(|error| self.poison("beginning a segment", &error))?;
+            .map_err(|error| self.group.poison("beginning a segment", &error))?;
         let hint = std::mem::take(&mut log.hint);
         log.full.push((hint, hint_header(store.header, self.number, log)));
         log.sealed = (log.segment, log.sequence, log.chain);
@@ -271,33 +215,16 @@ impl<F: Folder> Shard<F> {
         self.sync(&log.file, log.sequence)
     }
 
-    /// Returns when a write is durable: whoever comes first syncs for all.
+    /// Returns when a write is durable: whoever comes first syncs for all. Segments before the present
+    /// one were synced when it was begun.
     pub(super) fn wait(&self, sequence: u64) -> Result<()> {
-        let mut flush = lock(&self.flush);
-        loop {
-            if flush.durable >= sequence {
-                return Ok(());
-            }
-            if let Some(what) = &flush.poison {
-                return Err(self.poisoned(what));
-            }
-            if flush.is_busy {
-                flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            flush.is_busy = true;
-            drop(flush);
-            // Segments before the present one were synced when it was begun.
+        self.group.wait(sequence, || {
             let (file, written) = {
                 let log = self.writer();
                 (Arc::clone(&log.file), log.sequence)
             };
-            let synced = self.sync(&file, written);
-            flush = lock(&self.flush);
-            flush.is_busy = false;
-            self.flushed.notify_all();
-            synced?;
-        }
+            self.sync(&file, written)
+        })
     }
 
     /// Reads the value of a key (V3).

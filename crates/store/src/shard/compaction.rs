@@ -24,7 +24,7 @@ impl<F: Folder> Shard<F> {
     /// Writes an image and cuts the log (A6). Writers go on.
     pub(crate) fn compact(&self, folder: &F, store: &StoreHeader) -> Result<()> {
         let _upkeep = self.upkeep();
-        self.check_sound()?;
+        self.group.check_sound()?;
         let (number, from) = {
             let mut log = self.writer();
             log.next_number += 1;

@@ -110,7 +110,7 @@ impl<F: Folder> Shard<F> {
         header.origin = log.history.to_bytes();
         write_header(&file, &header)
             .and_then(|()| file.sync())
-            .map_err(|error| self.poison("beginning a segment", &error))?;
+            .map_err(|error| self.group.poison("beginning a segment", &error))?;
         let (first, origin) = (log.sequence + 1, log.history);
         log.segments.push(Segment { number, first, origin });
         log.file = Arc::new(file);

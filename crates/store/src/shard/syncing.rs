@@ -1,16 +1,14 @@
-//! How the log of a shard becomes durable: what is in the ring only is written, one sync is for all
-//! who wait, and an error of it ends the shard (A2, A3).
+//! How the log of a shard becomes durable: what is in the ring only is written and synced, for all who
+//! wait (A2, A3).
 
-use std::{
-    sync::{Arc, MutexGuard, PoisonError},
-    thread,
-};
+use std::sync::Arc;
 
 use mainstay_storage::{Folder, Storage};
 
-use super::{Log, Shard, lock};
+use super::{Log, Shard};
 use crate::{
-    error::{Error, Result},
+    error::Result,
+    group::lock,
     planted::{self, Fault},
 };
 
@@ -31,54 +29,10 @@ const SYNCED_BYTES_MAX: u64 = 64 << 10;
 /// Bytes that are copied out of the ring at a time: so few that they stay in the processor's cache.
 const DRAINED_BYTES_MAX: u64 = 64 << 10;
 
-/// How often others are let run before a sync that has fewer to wait for it than the last one.
-const GATHER_YIELDS: usize = 8;
-
-/// How far the log is durable, and who sees to it.
-pub(super) struct Flush {
-    pub(super) durable: u64,
-    is_busy: bool,
-    /// How many wait, and how many did at most since the last sync was begun.
-    waiting: usize,
-    crowd: usize,
-    pub(super) poison: Option<String>,
-}
-
-impl Flush {
-    /// Everything up to a write is durable, and nobody waits.
-    pub(super) fn at(durable: u64) -> Self {
-        Self { durable, is_busy: false, waiting: 0, crowd: 0, poison: None }
-    }
-}
-
 impl<F: Folder> Shard<F> {
-    fn poisoned(&self, what: &str) -> Error {
-        Error::Poisoned { shard: self.number, what: what.to_owned() }
-    }
-
-    pub(super) fn poison(&self, what: &str, error: &std::io::Error) -> Error {
-        let mut flush = lock(&self.flush);
-        let what = format!("{what}: {error}");
-        let error = self.poisoned(&what);
-        if !planted::is(Fault::ErrorForgotten) {
-            flush.poison.get_or_insert(what);
-        }
-        self.flushed.notify_all();
-        error
-    }
-
     /// Takes no more writes, for a reason that is not its own.
     pub(crate) fn give_up(&self, what: &str) {
-        lock(&self.flush).poison.get_or_insert_with(|| what.to_owned());
-        self.flushed.notify_all();
-    }
-
-    pub(super) fn check_sound(&self) -> Result<u64> {
-        let flush = lock(&self.flush);
-        match &flush.poison {
-            Some(what) => Err(self.poisoned(what)),
-            None => Ok(flush.durable),
-        }
+        self.group.give_up(what);
     }
 
     /// Syncs a segment, which makes everything up to `written` durable.
@@ -87,18 +41,10 @@ impl<F: Folder> Shard<F> {
         written: u64,
         save: impl FnOnce() -> std::io::Result<()>,
     ) -> Result<()> {
-        let _one = lock(&self.syncing);
-        self.check_sound()?;
-        if !planted::is(Fault::SyncLeftOut) {
-            save().map_err(|error| self.poison("a sync of the log", &error))?;
-        }
-        let mut flush = lock(&self.flush);
-        if flush.durable < written {
-            flush.durable = written;
+        self.group.sync(written, save, || {
             self.table.control()?.set_durable(written);
-        }
-        self.flushed.notify_all();
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Writes what is in the ring only.
@@ -111,7 +57,7 @@ impl<F: Folder> Shard<F> {
             self.table.ring_read_into(log.drained, to, &mut log.drain);
             log.file
                 .write_at(log.drained, &log.drain)
-                .map_err(|error| self.poison("a write of the log", &error))?;
+                .map_err(|error| self.group.poison("a write of the log", &error))?;
             self.note_written(log, to)?;
         }
         Ok(())
@@ -171,61 +117,10 @@ impl<F: Folder> Shard<F> {
         self.drain(log)
     }
 
-    /// Returns when a write is durable: whoever comes first syncs for all.
+    /// Returns when a write is durable: whoever comes first syncs for all. Segments before the present
+    /// one were synced when it was begun.
     pub(crate) fn wait(&self, sequence: u64) -> Result<()> {
-        let mut flush = lock(&self.flush);
-        if flush.durable >= sequence {
-            return Ok(());
-        }
-        flush.waiting += 1;
-        flush.crowd = flush.crowd.max(flush.waiting);
-        let (done, mut flush) = self.wait_among(flush, sequence);
-        flush.waiting -= 1;
-        done
-    }
-
-    fn wait_among<'a>(
-        &'a self,
-        mut flush: MutexGuard<'a, Flush>,
-        sequence: u64,
-    ) -> (Result<()>, MutexGuard<'a, Flush>) {
-        loop {
-            if flush.durable >= sequence {
-                return (Ok(()), flush);
-            }
-            if let Some(what) = &flush.poison {
-                return (Err(self.poisoned(what)), flush);
-            }
-            if flush.is_busy {
-                flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            flush.is_busy = true;
-            drop(flush);
-            // Segments before the present one were synced when it was begun.
-            self.gather();
-            let synced = self.lead();
-            flush = lock(&self.flush);
-            flush.is_busy = false;
-            self.flushed.notify_all();
-            if synced.is_err() {
-                return (synced, flush);
-            }
-        }
-    }
-
-    /// Lets those come along who were woken by the last sync and write again: without that, each
-    /// sync would have half of the writers only. Whoever is alone waits for nobody.
-    fn gather(&self) {
-        let crowd = lock(&self.flush).crowd;
-        for _ in 0..GATHER_YIELDS {
-            if lock(&self.flush).waiting >= crowd {
-                break;
-            }
-            thread::yield_now();
-        }
-        let mut flush = lock(&self.flush);
-        flush.crowd = flush.waiting;
+        self.group.wait(sequence, || self.lead())
     }
 
     /// Syncs for all who wait, while writers go on.
@@ -236,6 +131,6 @@ impl<F: Folder> Shard<F> {
     }
 
     pub(crate) fn is_durable(&self, sequence: u64) -> bool {
-        lock(&self.flush).durable >= sequence
+        self.group.durable() >= sequence
     }
 }

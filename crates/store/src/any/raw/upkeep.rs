@@ -3,10 +3,7 @@
 use mainstay_storage::Folder;
 
 use super::RawLogStore;
-use crate::{
-    any::shard::{Shard, lock},
-    error::Result,
-};
+use crate::{any::shard::Shard, error::Result, group::lock};
 
 /// What a shard of a [`LogStore`](crate::LogStore) has.
 ///
@@ -197,13 +194,13 @@ impl<F: Folder> Shard<F> {
             records: index.len(),
             key_bytes: index.key_bytes,
             sequence,
-            durable: self.durable(),
+            durable: self.group.durable(),
             segments: index.segments.len() as u64,
             log_bytes: index.segments.values().map(|segment| segment.end).sum(),
             live_bytes: kept.sum(),
             moved_bytes,
             freed_bytes,
-            poisoned: self.poison_text(),
+            poisoned: self.group.poison_text(),
         }
     }
 }

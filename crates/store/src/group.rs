@@ -1,0 +1,167 @@
+//! How far the log of a shard is durable, for all who wait: one sync is for all of them, and an error
+//! of it ends the shard (A2, A3).
+
+use std::{
+    io,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use crate::{
+    error::{Error, Result},
+    planted::{self, Fault},
+};
+
+/// How often others are let run before a sync that has fewer to wait for it than the last one.
+const GATHER_YIELDS: usize = 8;
+
+pub(crate) struct Group {
+    shard: u32,
+    flush: Mutex<Flush>,
+    flushed: Condvar,
+    /// Syncs of the log one at a time: one that fails must be known before the next begins, which
+    /// might succeed without saving anything.
+    syncing: Mutex<()>,
+}
+
+/// How far the log is durable, and who sees to it.
+struct Flush {
+    durable: u64,
+    is_busy: bool,
+    /// How many wait, and how many did at most since the last sync was begun.
+    waiting: usize,
+    crowd: usize,
+    poison: Option<String>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked was in a closure of the user's, which runs before anything is changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Group {
+    /// Everything up to a write is durable, and nobody waits.
+    pub(crate) fn at(shard: u32, durable: u64) -> Self {
+        let flush = Flush { durable, is_busy: false, waiting: 0, crowd: 0, poison: None };
+        let (flush, flushed, syncing) = (Mutex::new(flush), Condvar::new(), Mutex::new(()));
+        Self { shard, flush, flushed, syncing }
+    }
+
+    /// The last write that is known to be durable.
+    pub(crate) fn durable(&self) -> u64 {
+        lock(&self.flush).durable
+    }
+
+    /// What failed, if the shard takes no more writes.
+    pub(crate) fn poison_text(&self) -> Option<String> {
+        lock(&self.flush).poison.clone()
+    }
+
+    fn poisoned(&self, what: &str) -> Error {
+        Error::Poisoned { shard: self.shard, what: what.to_owned() }
+    }
+
+    /// Takes no more writes since something failed.
+    pub(crate) fn poison(&self, what: &str, error: &io::Error) -> Error {
+        let what = format!("{what}: {error}");
+        let error = self.poisoned(&what);
+        if !planted::is(Fault::ErrorForgotten) {
+            self.give_up(&what);
+        }
+        error
+    }
+
+    /// Takes no more writes, for a reason that is not its own.
+    pub(crate) fn give_up(&self, what: &str) {
+        lock(&self.flush).poison.get_or_insert_with(|| what.to_owned());
+        self.flushed.notify_all();
+    }
+
+    /// How far the log is durable, unless something failed.
+    pub(crate) fn check_sound(&self) -> Result<u64> {
+        let flush = lock(&self.flush);
+        match &flush.poison {
+            Some(what) => Err(self.poisoned(what)),
+            None => Ok(flush.durable),
+        }
+    }
+
+    /// Syncs with `save`, which makes everything up to `written` durable; `note` is called if more is
+    /// durable by it.
+    pub(crate) fn sync(
+        &self,
+        written: u64,
+        save: impl FnOnce() -> io::Result<()>,
+        note: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let _one = lock(&self.syncing);
+        self.check_sound()?;
+        if !planted::is(Fault::SyncLeftOut) {
+            save().map_err(|error| self.poison("a sync of the log", &error))?;
+        }
+        let mut flush = lock(&self.flush);
+        if flush.durable < written {
+            flush.durable = written;
+            note()?;
+        }
+        self.flushed.notify_all();
+        Ok(())
+    }
+
+    /// Returns when a write is durable: whoever comes first syncs for all, with `lead`.
+    pub(crate) fn wait(&self, sequence: u64, lead: impl Fn() -> Result<()>) -> Result<()> {
+        let mut flush = lock(&self.flush);
+        if flush.durable >= sequence {
+            return Ok(());
+        }
+        flush.waiting += 1;
+        flush.crowd = flush.crowd.max(flush.waiting);
+        let (done, mut flush) = self.wait_among(flush, sequence, lead);
+        flush.waiting -= 1;
+        done
+    }
+
+    fn wait_among<'a>(
+        &'a self,
+        mut flush: MutexGuard<'a, Flush>,
+        sequence: u64,
+        lead: impl Fn() -> Result<()>,
+    ) -> (Result<()>, MutexGuard<'a, Flush>) {
+        loop {
+            if flush.durable >= sequence {
+                return (Ok(()), flush);
+            }
+            if let Some(what) = &flush.poison {
+                return (Err(self.poisoned(what)), flush);
+            }
+            if flush.is_busy {
+                flush = self.flushed.wait(flush).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            flush.is_busy = true;
+            drop(flush);
+            self.gather();
+            let synced = lead();
+            flush = lock(&self.flush);
+            flush.is_busy = false;
+            self.flushed.notify_all();
+            if synced.is_err() {
+                return (synced, flush);
+            }
+        }
+    }
+
+    /// Lets those come along who were woken by the last sync and write again: without that, each
+    /// sync would have half of the writers only. Whoever is alone waits for nobody.
+    fn gather(&self) {
+        let crowd = lock(&self.flush).crowd;
+        for _ in 0..GATHER_YIELDS {
+            if lock(&self.flush).waiting >= crowd {
+                break;
+            }
+            thread::yield_now();
+        }
+        let mut flush = lock(&self.flush);
+        flush.crowd = flush.waiting;
+    }
+}
