@@ -42,7 +42,7 @@ const GROUPS: &[Group] = &[
     follow::RECONNECT,
 ];
 
-const ROLES: &[Role] = &[reopen::FILL, memory::FILL];
+const ROLES: &[Role] = &[reopen::FILL, reopen::OPEN, memory::FILL];
 
 /// What is asked of a figure beside a peer; the first row that fits counts.
 const ASKED: &[(&str, &str, f64)] = &[
