@@ -253,3 +253,50 @@ fn a_store_is_followed_over_tls_and_over_quic() {
     }
     assert_eq!(records(folder, "copy").len(), 2);
 }
+
+#[test]
+fn damage_at_the_end_of_a_followers_log_is_told_once_it_has_stopped() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.write("alice one\n");
+    // So that the copy takes its last writes from the log, one by one.
+    follow_until(folder, "copy", &address, 1);
+    leader.write("bob two\ncarol three\n");
+    follow_until(folder, "copy", &address, 3);
+    leader.kill();
+    ok(folder, &["verify", "copy"]);
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(folder.join("copy")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "log") {
+            continue;
+        }
+        let sound = std::fs::read(&path).unwrap();
+        let Some(end) = sound.iter().rposition(|byte| *byte != 0).filter(|end| *end >= 4_096)
+        else {
+            continue;
+        };
+        let mut bytes = sound.clone();
+        bytes[end] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let status = mainstay(folder, &["verify", "copy"]).stdout(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(3), "{}", path.display());
+        std::fs::write(&path, sound).unwrap();
+        ok(folder, &["verify", "copy"]);
+        damaged += 1;
+    }
+    assert!(damaged > 0, "no log of the copy has a write");
+}
+
+/// Follows until it has so many records: what the leader is told on its input takes a moment.
+fn follow_until(folder: &Path, store: &str, address: &str, count: usize) {
+    let begun = Instant::now();
+    loop {
+        follow_until_equal(folder, store, address, SECRET);
+        if records(folder, store).len() >= count {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{store} has not got {count} records");
+    }
+}
