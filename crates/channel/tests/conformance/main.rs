@@ -21,15 +21,15 @@ mod turn;
 
 /// The suite, as a module of tests for one transport.
 macro_rules! conforms {
-    ($transport:ident: $rig:ty; $($test:ident),+ $(,)?) => {
+    ($transport:ident: $rig:ty; $($turn:ident { $($test:ident),+ $(,)? })+) => {
         mod $transport {
-            $(
+            $($(
                 #[test]
                 fn $test() {
-                    let _turn = crate::turn::take();
+                    let _turn = crate::turn::$turn();
                     crate::suite::$test::<$rig>();
                 }
-            )+
+            )+)+
         }
     };
 }
@@ -38,30 +38,34 @@ macro_rules! all_conform {
     ($($transport:ident: $rig:ty),+ $(,)?) => {
         $(
             conforms! { $transport: $rig;
-                messages_arrive_whole_and_in_order_in_both_directions,
-                every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused_at_the_sender,
-                the_longest_message_of_all_arrives_and_one_byte_more_is_refused,
-                a_vectored_send_is_one_message,
-                a_channel_stops_at_its_bound_in_messages_and_goes_on_when_read,
-                a_channel_stops_at_its_bound_in_bytes_and_goes_on_when_read,
-                a_message_over_the_bound_in_bytes_passes_alone,
-                both_directions_full_at_once_are_no_deadlock,
-                a_receive_that_waits_does_not_hold_up_a_send,
-                a_close_with_messages_in_flight_delivers_them_and_then_ends,
-                what_is_sent_to_a_closed_end_fails,
-                an_abort_ends_both_ends_at_once,
-                dropping_the_last_handle_closes,
-                an_end_wakes_whoever_waits_at_it,
-                an_end_at_the_peer_wakes_whoever_waits,
-                closing_twice_or_after_an_abort_changes_nothing,
-                timeouts_zero_short_and_long_lose_no_byte,
-                a_timeout_is_kept,
-                a_slow_reader_gets_everything_and_holds_up_the_sender,
-                threads_that_share_an_end_get_each_message_once,
-                tasks_send_and_receive_and_a_dropped_future_loses_nothing,
-                threads_and_tasks_take_turns_at_one_end,
-                thousands_of_channels_live_side_by_side,
-                both_ends_know_each_other_and_count_what_passed,
+                share {
+                    messages_arrive_whole_and_in_order_in_both_directions,
+                    every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused_at_the_sender,
+                    a_vectored_send_is_one_message,
+                    a_channel_stops_at_its_bound_in_messages_and_goes_on_when_read,
+                    a_channel_stops_at_its_bound_in_bytes_and_goes_on_when_read,
+                    a_message_over_the_bound_in_bytes_passes_alone,
+                    both_directions_full_at_once_are_no_deadlock,
+                    a_receive_that_waits_does_not_hold_up_a_send,
+                    a_close_with_messages_in_flight_delivers_them_and_then_ends,
+                    what_is_sent_to_a_closed_end_fails,
+                    an_abort_ends_both_ends_at_once,
+                    dropping_the_last_handle_closes,
+                    an_end_wakes_whoever_waits_at_it,
+                    an_end_at_the_peer_wakes_whoever_waits,
+                    closing_twice_or_after_an_abort_changes_nothing,
+                    timeouts_zero_short_and_long_lose_no_byte,
+                    a_timeout_is_kept,
+                    a_slow_reader_gets_everything_and_holds_up_the_sender,
+                    threads_that_share_an_end_get_each_message_once,
+                    tasks_send_and_receive_and_a_dropped_future_loses_nothing,
+                    threads_and_tasks_take_turns_at_one_end,
+                    both_ends_know_each_other_and_count_what_passed,
+                }
+                take {
+                    the_longest_message_of_all_arrives_and_one_byte_more_is_refused,
+                    thousands_of_channels_live_side_by_side,
+                }
             }
         )+
     };
@@ -102,7 +106,7 @@ macro_rules! network_conforms {
         $(
             #[test]
             fn $test() {
-                let _turn = crate::turn::take();
+                let _turn = crate::turn::share();
                 crate::strangers::$test::<$rig>();
             }
         )+
