@@ -375,8 +375,8 @@ impl<F: Folder> RawStore<F> {
     pub fn expect(&self, shard: u32, records: u64) -> Result<()> {
         let at = self.shard_at(shard)?;
         let _no_writes = at.writer();
-        let records = records.min(EXPECTED_MAX).saturating_sub(at.table().len());
-        at.table().writing()?.expect(records as usize).map(drop)
+        let more = more_expected(records, at.table().len());
+        at.table().writing()?.expect(more).map(drop)
     }
 
     /// Shows up to `max` records of a shard from a slot on, and returns the slot to go on from, if
@@ -498,6 +498,11 @@ impl<F: Folder> RawStore<F> {
     pub fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
         let _first = self.notify.set(Box::new(notify));
     }
+}
+
+/// For how many records there is room made, if so many are said to come and some are there.
+fn more_expected(records: u64, there: u64) -> usize {
+    records.min(EXPECTED_MAX).saturating_sub(there) as usize
 }
 
 #[cfg(test)]

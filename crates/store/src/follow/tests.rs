@@ -6,7 +6,11 @@ use mainstay_storage::Folder;
 
 use crate::{
     Change, Durability, Error, Found, History, Options, Position, RawStore, Reached, Role, Survey,
-    Token, limits::SEGMENT_BYTES_MIN, machine::Machine, write_changes,
+    Token,
+    follow::more_expected,
+    limits::{EXPECTED_MAX, SEGMENT_BYTES_MIN},
+    machine::Machine,
+    write_changes,
 };
 
 fn options() -> Options {
@@ -482,4 +486,23 @@ fn a4_after_any_power_cut_a_replica_has_all_that_was_vouched_for_and_never_calls
         }
     }
     assert!(images >= 200, "{images} images");
+}
+
+#[test]
+fn room_is_made_for_as_many_records_as_are_expected_and_for_one_more_than_the_limit_it_is_not() {
+    let limit = EXPECTED_MAX as usize;
+    assert_eq!(more_expected(EXPECTED_MAX - 1, 0), limit - 1);
+    assert_eq!(
+        (more_expected(EXPECTED_MAX, 0), more_expected(EXPECTED_MAX + 1, 0)),
+        (limit, limit)
+    );
+    assert_eq!((more_expected(u64::MAX, 7), more_expected(3, 7)), (limit - 7, 0));
+    let (leader, replica) = pair(20);
+    for round in 0..50 {
+        leader.put(&[round], &[round; 20], Durability::Memory).unwrap();
+    }
+    replica.expect(0, 5_000).unwrap();
+    assert_eq!(replica.records(0).unwrap(), 0);
+    follow(&leader, &replica);
+    assert_eq!((at(&replica), contents(&replica)), (at(&leader), contents(&leader)));
 }
