@@ -10,6 +10,7 @@ use std::{
 };
 
 #[path = "conformance/turn.rs"]
+#[allow(dead_code, reason = "each of these tests wants to be alone")]
 mod turn;
 
 const PATIENCE: Duration = Duration::from_secs(20);
