@@ -175,10 +175,10 @@ fn full_sockets(world: &mut World) -> Result<()> {
 const FLOOD_RESIDENT: usize = 24 << 20;
 /// Members come and go meanwhile, as often as the machine is quick.
 const FLOOD_DESCRIPTORS: usize = 512;
-/// Over QUIC a handshake that failed is kept until its last packets cannot arrive any more, and costs 140
-/// to 200 KiB until then: all of the flood, in a scene that takes a second. That is too much, and this
-/// bound only says that it does not become more.
-const FLOOD_RESIDENT_QUIC: usize = 400 << 20;
+/// Over QUIC what is left of a handshake that failed stays for some seconds, about 40 KiB each: of 128
+/// from one place, and of the 256 that were in theirs. The whole flood at once would not take more than this;
+/// 140 to 200 KiB each would.
+const FLOOD_RESIDENT_QUIC: usize = 64 << 20;
 
 fn flood(world: &mut World) -> Result<()> {
     let strangers = match world.over() {

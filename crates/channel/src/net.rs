@@ -39,6 +39,8 @@ mod meet;
 mod quic;
 #[cfg(feature = "tls")]
 mod records;
+#[cfg(feature = "quic")]
+mod remains;
 mod runtime;
 mod socket;
 mod strangers;

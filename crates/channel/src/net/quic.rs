@@ -11,7 +11,9 @@ use super::{
     connect::peer,
     driver, in_full,
     listener::Door,
-    meet, tell,
+    meet,
+    remains::{Guest, Remains},
+    tell,
     tls::{cluster_name, vouch},
 };
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     handshake::{Reason, Vouch},
 };
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream,
+    ClientConfig, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream,
     SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
@@ -35,6 +37,10 @@ use tokio::{sync::Mutex as Turn, task::JoinHandle, time::timeout};
 
 /// How many channels one peer may have over one connection.
 const STREAMS_MAX: u32 = 4_096;
+/// How many it may have at first: the library makes a place for each that there may be, and 4096 of
+/// them take 140 to 280 KiB, also for a stranger whose handshake fails. There are more as they are
+/// used.
+const STREAMS_FIRST: u32 = 16;
 /// A connection is not given up sooner than this, however short the silence of its channels may be:
 /// they notice by themselves.
 const IDLE_MIN: Duration = Duration::from_secs(3);
@@ -168,7 +174,8 @@ impl QuicEndpoint {
             let dialler = self.dialler(at).map_err(|error| failed(at, "open a socket", error))?;
             let name = cluster_name(settings.local.cluster);
             let mut config = ClientConfig::new(Arc::clone(&self.inner.client) as _);
-            config.transport_config(Arc::new(transport(settings)));
+            // Channels are opened by the one who dials.
+            config.transport_config(Arc::new(transport(settings, 0)));
             let connection = dialler
                 .connect_with(config, at, &name)
                 .map_err(|error| failed(at, "connect", error))?
@@ -207,7 +214,7 @@ impl QuicEndpoint {
         let socket = UdpSocket::bind(address).map_err(refused)?;
         let bound = socket.local_addr().map_err(refused)?;
         let mut config = ServerConfig::with_crypto(Arc::clone(&self.inner.server) as _);
-        config.transport_config(Arc::new(transport(door.settings())));
+        config.transport_config(Arc::new(transport(door.settings(), STREAMS_FIRST)));
         config.max_incoming(INCOMING_MAX);
         let runtime = Arc::new(TokioRuntime);
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)
@@ -248,10 +255,11 @@ async fn channel_over(
     Ok(driver::start(reader, writer, decoder, peer, limit, settings))
 }
 
-fn transport(settings: &Settings) -> TransportConfig {
+/// `streams` is how many the other end may open.
+fn transport(settings: &Settings, streams: u32) -> TransportConfig {
     let idle = settings.silence.max(IDLE_MIN);
     let mut config = TransportConfig::default();
-    config.max_concurrent_bidi_streams(STREAMS_MAX.into());
+    config.max_concurrent_bidi_streams(streams.into());
     config.max_concurrent_uni_streams(VarInt::from_u32(0));
     config.keep_alive_interval(Some(settings.keep_alive.min(idle / 3)));
     // A time that is too long for the protocol is none.
@@ -265,6 +273,7 @@ fn transport(settings: &Settings) -> TransportConfig {
 
 async fn accept_all(endpoint: Endpoint, door: Door) {
     let runtime = tokio::runtime::Handle::current();
+    let remains = Remains::default();
     loop {
         door.room().await;
         let Some(incoming) = endpoint.accept().await else { return };
@@ -274,21 +283,28 @@ async fn accept_all(endpoint: Endpoint, door: Door) {
             let _ = incoming.retry();
             continue;
         }
-        let inside = door.clone();
-        door.strangers().admit(&runtime, from.ip(), connected(incoming, from, inside));
+        let Some(guest) = remains.admit(from.ip(), endpoint.open_connections()) else {
+            incoming.ignore();
+            continue;
+        };
+        // At once, so that the library counts it as well.
+        match incoming.accept() {
+            Ok(connecting) => {
+                let connected = connected(connecting, from, door.clone(), guest);
+                door.strangers().admit(&runtime, from.ip(), connected);
+            }
+            Err(error) => door.show_in(from, Err(failed(from, "agree on QUIC", error))),
+        }
     }
 }
 
 /// Finishes the handshake of QUIC; then each stream is a stranger of its own.
-async fn connected(incoming: Incoming, from: SocketAddr, door: Door) {
+async fn connected(connecting: Connecting, from: SocketAddr, door: Door, mut guest: Guest) {
     let time = door.settings().handshake_time;
-    let connecting = match incoming.accept() {
-        Ok(connecting) => connecting,
-        Err(error) => return door.show_in(from, Err(failed(from, "agree on QUIC", error))),
-    };
     match timeout(time, connecting).await {
         Ok(Ok(connection)) => {
-            tokio::spawn(streams(connection, from, door));
+            guest.is_member();
+            tokio::spawn(streams(connection, from, door, guest));
         }
         Ok(Err(error)) => door.show_in(from, Err(failed(from, "agree on QUIC", error))),
         Err(_) => {
@@ -299,11 +315,16 @@ async fn connected(incoming: Incoming, from: SocketAddr, door: Door) {
 }
 
 /// Runs as long as the connection: it is what keeps it.
-async fn streams(connection: Connection, from: SocketAddr, door: Door) {
+async fn streams(connection: Connection, from: SocketAddr, door: Door, _guest: Guest) {
     let runtime = tokio::runtime::Handle::current();
+    let mut allowed = STREAMS_FIRST;
     loop {
         door.room().await;
         let Ok((mut writer, mut reader)) = connection.accept_bi().await else { return };
+        if reader.id().index() >= u64::from(allowed / 2) && allowed < STREAMS_MAX {
+            allowed *= 2;
+            connection.set_max_concurrent_bi_streams(allowed.into());
+        }
         if door.is_gone() {
             // The connection stays for the channels it has, and gets no more of them.
             let _ = (writer.reset(VarInt::from_u32(1)), reader.stop(VarInt::from_u32(1)));
@@ -375,7 +396,7 @@ mod tests {
         let endpoint = QuicEndpoint::new(credentials(1)).unwrap();
         super::super::runtime::handle().unwrap().block_on(async {
             let mut config = ServerConfig::with_crypto(Arc::clone(&endpoint.inner.server) as _);
-            config.transport_config(Arc::new(transport(&settings())));
+            config.transport_config(Arc::new(transport(&settings(), STREAMS_FIRST)));
             let server = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
             let at = server.local_addr().unwrap();
             let accepting = tokio::spawn(async move {

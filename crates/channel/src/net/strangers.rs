@@ -130,7 +130,7 @@ impl List {
 }
 
 /// Who an address stands for. One of IPv4 is the same, however it is written.
-fn place_of(address: IpAddr) -> IpAddr {
+pub(super) fn place_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() >> 64 << 64;

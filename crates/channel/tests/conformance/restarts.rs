@@ -55,7 +55,7 @@ fn a_process_that_listens_and_echoes() {
 }
 
 /// A process that is killed when its test ends, however it ends.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
