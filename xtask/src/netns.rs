@@ -170,16 +170,12 @@ fn full_sockets(world: &mut World) -> Result<()> {
 }
 
 /// A stranger costs the listener little: what its process may have more than before, whatever comes.
-/// It holds 256 of them at most, and for each a task, a socket and its buffers; what the allocator
-/// keeps of those that went before comes on top.
+/// It holds 256 of them at most, and for each a task, a socket and its buffers; over QUIC also what is
+/// left of 128 failed handshakes from one place, some 40 KiB each. What the allocator keeps of those
+/// that went before comes on top.
 const FLOOD_RESIDENT: usize = 24 << 20;
 /// Members come and go meanwhile, as often as the machine is quick.
 const FLOOD_DESCRIPTORS: usize = 512;
-/// Over QUIC what is left of a handshake that failed stays for some seconds, about 40 KiB each: of 128
-/// from one place, and of the 256 that were in theirs. The whole flood at once would not take more than this;
-/// 140 to 200 KiB each would.
-const FLOOD_RESIDENT_QUIC: usize = 64 << 20;
-
 fn flood(world: &mut World) -> Result<()> {
     let strangers = match world.over() {
         Over::Tcp => 10_000,
@@ -213,13 +209,15 @@ fn flood(world: &mut World) -> Result<()> {
          {descriptors} descriptors more than before",
         resident >> 10
     );
-    expect(made >= u64::from(strangers) * 99 / 100, "the flood was no flood")?;
+    // Over QUIC the listener gives no answer while too much is left of those before; whoever gets none
+    // for half a minute has not been one of them.
+    let least = if world.over() == Over::Quic { strangers / 2 } else { strangers * 99 / 100 };
+    expect(made >= u64::from(least), "the flood was no flood")?;
     expect(worst < Duration::from_secs(5), "members had to wait too long")?;
     // Over QUIC they share one socket.
     let is_felt = world.over() == Over::Quic || descriptors > 10;
     expect(is_felt, "no stranger was seen inside: this scene is blind")?;
-    let bound = if world.over() == Over::Quic { FLOOD_RESIDENT_QUIC } else { FLOOD_RESIDENT };
-    expect(resident <= bound, "strangers fill the listener's memory")?;
+    expect(resident <= FLOOD_RESIDENT, "strangers fill the listener's memory")?;
     expect(descriptors <= FLOOD_DESCRIPTORS, "strangers take the listener's descriptors")
 }
 
