@@ -117,8 +117,9 @@ pub(crate) fn a_vectored_send_is_one_message<R: Rig>() {
 /// Sends without anybody reading until it stops for good, with messages left at this end; how many
 /// messages it took.
 fn fill(end: &End, message: &Bytes) -> usize {
-    let (mut taken, mut last) = (0, Instant::now());
+    let (start, mut taken, mut last) = (Instant::now(), 0, Instant::now());
     while last.elapsed() < 200 * MS || end.statistics().messages_unsent == 0 {
+        assert!(start.elapsed() < PATIENCE, "{taken} taken, and it does not stop or keeps none");
         match end.try_send(message.clone()).unwrap() {
             None => (taken, last) = (taken + 1, Instant::now()),
             Some(_) => thread::sleep(MS),

@@ -17,8 +17,9 @@ use std::{
     time::Duration,
 };
 
-/// Runs one of the `as_another_process` parts below in a process of its own, started by `wrap`.
-fn in_another_process(part: &str, folder: &Path, wrap: &[&str]) {
+/// Runs the test `name` once more, in a process of its own that is started by `wrap`: there it finds
+/// [`given_folder`], and does its part in it.
+fn in_another_process(name: &str, folder: &Path, wrap: &[&str]) {
     // The program may stand in a folder that others cannot enter: run a copy that they can reach.
     let copy = folder.join("test-program");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
@@ -28,7 +29,7 @@ fn in_another_process(part: &str, folder: &Path, wrap: &[&str]) {
     let mut command = Command::new(words[0]);
     command
         .args(&words[1..])
-        .args(["--exact", part, "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", &format!("surroundings::{name}"), "--nocapture", "--test-threads=1"])
         .env("REFUSALS_FOLDER", folder);
     let output = loop {
         match command.output() {
@@ -42,17 +43,20 @@ fn in_another_process(part: &str, folder: &Path, wrap: &[&str]) {
     };
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    assert!(output.status.success() && text.contains("1 passed"), "{part}: {text}");
+    assert!(output.status.success() && text.contains("1 passed"), "{name}: {text}");
     fs::remove_file(copy).unwrap();
 }
 
-/// The folder that the outer test has prepared; none when a part is run by hand.
+/// The folder that the test prepared for its other process; none in the first one.
 fn given_folder() -> Option<PathBuf> {
     std::env::var_os("REFUSALS_FOLDER").map(PathBuf::from)
 }
 
 #[test]
 fn a_file_that_may_not_be_written_is_refused_for_work_and_shown() {
+    if let Some(folder) = given_folder() {
+        return without_the_right_to_write(&folder);
+    }
     let place = Place::new();
     fs::set_permissions(place.path(), Permissions::from_mode(0o444)).unwrap();
     fs::set_permissions(place.dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -60,17 +64,14 @@ fn a_file_that_may_not_be_written_is_refused_for_work_and_shown() {
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let wrap = if geteuid().is_root() { &nobody[..] } else { &[] };
     in_another_process(
-        "surroundings::as_another_process_without_the_right_to_write",
+        "a_file_that_may_not_be_written_is_refused_for_work_and_shown",
         place.dir.path(),
         wrap,
     );
     assert!(fs::read(place.path()).unwrap() == place.bytes);
 }
 
-#[test]
-#[ignore = "nothing by itself: `a_file_that_may_not_be_written_is_refused_for_work_and_shown` runs it in a process of its own"]
-fn as_another_process_without_the_right_to_write() {
-    let Some(folder) = given_folder() else { return };
+fn without_the_right_to_write(folder: &Path) {
     let path = folder.join("refused.pool");
     let read_only = || OwnedFd::from(File::open(&path).unwrap());
     let mut errors = vec![
@@ -80,7 +81,7 @@ fn as_another_process_without_the_right_to_write() {
         options().join_fd(read_only()).unwrap_err(),
         Pool::join_any_fd(read_only()).unwrap_err(),
     ];
-    if fs::metadata(&folder).unwrap().uid() != geteuid().as_raw() {
+    if fs::metadata(folder).unwrap().uid() != geteuid().as_raw() {
         errors.push(options().create(folder.join("new.pool")).unwrap_err());
     }
     for error in errors {
@@ -93,9 +94,12 @@ fn as_another_process_without_the_right_to_write() {
 
 #[test]
 fn a_full_disk_stops_growth_and_creation_and_loses_nothing() {
+    if let Some(folder) = given_folder() {
+        return with_a_limit_on_files(&folder);
+    }
     let place = Place::new();
     in_another_process(
-        "surroundings::as_another_process_with_a_limit_on_files",
+        "a_full_disk_stops_growth_and_creation_and_loses_nothing",
         place.dir.path(),
         &[],
     );
@@ -110,10 +114,7 @@ fn a_full_disk_stops_growth_and_creation_and_loses_nothing() {
     assert!(pool.verify().unwrap().is_sound());
 }
 
-#[test]
-#[ignore = "nothing by itself: `a_full_disk_stops_growth_and_creation_and_loses_nothing` runs it in a process of its own"]
-fn as_another_process_with_a_limit_on_files() {
-    let Some(folder) = given_folder() else { return };
+fn with_a_limit_on_files(folder: &Path) {
     let limit_to = |bytes: u64| {
         setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) }).unwrap();
     };
@@ -154,6 +155,9 @@ fn assert_no_space(error: &Error) {
 
 #[test]
 fn a_full_file_system_says_so_and_loses_nothing() {
+    if let Some(folder) = given_folder() {
+        return on_a_small_file_system(&folder);
+    }
     let dir = tempfile::tempdir().unwrap();
     let full = dir.path().join("full");
     fs::create_dir(&full).unwrap();
@@ -167,13 +171,10 @@ fn a_full_file_system_says_so_and_loses_nothing() {
         eprintln!("skipped: no mount namespace can be made here (the limit on files stands in)");
         return;
     }
-    in_another_process("surroundings::as_another_process_on_a_small_file_system", dir.path(), wrap);
+    in_another_process("a_full_file_system_says_so_and_loses_nothing", dir.path(), wrap);
 }
 
-#[test]
-#[ignore = "nothing by itself: `a_full_file_system_says_so_and_loses_nothing` runs it in a process of its own"]
-fn as_another_process_on_a_small_file_system() {
-    let Some(folder) = given_folder() else { return };
+fn on_a_small_file_system(folder: &Path) {
     let folder = folder.join("full");
     let small = PoolOptions::new("small", 1_000).growth_step(8).create(folder.join("a")).unwrap();
     let kept = small.allocate(Kind::Recoverable).unwrap();
