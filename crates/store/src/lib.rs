@@ -78,6 +78,7 @@ mod log;
 #[cfg(test)]
 mod machine;
 mod memory;
+mod merge;
 mod on_disk;
 mod options;
 mod order;
@@ -101,7 +102,10 @@ mod unwritten;
 mod view;
 mod watch;
 
-pub use any::{Field, LogDamage, LogOptions, LogShardStats, LogStore, LogSurvey, RawLogStore};
+pub use any::{
+    Field, LogDamage, LogOptions, LogRange, LogShardStats, LogSnapshot, LogStore, LogSurvey,
+    RawLogRange, RawLogStore,
+};
 pub use error::{Error, Result};
 pub use expiring::RawExpiring;
 pub use fixed::FixedStore;

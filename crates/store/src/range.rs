@@ -1,12 +1,13 @@
 //! Records in the order of their keys, of all shards together.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound};
+use std::ops::Bound;
 
 use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
     kept::Kept,
+    merge::{Ends, Source},
     order::{Bounds, Key, Keys, Order},
     shard::Shard,
     snapshot::Snapshot,
@@ -24,11 +25,7 @@ use crate::{
 pub struct Range<'a, F: Folder> {
     of: Of<'a, F>,
     span: Span,
-    front: Option<Merge<'a>>,
-    back: Option<Merge<'a>>,
-    /// The last keys that came from either end: what is beyond the other one has been shown.
-    first: Option<Key>,
-    last: Option<Key>,
+    ends: Ends<Part<'a>>,
 }
 
 /// Whose records.
@@ -37,15 +34,8 @@ enum Of<'a, F: Folder> {
     Snapshot(&'a Snapshot<'a, F>),
 }
 
-/// The keys of all shards, in one direction.
-struct Merge<'a> {
-    shards: Vec<Source<'a>>,
-    heap: BinaryHeap<Next>,
-    backward: bool,
-}
-
 /// The keys of a shard, in one direction.
-struct Source<'a> {
+struct Part<'a> {
     /// Those there are.
     keys: Keys<'a>,
     /// The next of them, if it is known.
@@ -55,7 +45,9 @@ struct Source<'a> {
     bounds: Bounds,
 }
 
-impl Source<'_> {
+impl Source for Part<'_> {
+    type Key = Key;
+
     fn next(&mut self, backward: bool) -> Result<Option<Key>> {
         if self.next.is_none() {
             let next = if backward { self.keys.next_back() } else { self.keys.next() };
@@ -85,62 +77,20 @@ impl Source<'_> {
     }
 }
 
-/// The next key of a shard. The greatest of them is the one to come first.
-#[derive(PartialEq, Eq)]
-struct Next {
-    key: Key,
-    shard: usize,
-    backward: bool,
-}
-
-impl Ord for Next {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let order = (&self.key, self.shard).cmp(&(&other.key, other.shard));
-        if self.backward { order } else { order.reverse() }
-    }
-}
-
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<'a> Merge<'a> {
-    fn of<F: Folder>(of: &Of<'a, F>, span: &Span, backward: bool) -> Result<Self> {
-        let key_len = of.store().lengths().0;
-        let source = |shard: &'a Shard<F>, kept: Option<&'a Kept>| {
-            let order = shard.order().ok_or(Error::NotOrdered)?;
-            let kept = kept.map(|kept| (shard.number(), kept));
-            let bounds = Order::bounds(span, key_len);
-            Ok(Source { keys: order.keys(bounds.clone()), next: None, kept, bounds })
-        };
-        let shards: Vec<Source<'a>> = match *of {
-            Of::Store(store) => {
-                store.shards.iter().map(|shard| source(shard, None)).collect::<Result<_>>()?
-            }
-            Of::Snapshot(snapshot) => {
-                let parts = snapshot.parts().map(|(shard, kept)| source(shard, Some(kept)));
-                parts.collect::<Result<_>>()?
-            }
-        };
-        let mut merge = Self { heap: BinaryHeap::with_capacity(shards.len()), shards, backward };
-        (0..merge.shards.len()).try_for_each(|shard| merge.advance(shard))?;
-        Ok(merge)
-    }
-
-    fn advance(&mut self, shard: usize) -> Result<()> {
-        let backward = self.backward;
-        if let Some(key) = self.shards[shard].next(backward)? {
-            self.heap.push(Next { key, shard, backward });
+/// The parts of all shards.
+fn parts<'a, F: Folder>(of: &Of<'a, F>, span: &Span) -> Result<Vec<Part<'a>>> {
+    let key_len = of.store().lengths().0;
+    let part = |shard: &'a Shard<F>, kept: Option<&'a Kept>| {
+        let order = shard.order().ok_or(Error::NotOrdered)?;
+        let kept = kept.map(|kept| (shard.number(), kept));
+        let bounds = Order::bounds(span, key_len);
+        Ok(Part { keys: order.keys(bounds.clone()), next: None, kept, bounds })
+    };
+    match *of {
+        Of::Store(store) => store.shards.iter().map(|shard| part(shard, None)).collect(),
+        Of::Snapshot(snapshot) => {
+            snapshot.parts().map(|(shard, kept)| part(shard, Some(kept))).collect()
         }
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<Option<Next>> {
-        let Some(next) = self.heap.pop() else { return Ok(None) };
-        self.advance(next.shard)?;
-        Ok(Some(next))
     }
 }
 
@@ -190,8 +140,7 @@ impl<'a, F: Folder> Range<'a, F> {
         if of.store().shards.iter().any(|shard| shard.order().is_none()) {
             return Err(Error::NotOrdered);
         }
-        let (front, back, first, last) = (None, None, None, None);
-        Ok(Self { of, span: span.clone(), front, back, first, last })
+        Ok(Self { of, span: span.clone(), ends: Ends::new() })
     }
 
     /// Copies the next record from the front into `key` and `value`, which have the lengths of the
@@ -253,23 +202,7 @@ impl<'a, F: Folder> Range<'a, F> {
     }
 
     fn next_key(&mut self, backward: bool) -> Result<Option<Key>> {
-        let merge = if backward { &mut self.back } else { &mut self.front };
-        let merge = match merge {
-            Some(merge) => merge,
-            None => merge.insert(Merge::of(&self.of, &self.span, backward)?),
-        };
-        let Some(Next { key, .. }) = merge.next()? else { return Ok(None) };
-        let is_new = if backward {
-            self.first.as_ref().is_none_or(|first| key > *first)
-        } else {
-            self.last.as_ref().is_none_or(|last| key < *last)
-        };
-        if !is_new {
-            return Ok(None);
-        }
-        let end = if backward { &mut self.last } else { &mut self.first };
-        *end = Some(key.clone());
-        Ok(Some(key))
+        self.ends.next(backward, || parts(&self.of, &self.span))
     }
 
     fn record(&mut self, backward: bool) -> Option<Result<(Vec<u8>, Vec<u8>)>> {

@@ -2,6 +2,9 @@
 
 use std::ops::{Bound, RangeBounds};
 
+/// From which key on, and up to which.
+pub(crate) type Ends = (Bound<Box<[u8]>>, Bound<Box<[u8]>>);
+
 /// Keys from one on and before another, compared byte by byte from the first on. The ends may have
 /// any length: `b` is before all keys that begin with it.
 ///
@@ -101,6 +104,12 @@ impl Span {
             (one, other) => one.or(other),
         };
         self
+    }
+
+    /// The same for keys of any length.
+    pub(crate) fn ends(&self) -> Ends {
+        let to = self.to.as_deref().map(Box::from);
+        (Bound::Included((&*self.from).into()), to.map_or(Bound::Unbounded, Bound::Excluded))
     }
 
     /// The same for keys of one length: from which one on, and up to which.

@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::{
     error::{Error, Result},
-    hooks::{Commit, Hook},
+    hooks::{Commit, Hook, Hooks},
     limits::WATCH_BYTES_MAX,
     options::Token,
     shard::Change,
@@ -124,8 +124,11 @@ impl Queue {
             waiting.news.push_back(News::Missed);
             waiting.bytes = News::Missed.bytes();
         }
-        waiting.bytes += news.bytes();
-        waiting.news.push_back(news);
+        // One that is too long by itself was missed as well.
+        if waiting.bytes + news.bytes() <= WATCH_BYTES_MAX {
+            waiting.bytes += news.bytes();
+            waiting.news.push_back(news);
+        }
         if was_empty {
             self.signal();
         }
@@ -178,16 +181,20 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// What the operating system says if it has no more descriptors.
     pub fn watch(&self, span: Span) -> Result<Watch> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| Error::io("an eventfd")(error.into()))?;
-        let queue = Arc::new(Queue { span, waiting: Mutex::default(), event });
-        let end = End(Arc::clone(&queue));
-        let hook = self.on_commit(move |commit| end.0.see(commit));
-        Ok(Watch { queue, _hook: hook })
+        Watch::of(&self.hooks, span)
     }
 }
 
 impl Watch {
+    pub(crate) fn of(hooks: &Arc<Hooks>, span: Span) -> Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| Error::io("an eventfd")(error.into()))?;
+        let queue = Arc::new(Queue { span, waiting: Mutex::default(), event });
+        let end = End(Arc::clone(&queue));
+        let hook = hooks.add(Arc::new(move |commit: &Commit<'_>| end.0.see(commit)));
+        Ok(Self { queue, _hook: hook })
+    }
+
     /// The next change, if there is one.
     ///
     /// Example: see [`RawStore::watch`].

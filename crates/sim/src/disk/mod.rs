@@ -111,6 +111,10 @@ pub struct Disk {
 
 struct Inner {
     files: BTreeMap<String, Contents>,
+    /// Which file a name stands for, by an address that all have who opened it.
+    identities: BTreeMap<String, Arc<()>>,
+    /// Files without a name that somebody has open.
+    nameless: Vec<(Arc<()>, Contents)>,
     faults: DiskFaults,
     rng: Rng,
     /// Counts processes: a file opened by an earlier one is dead.
@@ -134,6 +138,8 @@ impl Disk {
     fn with(files: BTreeMap<String, Contents>, rng: Rng) -> Self {
         let inner = Inner {
             files,
+            identities: BTreeMap::new(),
+            nameless: Vec::new(),
             faults: DiskFaults::NONE,
             rng,
             process: 0,
@@ -152,7 +158,8 @@ impl Disk {
     pub fn file(&self, name: &str) -> DiskFile {
         let mut inner = self.lock();
         inner.files.entry(name.to_owned()).or_default();
-        DiskFile { disk: self.clone(), name: name.into(), process: inner.process }
+        let identity = Arc::clone(inner.identities.entry(name.to_owned()).or_default());
+        DiskFile { disk: self.clone(), name: name.into(), identity, process: inner.process }
     }
 
     /// The names of all files.
@@ -167,7 +174,8 @@ impl Disk {
         self.lock().files.keys().cloned().collect()
     }
 
-    /// Removes a file, at once and durably. False if there was none.
+    /// Removes a file, at once and durably; whoever has it open can go on using it, as unlink(2) says.
+    /// False if there was none.
     ///
     /// ```
     /// let disk = mainstay_sim::Disk::new(7);
@@ -176,7 +184,13 @@ impl Disk {
     /// assert!(!disk.remove("log"));
     /// ```
     pub fn remove(&self, name: &str) -> bool {
-        self.lock().files.remove(name).is_some()
+        let mut inner = self.lock();
+        let identity = inner.identities.remove(name);
+        let Some(contents) = inner.files.remove(name) else { return false };
+        if let Some(identity) = identity.filter(|identity| Arc::strong_count(identity) > 1) {
+            inner.nameless.push((identity, contents));
+        }
+        true
     }
 
     /// Sets what goes wrong from now on.
@@ -218,6 +232,7 @@ impl Disk {
     pub fn kill(&self) {
         let mut inner = self.lock();
         inner.process += 1;
+        inner.nameless.clear();
         inner.dead = false;
         inner.dies_at = None;
         inner.busy = Duration::ZERO;
@@ -319,6 +334,7 @@ impl Disk {
 pub struct DiskFile {
     disk: Disk,
     name: Box<str>,
+    identity: Arc<()>,
     process: u64,
 }
 
@@ -344,9 +360,19 @@ impl DiskFile {
         }
         inner.operations += 1;
         inner.busy += inner.faults.access_time;
-        let all: u64 = inner.files.values().map(Contents::len).sum();
-        let Some(contents) = inner.files.get_mut(&*self.name) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
+        inner.nameless.retain(|(identity, _)| Arc::strong_count(identity) > 1);
+        let nameless = inner.nameless.iter().map(|(_, contents)| contents.len());
+        let all: u64 = inner.files.values().map(Contents::len).chain(nameless).sum();
+        let known = inner.identities.get(&*self.name);
+        let contents = if known.is_some_and(|known| Arc::ptr_eq(known, &self.identity)) {
+            inner.files.get_mut(&*self.name)
+        } else {
+            let mut nameless = inner.nameless.iter_mut();
+            let this = nameless.find(|(identity, _)| Arc::ptr_eq(identity, &self.identity));
+            this.map(|(_, contents)| contents)
+        };
+        let Some(contents) = contents else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such file any more"));
         };
         let others_bytes = all - contents.len();
         act(Access {

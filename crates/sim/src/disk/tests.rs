@@ -167,7 +167,10 @@ fn a_full_disk_says_so_and_may_have_written_part_of_it() {
     assert_eq!(file.set_len(525).unwrap_err().raw_os_error(), Some(ENOSPC));
     // Writing over what is there needs no room.
     file.write_at(0, &[2; 524]).unwrap();
+    // What somebody has open takes room without a name, too.
     assert!(disk.remove("g"));
+    assert!(file.write_at(524, &[1; 500]).is_err());
+    drop(other);
     file.write_at(524, &[1; 500]).unwrap();
 }
 
@@ -249,4 +252,24 @@ fn a_write_that_syncs_itself_saves_its_sectors_and_no_others() {
     assert_eq!(images.len(), 2);
     assert!(images.iter().all(|image| image[2 * SECTOR_BYTES..].starts_with(b"kept")));
     assert!(images.iter().any(|image| image.starts_with(&[0; 4])));
+}
+
+#[test]
+fn a_removed_file_stays_with_who_has_it_open_and_is_none_of_a_new_one_of_its_name() {
+    let disk = Disk::new(1);
+    let old = disk.file("f");
+    old.write_at(0, b"old").unwrap();
+    assert!(disk.remove("f"));
+    assert!(disk.names().is_empty());
+    let new = disk.file("f");
+    new.write_at(0, b"newer").unwrap();
+    old.write_at(3, b"est").unwrap();
+    assert_eq!((all_of(&old), all_of(&new)), (b"oldest".to_vec(), b"newer".to_vec()));
+    let copy = old.clone();
+    drop(old);
+    assert_eq!(all_of(&copy), b"oldest");
+    // The next process does not find it any more.
+    disk.kill();
+    assert!(copy.len().is_err());
+    assert_eq!(all_of(&disk.file("f")), b"newer");
 }

@@ -11,7 +11,7 @@ use super::{
         write_list,
     },
     index::Segment,
-    shard::{Log, Shard, Store, hint_header},
+    shard::{Log, Shard, Store, Why, hint_header},
 };
 use crate::{
     error::{Error, Result},
@@ -151,7 +151,7 @@ impl<F: Folder> Shard<F> {
         if !is_wanted {
             return Ok(0);
         }
-        self.append(store, &mut log, &[*change])?;
+        self.append(store, &mut log, &[*change], Why::Moved)?;
         Ok(bytes)
     }
 
@@ -248,7 +248,7 @@ impl<F: Folder> Shard<F> {
         let mut log = self.writer();
         self.sync_now(&log)?;
         if log.sequence > 0 {
-            self.append(store, &mut log, &[])?;
+            self.append(store, &mut log, &[], Why::New)?;
             self.sync_now(&log)?;
             let (hint, header) = (log.hint.clone(), hint_header(store.header, self.number, &log));
             self.write_hint(store, &hint, header)?;

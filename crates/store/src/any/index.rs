@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hashbrown::{HashTable, hash_table::Entry};
-
-use super::format::{Place, record_bytes};
-use crate::{format::DATA_AT, table::hash_of};
-
-struct Line {
-    key: Box<[u8]>,
-    place: Place,
-}
+use super::{
+    format::{Place, record_bytes},
+    kept::Kept,
+    lines::Lines,
+};
+use crate::format::DATA_AT;
 
 /// A segment of the log.
 pub(crate) struct Segment<S> {
@@ -42,14 +39,16 @@ impl<S> Segment<S> {
 
 /// What readers look at.
 pub(crate) struct Index<S> {
-    lines: HashTable<Line>,
+    pub(crate) lines: Lines,
     pub(crate) key_bytes: u64,
     pub(crate) segments: BTreeMap<u64, Segment<S>>,
+    /// What the snapshots there are keep of this shard.
+    pub(crate) snapshots: Vec<Arc<Kept<S>>>,
 }
 
 impl<S> Index<S> {
-    pub(crate) fn new() -> Self {
-        Self { lines: HashTable::new(), key_bytes: 0, segments: BTreeMap::new() }
+    pub(crate) fn new(lines: Lines) -> Self {
+        Self { lines, key_bytes: 0, segments: BTreeMap::new(), snapshots: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -57,12 +56,24 @@ impl<S> Index<S> {
     }
 
     pub(crate) fn find(&self, key: &[u8]) -> Option<Place> {
-        self.lines.find(hash_of(key), |line| *line.key == *key).map(|line| line.place)
+        self.lines.find(key)
     }
 
-    /// The newest records of all keys.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (&[u8], Place)> {
-        self.lines.iter().map(|line| (&*line.key, line.place))
+    /// All files; whoever has them can still read a segment that is removed meanwhile.
+    pub(crate) fn files(&self) -> BTreeMap<u64, Arc<S>> {
+        let files = self.segments.iter();
+        files.map(|(number, segment)| (*number, Arc::clone(&segment.file))).collect()
+    }
+
+    /// Lets the snapshots keep what a key is, before it becomes something else.
+    pub(crate) fn keep(&self, key: &[u8]) {
+        for kept in &self.snapshots {
+            kept.keep(key, || {
+                let Some(place) = self.find(key) else { return Some(None) };
+                let segment = self.segments.get(&place.segment)?;
+                Some(Some((place, Arc::clone(&segment.file))))
+            });
+        }
     }
 
     fn let_go(&mut self, key: &[u8], place: Place) {
@@ -72,17 +83,9 @@ impl<S> Index<S> {
     }
 
     pub(crate) fn put(&mut self, key: &[u8], place: Place) {
-        let rehash = |line: &Line| hash_of(&line.key);
-        let old = match self.lines.entry(hash_of(key), |line| *line.key == *key, rehash) {
-            Entry::Occupied(mut line) => Some(std::mem::replace(&mut line.get_mut().place, place)),
-            Entry::Vacant(vacant) => {
-                vacant.insert(Line { key: key.into(), place });
-                self.key_bytes += key.len() as u64;
-                None
-            }
-        };
-        if let Some(old) = old {
-            self.let_go(key, old);
+        match self.lines.put(key, place) {
+            Some(old) => self.let_go(key, old),
+            None => self.key_bytes += key.len() as u64,
         }
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live += record_bytes(key.len(), place.value_len);
@@ -91,10 +94,9 @@ impl<S> Index<S> {
 
     /// A delete that is in this segment.
     pub(crate) fn delete(&mut self, key: &[u8], segment: u64) {
-        if let Ok(line) = self.lines.find_entry(hash_of(key), |line| *line.key == *key) {
-            let (line, _) = line.remove();
+        if let Some(place) = self.lines.remove(key) {
             self.key_bytes -= key.len() as u64;
-            self.let_go(key, line.place);
+            self.let_go(key, place);
         }
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.deletes += record_bytes(key.len(), 0);

@@ -15,22 +15,34 @@
 //!   compaction brings nothing back, and loses nothing that a power cut would bring back.
 //! * V5. Which segments there are is written down: one that is missing is told from one that was
 //!   removed.
+//! * V6. A range shows in the order of keys what is there: a record that stays is shown exactly once,
+//!   whatever others write.
+//! * V7. A snapshot shows what the store was between two writes, with whole batches, as long as it is
+//!   there, whatever is written, compacted and removed meanwhile.
+//! * V8. Hooks and watches see the writes of a key in the order in which they were made, and nothing
+//!   that is only moved.
 
 mod cache;
 mod compact;
 mod format;
 mod index;
+mod kept;
+mod lines;
 mod options;
 #[cfg(test)]
 mod power;
+mod range;
 mod raw;
 mod recover;
 mod shard;
+mod snapshot;
 mod survey;
 mod typed;
 
 pub use options::LogOptions;
+pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};
+pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};
 pub use typed::{Field, LogStore};
 

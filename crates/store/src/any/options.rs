@@ -48,6 +48,18 @@ pub struct LogOptions {
     ///
     /// Example: see [`LogOptions`].
     pub dead_percent: u32,
+    /// Whether keys are kept in their order, for [`range`](crate::RawLogStore::range), as long as the
+    /// store is open. It takes no memory besides; to find one of N keys takes log(N) comparisons
+    /// instead of one.
+    ///
+    /// Example: see [`crate::RawLogStore::range`].
+    pub ordered: bool,
+    /// The most bytes that are kept for a [`LogSnapshot`](crate::LogSnapshot), a shard: the keys that
+    /// were changed since, and 128 for each of them. One for which more would have to be kept is lost;
+    /// writers go on.
+    ///
+    /// Example: see [`LogOptions`].
+    pub snapshot_bytes_max: u64,
 }
 
 impl Default for LogOptions {
@@ -60,6 +72,8 @@ impl Default for LogOptions {
             cache_bytes: 64 << 20,
             compact_bytes_per_second: 64 << 20,
             dead_percent: 50,
+            ordered: false,
+            snapshot_bytes_max: 256 << 20,
         }
     }
 }

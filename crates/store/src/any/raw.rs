@@ -11,17 +11,20 @@ pub(super) use self::opening::check_header;
 pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,
-    format::{AnyHeader, RECORD_LEN, parts_of},
+    format::{AnyHeader, RECORD_LEN},
     options::LogOptions,
-    shard::{Shard, Store, Writer},
+    shard::{Shard, Store, Why, Writer},
 };
 use crate::{
     error::{Error, Result},
     format::DATA_AT,
+    hooks::{Commit, Hook, Hooks},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
     shard::Change,
+    span::Span,
     table::{hash_of, shard_of},
+    watch::Watch,
 };
 
 /// Keys and values of any size as bytes, in a [`Folder`]. Nothing happens by itself here: whoever
@@ -39,9 +42,10 @@ use crate::{
 pub struct RawLogStore<F: Folder> {
     folder: F,
     header: AnyHeader,
-    shards: Vec<Shard<F>>,
-    cache: Cache,
-    options: LogOptions,
+    pub(super) shards: Vec<Shard<F>>,
+    pub(super) cache: Cache,
+    pub(super) options: LogOptions,
+    hooks: Arc<Hooks>,
 }
 
 impl<F: Folder> RawLogStore<F> {
@@ -79,7 +83,7 @@ impl<F: Folder> RawLogStore<F> {
         room.min((ANY_KEY_BYTES_MAX + ANY_VALUE_BYTES_MAX) as u64)
     }
 
-    fn shard_of(&self, key: &[u8]) -> Result<&Shard<F>> {
+    pub(super) fn shard_of(&self, key: &[u8]) -> Result<&Shard<F>> {
         if !(1..=ANY_KEY_BYTES_MAX).contains(&key.len()) {
             let (value, must) = (key.len() as u64, "1 to 4096 bytes");
             return Err(Error::OutOfLimits { what: "the length of a key", value, must });
@@ -276,7 +280,9 @@ impl<F: Folder> RawLogStore<F> {
         changes: &[Change<'_>],
         durability: Durability,
     ) -> Result<Token> {
-        let sequence = shard.append(self.store(), &mut log, changes)?;
+        let sequence = shard.append(self.store(), &mut log, changes, Why::New)?;
+        let token = self.token(shard, sequence);
+        self.hooks.call(&Commit { token, changes });
         match durability {
             Durability::Memory | Durability::Interval => {}
             Durability::Each => shard.sync_now(&log)?,
@@ -285,10 +291,53 @@ impl<F: Folder> RawLogStore<F> {
                 shard.wait(sequence)?;
             }
         }
-        Ok(self.token(shard, sequence))
+        Ok(token)
     }
 
-    fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
+    /// Has `call` called after each write, as [`RawStore::on_commit`](crate::RawStore::on_commit) does.
+    /// What compaction moves is no write.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let count = Arc::new(AtomicUsize::new(0));
+    /// let seen = Arc::clone(&count);
+    /// let hook = store.on_commit(move |commit| {
+    ///     seen.fetch_add(commit.changes.len(), Relaxed);
+    /// });
+    /// store.put(b"de", b"Deutschland", Memory)?;
+    /// drop(hook);
+    /// store.put(b"fr", b"France", Memory)?;
+    /// assert_eq!(count.load(Relaxed), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    pub fn on_commit(&self, call: impl Fn(&Commit<'_>) + Send + Sync + 'static) -> Hook {
+        self.hooks.add(Arc::new(call))
+    }
+
+    /// Sees all changes of some keys from now on. What nobody takes waits, up to
+    /// [`WATCH_BYTES_MAX`](crate::limits::WATCH_BYTES_MAX); of a value that is longer by itself it is
+    /// told that it was missed.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, News, RawLogStore, Span};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let mut watch = store.watch(Span::ALL.prefix(b"d"))?;
+    /// store.put(b"fr", b"France", Memory)?;
+    /// store.put(b"de", b"Deutschland", Memory)?;
+    /// assert!(matches!(watch.take()?, Some(News::Put { key, .. }) if key == b"de"));
+    /// assert_eq!(watch.take()?, None);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the operating system says if it has no more descriptors.
+    pub fn watch(&self, span: Span) -> Result<Watch> {
+        Watch::of(&self.hooks, span)
+    }
+
+    pub(super) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
         Token { epoch: self.header.epoch.get(), shard: shard.number, sequence }
     }
 
@@ -361,7 +410,7 @@ impl<F: Folder> RawLogStore<F> {
             // Copied, so that no writer waits for whoever looks.
             let keys: Vec<(Box<[u8]>, u64)> = {
                 let index = shard.index();
-                index.places().map(|(key, place)| (key.into(), place.value_len.into())).collect()
+                index.lines.iter().map(|(key, at)| (key.into(), at.value_len.into())).collect()
             };
             keys.iter().for_each(|(key, value_bytes)| show(key, *value_bytes));
         }
@@ -383,24 +432,12 @@ impl<F: Folder> RawLogStore<F> {
     /// As [`get`](Self::get).
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
         for shard in &self.shards {
-            let (mut places, files) = {
+            let (places, files) = {
                 let index = shard.index();
-                let places = index.places().map(|(key, place)| (place, key.len() as u32));
-                // With these a segment that is removed meanwhile can still be read.
-                let files = index.segments.iter();
-                let files = files.map(|(number, segment)| (*number, Arc::clone(&segment.file)));
-                (places.collect::<Vec<_>>(), files.collect::<std::collections::BTreeMap<_, _>>())
+                let places = index.lines.iter().map(|(key, place)| (place, key.len() as u32));
+                (places.collect(), index.files())
             };
-            places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
-            let mut record = Vec::new();
-            for (place, key_len) in places {
-                let file = files.get(&place.segment).ok_or_else(|| shard.damaged(place))?;
-                record.clear();
-                record.resize(RECORD_LEN + key_len as usize + place.value_len as usize, 0);
-                shard.read_record(file, place, &mut record)?;
-                let (key, value) = parts_of(&record).ok_or_else(|| shard.damaged(place))?;
-                show(key, value);
-            }
+            shard.show(places, &files, &mut show)?;
         }
         Ok(())
     }

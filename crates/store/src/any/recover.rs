@@ -11,6 +11,7 @@ use super::{
         Place, parse_name, read_list, was_more_durable, write_list,
     },
     index::{Index, Segment},
+    lines::Lines,
     shard::{Log, hint_header, note},
 };
 use crate::{
@@ -196,7 +197,10 @@ fn is_blank(file: &impl Storage, name: &str) -> Result<bool> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     /// Hints are believed, and the end of the log is mended: for who writes.
-    Open,
+    Open {
+        /// Keys are kept in their order.
+        ordered: bool,
+    },
     /// Every frame is read, and nothing is changed.
     Look,
 }
@@ -214,8 +218,10 @@ pub(super) fn load<F: Folder>(
     let ends: Vec<_> = (0..files.segments.len()).map(|at| files.end_of(at)).collect();
     let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
     let mut sealed = (through.get(), sequence.get(), chain.get());
-    let hints = if how == How::Open { files.hints.clone() } else { BTreeSet::new() };
-    let mut reading = Reading { store, shard, hints, index: Index::new(), durable: 0 };
+    let is_opening = how != How::Look;
+    let hints = if is_opening { files.hints.clone() } else { BTreeSet::new() };
+    let index = Index::new(Lines::new(how == How::Open { ordered: true }));
+    let mut reading = Reading { store, shard, hints, index, durable: 0 };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -228,7 +234,7 @@ pub(super) fn load<F: Folder>(
             log.full = full;
             (log.next_number, log.next_list) = (files.next_number, files.next_list);
             let Reading { index, mut durable, .. } = reading;
-            if how == How::Open {
+            if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
                 drop_leftovers(folder, shard, files, &index)?;
                 durable = log.sequence;

@@ -2,7 +2,10 @@
 //!
 //! Locks are taken in this order: `upkeep`, `log`, `index`, those of `group`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -11,9 +14,10 @@ use super::{
     compact::Upkeep,
     format::{
         AnyHeader, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record, encode,
-        frame_bytes, value_of,
+        frame_bytes, parts_of, value_of,
     },
     index::{Index, Segment},
+    kept::Record as OldRecord,
     recover::Found,
 };
 use crate::{
@@ -50,6 +54,15 @@ pub(super) struct Log<S> {
     pub(super) next_number: u64,
     pub(super) next_list: u64,
     frame: Vec<u8>,
+}
+
+/// Why something is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It changes what keys are.
+    New,
+    /// It is there already, and gets another place.
+    Moved,
 }
 
 /// What a write is made with.
@@ -138,6 +151,7 @@ impl<F: Folder> Shard<F> {
         store: Store<'_, F>,
         log: &mut Log<F::File>,
         changes: &[Change<'_>],
+        why: Why,
     ) -> Result<u64> {
         let durable = self.group.check_sound()?;
         let bytes = frame_bytes(changes);
@@ -171,6 +185,9 @@ impl<F: Folder> Shard<F> {
             at += RECORD_LEN + change.key().len();
             if let Change::Put(_, value) = change {
                 at += value.len();
+            }
+            if why == Why::New && !planted::is(Fault::SnapshotForgotten) {
+                index.keep(change.key());
             }
             note(&mut index, log, &record);
         }
@@ -229,23 +246,58 @@ impl<F: Folder> Shard<F> {
 
     /// Reads the value of a key (V3).
     pub(super) fn read(&self, cache: &Cache, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
-        let (place, file) = {
-            let index = self.index();
-            let Some(place) = index.find(key) else { return Ok(None) };
-            if let Some(value) = cache.get(self.number, place) {
-                return Ok(Some(value));
-            }
-            let Some(segment) = index.segments.get(&place.segment) else {
-                return Err(self.damaged(place));
-            };
-            (place, Arc::clone(&segment.file))
-        };
+        let record = self.find(&self.index(), key)?;
+        record.map(|record| self.read_at(cache, key, record)).transpose()
+    }
+
+    /// Where the record of a key is.
+    pub(super) fn find(
+        &self,
+        index: &Index<F::File>,
+        key: &[u8],
+    ) -> Result<Option<OldRecord<F::File>>> {
+        let Some(place) = index.find(key) else { return Ok(None) };
+        let segment = index.segments.get(&place.segment).ok_or_else(|| self.damaged(place))?;
+        Ok(Some((place, Arc::clone(&segment.file))))
+    }
+
+    /// Reads the value of a key whose record is there.
+    pub(super) fn read_at(
+        &self,
+        cache: &Cache,
+        key: &[u8],
+        (place, file): OldRecord<F::File>,
+    ) -> Result<Arc<[u8]>> {
+        if let Some(value) = cache.get(self.number, place) {
+            return Ok(value);
+        }
         let mut record = vec![0; RECORD_LEN + key.len() + place.value_len as usize];
         self.read_record(&file, place, &mut record)?;
         let value = value_of(&record, key).ok_or_else(|| self.damaged(place))?;
         let value: Arc<[u8]> = value.into();
         cache.keep(self.number, place, &value);
-        Ok(Some(value))
+        Ok(value)
+    }
+
+    /// Shows records in the order in which they are on the disk, past the cache. Each is at a place,
+    /// and has a key of so many bytes.
+    pub(super) fn show(
+        &self,
+        mut places: Vec<(Place, u32)>,
+        files: &BTreeMap<u64, Arc<F::File>>,
+        show: &mut impl FnMut(&[u8], &[u8]),
+    ) -> Result<()> {
+        places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
+        let mut record = Vec::new();
+        for (place, key_len) in places {
+            let file = files.get(&place.segment).ok_or_else(|| self.damaged(place))?;
+            record.clear();
+            record.resize(RECORD_LEN + key_len as usize + place.value_len as usize, 0);
+            self.read_record(file, place, &mut record)?;
+            let (key, value) = parts_of(&record).ok_or_else(|| self.damaged(place))?;
+            show(key, value);
+        }
+        Ok(())
     }
 
     pub(super) fn read_record(

@@ -76,7 +76,7 @@ impl Field for u64 {
     }
 }
 
-fn bytes_of(field: &impl Field) -> Vec<u8> {
+pub(super) fn bytes_of(field: &impl Field) -> Vec<u8> {
     let mut bytes = Vec::new();
     field.encode(&mut bytes);
     bytes

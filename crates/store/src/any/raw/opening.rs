@@ -1,5 +1,7 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
+use std::sync::Arc;
+
 use mainstay_storage::{Folder, Storage};
 
 use super::RawLogStore;
@@ -98,12 +100,13 @@ impl<F: Folder> RawLogStore<F> {
         header.epoch = (header.epoch.get() + 1).into();
         write_next(&folder, &mut header)?;
         let resume = |number| {
-            let found = load(&folder, &header, number, How::Open, &mut |_| {})?;
+            let how = How::Open { ordered: options.ordered };
+            let found = load(&folder, &header, number, how, &mut |_| {})?;
             Ok(Shard::resume(number, found))
         };
         let shards = in_parallel(header.shards.get(), options.threads, resume)?;
         let cache = Cache::new(options.cache_bytes);
-        Ok(Self { folder, header, shards, cache, options })
+        Ok(Self { folder, header, shards, cache, options, hooks: Arc::default() })
     }
 }
 
