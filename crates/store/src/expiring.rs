@@ -13,9 +13,9 @@ use std::{
 use mainstay_storage::Folder;
 
 use crate::{
+    ends::{self, Clock, end_in},
     error::{Error, Result},
     follow::Role,
-    limits::TTL_MAX,
     options::{Durability, Options, Token},
     store::RawStore,
 };
@@ -24,9 +24,6 @@ use crate::{
 const STAMP: usize = size_of::<u64>();
 /// Slots looked at in one go.
 const SWEEP_SLOTS: usize = 256;
-
-/// The clock: milliseconds since 1970.
-type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// Keys and values of fixed sizes as bytes, each for a certain time or for good. Nothing happens by
 /// itself here: whoever has one calls [`sweep`](Self::sweep) from time to time, as
@@ -64,8 +61,7 @@ fn end_of(value: &[u8]) -> u64 {
 }
 
 fn has_ended(value: &[u8], now: u64) -> bool {
-    let end = end_of(value);
-    end != 0 && end <= now
+    ends::has_ended(end_of(value), now)
 }
 
 impl<F: Folder> RawExpiring<F> {
@@ -142,12 +138,7 @@ impl<F: Folder> RawExpiring<F> {
 
     /// The stamp of what ends so long from now.
     fn end_in(&self, ttl: Option<Duration>) -> Result<u64> {
-        let Some(ttl) = ttl else { return Ok(0) };
-        let (what, must) = ("the time to live, in milliseconds", "1 to 3,155,760,000,000");
-        match u64::try_from(ttl.as_millis()) {
-            Ok(ms) if ms > 0 && ttl <= TTL_MAX => Ok((self.clock)().saturating_add(ms)),
-            ms => Err(Error::OutOfLimits { what, value: ms.unwrap_or(u64::MAX), must }),
-        }
+        end_in(ttl, (self.clock)())
     }
 
     fn stamped(&self, end: u64, value: &[u8]) -> Result<Vec<u8>> {
@@ -336,8 +327,7 @@ impl<F: Folder> RawExpiring<F> {
     /// As [`RawStore::get`].
     pub fn left(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
         let now = (self.clock)();
-        let left = |end: u64| (end != 0).then(|| Duration::from_millis(end.saturating_sub(now)));
-        self.live(key, |value| left(end_of(value)))
+        self.live(key, |value| ends::left(end_of(value), now))
     }
 
     /// Shows every record that has not ended to a closure; see [`RawStore::for_each`].

@@ -1,15 +1,11 @@
 //! A store of typed keys and values in a directory, each for a certain time.
 
-use std::{
-    marker::PhantomData,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{marker::PhantomData, path::Path, sync::Arc, time::Duration};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
+    ends::unix_ms,
     error::{Error, Result},
     expiring::RawExpiring,
     folder::Directory,
@@ -43,12 +39,6 @@ pub struct ExpiringStore<K, V> {
     raw: Arc<RawExpiring<Directory>>,
     is_closed: bool,
     types: PhantomData<fn(K) -> V>,
-}
-
-/// Milliseconds since 1970; a clock before that stands at its beginning.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl<K, V> ExpiringStore<K, V>

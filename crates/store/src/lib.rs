@@ -53,6 +53,7 @@ pub mod limits;
 mod any;
 mod backup;
 mod batch;
+mod ends;
 mod error;
 mod expiring;
 mod fixed;

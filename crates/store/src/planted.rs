@@ -55,6 +55,10 @@ pub(crate) enum Fault {
     DeletesDropped,
     /// A segment is removed before that is written down.
     ListLate,
+    /// Records are shown though their time is over.
+    EndIgnored,
+    /// A compaction forgets when a record ends.
+    EndForgotten,
 }
 
 pub(crate) use switch::{current, plant};

@@ -7,7 +7,7 @@ use mainstay_storage::Folder;
 
 use super::{
     format::{
-        AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, Place, parse_name,
+        AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, Place, Record, parse_name,
         write_list,
     },
     index::Segment,
@@ -84,10 +84,11 @@ impl<F: Folder> Shard<F> {
             self.read_frame(victim, &file, end, &mut frame)?;
             let seed = chain_start(&store.header.id, self.number);
             let records = Frame::read(seed, &frame).and_then(|frame| frame.records());
-            let place = Place { segment: victim.segment, at: victim.at as u32, value_len: 0 };
+            let place =
+                Place { segment: victim.segment, at: victim.at as u32, value_len: 0, end: 0 };
             for record in records.ok_or_else(|| self.damaged(place))? {
                 let at = victim.at as u32 + record.at as u32;
-                moved += self.carry(store, victim.segment, at, &record.change, is_oldest)?;
+                moved += self.carry(store, (victim.segment, at), &record, is_oldest)?;
             }
             victim.at += frame.len() as u64;
         }
@@ -114,7 +115,7 @@ impl<F: Folder> Shard<F> {
         end: u64,
         frame: &mut Vec<u8>,
     ) -> Result<()> {
-        let place = Place { segment: victim.segment, at: victim.at as u32, value_len: 0 };
+        let place = Place { segment: victim.segment, at: victim.at as u32, value_len: 0, end: 0 };
         if end - victim.at < FRAME_LEN as u64 {
             return Err(self.damaged(place));
         }
@@ -130,16 +131,15 @@ impl<F: Folder> Shard<F> {
     fn carry(
         &self,
         store: Store<'_, F>,
-        segment: u64,
-        at: u32,
-        change: &Change<'_>,
+        here: (u64, u32),
+        record: &Record<'_>,
         is_oldest: bool,
     ) -> Result<u64> {
         let mut log = self.writer();
-        let newest = self.index().find(change.key());
-        let (is_wanted, bytes) = match change {
+        let newest = self.index().find(record.change.key());
+        let (is_wanted, bytes) = match record.change {
             Change::Put(_, value) => {
-                let here = |place: Place| (place.segment, place.at) == (segment, at);
+                let here = |place: Place| (place.segment, place.at) == here;
                 let is_newest = newest.is_some_and(here) || planted::is(Fault::MovedUnchecked);
                 (is_newest, value.len() as u64)
             }
@@ -151,7 +151,8 @@ impl<F: Folder> Shard<F> {
         if !is_wanted {
             return Ok(0);
         }
-        self.append(store, &mut log, &[*change], Why::Moved)?;
+        let end = if planted::is(Fault::EndForgotten) { 0 } else { record.end };
+        self.append(store, &mut log, (&[record.change], end), Why::Moved)?;
         Ok(bytes)
     }
 
@@ -248,7 +249,7 @@ impl<F: Folder> Shard<F> {
         let mut log = self.writer();
         self.sync_now(&log)?;
         if log.sequence > 0 {
-            self.append(store, &mut log, &[], Why::New)?;
+            self.append(store, &mut log, (&[], 0), Why::New)?;
             self.sync_now(&log)?;
             let (hint, header) = (log.hint.clone(), hint_header(store.header, self.number, &log));
             self.write_hint(store, &hint, header)?;

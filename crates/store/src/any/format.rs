@@ -9,6 +9,7 @@ use zerocopy::{
 };
 
 use crate::{
+    ends::has_ended,
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, FrameHeader, HEADER_LEN, Header, NUMBERS_END, write_header},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
@@ -127,6 +128,10 @@ const HINT_LEN: usize = size_of::<HintHead>();
 const FRAME_MAGIC: [u8; 4] = *b"MSAF";
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+/// A put whose value has the time of its end before it.
+const PUT_UNTIL: u8 = 3;
+/// Bytes of that time.
+pub(crate) const END_LEN: usize = size_of::<u64>();
 
 const _: () = {
     use std::mem::offset_of;
@@ -196,13 +201,31 @@ pub(crate) struct Place {
     pub(crate) segment: u64,
     /// Of the record's head.
     pub(crate) at: u32,
+    /// Of the value, with the time of its end if it has one.
     pub(crate) value_len: u32,
+    /// When it ends; 0: never.
+    pub(crate) end: u64,
+}
+
+impl Place {
+    /// Has it not ended yet?
+    pub(crate) fn is_live(&self, now: u64) -> bool {
+        !has_ended(self.end, now) || planted::is(Fault::EndIgnored)
+    }
+
+    /// Bytes of the value alone.
+    pub(crate) fn value_bytes(&self) -> u64 {
+        let end = if self.end == 0 { 0 } else { END_LEN };
+        u64::from(self.value_len).saturating_sub(end as u64)
+    }
 }
 
 /// A change as it is in a log.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a> {
     pub(crate) change: Change<'a>,
+    /// When what is put ends; 0: never.
+    pub(crate) end: u64,
     /// Where it is in the frame.
     pub(crate) at: usize,
 }
@@ -212,16 +235,18 @@ pub(crate) fn record_bytes(key_len: usize, value_len: u32) -> u64 {
     (RECORD_LEN + key_len) as u64 + u64::from(value_len)
 }
 
-fn change_bytes(change: &Change<'_>) -> u64 {
+/// Bytes of a value as it is in a record.
+pub(crate) fn stored_len(change: &Change<'_>, end: u64) -> u32 {
     match change {
-        Change::Put(key, value) => record_bytes(key.len(), value.len() as u32),
-        Change::Delete(key) => record_bytes(key.len(), 0),
+        Change::Put(_, value) => (value.len() + if end == 0 { 0 } else { END_LEN }) as u32,
+        Change::Delete(_) => 0,
     }
 }
 
 /// Bytes of a frame of these changes.
-pub(crate) fn frame_bytes(changes: &[Change<'_>]) -> u64 {
-    let bytes: u64 = changes.iter().map(change_bytes).sum();
+pub(crate) fn frame_bytes(changes: &[Change<'_>], end: u64) -> u64 {
+    let each = |change| record_bytes(Change::key(change).len(), stored_len(change, end));
+    let bytes: u64 = changes.iter().map(each).sum();
     (FRAME_LEN as u64 + bytes).next_multiple_of(8)
 }
 
@@ -246,12 +271,12 @@ pub(crate) struct FrameHead {
     pub(crate) durable: u64,
 }
 
-/// Writes a frame into `out`. Returns its checksum.
-pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], out: &mut Vec<u8>) -> u32 {
+/// Writes a frame into `out`: what it puts ends at `end`, or never. Returns its checksum.
+pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], end: u64, out: &mut Vec<u8>) -> u32 {
     let header = FrameHeader {
         magic: FRAME_MAGIC,
         checksum: 0.into(),
-        len: (frame_bytes(changes) as u32).into(),
+        len: (frame_bytes(changes, end) as u32).into(),
         count: (changes.len() as u32).into(),
         chain: head.chain.into(),
         shard: head.shard.into(),
@@ -263,19 +288,23 @@ pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], out: &mut Vec<u8>)
     out.extend_from_slice(header.as_bytes());
     for change in changes {
         let (kind, key, value) = match *change {
-            Change::Put(key, value) => (PUT, key, value),
+            Change::Put(key, value) if end == 0 => (PUT, key, value),
+            Change::Put(key, value) => (PUT_UNTIL, key, value),
             Change::Delete(key) => (DELETE, key, &[][..]),
         };
         let at = out.len();
         let record = RecordHead {
             checksum: 0.into(),
-            value_len: (value.len() as u32).into(),
+            value_len: stored_len(change, end).into(),
             key_len: (key.len() as u16).into(),
             kind,
             reserved: 0,
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(key);
+        if kind == PUT_UNTIL {
+            out.extend_from_slice(&end.to_le_bytes());
+        }
         out.extend_from_slice(value);
         let sum = crc32c(&out[at + 4..]);
         out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
@@ -286,11 +315,14 @@ pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], out: &mut Vec<u8>)
     sum
 }
 
-/// A record at the front of `bytes`, and what is behind it.
-fn read_record(bytes: &[u8]) -> Option<(Change<'_>, &[u8])> {
+/// A record at the front of `bytes`, with the time of its end, and what is behind it.
+fn read_record(bytes: &[u8]) -> Option<(Change<'_>, u64, &[u8])> {
     let (head, rest) = RecordHead::read_from_prefix(bytes).ok()?;
     let (key_len, value_len) = (usize::from(head.key_len.get()), head.value_len.get() as usize);
-    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len) && value_len <= ANY_VALUE_BYTES_MAX;
+    let end_len = if head.kind == PUT_UNTIL { END_LEN } else { 0 };
+    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len)
+        && value_len <= ANY_VALUE_BYTES_MAX + end_len
+        && value_len >= end_len;
     if !within || head.reserved != 0 {
         return None;
     }
@@ -301,24 +333,26 @@ fn read_record(bytes: &[u8]) -> Option<(Change<'_>, &[u8])> {
         return None;
     }
     match head.kind {
-        PUT => Some((Change::Put(key, value), rest)),
-        DELETE if value.is_empty() => Some((Change::Delete(key), rest)),
+        PUT => Some((Change::Put(key, value), 0, rest)),
+        PUT_UNTIL => {
+            let (end, value) = value.split_first_chunk()?;
+            let end = u64::from_le_bytes(*end);
+            (end != 0).then_some((Change::Put(key, value), end, rest))
+        }
+        DELETE if value.is_empty() => Some((Change::Delete(key), 0, rest)),
         _ => None,
     }
 }
 
 /// The value of a key in the bytes of its record, if they are that.
 pub(crate) fn value_of<'a>(record: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    match read_record(record)? {
-        (Change::Put(found, value), rest) if found == key && rest.is_empty() => Some(value),
-        _ => None,
-    }
+    parts_of(record).filter(|(found, _)| *found == key).map(|(_, value)| value)
 }
 
 /// Key and value of a record.
 pub(crate) fn parts_of(record: &[u8]) -> Option<(&[u8], &[u8])> {
     match read_record(record)? {
-        (Change::Put(key, value), []) => Some((key, value)),
+        (Change::Put(key, value), _, []) => Some((key, value)),
         _ => None,
     }
 }
@@ -352,8 +386,8 @@ impl<'a> Frame<'a> {
         let mut rest = self.body;
         for _ in 0..self.header.count.get() {
             let at = FRAME_LEN + self.body.len() - rest.len();
-            let (change, after) = read_record(rest)?;
-            records.push(Record { change, at });
+            let (change, end, after) = read_record(rest)?;
+            records.push(Record { change, end, at });
             rest = after;
         }
         (rest.len() < 8 && rest.iter().all(|byte| *byte == 0)).then_some(records)
@@ -390,23 +424,29 @@ pub(crate) struct HintLine<'a> {
     pub(crate) key: &'a [u8],
     /// None: a delete.
     pub(crate) value_len: Option<u32>,
+    /// When it ends; 0: never.
+    pub(crate) end: u64,
 }
 
 impl Hint {
-    pub(crate) fn note(&mut self, at: u32, change: &Change<'_>) {
-        let (kind, value_len) = match change {
-            Change::Put(_, value) => (PUT, value.len() as u32),
-            Change::Delete(_) => (DELETE, 0),
+    pub(crate) fn note(&mut self, at: u32, change: &Change<'_>, end: u64) {
+        let kind = match change {
+            Change::Put(..) if end == 0 => PUT,
+            Change::Put(..) => PUT_UNTIL,
+            Change::Delete(_) => DELETE,
         };
         let head = HintHead {
             at: at.into(),
-            value_len: value_len.into(),
+            value_len: stored_len(change, end).into(),
             key_len: (change.key().len() as u16).into(),
             kind,
             reserved: 0,
         };
         self.body.extend_from_slice(head.as_bytes());
         self.body.extend_from_slice(change.key());
+        if kind == PUT_UNTIL {
+            self.body.extend_from_slice(&end.to_le_bytes());
+        }
         self.count += 1;
     }
 
@@ -459,13 +499,19 @@ impl Hint {
             let Ok((head, after)) = HintHead::read_from_prefix(rest) else { return false };
             let key_len = usize::from(head.key_len.get());
             let Some((key, after)) = after.split_at_checked(key_len) else { return false };
-            let value_len = match head.kind {
-                PUT => Some(head.value_len.get()),
-                DELETE => None,
+            let stored = head.value_len.get();
+            let (value_len, end, after) = match (head.kind, after.split_first_chunk()) {
+                (PUT, _) => (Some(stored), 0, after),
+                (PUT_UNTIL, Some((end, after))) if stored as usize >= END_LEN => {
+                    (Some(stored), u64::from_le_bytes(*end), after)
+                }
+                (DELETE, _) => (None, 0, after),
                 _ => return false,
             };
             let is_key = (1..=ANY_KEY_BYTES_MAX).contains(&key_len);
-            if !is_key || !show(HintLine { at: head.at.get(), key, value_len }) {
+            let can_be = (head.kind == PUT_UNTIL) == (end != 0);
+            let line = HintLine { at: head.at.get(), key, value_len, end };
+            if !is_key || !can_be || !show(line) {
                 return false;
             }
             rest = after;

@@ -1,6 +1,9 @@
 //! Which record of the log is a key's newest, and how much of each segment is worth keeping.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     format::{Place, record_bytes},
@@ -42,13 +45,16 @@ pub(crate) struct Index<S> {
     pub(crate) lines: Lines,
     pub(crate) key_bytes: u64,
     pub(crate) segments: BTreeMap<u64, Segment<S>>,
+    /// Keys whose records end, by when.
+    pub(crate) ends: BTreeSet<(u64, Box<[u8]>)>,
     /// What the snapshots there are keep of this shard.
     pub(crate) snapshots: Vec<Arc<Kept<S>>>,
 }
 
 impl<S> Index<S> {
     pub(crate) fn new(lines: Lines) -> Self {
-        Self { lines, key_bytes: 0, segments: BTreeMap::new(), snapshots: Vec::new() }
+        let (segments, ends) = (BTreeMap::new(), BTreeSet::new());
+        Self { lines, key_bytes: 0, segments, ends, snapshots: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -80,12 +86,18 @@ impl<S> Index<S> {
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live = segment.live.saturating_sub(record_bytes(key.len(), place.value_len));
         }
+        if place.end != 0 {
+            self.ends.remove(&(place.end, key.into()));
+        }
     }
 
     pub(crate) fn put(&mut self, key: &[u8], place: Place) {
         match self.lines.put(key, place) {
             Some(old) => self.let_go(key, old),
             None => self.key_bytes += key.len() as u64,
+        }
+        if place.end != 0 {
+            self.ends.insert((place.end, key.into()));
         }
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live += record_bytes(key.len(), place.value_len);

@@ -92,11 +92,11 @@ impl Lines {
         bounds: &Ends,
         is_backward: bool,
         max: usize,
-        wanted: impl Fn(&[u8]) -> bool,
+        wanted: impl Fn(&[u8], &Place) -> bool,
     ) -> Option<Vec<Box<[u8]>>> {
         let Self::Ordered(lines) = self else { return None };
-        let keys = between(lines, bounds, is_backward).map(|(key, _)| key);
-        Some(keys.filter(|key| wanted(key)).take(max).cloned().collect())
+        let lines = between(lines, bounds, is_backward).filter(|(key, at)| wanted(key, at));
+        Some(lines.map(|(key, _)| key.clone()).take(max).collect())
     }
 }
 

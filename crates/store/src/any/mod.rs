@@ -21,6 +21,8 @@
 //!   there, whatever is written, compacted and removed meanwhile.
 //! * V8. Hooks and watches see the writes of a key in the order in which they were made, and nothing
 //!   that is only moved.
+//! * V9. A record that has ended is shown to nobody, also after a crash and a compaction; when it is
+//!   removed, no older record of its key returns.
 
 mod cache;
 mod compact;

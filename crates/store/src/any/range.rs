@@ -47,6 +47,15 @@ enum Of<'a, F: Folder> {
     Snapshot(&'a LogSnapshot<'a, F>),
 }
 
+impl<'a, F: Folder> Of<'a, F> {
+    fn store(&self) -> &'a RawLogStore<F> {
+        match *self {
+            Of::Store(store) => store,
+            Of::Snapshot(snapshot) => snapshot.store(),
+        }
+    }
+}
+
 /// The keys of a shard, in one direction.
 struct Part<'a, F: Folder> {
     shard: &'a Shard<F>,
@@ -55,6 +64,8 @@ struct Part<'a, F: Folder> {
     bounds: span::Ends,
     ready: VecDeque<Box<[u8]>>,
     is_done: bool,
+    /// By the clock, when it was begun.
+    now: u64,
 }
 
 impl<F: Folder> Source for Part<'_, F> {
@@ -62,7 +73,8 @@ impl<F: Folder> Source for Part<'_, F> {
 
     fn next(&mut self, backward: bool) -> Result<Option<Box<[u8]>>> {
         if self.ready.is_empty() && !self.is_done {
-            self.ready = self.shard.keys(self.kept, &self.bounds, backward, KEYS)?.into();
+            self.ready =
+                self.shard.keys(self.kept, &self.bounds, backward, (KEYS, self.now))?.into();
             self.is_done = self.ready.len() < KEYS;
             if let Some(last) = self.ready.back() {
                 let end = if backward { &mut self.bounds.1 } else { &mut self.bounds.0 };
@@ -104,11 +116,7 @@ impl<'a, F: Folder> RawLogRange<'a, F> {
     }
 
     fn of(of: Of<'a, F>, span: &Span) -> Result<Self> {
-        let store = match of {
-            Of::Store(store) => store,
-            Of::Snapshot(snapshot) => snapshot.store(),
-        };
-        if !store.options.ordered {
+        if !of.store().options.ordered {
             return Err(Error::NotOrdered);
         }
         Ok(Self { of, bounds: span.ends(), ends: Ends::new() })
@@ -146,11 +154,11 @@ impl<'a, F: Folder> RawLogRange<'a, F> {
     }
 
     fn key(&mut self, backward: bool) -> Result<Option<Box<[u8]>>> {
-        let (of, bounds) = (&self.of, &self.bounds);
+        let (of, bounds, now) = (&self.of, &self.bounds, self.of.store().now());
         self.ends.next(backward, || {
             let part = |shard, kept| {
                 let (bounds, ready) = (bounds.clone(), VecDeque::new());
-                Part { shard, kept, bounds, ready, is_done: false }
+                Part { shard, kept, bounds, ready, is_done: false, now }
             };
             Ok(match *of {
                 Of::Store(store) => store.shards.iter().map(|shard| part(shard, None)).collect(),

@@ -1,5 +1,6 @@
 //! A store of any sizes over bytes.
 
+mod ending;
 mod opening;
 mod upkeep;
 
@@ -16,6 +17,7 @@ use super::{
     shard::{Shard, Store, Why, Writer},
 };
 use crate::{
+    ends::Clock,
     error::{Error, Result},
     format::DATA_AT,
     hooks::{Commit, Hook, Hooks},
@@ -46,6 +48,7 @@ pub struct RawLogStore<F: Folder> {
     pub(super) cache: Cache,
     pub(super) options: LogOptions,
     hooks: Arc<Hooks>,
+    clock: Clock,
 }
 
 impl<F: Folder> RawLogStore<F> {
@@ -91,7 +94,16 @@ impl<F: Folder> RawLogStore<F> {
         Ok(&self.shards[shard_of(hash_of(key), self.shards.len())])
     }
 
-    fn check_value(value: &[u8]) -> Result<()> {
+    /// Milliseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn is_there(&self, shard: &Shard<F>, key: &[u8]) -> bool {
+        shard.index().find(key).is_some_and(|place| place.is_live(self.now()))
+    }
+
+    pub(super) fn check_value(value: &[u8]) -> Result<()> {
         if value.len() <= ANY_VALUE_BYTES_MAX {
             return Ok(());
         }
@@ -107,7 +119,7 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::OutOfLimits`] for a key that cannot be; [`Error::Damaged`] if the record is not as
     /// it was written (V3); what the disk says.
     pub fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
-        self.shard_of(key)?.read(&self.cache, key)
+        self.shard_of(key)?.read(&self.cache, key, self.now())
     }
 
     /// Is the key there? Nothing is read from the disk.
@@ -123,7 +135,7 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`] for a key that cannot be.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.shard_of(key)?.index().find(key).is_some())
+        Ok(self.is_there(self.shard_of(key)?, key))
     }
 
     /// Sets the value of a key.
@@ -138,7 +150,7 @@ impl<F: Folder> RawLogStore<F> {
     pub fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
         Self::check_value(value)?;
         let shard = self.shard_of(key)?;
-        self.commit(shard, shard.writer(), &[Change::Put(key, value)], durability)
+        self.commit(shard, shard.writer(), (&[Change::Put(key, value)], 0), durability)
     }
 
     /// Sets the value of a key that is not there yet; `None` if it is.
@@ -156,10 +168,10 @@ impl<F: Folder> RawLogStore<F> {
         Self::check_value(value)?;
         let shard = self.shard_of(key)?;
         let log = shard.writer();
-        if shard.index().find(key).is_some() {
+        if self.is_there(shard, key) {
             return Ok(None);
         }
-        self.commit(shard, log, &[Change::Put(key, value)], durability).map(Some)
+        self.commit(shard, log, (&[Change::Put(key, value)], 0), durability).map(Some)
     }
 
     /// Removes a key; `None` if it is not there.
@@ -171,10 +183,10 @@ impl<F: Folder> RawLogStore<F> {
     pub fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
         let shard = self.shard_of(key)?;
         let log = shard.writer();
-        if shard.index().find(key).is_none() {
+        if !self.is_there(shard, key) {
             return Ok(None);
         }
-        self.commit(shard, log, &[Change::Delete(key)], durability).map(Some)
+        self.commit(shard, log, (&[Change::Delete(key)], 0), durability).map(Some)
     }
 
     /// Makes the value of a key `new` (`None`: no value) if it is `old`; `None` if it is not.
@@ -194,8 +206,8 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Makes of a key's value what a closure says of it, while no other writer of the shard gets
-    /// in: `Some(value)`, or `None` for no value. `None` if there was nothing and stays nothing.
-    /// The closure must not use the store.
+    /// in: `Some(value)`, or `None` for no value. `None` if there was nothing and stays nothing. The
+    /// new value ends when the old one would have. The closure must not use the store.
     ///
     /// Example: see [`crate::LogStore::update`].
     ///
@@ -210,16 +222,30 @@ impl<F: Folder> RawLogStore<F> {
         self.change(key, durability, |old| Some(change(old)))
     }
 
-    /// `decide` says what the value becomes, or that it stays.
+    /// `decide` says what the value becomes, or that it stays. It ends when the old one would have.
     pub(super) fn change(
         &self,
         key: &[u8],
         durability: Durability,
         decide: impl FnOnce(Option<&[u8]>) -> Option<Option<Vec<u8>>>,
     ) -> Result<Option<Token>> {
+        self.change_until(key, None, durability, decide)
+    }
+
+    /// The same, with another time at which it ends; 0: never.
+    pub(super) fn change_until(
+        &self,
+        key: &[u8],
+        end: Option<u64>,
+        durability: Durability,
+        decide: impl FnOnce(Option<&[u8]>) -> Option<Option<Vec<u8>>>,
+    ) -> Result<Option<Token>> {
         let shard = self.shard_of(key)?;
         let log = shard.writer();
-        let old = shard.read(&self.cache, key)?;
+        let found = shard.find(&shard.index(), key, self.now())?;
+        let end = end.unwrap_or_else(|| found.as_ref().map_or(0, |(place, _)| place.end));
+        let read = |record| shard.read_at(&self.cache, key, record);
+        let old = found.map(read).transpose()?;
         let Some(new) = decide(old.as_deref()) else { return Ok(None) };
         let change = match &new {
             Some(value) => {
@@ -229,7 +255,7 @@ impl<F: Folder> RawLogStore<F> {
             None if old.is_none() => return Ok(None),
             None => Change::Delete(key),
         };
-        self.commit(shard, log, &[change], durability).map(Some)
+        self.commit(shard, log, (&[change], end), durability).map(Some)
     }
 
     /// Makes several changes of one shard at once: after a crash all of them are there, or none.
@@ -260,7 +286,7 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         let shard = &self.shards[one as usize];
-        self.commit(shard, shard.writer(), changes, durability).map(Some)
+        self.commit(shard, shard.writer(), (changes, 0), durability).map(Some)
     }
 
     /// Which shard a key belongs to.
@@ -273,14 +299,15 @@ impl<F: Folder> RawLogStore<F> {
         Ok(self.shard_of(key)?.number)
     }
 
-    fn commit(
+    /// What the changes put ends at `end`; 0: never.
+    pub(super) fn commit(
         &self,
         shard: &Shard<F>,
         mut log: Writer<'_, F>,
-        changes: &[Change<'_>],
+        (changes, end): (&[Change<'_>], u64),
         durability: Durability,
     ) -> Result<Token> {
-        let sequence = shard.append(self.store(), &mut log, changes, Why::New)?;
+        let sequence = shard.append(self.store(), &mut log, (changes, end), Why::New)?;
         let token = self.token(shard, sequence);
         self.hooks.call(&Commit { token, changes });
         match durability {
@@ -406,11 +433,13 @@ impl<F: Folder> RawLogStore<F> {
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
     pub fn for_each_key(&self, mut show: impl FnMut(&[u8], u64)) {
+        let now = self.now();
         for shard in &self.shards {
             // Copied, so that no writer waits for whoever looks.
             let keys: Vec<(Box<[u8]>, u64)> = {
                 let index = shard.index();
-                index.lines.iter().map(|(key, at)| (key.into(), at.value_len.into())).collect()
+                let live = index.lines.iter().filter(|(_, place)| place.is_live(now));
+                live.map(|(key, place)| (key.into(), place.value_bytes())).collect()
             };
             keys.iter().for_each(|(key, value_bytes)| show(key, *value_bytes));
         }
@@ -431,11 +460,12 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let now = self.now();
         for shard in &self.shards {
             let (places, files) = {
                 let index = shard.index();
-                let places = index.lines.iter().map(|(key, place)| (place, key.len() as u32));
-                (places.collect(), index.files())
+                let live = index.lines.iter().filter(|(_, place)| place.is_live(now));
+                (live.map(|(key, place)| (place, key.len() as u32)).collect(), index.files())
             };
             shard.show(places, &files, &mut show)?;
         }

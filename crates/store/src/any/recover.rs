@@ -335,7 +335,8 @@ impl<S: Storage> Reading<'_, S> {
         hint.each(|line| {
             match line.value_len {
                 Some(value_len) => {
-                    self.index.put(line.key, Place { segment, at: line.at, value_len });
+                    let place = Place { segment, at: line.at, value_len, end: line.end };
+                    self.index.put(line.key, place);
                 }
                 None => self.index.delete(line.key, segment),
             }

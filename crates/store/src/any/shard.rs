@@ -14,7 +14,7 @@ use super::{
     compact::Upkeep,
     format::{
         AnyHeader, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record, encode,
-        frame_bytes, parts_of, value_of,
+        frame_bytes, parts_of, record_bytes, stored_len, value_of,
     },
     index::{Index, Segment},
     kept::Record as OldRecord,
@@ -144,17 +144,18 @@ impl<F: Folder> Shard<F> {
         self.group.sync(written, || file.sync(), || Ok(()))
     }
 
-    /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
+    /// Writes changes, all or none, to the log, and makes them visible; what they put ends at `end`,
+    /// or never if that is 0. No changes at all are
     /// written too: their frame says what is durable.
     pub(super) fn append(
         &self,
         store: Store<'_, F>,
         log: &mut Log<F::File>,
-        changes: &[Change<'_>],
+        (changes, end): (&[Change<'_>], u64),
         why: Why,
     ) -> Result<u64> {
         let durable = self.group.check_sound()?;
-        let bytes = frame_bytes(changes);
+        let bytes = frame_bytes(changes, end);
         let room = store.header.segment_bytes.get() - DATA_AT;
         if bytes > room {
             return Err(Error::BatchTooLong { bytes, max: room });
@@ -171,7 +172,7 @@ impl<F: Folder> Shard<F> {
             durable,
         };
         let mut frame = std::mem::take(&mut log.frame);
-        let chain = encode(head, changes, &mut frame);
+        let chain = encode(head, changes, end, &mut frame);
         let written = log.file.write_at(log.at, &frame);
         // A long one is not kept for ever.
         frame.truncate(1 << 20);
@@ -181,11 +182,8 @@ impl<F: Folder> Shard<F> {
         let mut index = self.index_mut();
         let mut at = FRAME_LEN;
         for change in changes {
-            let record = Record { change: *change, at };
-            at += RECORD_LEN + change.key().len();
-            if let Change::Put(_, value) = change {
-                at += value.len();
-            }
+            let record = Record { change: *change, end, at };
+            at += record_bytes(change.key().len(), stored_len(change, end)) as usize;
             if why == Why::New && !planted::is(Fault::SnapshotForgotten) {
                 index.keep(change.key());
             }
@@ -244,19 +242,22 @@ impl<F: Folder> Shard<F> {
         })
     }
 
-    /// Reads the value of a key (V3).
-    pub(super) fn read(&self, cache: &Cache, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
-        let record = self.find(&self.index(), key)?;
+    /// Reads the value of a key that has not ended `now` (V3).
+    pub(super) fn read(&self, cache: &Cache, key: &[u8], now: u64) -> Result<Option<Arc<[u8]>>> {
+        let record = self.find(&self.index(), key, now)?;
         record.map(|record| self.read_at(cache, key, record)).transpose()
     }
 
-    /// Where the record of a key is.
+    /// Where the record of a key is that has not ended `now`.
     pub(super) fn find(
         &self,
         index: &Index<F::File>,
         key: &[u8],
+        now: u64,
     ) -> Result<Option<OldRecord<F::File>>> {
-        let Some(place) = index.find(key) else { return Ok(None) };
+        let Some(place) = index.find(key).filter(|place| place.is_live(now)) else {
+            return Ok(None);
+        };
         let segment = index.segments.get(&place.segment).ok_or_else(|| self.damaged(place))?;
         Ok(Some((place, Arc::clone(&segment.file))))
     }
@@ -343,11 +344,11 @@ pub(super) fn hint_header<S>(store: &AnyHeader, shard: u32, log: &Log<S>) -> Hin
 /// Takes a record of the segment in use into the index. The frame begins where the log is.
 pub(super) fn note<S>(index: &mut Index<S>, log: &mut Log<S>, record: &Record<'_>) {
     let at = log.at as u32 + record.at as u32;
-    log.hint.note(at, &record.change);
+    log.hint.note(at, &record.change, record.end);
     match record.change {
-        Change::Put(key, value) => {
-            let value_len = value.len() as u32;
-            index.put(key, Place { segment: log.segment, at, value_len });
+        Change::Put(key, _) => {
+            let value_len = stored_len(&record.change, record.end);
+            index.put(key, Place { segment: log.segment, at, value_len, end: record.end });
         }
         Change::Delete(key) => index.delete(key, log.segment),
     }

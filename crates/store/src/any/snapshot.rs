@@ -4,7 +4,14 @@ use std::sync::Arc;
 
 use mainstay_storage::Folder;
 
-use super::{kept::Kept, lines::between, range::RawLogRange, raw::RawLogStore, shard::Shard};
+use super::{
+    format::Place,
+    kept::{Kept, Record},
+    lines::between,
+    range::RawLogRange,
+    raw::RawLogStore,
+    shard::Shard,
+};
 use crate::{
     error::Result,
     options::Token,
@@ -17,7 +24,7 @@ use crate::{
 /// [`LogOptions::snapshot_bytes_max`](crate::LogOptions::snapshot_bytes_max) a shard, and room on the
 /// disk for the files that compaction removes meanwhile and it still needs.
 ///
-/// It ends when it is dropped.
+/// It ends when it is dropped. What has a time to live ends in it, too.
 ///
 /// Example: see [`RawLogStore::snapshot`].
 pub struct LogSnapshot<'a, F: Folder> {
@@ -111,7 +118,7 @@ impl<'a, F: Folder> LogSnapshot<'a, F> {
     /// [`Error::SnapshotLost`](crate::Error::SnapshotLost), and as [`RawLogStore::get`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
         let shard = self.store.shard_of(key)?;
-        let kept = &self.kept[shard.number as usize];
+        let (kept, now) = (&self.kept[shard.number as usize], self.store.now());
         let record = {
             let index = shard.index();
             let old = kept
@@ -120,9 +127,10 @@ impl<'a, F: Folder> LogSnapshot<'a, F> {
                 .map(|old| old.as_ref().map(|(place, file)| (*place, Arc::clone(file))));
             match old {
                 Some(old) => old,
-                None => shard.find(&index, key)?,
+                None => shard.find(&index, key, now)?,
             }
         };
+        let record = record.filter(|(place, _)| place.is_live(now));
         record.map(|record| shard.read_at(&self.store.cache, key, record)).transpose()
     }
 
@@ -141,15 +149,19 @@ impl<'a, F: Folder> LogSnapshot<'a, F> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let now = self.store.now();
         for (shard, kept) in self.parts() {
             let (places, files) = {
                 let (index, seen) = (shard.index(), kept.seen(shard.number)?);
                 let mut files = index.files();
-                let now = index.lines.iter().filter(|(key, _)| seen.find(key).is_none());
+                let same = index.lines.iter().filter(|(key, _)| seen.find(key).is_none());
+                let live = same.filter(|(_, place)| place.is_live(now));
                 let mut places: Vec<_> =
-                    now.map(|(key, place)| (place, key.len() as u32)).collect();
+                    live.map(|(key, place)| (place, key.len() as u32)).collect();
                 for (key, old) in seen.old() {
-                    if let Some((place, file)) = old {
+                    if let Some((place, file)) = old
+                        && place.is_live(now)
+                    {
                         places.push((*place, key.len() as u32));
                         files.entry(place.segment).or_insert_with(|| Arc::clone(file));
                     }
@@ -191,17 +203,20 @@ impl<F: Folder> Shard<F> {
         kept: Option<&Kept<F::File>>,
         bounds: &Ends,
         backward: bool,
-        max: usize,
+        (max, now): (usize, u64),
     ) -> Result<Vec<Box<[u8]>>> {
         let index = self.index();
         let Some(kept) = kept else {
-            let found = index.lines.part(bounds, backward, max, |_| true);
+            let found = index.lines.part(bounds, backward, max, |_, place| place.is_live(now));
             return found.ok_or(crate::Error::NotOrdered);
         };
         let seen = kept.seen(self.number)?;
-        let now = index.lines.part(bounds, backward, max, |key| seen.find(key).is_none());
-        let mut keys = now.ok_or(crate::Error::NotOrdered)?;
-        let old = between(seen.old(), bounds, backward).filter(|(_, old)| old.is_some());
+        let same = |key: &[u8], place: &Place| place.is_live(now) && seen.find(key).is_none();
+        let mut keys =
+            index.lines.part(bounds, backward, max, same).ok_or(crate::Error::NotOrdered)?;
+        let was_there =
+            |old: &Option<Record<_>>| old.as_ref().is_some_and(|(at, _)| at.is_live(now));
+        let old = between(seen.old(), bounds, backward).filter(|(_, old)| was_there(old));
         keys.extend(old.map(|(key, _)| key.clone()).take(max));
         // Either has the first of its own: so the first of both together are the first of all.
         keys.sort_unstable();

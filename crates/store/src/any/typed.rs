@@ -1,6 +1,6 @@
 //! A store of any sizes, typed, that looks after itself.
 
-use std::{marker::PhantomData, path::Path, sync::Arc};
+use std::{marker::PhantomData, path::Path, sync::Arc, time::Duration};
 
 use super::{
     options::LogOptions,
@@ -172,6 +172,59 @@ impl<K: Field, V: Field> LogStore<K, V> {
     /// As [`RawLogStore::put`].
     pub fn put(&self, key: &K, value: &V, durability: Durability) -> Result<Token> {
         self.raw.put(&bytes_of(key), &bytes_of(value), durability)
+    }
+
+    /// Sets the value of a key, for so long or for good.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, LogStore};
+    /// use std::{thread, time::Duration};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = LogStore::<u64, String>::create(dir.path(), &LogOptions::default())?;
+    /// store.put_for(&7, &"seven".into(), Some(Duration::from_millis(40)), Memory)?;
+    /// store.put_for(&8, &"eight".into(), Some(Duration::from_millis(40)), Memory)?;
+    /// assert!(store.touch(&8, None, Memory)?.is_some());
+    /// thread::sleep(Duration::from_millis(50));
+    /// assert_eq!((store.get(&7)?, store.left(&7)?), (None, None));
+    /// assert_eq!((store.get(&8)?.as_deref(), store.left(&8)?), (Some("eight"), Some(None)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawLogStore::put_for`].
+    pub fn put_for(
+        &self,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Token> {
+        self.raw.put_for(&bytes_of(key), &bytes_of(value), ttl, durability)
+    }
+
+    /// Lets a record end so long from now, or never; `None` if it is not there.
+    ///
+    /// Example: see [`put_for`](Self::put_for).
+    ///
+    /// # Errors
+    /// As [`RawLogStore::touch`].
+    pub fn touch(
+        &self,
+        key: &K,
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        self.raw.touch(&bytes_of(key), ttl, durability)
+    }
+
+    /// How long a key will be there: `None` if it is not, and `Some(None)` if it does not end.
+    ///
+    /// Example: see [`put_for`](Self::put_for).
+    ///
+    /// # Errors
+    /// As [`RawLogStore::left`].
+    pub fn left(&self, key: &K) -> Result<Option<Option<Duration>>> {
+        self.raw.left(&bytes_of(key))
     }
 
     /// Sets the value of a key that is not there yet; `None` if it is.

@@ -9,6 +9,7 @@ use mainstay_base::Rng;
 use mainstay_sim::Disk;
 
 use super::*;
+use crate::limits::TTL_MAX;
 use crate::{
     Durability::Memory, Found, Position, Reached, limits::SEGMENT_BYTES_MIN,
     limits::VALUE_BYTES_MAX, read_changes,

@@ -14,6 +14,7 @@ use crate::{
         recover::{How, any_header, load},
         shard::{Shard, log_header, make_file},
     },
+    ends::unix_ms,
     error::{Error, Result},
     format::{
         COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
@@ -106,7 +107,15 @@ impl<F: Folder> RawLogStore<F> {
         };
         let shards = in_parallel(header.shards.get(), options.threads, resume)?;
         let cache = Cache::new(options.cache_bytes);
-        Ok(Self { folder, header, shards, cache, options, hooks: Arc::default() })
+        Ok(Self {
+            folder,
+            header,
+            shards,
+            cache,
+            options,
+            hooks: Arc::default(),
+            clock: Box::new(unix_ms),
+        })
     }
 }
 

@@ -5,6 +5,9 @@ use mainstay_storage::Folder;
 use super::RawLogStore;
 use crate::{any::shard::Shard, error::Result, group::lock};
 
+/// Records of a shard that have ended and are removed at a time.
+const SWEPT: usize = 4096;
+
 /// What a shard of a [`LogStore`](crate::LogStore) has.
 ///
 /// Example: see [`RawLogStore::stats`].
@@ -88,7 +91,7 @@ impl<F: Folder> RawLogStore<F> {
         synced.and(kept)
     }
 
-    /// Does what is due and can take its time: describes full segments, and compacts as much as
+    /// Does what is due and can take its time: removes what has ended, describes full segments, and compacts as much as
     /// [`crate::LogOptions::compact_bytes_per_second`] allows for one
     /// [`crate::LogOptions::interval`].
     ///
@@ -100,6 +103,7 @@ impl<F: Folder> RawLogStore<F> {
         let second = u128::from(self.options.compact_bytes_per_second);
         let budget = second * self.options.interval.as_millis() / 1000;
         let budget = u64::try_from(budget).unwrap_or(u64::MAX) / self.shards.len() as u64;
+        let swept = self.sweep(SWEPT).map(drop);
         let tend = |shard: &Shard<F>| {
             shard.write_hints(self.store())?;
             if budget > 0 {
@@ -108,7 +112,7 @@ impl<F: Folder> RawLogStore<F> {
             Ok(())
         };
         let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
-        tended.into_iter().collect()
+        swept.and(tended.into_iter().collect())
     }
 
     /// Reads every record that is some key's newest, and checks it (V3).

@@ -3,8 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
+    time::Duration,
 };
 
 use mainstay_base::Rng;
@@ -17,11 +18,27 @@ use crate::{
     Durability::Memory,
     Error, LogOptions, News,
     any::index::Index,
-    limits::{SEGMENT_BYTES_MIN, WATCH_BYTES_MAX},
+    limits::{SEGMENT_BYTES_MIN, TTL_MAX, WATCH_BYTES_MAX},
     planted::{Fault, plant},
 };
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a store is compared with: values, and when they end.
+#[derive(Clone, Default)]
+struct Model {
+    records: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
+    now: Arc<AtomicU64>,
+}
+
+impl Model {
+    /// What has not ended.
+    fn live(&self) -> Records {
+        let now = self.now.load(Relaxed);
+        let live = self.records.iter().filter(|(_, (_, end))| *end == 0 || *end > now);
+        live.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+    }
+}
 
 fn options(shards: u32, ordered: bool) -> LogOptions {
     // So small that a few values fill a segment, and one in four dead has it compacted.
@@ -43,6 +60,11 @@ fn value(seed: u8) -> Vec<u8> {
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, u8),
+    PutFor(u8, u8, u8),
+    Touch(u8, Option<u8>),
+    Update(u8, u8),
+    Wait(u8),
+    Sweep(u8),
     Delete(u8),
     Batch(Vec<(u8, Option<u8>)>),
     Compact,
@@ -55,7 +77,13 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let look = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u32>());
     prop_oneof![
-        20 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        16 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        8 => (any::<u8>(), any::<u8>(), 1..=u8::MAX)
+            .prop_map(|(key, value, ttl)| Step::PutFor(key, value, ttl)),
+        2 => (any::<u8>(), prop::option::of(1..=u8::MAX)).prop_map(|(key, ttl)| Step::Touch(key, ttl)),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Update(key, value)),
+        4 => any::<u8>().prop_map(Step::Wait),
+        2 => any::<u8>().prop_map(Step::Sweep),
         8 => any::<u8>().prop_map(Step::Delete),
         4 => prop::collection::vec((any::<u8>(), any::<Option<u8>>()), 1..9).prop_map(Step::Batch),
         4 => Just(Step::Compact),
@@ -121,15 +149,61 @@ fn differs(snapshot: &LogSnapshot<'_, Disk>, records: &Records, ends: u32) -> Op
     twice.or_else(|| differs_in_order(range, records, &Span::ALL, ends))
 }
 
-fn change(store: &RawLogStore<Disk>, records: &mut Records, step: &Step) {
+fn change(store: &RawLogStore<Disk>, model: &mut Model, step: &Step) {
+    let now = model.now.load(Relaxed);
+    let ms = |ttl: u8| Duration::from_millis(ttl.into());
+    let live = |model: &Model, key: &[u8]| {
+        model.records.get(key).filter(|(_, end)| *end == 0 || *end > now).cloned()
+    };
     match step {
         Step::Put(number, seed) => {
             store.put(&key(*number), &value(*seed), Memory).unwrap();
-            records.insert(key(*number), value(*seed));
+            model.records.insert(key(*number), (value(*seed), 0));
+        }
+        Step::PutFor(number, seed, ttl) => {
+            store.put_for(&key(*number), &value(*seed), Some(ms(*ttl)), Memory).unwrap();
+            model.records.insert(key(*number), (value(*seed), now + u64::from(*ttl)));
+        }
+        Step::Touch(number, ttl) => {
+            let end = ttl.map_or(0, |ttl| now + u64::from(ttl));
+            let touched = store.touch(&key(*number), ttl.map(ms), Memory).unwrap();
+            let known = live(model, &key(*number));
+            assert_eq!(touched.is_some(), known.is_some());
+            if let Some((value, _)) = known {
+                model.records.insert(key(*number), (value, end));
+                let left = ttl.map(ms);
+                assert_eq!(store.left(&key(*number)).unwrap(), Some(left));
+            }
+        }
+        Step::Update(number, seed) => {
+            let known = live(model, &key(*number));
+            let update = |old: Option<&[u8]>| {
+                assert_eq!(old, known.as_ref().map(|(value, _)| &value[..]));
+                Some(value(*seed))
+            };
+            store.update(&key(*number), Memory, update).unwrap();
+            let end = known.as_ref().map_or(0, |(_, end)| *end);
+            model.records.insert(key(*number), (value(*seed), end));
+        }
+        Step::Wait(ms) => {
+            model.now.fetch_add(u64::from(*ms) / 4, Relaxed);
+        }
+        Step::Sweep(max) => {
+            let ended = model.records.len() - model.live().len();
+            let swept = store.sweep(usize::from(*max)).unwrap();
+            // Which ones is not said, but that the rest stays hidden.
+            assert!(swept <= ended as u64 && (swept > 0 || ended == 0 || *max == 0));
+            if swept == ended as u64 {
+                let live = model.live();
+                model.records.retain(|key, _| live.contains_key(key));
+            }
         }
         Step::Delete(number) => {
-            let was_there = store.delete(&key(*number), Memory).unwrap().is_some();
-            assert_eq!(records.remove(&key(*number)).is_some(), was_there);
+            let was_there = live(model, &key(*number)).is_some();
+            assert_eq!(store.delete(&key(*number), Memory).unwrap().is_some(), was_there);
+            if was_there {
+                model.records.remove(&key(*number));
+            }
         }
         Step::Batch(changes) => {
             let made: Vec<_> =
@@ -145,8 +219,10 @@ fn change(store: &RawLogStore<Disk>, records: &mut Records, step: &Step) {
             store.batch(&changes, Memory).unwrap();
             for change in changes {
                 match change {
-                    Change::Put(key, value) => records.insert(key.to_vec(), value.to_vec()),
-                    Change::Delete(key) => records.remove(key),
+                    Change::Put(key, value) => {
+                        model.records.insert(key.to_vec(), (value.to_vec(), 0))
+                    }
+                    Change::Delete(key) => model.records.remove(key),
                 };
             }
         }
@@ -155,14 +231,13 @@ fn change(store: &RawLogStore<Disk>, records: &mut Records, step: &Step) {
 }
 
 /// Runs one life of a store, up to its next opening; how many steps that were, or what was wrong.
-fn live(store: &RawLogStore<Disk>, records: &mut Records, steps: &[Step]) -> Result<usize, String> {
-    let mut snapshots: Vec<(LogSnapshot<'_, Disk>, Records)> = Vec::new();
+fn live_on(store: &RawLogStore<Disk>, model: &mut Model, steps: &[Step]) -> Result<usize, String> {
+    let mut snapshots: Vec<(LogSnapshot<'_, Disk>, Model)> = Vec::new();
     let fail = |wrong: Option<String>| wrong.map_or(Ok(()), Err);
     for (at, step) in steps.iter().enumerate() {
         match step {
-            Step::Put(..) | Step::Delete(_) | Step::Batch(_) => change(store, records, step),
             Step::Compact => store.compact().map_err(|error| error.to_string())?,
-            Step::Snapshot => snapshots.push((store.snapshot(), records.clone())),
+            Step::Snapshot => snapshots.push((store.snapshot(), model.clone())),
             Step::Forget(which) => {
                 if !snapshots.is_empty() {
                     let which = usize::from(*which) % snapshots.len();
@@ -171,8 +246,10 @@ fn live(store: &RawLogStore<Disk>, records: &mut Records, steps: &[Step]) -> Res
             }
             Step::Look { from, to, prefix, ends } => {
                 for (snapshot, then) in &snapshots {
-                    fail(differs(snapshot, then, *ends))?;
+                    fail(differs(snapshot, &then.live(), *ends))?;
                 }
+                let records = &model.live();
+                fail(differs(&store.snapshot(), records, *ends))?;
                 if store.options.ordered {
                     let between = Span::ALL.from(&key(*from)).before(&key(*to));
                     for span in [between, Span::ALL.prefix(&key(*prefix)[..1]), Span::ALL] {
@@ -182,10 +259,11 @@ fn live(store: &RawLogStore<Disk>, records: &mut Records, steps: &[Step]) -> Res
                 }
             }
             Step::Reopen { .. } => return Ok(at + 1),
+            _ => change(store, model, step),
         }
     }
     for (snapshot, then) in &snapshots {
-        fail(differs(snapshot, then, 0x5555_5555))?;
+        fail(differs(snapshot, &then.live(), 0x5555_5555))?;
     }
     drop(snapshots);
     let is_kept = |shard: &Shard<Disk>| {
@@ -199,10 +277,16 @@ fn live(store: &RawLogStore<Disk>, records: &mut Records, steps: &[Step]) -> Res
 fn run(steps: &[Step], shards: u32, ordered: bool) -> Result<(), String> {
     let disk = Disk::new(1);
     let options = options(shards, ordered);
-    let mut store = RawLogStore::create(disk.clone(), &options).unwrap();
-    let (mut records, mut rest) = (Records::new(), steps);
+    let (mut model, mut rest) = (Model::default(), steps);
+    model.now.store(1, Relaxed);
+    let clock = Arc::clone(&model.now);
+    let timed = |store: RawLogStore<Disk>| {
+        let now = Arc::clone(&clock);
+        store.with_clock(move || now.load(Relaxed))
+    };
+    let mut store = timed(RawLogStore::create(disk.clone(), &options).unwrap());
     loop {
-        let done = live(&store, &mut records, rest)?;
+        let done = live_on(&store, &mut model, rest)?;
         let (lived, after) = rest.split_at(done);
         let Some(Step::Reopen { cut }) = lived.last() else { return Ok(()) };
         store.sync().unwrap();
@@ -210,7 +294,7 @@ fn run(steps: &[Step], shards: u32, ordered: bool) -> Result<(), String> {
         if *cut {
             disk.power_cut();
         }
-        store = RawLogStore::open(disk.clone(), &options).unwrap();
+        store = timed(RawLogStore::open(disk.clone(), &options).unwrap());
         rest = after;
     }
 }
@@ -230,12 +314,24 @@ proptest! {
 }
 
 #[test]
-fn keys_that_are_not_kept_for_snapshots_are_missed() {
-    plant(Some(Fault::SnapshotForgotten));
-    let steps = [Step::Put(1, 1), Step::Snapshot, Step::Put(1, 2)];
-    let found = run(&steps, 1, true);
-    plant(None);
-    assert!(found.is_err(), "the fault was not found");
+fn every_planted_fault_is_found_by_the_model() {
+    let look = || Step::Look { from: 0, to: 255, prefix: 0, ends: 1 };
+    // Filled, so that the segment with what ends has become dead enough.
+    let mut moved = vec![Step::PutFor(1, 1, 100)];
+    moved.extend((0..40).flat_map(|_| [Step::Put(2, 255), Step::Put(3, 255)]));
+    moved.extend([Step::Compact, Step::Wait(255), Step::Wait(255), look()]);
+    let faults = [
+        (Fault::SnapshotForgotten, vec![Step::Put(1, 1), Step::Snapshot, Step::Put(1, 2)]),
+        (Fault::EndIgnored, vec![Step::PutFor(1, 1, 1), Step::Wait(4), look()]),
+        (Fault::EndForgotten, moved),
+    ];
+    for (fault, steps) in faults {
+        assert_eq!(run(&steps, 1, true), Ok(()));
+        plant(Some(fault));
+        let found = run(&steps, 1, true);
+        plant(None);
+        assert!(found.is_err(), "{fault:?} was not found");
+    }
 }
 
 #[test]
@@ -376,4 +472,53 @@ fn a_value_that_is_too_long_for_a_watch_is_missed_and_the_next_one_is_seen() {
     assert_eq!(watch.take().unwrap(), Some(News::Missed));
     assert!(matches!(watch.take().unwrap(), Some(News::Put { value, .. }) if value == b"short"));
     assert_eq!(watch.take().unwrap(), None);
+}
+
+#[test]
+fn v9_what_has_ended_is_removed_for_good_though_older_records_of_its_key_are_in_the_log() {
+    let disk = Disk::new(9);
+    let store = RawLogStore::create(disk.clone(), &options(1, false)).unwrap();
+    let now = Arc::new(AtomicU64::new(1_000));
+    let clock = Arc::clone(&now);
+    let store = store.with_clock(move || clock.load(Relaxed));
+    let mut watch = store.watch(Span::ALL).unwrap();
+    for number in 0..200_u8 {
+        store.put(&[number], &[1; 300], Memory).unwrap();
+        store.put_for(&[number], &[2; 300], Some(Duration::from_millis(5)), Memory).unwrap();
+    }
+    now.fetch_add(5, Relaxed);
+    assert_eq!(store.get(&[7]).unwrap(), None);
+    assert_eq!((store.sweep(150).unwrap(), store.sweep(1_000).unwrap()), (150, 50));
+    let mut deleted = 0;
+    while let Some(news) = watch.take().unwrap() {
+        deleted += usize::from(matches!(news, News::Deleted { .. }));
+    }
+    assert_eq!(deleted, 200);
+    store.compact().unwrap();
+    store.sync().unwrap();
+    drop(store);
+    disk.power_cut();
+    // By a clock that was set back nothing returns either.
+    let store = RawLogStore::open(disk, &options(1, false)).unwrap().with_clock(|| 0);
+    store.for_each(|key, _| panic!("{key:?} is back")).unwrap();
+    assert_eq!(store.stats()[0].records, 0);
+}
+
+#[test]
+fn a_time_to_live_has_its_limits_and_the_longest_value_has_room_for_one() {
+    let store = RawLogStore::create(Disk::new(10), &options(1, false)).unwrap().with_clock(|| 7);
+    let ms = Duration::from_millis;
+    for ttl in [ms(1), TTL_MAX] {
+        store.put_for(b"k", b"v", Some(ttl), Memory).unwrap();
+        assert_eq!(store.left(b"k").unwrap(), Some(Some(ttl)));
+    }
+    for ttl in [Duration::ZERO, Duration::from_nanos(999_999), TTL_MAX + ms(1), Duration::MAX] {
+        let refused = store.put_for(b"k", b"v", Some(ttl), Memory);
+        assert!(matches!(refused, Err(Error::OutOfLimits { .. })), "{ttl:?}");
+    }
+    let most = store.record_bytes_max() as usize - 1;
+    store.put(b"k", &vec![1; most], Memory).unwrap();
+    let refused = store.put_for(b"k", &vec![1; most], Some(ms(1)), Memory);
+    assert!(matches!(refused, Err(Error::BatchTooLong { .. })), "{refused:?}");
+    store.put_for(b"k", &vec![1; most - 8], Some(ms(1)), Memory).unwrap();
 }
