@@ -143,6 +143,12 @@ pub enum Error {
          promote this store if the leader is gone"
     )]
     Follows,
+    /// The store has another number of shards by now.
+    #[error(
+        "the store was given another number of shards, and this is the old one; use the one that \
+         `finish` returned, or open the directory again"
+    )]
+    Resharded,
     /// The store is no replica.
     #[error("the store takes writes itself; make it a follower before it follows a leader")]
     Leads,

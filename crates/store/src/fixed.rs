@@ -57,7 +57,7 @@ where
         Self::over(RawStore::open(folder, options)?, options)
     }
 
-    fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
+    pub(crate) fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
         let ((key, value), asked) = (raw.lengths(), (size_of::<K>(), size_of::<V>()));
         if (key, value) != asked {
             let (asked_key, asked_value) = asked;

@@ -1,13 +1,23 @@
 //! Where a store keeps its files: a directory.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    ffi::OsString,
+    fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use mainstay_shm::{fork::Epoch, hook};
 use mainstay_storage::{Folder, Storage};
+use rustix::{
+    fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat},
+    io::{Errno, retry_on_intr},
+};
 
 use crate::error::{Error, Result};
 
@@ -23,12 +33,18 @@ use crate::error::{Error, Result};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Directory {
-    path: PathBuf,
+    /// Without symbolic links, as it was when it was locked or moved.
+    path: Mutex<PathBuf>,
+    /// By this its files are found, whatever its name is.
     handle: File,
+    /// It was replaced, and is removed when it is dropped.
+    is_replaced: AtomicBool,
     _lock: Lock,
 }
 
 pub(crate) const LOCK: &str = "lock";
+/// Between the name of a directory and its number while it is being removed.
+pub(crate) const GONE: &str = ".gone-";
 
 /// The lock of a directory, by flock(2).
 pub(crate) struct Lock {
@@ -68,20 +84,86 @@ impl Directory {
     /// [`Error::Locked`] if another store, of this process or another, has it.
     pub fn lock(path: &Path) -> Result<Self> {
         let failed = |error| Error::io(path.display().to_string())(error);
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = open(&path.join(LOCK)).map_err(failed)?;
+        // One that was there a moment ago was somebody's, who takes it away.
+        let failed_since = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Error::Locked,
+            _ => failed(error),
+        };
+        match fs::create_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let is_file = fs::metadata(path).is_ok_and(|found| !found.is_dir());
+                return Err(if is_file { failed(error) } else { Error::Locked });
+            }
+            made => made.map_err(failed)?,
+        }
+        let handle = File::open(path).map_err(failed_since)?;
+        let lock = open_in(&handle, LOCK).map_err(failed_since)?;
         let lock = match Lock::take(lock, false) {
             Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(Error::Locked),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
-        let handle = File::open(path).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), handle, _lock: lock })
+        let path = fs::canonicalize(path).map_err(failed_since)?;
+        // Another one may have got this name meanwhile, and be somebody's.
+        if !is_same(&handle, &path).map_err(failed_since)? {
+            return Err(Error::Locked);
+        }
+        let (path, is_replaced) = (Mutex::new(path), AtomicBool::new(false));
+        Ok(Self { path, handle, is_replaced, _lock: lock })
+    }
+
+    fn path_mut(&self) -> MutexGuard<'_, PathBuf> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path_mut().clone()
+    }
+
+    /// It has another name now.
+    pub(crate) fn moved(&self, path: PathBuf) {
+        *self.path_mut() = path;
+    }
+
+    /// The name under which it is removed.
+    fn gone(&self) -> OsString {
+        let mut name = self.path().file_name().unwrap_or_default().to_owned();
+        let number = self.handle.metadata().map_or(0, |found| found.ino());
+        name.push(format!("{GONE}{number}"));
+        name
+    }
+
+    /// Another one has its place: it is removed when nobody uses it any more.
+    pub(crate) fn remove_in_the_end(&self) {
+        self.is_replaced.store(true, Relaxed);
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let path = self.path();
+        if !self.is_replaced.load(Relaxed) || !is_same(&self.handle, &path).unwrap_or(false) {
+            return;
+        }
+        // Under a name of its own: the one it has may be taken by the next as soon as it is free.
+        let gone = path.with_file_name(self.gone());
+        if let Err(error) = fs::rename(&path, &gone).and_then(|()| fs::remove_dir_all(&gone)) {
+            tracing::warn!(%error, path = %path.display(), "a store that was replaced stays");
+        }
+    }
+}
+
+/// Is this the directory of that name?
+fn is_same(handle: &File, path: &Path) -> io::Result<bool> {
+    let (one, other) = (handle.metadata()?, fs::metadata(path)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+fn open_in(directory: &File, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    // What the mask of the process leaves of it, as with any file.
+    let mode = Mode::from_raw_mode(0o666);
+    Ok(File::from(retry_on_intr(|| openat(directory, name, flags, mode))?))
 }
 
 impl Folder for Directory {
@@ -89,23 +171,24 @@ impl Folder for Directory {
 
     fn file(&self, name: &str) -> io::Result<DirectoryFile> {
         hook::step();
-        open(&self.path.join(name)).map(DirectoryFile)
+        open_in(&self.handle, name).map(DirectoryFile)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in Dir::read_from(&self.handle)? {
             // A name that is no text is none of ours.
-            names.extend(entry?.file_name().into_string());
+            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
         }
+        names.retain(|name| name != "." && name != "..");
         Ok(names)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         hook::step();
-        match fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        match unlinkat(&self.handle, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            other => Ok(other?),
         }
     }
 

@@ -219,6 +219,9 @@ impl<F: Folder> RawStore<F> {
         if !self.is_closed.load(Ordering::SeqCst) {
             return Ok(());
         }
+        if self.is_resharded.load(Ordering::SeqCst) {
+            return Err(Error::Resharded);
+        }
         if Role::of(&self.header) == Role::Leader {
             return Err(Error::Replaced { epoch: self.epoch(), by: self.known_epoch() });
         }

@@ -34,6 +34,8 @@
 //!   removed by its leader alone.
 //! * A16. A copy made by [`RawStore::backup`] is the store as it was at one moment, durable when it is
 //!   told to be there; one that did not come to its end is no store.
+//! * A17. While a store is given another number of shards it is used as before; then each write that has
+//!   returned is in the new one, and a kill at any moment leaves one of the two under its name.
 //!
 //! ```
 //! use mainstay_store::{Durability, FixedStore, Options};
@@ -55,10 +57,12 @@ mod backup;
 mod batch;
 mod ends;
 mod error;
+mod exchange;
 mod expiring;
 mod fixed;
 mod fixed_expiring;
 mod fixed_range;
+mod fixed_reshard;
 mod folder;
 mod follow;
 mod format;
@@ -91,6 +95,7 @@ mod range;
 mod read_only;
 mod reader;
 mod recover;
+mod reshard;
 mod restore;
 mod shard;
 mod snapshot;
@@ -108,10 +113,12 @@ pub use any::{
     RawLogRange, RawLogStore,
 };
 pub use error::{Error, Result};
+pub use exchange::DirectoryResharding;
 pub use expiring::RawExpiring;
 pub use fixed::FixedStore;
 pub use fixed_expiring::ExpiringStore;
 pub use fixed_range::FixedRange;
+pub use fixed_reshard::FixedResharding;
 pub use folder::{Directory, DirectoryFile};
 pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
@@ -122,6 +129,7 @@ pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;
 pub use reader::Reader;
+pub use reshard::Resharding;
 pub use restore::restore;
 pub use shard::{Change, ShardStats};
 pub use snapshot::Snapshot;

@@ -55,6 +55,10 @@ pub(crate) enum Fault {
     DeletesDropped,
     /// A segment is removed before that is written down.
     ListLate,
+    /// While shards become others, deletes are not made in both stores.
+    MirrorWithoutDeletes,
+    /// While shards become others, records are copied while others write to them.
+    CopiedUnlocked,
     /// Records are shown though their time is over.
     EndIgnored,
     /// A compaction forgets when a record ends.

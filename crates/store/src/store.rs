@@ -41,6 +41,8 @@ pub struct RawStore<F: Folder> {
     pub(crate) kept: Mutex<StoreHeader>,
     /// It takes no writes but those of a leader.
     pub(crate) is_closed: AtomicBool,
+    /// There is another one with all its records.
+    pub(crate) is_resharded: AtomicBool,
     pub(crate) snapshot_bytes_max: u64,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,

@@ -16,7 +16,7 @@ use serde::Serialize;
 /// All keys have one size, and all values another; shorter ones are filled up with zeros. With
 /// --values any, keys and values have whatever size they have, and values stay on the disk. Shards
 /// are what writers and followers work on at the same time: as many as there are processors is a
-/// good number. Sizes and shards stay as they are; to change them, export and import.
+/// good number; `reshard` changes it. Sizes stay as they are; to change them, export and import.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -17,6 +17,7 @@ mod portable;
 mod promote;
 mod put;
 mod repair;
+mod reshard;
 mod restore;
 mod rm;
 mod scan;
@@ -79,6 +80,7 @@ enum StoreCommand {
     Backup(backup::Args),
     Restore(restore::Args),
     Compact(compact::Args),
+    Reshard(reshard::Args),
     Bench(bench::Args),
     Serve(serve::Args),
     Follow(follow::Args),
@@ -103,6 +105,7 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Backup(args) => backup::run(&args, out),
         StoreCommand::Restore(args) => restore::run(&args, out),
         StoreCommand::Compact(args) => compact::run(&args, out),
+        StoreCommand::Reshard(args) => reshard::run(&args, out),
         StoreCommand::Bench(args) => bench::run(&args, out),
         StoreCommand::Serve(args) => serve::run(&args, out),
         StoreCommand::Follow(args) => follow::run(&args, out),

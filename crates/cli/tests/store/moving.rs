@@ -113,3 +113,23 @@ fn an_export_replaces_nothing_unless_forced() {
     sandbox.fails(1, &["export", "people", "people", "--force"]);
     assert_eq!(sandbox.files(), ["mine", "people"]);
 }
+
+#[test]
+fn a_store_gets_other_shards_and_keeps_its_records_and_its_name() {
+    let sandbox = with_every_sort();
+    sandbox.ok(&["export", "people", "before.jsonl"]);
+    let said = sandbox.ok(&["reshard", "people", "--shards", "8", "--segment", "16KiB"]);
+    assert_eq!(said, "people: 4 records in 8 shards, 2 before\n");
+    empty(&sandbox, "copy");
+    sandbox.ok(&["import", "before.jsonl", "copy"]);
+    assert_eq!(sandbox.ok(&["verify", "people", "--against", "copy"]), "equal: 4 records\n");
+    let report = sandbox.json(&["reshard", "people", "--shards", "1", "--segment", "16KiB"]);
+    assert_eq!((&report["records"], &report["shards_before"]), (&4.into(), &8.into()));
+    assert!(!sandbox.path("people.resharding").exists());
+    sandbox.ok(&["verify", "people"]);
+    let refused = sandbox.run(&["reshard", "people", "--shards", "3"]);
+    assert!(refused.stderr.contains("a power of two"), "{}", refused.stderr);
+    sandbox.ok(&["create", "pictures", "--values", "any"]);
+    let refused = sandbox.run(&["reshard", "pictures", "--shards", "4"]);
+    assert!(refused.stderr.contains("cannot be given other shards"), "{}", refused.stderr);
+}

@@ -136,6 +136,7 @@ impl<F: Folder> RawStore<F> {
             shards,
             kept: Mutex::new(header),
             is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
+            is_resharded: AtomicBool::new(false),
             snapshot_bytes_max: options.snapshot_bytes_max,
             hooks,
             notify: OnceLock::new(),

@@ -1,0 +1,77 @@
+//! `mainstay store reshard`.
+
+use super::target::{Target, fixed_only};
+use crate::{
+    error::{Outcome, Result},
+    output::Output,
+    progress::Progress,
+    size::{counted, parse},
+};
+use mainstay::store::Options;
+use serde::Serialize;
+
+/// Records that are copied between two looks at the bar.
+const STEP: u64 = 10_000;
+
+/// Give a store another number of shards
+///
+/// A second store is made in a directory beside it, `STORE.resharding`, and takes its name in one
+/// step when it has all records. Killed before, the store is as it was; what was begun is removed by
+/// the next attempt. It is another store to its followers: they begin anew. A program that has the
+/// store open does the same, while it goes on, with `FixedStore::reshard`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  mainstay store reshard ./people --shards 8
+  mainstay store reshard ./people --shards 8 --segment 64MiB --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// How many shards: a power of two, at most 1024
+    #[arg(long, value_name = "N")]
+    shards: u32,
+    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB
+    #[arg(long, value_name = "SIZE", value_parser = parse, default_value = "8MiB")]
+    segment: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    records: u64,
+    shards_before: u32,
+    shards: u32,
+    segment_bytes: u64,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    fixed_only(&args.target.path, "given other shards")?;
+    let failed = args.target.failed();
+    let store = args.target.open()?;
+    let shards_before = store.identity().shards;
+    let total = store.stats().iter().map(|shard| shard.records).sum();
+    let (shards, segment_bytes) = (args.shards, args.segment);
+    let options = Options { shards, segment_bytes, ..Options::default() };
+    let mut resharding = store.reshard(&options).map_err(&failed)?;
+    let (bar, mut told) = (Progress::bar("copying", total), 0);
+    loop {
+        let is_done = resharding.advance(STEP).map_err(&failed)?;
+        bar.advance(resharding.copied() - told);
+        told = resharding.copied();
+        if is_done {
+            break;
+        }
+    }
+    let new = resharding.finish().map_err(&failed)?;
+    drop(bar);
+    let records = new.stats().iter().map(|shard| shard.records).sum();
+    new.close().map_err(&failed)?;
+    drop(store);
+    if out.json {
+        out.document(&Report { records, shards_before, shards, segment_bytes })?;
+    } else {
+        let records = counted(records, "record", "records");
+        let path = args.target.path.display();
+        out.line(&format!("{path}: {records} in {shards} shards, {shards_before} before"))?;
+    }
+    Ok(Outcome::Fine)
+}
