@@ -295,6 +295,7 @@ async fn accept_all(endpoint: Endpoint, door: Door) {
         }
         let Some(guest) = remains.admit(from.ip(), endpoint.open_connections()) else {
             incoming.ignore();
+            door.leave_unanswered();
             continue;
         };
         // At once, so that the library counts it as well.
