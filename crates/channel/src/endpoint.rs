@@ -44,14 +44,18 @@ impl Endpoint {
         self.wait_for_room(message)
     }
 
-    #[cold]
-    fn wait_for_room(&self, message: &mut Option<Payload>) -> Result<()> {
-        let push = || match self.outgoing.has_some_room() {
+    /// Once it is worth it: see [`Queue::has_some_room`].
+    fn push_into_some_room(&self, message: &mut Option<Payload>) -> Result<Option<()>> {
+        match self.outgoing.has_some_room() {
             true => self.outgoing.push(message).map(|done| done.then_some(())),
             false => Ok(None),
-        };
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&self, message: &mut Option<Payload>) -> Result<()> {
         if let Some(spins) = &self.spins
-            && spins.sending.find(push)?.is_some()
+            && spins.sending.find(|| self.push_into_some_room(message))?.is_some()
         {
             return Ok(());
         }
@@ -96,6 +100,14 @@ impl Endpoint {
 
 impl Channel for Endpoint {
     fn poll_send(&self, cx: &mut Context<'_>, message: &mut Option<Payload>) -> Poll<Result<()>> {
+        if self.outgoing.push(message)? {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(spins) = &self.spins
+            && spins.sending.find_at_once(|| self.push_into_some_room(message))?.is_some()
+        {
+            return Poll::Ready(Ok(()));
+        }
         self.outgoing.poll_push(cx, message)
     }
 

@@ -3,9 +3,10 @@
 //! Sleeping and waking takes some microseconds, so it is worth looking that long, if the other side
 //! is at work on another processor right now. On a busy machine it mostly is not, and whoever looks
 //! takes the processor away from it. So each success makes the next look longer, each failure halves
-//! it, and when nothing is left of it there is a short try now and then. In any case others get their
-//! turn a few times first: if the other side is one of them, that is the quickest way to it, and it
-//! does much at once (measured: half the time a message on a machine under load).
+//! it, and when nothing is left of it there is a short try now and then. A thread in any case gives
+//! others their turn a few times first: if the other side is one of them, that is the quickest way to
+//! it, and it does much at once (measured: half the time a message on a machine under load). A task
+//! does not, as its thread is not its own.
 
 use std::{
     hint::spin_loop,
@@ -34,9 +35,28 @@ impl Spin {
         Self { pauses: AtomicU32::new(PAUSES_MAX), calls: AtomicU32::new(0) }
     }
 
-    /// Looks until something is found, or it no longer pays.
+    /// Looks until something is found, or it no longer pays; then gives others their turn.
     #[inline]
     pub(crate) fn find<T, E>(
+        &self,
+        mut look: impl FnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        if let Some(found) = self.find_at_once(&mut look)? {
+            return Ok(Some(found));
+        }
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            if let Some(found) = look()? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same for a task, which never blocks the thread that it shares with others: it looks for
+    /// some microseconds at most.
+    #[inline]
+    pub(crate) fn find_at_once<T, E>(
         &self,
         mut look: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
@@ -53,12 +73,6 @@ impl Spin {
         }
         if limit > 0 {
             self.pauses.store(limit / 2, Relaxed);
-        }
-        for _ in 0..YIELDS {
-            std::thread::yield_now();
-            if let Some(found) = look()? {
-                return Ok(Some(found));
-            }
         }
         Ok(None)
     }
@@ -85,14 +99,25 @@ fn alone() -> bool {
 mod tests {
     use super::*;
 
-    /// How often it looks, beside the turns it gives to others.
+    /// How often it looks.
     fn looks(spin: &Spin, succeeds_at: u32) -> u32 {
         let mut looks = 0;
-        let _ = spin.find(|| {
+        let _ = spin.find_at_once(|| {
             looks += 1;
             Ok::<_, ()>((looks == succeeds_at).then_some(()))
         });
-        if looks >= succeeds_at { looks } else { looks - YIELDS }
+        looks
+    }
+
+    #[test]
+    fn a_thread_looks_again_after_each_turn_that_it_has_given_to_others_and_a_task_gives_none() {
+        let (thread, task) = (Spin::new(), Spin::new());
+        let mut count = 0;
+        let found = thread.find(|| {
+            count += 1;
+            Ok::<Option<()>, ()>(None)
+        });
+        assert_eq!((found, count), (Ok(None), looks(&task, u32::MAX) + YIELDS));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(super) const SLICES_MAX: usize = 64;
 /// A payload up to this length is copied behind its header, which is cheaper than a slice more.
 const COPIED_LEN_MAX: usize = 2_048;
 
+/// What a write is filled up with.
+#[cfg(feature = "quic")]
+static ZEROS: [u8; 1_024] = [0; 1_024];
+
 /// Frames that are written together, in one vectored call where they fit.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -45,6 +49,20 @@ impl Batch {
     pub(super) fn sign(&mut self, kind: Kind) {
         self.short.put_slice(&header(kind, &[]));
         self.len += HEADER_LEN;
+    }
+
+    /// Makes it at least `least` bytes long, by signs of life with a payload of zeros, each no longer
+    /// than `payload_len_max`.
+    #[cfg(feature = "quic")]
+    pub(super) fn fill_up(&mut self, least: usize, payload_len_max: usize) {
+        while self.len < least {
+            let missing = (least - self.len).saturating_sub(HEADER_LEN);
+            let filling =
+                Bytes::from_static(&ZEROS).slice(..missing.min(payload_len_max).min(ZEROS.len()));
+            self.len += HEADER_LEN + filling.len();
+            self.short.put_slice(&header(Kind::KeepAlive, std::slice::from_ref(&filling)));
+            self.short.put_slice(&filling);
+        }
     }
 
     /// How many bytes of frames were added since everything was written: none is none left.
@@ -179,5 +197,30 @@ mod tests {
         }
         assert_eq!(decoder.next_frame().unwrap().unwrap().payload, parts.concat());
         assert_eq!(decoder.next_frame().unwrap(), None);
+    }
+
+    #[cfg(feature = "quic")]
+    #[test]
+    fn what_is_short_is_filled_up_whatever_the_peer_takes_and_what_is_long_stays_as_it_is() {
+        const LEAST: usize = 640;
+        for len in [0, 1, 600, 607, 608, 609, 623, 624, 625, 5_000] {
+            for payload_len_max in [0, 1, 15, 16, 17, 250, 5_000, usize::MAX] {
+                let mut batch = Batch::default();
+                batch.add(&Payload::from(vec![7; len]));
+                batch.fill_up(LEAST, payload_len_max);
+                let filled = batch.pieces().concat();
+                assert_eq!(batch.len(), filled.len());
+                let longest = (HEADER_LEN + len).max(LEAST + HEADER_LEN - 1);
+                assert!((LEAST..=longest).contains(&filled.len()), "{}", filled.len());
+                let mut decoder = Decoder::new(payload_len_max.max(len));
+                decoder.feed(&filled);
+                assert_eq!(decoder.next_frame().unwrap().unwrap().payload, vec![7; len]);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    assert_eq!(frame.kind, Kind::KeepAlive);
+                    assert!(frame.payload.len() <= payload_len_max);
+                }
+                assert_eq!(decoder.pending(), 0);
+            }
+        }
     }
 }

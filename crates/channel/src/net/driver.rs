@@ -5,6 +5,9 @@
 //!     written, or one frame that is being read and what came with it.
 //! D3. The clean end is a frame of its own: a stream that ends without it was lost.
 //! D4. A peer that says nothing for too long is lost; but only while we listen.
+//! D5. Messages are never handed over in less than a fixed number of bytes: what is shorter is filled
+//!     up. So what waits at a peer whose user does not read is in few pieces, and the peer may let
+//!     much be on its way ([`super::quic`]).
 
 use super::{
     NetChannel, NetEnd, Settings,
@@ -31,6 +34,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{MissedTickBehavior, interval_at, timeout},
 };
+
+/// D5. About half a packet.
+pub(super) const WRITE_LEN_MIN: usize = 640;
 
 /// Makes a channel of a stream whose handshake is through. Must be called on the runtime.
 pub(super) fn start(
@@ -67,7 +73,7 @@ pub(super) fn start(
         let _leaving = leaving;
         let written = tokio::select! {
             biased;
-            written = write(&mut writer, &queues.outgoing, keep_alive) => written,
+            written = write(&mut writer, &queues.outgoing, keep_alive, message_len_theirs) => written,
             () = linger(&queues.outgoing) => Err(io::ErrorKind::TimedOut.into()),
         };
         if let Err(error) = written {
@@ -169,7 +175,12 @@ async fn drain(reader: &mut RecvStream, decoder: Decoder) {
 }
 
 /// Returns when the user closes or aborts, or the peer does.
-async fn write(writer: &mut SendStream, outgoing: &Queue, keep_alive: Duration) -> io::Result<()> {
+async fn write(
+    writer: &mut SendStream,
+    outgoing: &Queue,
+    keep_alive: Duration,
+    message_len_theirs: usize,
+) -> io::Result<()> {
     let mut ticks = interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Batch::default();
@@ -183,10 +194,11 @@ async fn write(writer: &mut SendStream, outgoing: &Queue, keep_alive: Duration) 
             },
             _ = ticks.tick() => {
                 if std::mem::replace(&mut idle, true) {
+                    // D5: alone, and too short to be a piece that stays.
                     batch.sign(Kind::KeepAlive);
-                } else {
-                    continue;
+                    write_all(&mut batch, writer).await?;
                 }
+                continue;
             }
         }
         while batch.len() < BATCH_BYTES {
@@ -196,6 +208,7 @@ async fn write(writer: &mut SendStream, outgoing: &Queue, keep_alive: Duration) 
                 Ok(None) | Err(_) => break,
             }
         }
+        batch.fill_up(WRITE_LEN_MIN, message_len_theirs);
         write_all(&mut batch, writer).await?;
         idle = false;
     }

@@ -58,6 +58,9 @@ pub struct Visits {
     pub refused: u64,
     /// Those who were sent away in the middle of their handshakes, for newer ones.
     pub displaced: u64,
+    /// Those who wanted a connection of QUIC and got no answer, as too much was left of handshakes that
+    /// had failed. One that asks again is counted again.
+    pub unanswered: u64,
 }
 
 /// Somebody who was not let in.
@@ -88,6 +91,7 @@ struct Inside {
     accepted: AtomicU64,
     /// Changed under the lock of the state.
     refused: AtomicU64,
+    unanswered: AtomicU64,
     /// The listener was dropped. Changed under the lock of the state.
     gone: AtomicBool,
     /// One that waited was accepted, or nobody will be.
@@ -201,6 +205,7 @@ impl Listener {
             accepted: self.door.inside.accepted.load(Ordering::Relaxed),
             refused: self.door.inside.refused.load(Ordering::Relaxed),
             displaced: self.door.strangers.displaced(),
+            unanswered: self.door.inside.unanswered.load(Ordering::Relaxed),
         }
     }
 
@@ -252,6 +257,12 @@ impl Inside {
 impl Door {
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Counts somebody who gets no answer.
+    #[cfg(feature = "quic")]
+    pub(super) fn leave_unanswered(&self) {
+        self.inside.unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether nobody waits at it any more.

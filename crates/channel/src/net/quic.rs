@@ -49,17 +49,27 @@ const IDLE_MIN: Duration = Duration::from_secs(3);
 const REUSE_PART: u32 = 4;
 /// How many packets that ask for a connection are kept while nobody more is let into a handshake.
 const INCOMING_MAX: usize = 1_024;
-/// How much may be on its way on one stream, and on all of a connection.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How much may be on its way on one stream, and on all of a connection: so many channels may have
+/// readers that pause before they hold up the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+/// How much of what was sent is kept until the peer has it.
+const UNACKNOWLEDGED_MAX: u64 = 16 << 20;
 
-// What nobody reads yet, the library keeps in pieces as they arrived. Past 2048 of them it joins what
-// is shorter than a limit of at least `JOINED`, and if more than `PIECES_MAX` are left it ends the
-// whole connection. Pieces that stay are at least that long, and between two of them is at most one
-// that was joined: a window as narrow as this never holds so many, whatever the packets were.
-const JOINED: u32 = 128;
+// What nobody reads yet, the library keeps in pieces as they arrived. Past 2048 of them it joins them,
+// and if more than `PIECES_MAX` are left it ends the whole connection. What is left: pieces that are at
+// least a 1024th of everything and fill five sixths of their packet, and between two of them one that
+// was joined from all others. A piece ends where a write ended before the next one came; or where a
+// packet was full, and then it fills it only if it is longer than any write that was filled up
+// ([`driver`], D5). So at most one for each write stays, and one is between: with writes that are not
+// shorter than this, a window never holds so many, whatever the messages and the packets were. (What
+// is lost on its way makes one more at its place, for as long as it is not there again: there is room
+// for some hundred in a window.)
 const PIECES_MAX: u32 = 1_024;
-const _: () = assert!(2 * STREAM_WINDOW / (JOINED + 1) <= PIECES_MAX);
+const LOST_MAX: u32 = 100;
+const WRITES_MAX: u32 = STREAM_WINDOW / driver::WRITE_LEN_MIN as u32 + 1;
+const PIECES: u32 = WRITES_MAX + (WRITES_MAX + 1) + 2 * LOST_MAX;
+const _: () = assert!(PIECES <= PIECES_MAX);
 
 /// A node's end of QUIC: its credentials, and the connections that its channels share. A clone
 /// shares them too.
@@ -266,7 +276,7 @@ fn transport(settings: &Settings, streams: u32) -> TransportConfig {
     config.max_idle_timeout(IdleTimeout::try_from(idle).ok());
     config.stream_receive_window(STREAM_WINDOW.into());
     config.receive_window(CONNECTION_WINDOW.into());
-    config.send_window(CONNECTION_WINDOW.into());
+    config.send_window(UNACKNOWLEDGED_MAX);
     config.datagram_receive_buffer_size(None);
     config
 }
@@ -285,6 +295,7 @@ async fn accept_all(endpoint: Endpoint, door: Door) {
         }
         let Some(guest) = remains.admit(from.ip(), endpoint.open_connections()) else {
             incoming.ignore();
+            door.leave_unanswered();
             continue;
         };
         // At once, so that the library counts it as well.

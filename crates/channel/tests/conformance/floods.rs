@@ -183,4 +183,7 @@ fn handshakes_that_fail_at_the_certificates_cost_a_listener_little_however_many_
         failed = said.map_or(0, |said| said.parse().unwrap());
     }
     assert!(most <= GROWTH_MAX, "{most} bytes more in memory");
+    let visits = listener.visits();
+    // One place leaves no more behind than its part, so most of a flood had to ask again and again.
+    assert!(visits.unanswered > 0, "{visits:?}");
 }

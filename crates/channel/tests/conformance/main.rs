@@ -3,7 +3,7 @@
 //! [`suite`] is what a channel has to do, whatever it runs over; [`strangers`] what every network
 //! transport has to do about those who are no members, [`credentials`] about certificates that are not
 //! good, [`crowds`] about too many at once, [`hostile`] about members that mean harm, [`floods`] about
-//! floods over QUIC, [`restarts`] about a peer that comes back; [`neighbours`] what shared memory has to do about a peer
+//! floods over QUIC, [`losses`] about packets of it that are lost, [`restarts`] about a peer that comes back; [`neighbours`] what shared memory has to do about a peer
 //! that has died or gone mad. A transport takes part by a [`rig::Rig`].
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
@@ -13,6 +13,7 @@ mod credentials;
 mod crowds;
 mod floods;
 mod hostile;
+mod losses;
 mod neighbours;
 mod restarts;
 mod rig;

@@ -177,7 +177,7 @@ pub(crate) fn a_reader_that_stalls_gets_everything_however_small_the_packets_wer
     const MESSAGES: usize = 4_500;
     // Short ones between longer ones, each on its way before the next is there: what nobody reads is
     // a great many pieces of very different sizes.
-    let len = |number: usize| if number.is_multiple_of(3) { 420 } else { number % 40 };
+    let len = |number: usize| if number.is_multiple_of(3) { 250 } else { number % 40 };
     let bounds = Bounds { messages: 16, ..Bounds::default() };
     let listener = listen::<R>(R::settings(1).with_bounds(bounds));
     let there = dial::<R>(&listener, &R::settings(2).with_bounds(bounds)).unwrap();
