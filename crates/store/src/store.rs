@@ -128,16 +128,21 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::OutOfLimits`] if the key or `value` is of another length, [`Error::Damaged`] if
     /// somebody wrote into the memory of the store who must not.
     pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
-        self.copy_value(key, value)
-    }
-
-    /// The same, for callers who know the lengths when they are compiled: then it is short enough
-    /// for the processor to have several of them under way.
-    #[inline(always)]
-    pub(crate) fn copy_value(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         let (hash, shard) = self.check_key(key)?;
         self.check_value(value)?;
         Ok(shard.table().copy(hash, key, value)?.is_some())
+    }
+
+    /// The same, if the record is found at once. False says nothing. No other function gets to see
+    /// `value`, so that it needs not be in memory before it is where the caller wants it.
+    #[inline(always)]
+    pub(crate) fn copy_value_at_once(&self, key: &[u8], value: &mut [u8]) -> bool {
+        if (key.len(), value.len()) != self.lengths() {
+            return false;
+        }
+        let hash = hash_of(key);
+        let shard = self.shards.get(shard_of(hash, self.shards.len()));
+        shard.is_some_and(|shard| shard.table().copy_at_once(hash, key, value).is_some())
     }
 
     /// The value of a key.
