@@ -315,18 +315,25 @@ impl<F: Folder> RawStore<F> {
         self.check_open()?;
         let entry = Entry { epoch: self.header.epoch.get(), note: None, parts: &[], changes };
         let sequence = shard.append(&self.folder, &self.header, &mut log, &entry)?;
-        if let Some(notify) = self.notify.get() {
-            notify();
-        }
-        match durability {
-            Durability::Memory | Durability::Interval => {}
-            Durability::Each => shard.sync_now(&mut log)?,
-            Durability::Group => {
-                drop(log);
+        if durability == Durability::Each {
+            self.tell();
+            shard.sync_now(&mut log)?;
+        } else {
+            // Whoever is told reads the log.
+            drop(log);
+            self.tell();
+            if durability == Durability::Group {
                 shard.wait(sequence)?;
             }
         }
         Ok(self.token(shard, sequence))
+    }
+
+    /// Calls whoever is to hear of writes.
+    pub(crate) fn tell(&self) {
+        if let Some(notify) = self.notify.get() {
+            notify();
+        }
     }
 
     pub(crate) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {
