@@ -7,6 +7,9 @@
 //! * M4: the spread is the median absolute deviation, which one interrupted sample cannot blow up.
 //! * M5: a ratio is the median of the ratios of the single rounds: in a round all sides meet the same
 //!   machine, which between two rounds may become twice as fast.
+//! * M6: a sample of [`steady`] work is behind untimed work of the same kind and length. What it finds
+//!   in the caches, and in those of addresses, is then what that work leaves there, and not what the
+//!   other sides do.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -26,6 +29,10 @@ pub(crate) struct Plan {
     pub(crate) repetitions_heavy: usize,
     /// How long one sample of repeatable work runs.
     pub(crate) sample: Duration,
+    /// Rounds of steady work, and how long a sample of it runs: in less than that, the memory that is
+    /// looked at changes all of what a processor's last cache has.
+    pub(crate) repetitions_steady: usize,
+    pub(crate) sample_steady: Duration,
     /// Windows a worker records in one run of a scaling figure.
     pub(crate) windows: usize,
 }
@@ -38,6 +45,8 @@ impl Plan {
             repetitions: 61,
             repetitions_heavy: REPETITIONS_MIN,
             sample: Duration::from_millis(1),
+            repetitions_steady: 15,
+            sample_steady: Duration::from_millis(20),
             windows: 16,
         }
     }
@@ -52,6 +61,8 @@ impl Plan {
             repetitions: 201,
             repetitions_heavy: 15,
             sample: Duration::from_millis(2),
+            repetitions_steady: 41,
+            sample_steady: Duration::from_millis(20),
             windows: 40,
         }
     }
@@ -177,6 +188,21 @@ pub(crate) fn interleave(plan: &Plan, sides: Vec<Side<'_>>) -> Outcome<Vec<Timin
     rounds(plan.repetitions, &mut timed)
 }
 
+/// Runs repeatable work in turns, each sample behind as much of it that is not timed (M6).
+pub(crate) fn steady(plan: &Plan, sides: Vec<Side<'_>>) -> Outcome<Vec<Timing>> {
+    let mut timed = Vec::with_capacity(sides.len());
+    for Side { name, mut run } in sides {
+        let operations = operations_in(plan.sample_steady, &mut run)?;
+        timed.push(Round::new(name, move || {
+            run(black_box(operations))?;
+            let (span, done) = Span::of(|| run(black_box(operations)));
+            done?;
+            Ok(span.per(operations))
+        }));
+    }
+    rounds(plan.repetitions_steady, &mut timed)
+}
+
 /// How many operations fill `sample`, found by doubling; this is the warm-up too.
 fn operations_in(
     sample: Duration,
@@ -259,6 +285,30 @@ mod tests {
         assert!(timing("nobody", &[0.0, 0.0]).is_none());
         let silent = timing("silent", &[0.0, 0.0, 0.0, 0.0, 9.0]).unwrap();
         assert!(silent.times_faster_than(&peers, |span| span.cpu_ns).is_nan());
+    }
+
+    #[test]
+    fn a_steady_sample_is_behind_as_much_work_of_its_own_side() {
+        let calls = RefCell::new(Vec::new());
+        let side = |name: &'static str| {
+            let calls = &calls;
+            Side::new(name, move |times| {
+                calls.borrow_mut().push((name, times));
+                (0..times).for_each(|turn| drop(black_box(turn)));
+                Ok(())
+            })
+        };
+        let sample_steady = Duration::from_micros(10);
+        let plan = Plan { repetitions_steady: 8, sample_steady, ..Plan::quick() };
+        steady(&plan, vec![side("a"), side("b")]).unwrap();
+        let calls = calls.into_inner();
+        // The first are those that find how many operations a sample has.
+        let rounds = &calls[calls.len() - 2 * 2 * 8..];
+        for (round, both) in rounds.chunks(4).enumerate() {
+            let names = if round % 2 == 0 { ["a", "a", "b", "b"] } else { ["b", "b", "a", "a"] };
+            assert_eq!(both.iter().map(|call| call.0).collect::<Vec<_>>(), names);
+            assert!(both[0] == both[1] && both[2] == both[3], "{both:?}");
+        }
     }
 
     #[test]

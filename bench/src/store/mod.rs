@@ -52,6 +52,8 @@ const ASKED: &[(&str, &str, f64)] = &[
     ("store.get_256", "armdb_fixed", 2.0),
     ("store.get_256", "armdb_log", 2.0),
     ("store.get_256", ANY, 1.0),
+    ("store.get_cold", ANY, 1.0),
+    ("store.get_256_cold", ANY, 1.0),
     ("store.get_two_threads", ANY, 1.7),
     ("store.get_256_two_threads", ANY, 1.7),
     ("store.put_volatile", "armdb_fixed", 1.0),

@@ -8,6 +8,7 @@
 //!
 //! Example: see [`load`].
 
+use crate::Shared64;
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -26,12 +27,15 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 #[inline(always)]
 pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: the caller's promise is exactly what the assembly needs.
-    unsafe {
-        asm_copy(src, dst, len);
+    if len > WIDE_MIN && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX, and the caller's promise is passed on.
+        unsafe { wide_copy(src, dst, len) }
+    } else {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { narrow_load(src, dst, len) }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    // SAFETY: as above; each access is inside of the two ranges.
+    // SAFETY: the caller's promise; each access is inside of the two ranges.
     unsafe {
         let mut at = 0;
         while at < len {
@@ -45,6 +49,28 @@ pub unsafe fn load(src: *const u8, dst: *mut u8, len: usize) {
             }
         }
     }
+}
+
+/// Copies the bytes of words from the first on. False if they are too few.
+///
+/// ```
+/// use mainstay_shm::{Shared64, copy};
+/// let words = [1, 2].map(Shared64::new);
+/// let mut bytes = [0; 9];
+/// assert!(copy::words(&words, &mut bytes));
+/// assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0, 0, 2]);
+/// assert!(!copy::words(&words, &mut [0; 17]));
+/// ```
+#[inline(always)]
+#[must_use]
+pub fn words(from: &[Shared64], target: &mut [u8]) -> bool {
+    if target.len() > size_of_val(from) {
+        return false;
+    }
+    // SAFETY: the words have as many bytes, which a reference makes readable; the target is a slice of
+    // the caller's own.
+    unsafe { load(from.as_ptr().cast(), target.as_mut_ptr(), target.len()) };
+    true
 }
 
 /// Copies `len` bytes into shared memory.
@@ -278,6 +304,56 @@ unsafe fn narrow_copy(src: *const u8, dst: *mut u8, len: usize) {
                 t = out(reg_byte) _,
                 options(nostack, preserves_flags),
             );
+            at += 1;
+        }
+    }
+}
+
+/// As [`narrow_copy`], but only what reads shared memory is assembly: the compiler sees what is
+/// written, and where a copy of a size it knows goes on to another place it goes there at once.
+///
+/// # Safety
+/// Both ranges are valid for the access and do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+unsafe fn narrow_load(src: *const u8, dst: *mut u8, len: usize) {
+    use core::arch::x86_64::__m128i;
+
+    // SAFETY: each step reads from the first range and writes to the second what it has read, all of
+    // it below `len`; the registers that the assembly changes are declared.
+    unsafe {
+        let mut at = 0;
+        while len - at >= 16 {
+            let piece: __m128i;
+            core::arch::asm!(
+                "movups {piece}, xmmword ptr [{src}]",
+                src = in(reg) src.add(at),
+                piece = out(xmm_reg) piece,
+                options(nostack, preserves_flags, readonly),
+            );
+            dst.add(at).cast::<__m128i>().write_unaligned(piece);
+            at += 16;
+        }
+        if len - at >= 8 {
+            let piece: u64;
+            core::arch::asm!(
+                "mov {piece}, qword ptr [{src}]",
+                src = in(reg) src.add(at),
+                piece = out(reg) piece,
+                options(nostack, preserves_flags, readonly),
+            );
+            dst.add(at).cast::<u64>().write_unaligned(piece);
+            at += 8;
+        }
+        while at < len {
+            let piece: u8;
+            core::arch::asm!(
+                "mov {piece}, byte ptr [{src}]",
+                src = in(reg) src.add(at),
+                piece = out(reg_byte) piece,
+                options(nostack, preserves_flags, readonly),
+            );
+            dst.add(at).write(piece);
             at += 1;
         }
     }

@@ -17,6 +17,9 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+/// Bytes of a page, at least: what a mapping begins at is a multiple of it.
+const PAGE_MIN: usize = 4_096;
+
 /// A reserved address range over a backing.
 ///
 /// ```
@@ -144,14 +147,43 @@ impl Mapping {
     /// `OutOfBounds` when they are not all inside of what the file covers, `Misaligned`.
     #[inline]
     pub fn view<T: SharedLayout>(&self, offset: usize, count: usize) -> Result<&[T]> {
-        let len = count.saturating_mul(size_of::<T>());
-        let at = self.checked(offset, len)?;
-        if !at.addr().is_multiple_of(align_of::<T>()) {
-            return Err(Error::Misaligned { offset: offset as u64, align: align_of::<T>() });
+        self.get(offset, count)
+            .ok_or_else(|| self.no_view(offset, (count, size_of::<T>()), align_of::<T>()))
+    }
+
+    /// The same for whoever only needs to know whether they are there.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping, Shared64};
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 4096)?;
+    /// let mapping = Mapping::new(&backing, 1 << 20, Access::ReadOnly)?;
+    /// mapping.refresh(&backing)?;
+    /// assert!(mapping.get::<Shared64>(4088, 1).is_some());
+    /// assert!(mapping.get::<Shared64>(4088, 2).is_none());
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn get<T: SharedLayout>(&self, offset: usize, count: usize) -> Option<&[T]> {
+        const { assert!(align_of::<T>() <= PAGE_MIN, "the mapping begins with a page") }
+        let at = self.checked(offset, count.checked_mul(size_of::<T>())?)?;
+        if !offset.is_multiple_of(align_of::<T>()) {
+            return None;
         }
-        // SAFETY: the range is inside of the mapping and covered by the file, aligned, and
-        // `SharedLayout` makes any bytes a valid value that others may change.
-        Ok(unsafe { std::slice::from_raw_parts(at.cast::<T>(), count) })
+        // SAFETY: the range is inside of the mapping and covered by the file; it is aligned, since the
+        // mapping begins with a page; and `SharedLayout` makes any bytes a valid value that others may
+        // change.
+        Some(unsafe { std::slice::from_raw_parts(at.cast::<T>(), count) })
+    }
+
+    #[cold]
+    fn no_view(&self, offset: usize, (count, size): (usize, usize), align: usize) -> Error {
+        let len = count.saturating_mul(size);
+        if self.checked(offset, len).is_none() {
+            return self.out_of_bounds(offset, len);
+        }
+        Error::Misaligned { offset: offset as u64, align }
     }
 
     /// Copies bytes from `offset` on to `target`; they may be a mix if somebody is writing.
@@ -173,7 +205,8 @@ impl Mapping {
     /// `OutOfBounds`.
     #[inline]
     pub fn read(&self, offset: usize, target: &mut [u8]) -> Result<()> {
-        let at = self.checked(offset, target.len())?;
+        let out = || self.out_of_bounds(offset, target.len());
+        let at = self.checked(offset, target.len()).ok_or_else(out)?;
         // SAFETY: the source is inside of the mapping, the target is a slice of our own.
         unsafe { copy::load(at, target.as_mut_ptr(), target.len()) };
         Ok(())
@@ -191,20 +224,25 @@ impl Mapping {
     #[inline]
     pub fn write(&self, offset: usize, source: &[u8]) -> Result<()> {
         assert_eq!(self.access, Access::ReadWrite, "a read-only mapping is never written");
-        let at = self.checked(offset, source.len())?;
+        let out = || self.out_of_bounds(offset, source.len());
+        let at = self.checked(offset, source.len()).ok_or_else(out)?;
         // SAFETY: the target is inside of the mapping, which is writable; the source is a slice.
         unsafe { copy::store(source.as_ptr(), at, source.len()) };
         Ok(())
     }
 
-    #[inline]
-    fn checked(&self, offset: usize, len: usize) -> Result<*mut u8> {
-        let limit = self.backed.load(Ordering::Relaxed);
-        match offset.checked_add(len) {
-            // SAFETY: offset is at most `backed`, which is at most the length of the mapping.
-            Some(end) if end <= limit => Ok(unsafe { self.base.as_ptr().add(offset) }),
-            _ => Err(out_of_bounds(offset, len, limit)),
-        }
+    #[inline(always)]
+    fn checked(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: offset is at most `backed`, which is at most the length of the mapping.
+        (end <= self.backed.load(Ordering::Relaxed))
+            .then(|| unsafe { self.base.as_ptr().add(offset) })
+    }
+
+    #[cold]
+    fn out_of_bounds(&self, offset: usize, len: usize) -> Error {
+        let limit = self.backed.load(Ordering::Relaxed) as u64;
+        Error::OutOfBounds { offset: offset as u64, len: len as u64, limit }
     }
 
     /// The first byte of the range.
@@ -238,11 +276,6 @@ impl Mapping {
     pub fn access(&self) -> Access {
         self.access
     }
-}
-
-#[cold]
-fn out_of_bounds(offset: usize, len: usize, limit: usize) -> Error {
-    Error::OutOfBounds { offset: offset as u64, len: len as u64, limit: limit as u64 }
 }
 
 impl Drop for Mapping {

@@ -75,9 +75,7 @@ impl<F: Folder> RawStore<F> {
         let mut members = members.into_iter().map(lock);
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let tokens = self.write_batch(home, members.collect())?;
-        if let Some(notify) = self.notify.get() {
-            notify();
-        }
+        self.tell();
         Ok(tokens)
     }
 

@@ -88,14 +88,21 @@ where
     ///
     /// # Errors
     /// None that a store opened with these types can have; the signature is [`RawStore::get`]'s.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         let mut value = V::new_zeroed();
-        match self.raw.copy_value(key.as_bytes(), value.as_mut_bytes()) {
-            Ok(true) => Ok(Some(value)),
-            Ok(false) => Ok(None),
-            Err(error) => Err(error),
+        // What is copied in pieces must not be read again in others before memory has answered.
+        if self.raw.copy_value_at_once(key.as_bytes(), value.as_mut_bytes()) {
+            return Ok(Some(value));
         }
+        self.get_patiently(key)
+    }
+
+    #[inline(never)]
+    fn get_patiently(&self, key: &K) -> Result<Option<V>> {
+        let mut value = V::new_zeroed();
+        let is_there = self.raw.read_into(key.as_bytes(), value.as_mut_bytes())?;
+        Ok(is_there.then_some(value))
     }
 
     /// Sets the value of a key.

@@ -5,6 +5,7 @@ use std::{
     io,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -12,8 +13,10 @@ use crate::{
     planted::{self, Fault},
 };
 
-/// How often others are let run before a sync that has fewer to wait for it than the last one.
-const GATHER_YIELDS: usize = 8;
+/// What part of the time that the last sync took others are waited for before one that has fewer to
+/// wait for it, and how long at most.
+const GATHER_PART: u32 = 4;
+const GATHER_MAX: Duration = Duration::from_micros(200);
 
 pub(crate) struct Group {
     shard: u32,
@@ -31,6 +34,8 @@ struct Flush {
     /// How many wait, and how many did at most since the last sync was begun.
     waiting: usize,
     crowd: usize,
+    /// How long the last sync took that somebody made for others too.
+    took: Duration,
     poison: Option<String>,
 }
 
@@ -42,7 +47,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Group {
     /// Everything up to a write is durable, and nobody waits.
     pub(crate) fn at(shard: u32, durable: u64) -> Self {
-        let flush = Flush { durable, is_busy: false, waiting: 0, crowd: 0, poison: None };
+        let took = Duration::ZERO;
+        let flush = Flush { durable, is_busy: false, waiting: 0, crowd: 0, took, poison: None };
         let (flush, flushed, syncing) = (Mutex::new(flush), Condvar::new(), Mutex::new(()));
         Self { shard, flush, flushed, syncing }
     }
@@ -104,7 +110,12 @@ impl Group {
             flush.durable = written;
             note()?;
         }
-        self.flushed.notify_all();
+        // Who syncs for others tells them when the next one can. None is woken to find the lock taken.
+        let is_led = flush.is_busy;
+        drop(flush);
+        if !is_led {
+            self.flushed.notify_all();
+        }
         Ok(())
     }
 
@@ -141,11 +152,16 @@ impl Group {
             flush.is_busy = true;
             drop(flush);
             self.gather();
+            let begun = Instant::now();
             let synced = lead();
             flush = lock(&self.flush);
             flush.is_busy = false;
+            flush.took = begun.elapsed();
+            let is_over = synced.is_err() || flush.durable >= sequence;
+            drop(flush);
             self.flushed.notify_all();
-            if synced.is_err() {
+            flush = lock(&self.flush);
+            if is_over {
                 return (synced, flush);
             }
         }
@@ -154,11 +170,13 @@ impl Group {
     /// Lets those come along who were woken by the last sync and write again: without that, each
     /// sync would have half of the writers only. Whoever is alone waits for nobody.
     fn gather(&self) {
-        let crowd = lock(&self.flush).crowd;
-        for _ in 0..GATHER_YIELDS {
-            if lock(&self.flush).waiting >= crowd {
-                break;
-            }
+        let (crowd, took) = {
+            let flush = lock(&self.flush);
+            (flush.crowd, flush.took)
+        };
+        let begun = Instant::now();
+        let patience = (took / GATHER_PART).min(GATHER_MAX);
+        while lock(&self.flush).waiting < crowd && begun.elapsed() < patience {
             thread::yield_now();
         }
         let mut flush = lock(&self.flush);

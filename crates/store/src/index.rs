@@ -25,6 +25,7 @@ use crate::{error::Result, memory::Memory};
 
 /// Words of a bucket.
 const BUCKET: usize = LINE_WORDS;
+const LINE_BYTES: usize = BUCKET * size_of::<u64>();
 /// Never used, at least not since a search may have passed.
 const EMPTY: u64 = 0;
 /// Used once; searches go on behind it.
@@ -174,6 +175,19 @@ impl Entry<'_> {
     }
 }
 
+/// What may be the word of a key: the first one with its print in the bucket that its print names.
+#[inline(always)]
+pub(crate) fn first(memory: &Memory, name: Name, print: u32) -> Option<Entry<'_>> {
+    let bucket = print as usize & (name.words() / BUCKET - 1);
+    let line = memory.words(name.at() + bucket * LINE_BYTES, BUCKET)?.first_chunk()?;
+    let found = find_upper(line, print);
+    // Some word in any case: what it says is looked at anyway.
+    let word = &line[found.trailing_zeros() as usize % BUCKET];
+    let seen = word.load(Acquire);
+    let slot = slot_of(seen)?;
+    ((seen >> 32) as u32 == print).then_some(Entry { bucket: line, word, seen, slot })
+}
+
 /// What became of a word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Use {
@@ -202,7 +216,7 @@ impl<'a> Index<'a> {
     }
 
     /// Shows what may be the words of a key, until `look` has an answer.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn search<R>(
         self,
         print: u32,
@@ -339,6 +353,8 @@ mod tests {
         assert_eq!(index.insert(u32::MAX, 99), Some(Use::Changed));
         for (slot, print) in (0..).zip(&prints) {
             assert_eq!(slot_of(*print), Some(slot));
+            let at_once = first(&memory, name, *print).map(|entry| entry.slot);
+            assert_eq!(at_once, (slot < BUCKET as u32).then_some(slot), "of its own bucket only");
         }
         index.search(prints[3], |entry| Some(entry.remove())).unwrap();
         assert_eq!((slot_of(prints[3]), slot_of(prints[19])), (None, Some(19)));

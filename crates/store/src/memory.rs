@@ -115,9 +115,9 @@ impl Memory {
     }
 
     /// `count` words from byte `at` on, if they are there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn words(&self, at: usize, count: usize) -> Option<&[Shared64]> {
-        self.mapping.view(at, count).ok()
+        self.mapping.get(at, count)
     }
 
     /// Copies bytes out; they may be a mix if somebody writes. False if they are not there.

@@ -129,7 +129,7 @@ pub(crate) struct Log<S> {
     /// Where the next frame goes.
     pub(crate) at: u64,
     /// Up to where the file has the frames of this segment; the others are in the ring.
-    drained: u64,
+    pub(crate) drained: u64,
     /// Up to where they are known to be durable.
     saved: u64,
     pub(crate) sequence: u64,

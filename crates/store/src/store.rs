@@ -130,16 +130,21 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::OutOfLimits`] if the key or `value` is of another length, [`Error::Damaged`] if
     /// somebody wrote into the memory of the store who must not.
     pub fn read_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
-        self.copy_value(key, value)
-    }
-
-    /// The same, for callers who know the lengths when they are compiled: then it is short enough
-    /// for the processor to have several of them under way.
-    #[inline(always)]
-    pub(crate) fn copy_value(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         let (hash, shard) = self.check_key(key)?;
         self.check_value(value)?;
         Ok(shard.table().copy(hash, key, value)?.is_some())
+    }
+
+    /// The same, if the record is found at once. False says nothing. No other function gets to see
+    /// `value`, so that it needs not be in memory before it is where the caller wants it.
+    #[inline(always)]
+    pub(crate) fn copy_value_at_once(&self, key: &[u8], value: &mut [u8]) -> bool {
+        if (key.len(), value.len()) != self.lengths() {
+            return false;
+        }
+        let hash = hash_of(key);
+        let shard = self.shards.get(shard_of(hash, self.shards.len()));
+        shard.is_some_and(|shard| shard.table().copy_at_once(hash, key, value).is_some())
     }
 
     /// The value of a key.
@@ -312,18 +317,25 @@ impl<F: Folder> RawStore<F> {
         self.check_open()?;
         let entry = Entry { epoch: self.header.epoch.get(), note: None, parts: &[], changes };
         let sequence = shard.append(&self.folder, &self.header, &mut log, &entry)?;
-        if let Some(notify) = self.notify.get() {
-            notify();
-        }
-        match durability {
-            Durability::Memory | Durability::Interval => {}
-            Durability::Each => shard.sync_now(&mut log)?,
-            Durability::Group => {
-                drop(log);
+        if durability == Durability::Each {
+            self.tell();
+            shard.sync_now(&mut log)?;
+        } else {
+            // Whoever is told reads the log.
+            drop(log);
+            self.tell();
+            if durability == Durability::Group {
                 shard.wait(sequence)?;
             }
         }
         Ok(self.token(shard, sequence))
+    }
+
+    /// Calls whoever is to hear of writes.
+    pub(crate) fn tell(&self) {
+        if let Some(notify) = self.notify.get() {
+            notify();
+        }
     }
 
     pub(crate) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {

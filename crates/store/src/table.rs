@@ -185,6 +185,12 @@ impl Table {
         self.view.copy(hash, key, value)
     }
 
+    /// See [`View::copy_at_once`].
+    #[inline(always)]
+    pub(crate) fn copy_at_once(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Option<u64> {
+        self.view.copy_at_once(hash, key, value)
+    }
+
     /// A key's value.
     pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut value = vec![0; self.view.shape.value_len];

@@ -80,6 +80,8 @@ enum Next {
         is_last: bool,
         /// Where in the segment the log ends, if it ends there.
         end: u64,
+        /// They are in memory only, and were taken from there.
+        is_taken: bool,
     },
     Segment,
     Stop(Reached),
@@ -149,7 +151,8 @@ impl<F: Folder> RawStore<F> {
         };
         let mut history = segment.origin;
         while tail.sequence < wanted {
-            history = self.read_frames(&mut tail, history, wanted, CHUNK_BYTES, |_| {})?;
+            self.load(&mut tail, CHUNK_BYTES)?;
+            history = self.read_frames(&mut tail, history, wanted, |_| {})?;
         }
         if history != History::At(position) {
             return Ok(Found::Foreign);
@@ -172,15 +175,18 @@ impl<F: Folder> RawStore<F> {
         mut each: impl FnMut(Written<'_>),
     ) -> Result<Reached> {
         let of = self.shard_at(tail.shard)?;
+        let chunk = bytes_max.min(CHUNK_BYTES);
         loop {
-            match self.next(of, tail)? {
+            match self.next(of, tail, chunk)? {
                 Next::Stop(reached) => return Ok(reached),
                 Next::Segment => {}
-                Next::Frames { limit, is_last, end } => {
-                    // Where the log ends, no more is read than there is.
-                    let chunk = bytes_max.min(CHUNK_BYTES).min(end.saturating_sub(tail.at));
+                Next::Frames { limit, is_last, end, is_taken } => {
+                    if !is_taken {
+                        // Where the log ends, no more is read than there is.
+                        self.load(tail, chunk.min(end.saturating_sub(tail.at)))?;
+                    }
                     let before = History::At(tail.position);
-                    let after = self.read_frames(tail, before, limit, chunk, &mut each)?;
+                    let after = self.read_frames(tail, before, limit, &mut each)?;
                     // A note: what comes next does not follow from what was before.
                     let Some(position) = after.position() else { return Ok(Reached::Cut) };
                     tail.position = position;
@@ -192,10 +198,8 @@ impl<F: Folder> RawStore<F> {
     }
 
     /// What comes behind a place.
-    fn next(&self, of: &Shard<F>, tail: &mut Tail<F>) -> Result<Next> {
+    fn next(&self, of: &Shard<F>, tail: &mut Tail<F>, chunk: u64) -> Result<Next> {
         let mut log = of.writer();
-        // What this allows to be read is read from the file.
-        of.settle(&mut log)?;
         if log.since > tail.sequence {
             return Ok(Next::Stop(Reached::Cut));
         }
@@ -212,24 +216,22 @@ impl<F: Folder> RawStore<F> {
             _ => {
                 let after = log.segments.iter().find(|one| one.number > tail.segment);
                 let limit = after.map_or(log.sequence, |one: &Segment| one.first - 1);
-                let end = if after.is_none() { log.at } else { u64::MAX };
-                Ok(Next::Frames { limit, is_last: after.is_none(), end })
+                let is_last = after.is_none();
+                let end = if is_last { log.at } else { u64::MAX };
+                let is_taken =
+                    is_last && of.take_undrained(&log, (tail.at, chunk), &mut tail.bytes);
+                if !is_taken {
+                    // What this allows to be read is read from the file.
+                    of.settle(&mut log)?;
+                }
+                Ok(Next::Frames { limit, is_last, end, is_taken })
             }
         }
     }
 
-    /// Reads frames up to `limit`: those that fit into `chunk` bytes, or one.
-    fn read_frames(
-        &self,
-        tail: &mut Tail<F>,
-        mut history: History,
-        limit: u64,
-        chunk: u64,
-        mut each: impl FnMut(Written<'_>),
-    ) -> Result<History> {
-        let name = || segment_name(tail.shard, tail.segment);
-        let failed = |error| Error::io(name())(error);
-        let damaged = |at| Error::damaged(&name(), at, "a frame is not as it was written");
+    /// Reads `chunk` bytes of a segment, or a frame if that is longer.
+    fn load(&self, tail: &mut Tail<F>, chunk: u64) -> Result<()> {
+        let failed = |error| Error::io(segment_name(tail.shard, tail.segment))(error);
         let end = self.header.segment_bytes.get();
         let least = (FRAME_LEN as u64).min(end.saturating_sub(tail.at));
         let mut bytes = std::mem::take(&mut tail.bytes);
@@ -240,6 +242,23 @@ impl<F: Folder> RawStore<F> {
             bytes.resize(whole, 0);
             tail.file.read_at(tail.at, &mut bytes).map_err(failed)?;
         }
+        tail.bytes = bytes;
+        Ok(())
+    }
+
+    /// Shows the frames up to `limit` that were loaded.
+    fn read_frames(
+        &self,
+        tail: &mut Tail<F>,
+        mut history: History,
+        limit: u64,
+        mut each: impl FnMut(Written<'_>),
+    ) -> Result<History> {
+        let (shard, segment) = (tail.shard, tail.segment);
+        let damaged = |at| {
+            Error::damaged(&segment_name(shard, segment), at, "a frame is not as it was written")
+        };
+        let bytes = std::mem::take(&mut tail.bytes);
         let (mut at, mut sequence) = (0, tail.sequence);
         while sequence < limit {
             let rest = &bytes[at..];
@@ -335,11 +354,56 @@ impl<F: Folder> RawStore<F> {
 }
 
 /// What the header of the frame at the front says of its length.
-fn frame_len(bytes: &[u8]) -> usize {
+pub(crate) fn frame_len(bytes: &[u8]) -> usize {
     let mut four = [0; 4];
     match bytes.get(8..12) {
         Some(len) => four.copy_from_slice(len),
         None => return FRAME_LEN,
     }
     u32::from_le_bytes(four) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Durability::Memory, Options, folder::Directory};
+
+    #[test]
+    fn what_no_file_has_yet_is_read_from_memory_and_the_rest_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = Options { shards: 1, ..Options::default() };
+        let folder = Directory::lock(folder.path()).unwrap();
+        let store = RawStore::create(folder, 2, 1_000, &one).unwrap();
+        let Found::Here(mut tail) = store.tail(0, Position::START).unwrap() else { panic!() };
+        let drained = || store.shards[0].writer().drained;
+        let before = drained();
+        let (mut written, mut read) = (0, 0);
+        let mut put = || {
+            written += 1_u16;
+            store.put(&written.to_le_bytes(), &[written as u8; 1_000], Memory).unwrap();
+        };
+        let mut read_all = |bytes_max| {
+            while read < tail.sequence() || store.behind_bytes(&tail).unwrap() > 0 {
+                let shown = store.read_tail(&mut tail, bytes_max, |write| {
+                    read += 1;
+                    let value = [read as u8; 1_000];
+                    assert!(write.changes.ends_with(&value), "write {read}");
+                });
+                shown.unwrap();
+            }
+            read
+        };
+        (0..20).for_each(|_| put());
+        assert_eq!(read_all(1), 20, "one at a time");
+        (0..20).for_each(|_| put());
+        assert_eq!(read_all(1 << 20), 40);
+        assert_eq!(drained(), before, "no file was written");
+        put();
+        store.sync().unwrap();
+        put();
+        assert_eq!(read_all(1 << 20), 42, "one is in the file, and the next was not");
+        // More than the ring has room for.
+        (0..600).for_each(|_| put());
+        assert_eq!(read_all(1 << 20), 642);
+    }
 }

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     error::{Error, Result},
     format::live_name,
-    index::{Entry, Index, Name, print_of},
+    index::{self, Entry, Index, Name, print_of},
     live::{Control, RING_AT},
     memory::Memory,
 };
@@ -110,7 +110,7 @@ impl View {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn has_key(&self, words: &[Shared64], key: &[u8]) -> bool {
         let mut chunks = key.chunks_exact(WORD);
         let mut at = KEY;
@@ -151,19 +151,33 @@ impl View {
     /// Copies a key's value, and says which write made it.
     #[inline(always)]
     pub(crate) fn copy(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
-        // Mostly there is one table, and it has the key. Short enough that the processor begins the
-        // next look before memory has answered this one.
-        if let Some(control) = Control::of(&self.memory)
-            && let (name, 0) = control.tables()
-            && let Seen::Record(sequence) = self.look(Name(name), hash, key, value)
-        {
-            return Ok(Some(sequence));
+        match self.copy_at_once(hash, key, value) {
+            Some(sequence) => Ok(Some(sequence)),
+            None => self.copy_patiently(hash, key, value),
         }
-        self.copy_patiently(hash, key, value)
     }
 
+    /// The same, if the record is where it is mostly: there is one table, the key is in the first
+    /// bucket, no other there has its print, and nobody writes. `None` says nothing. Short enough that
+    /// the processor begins the next look before memory has answered this one.
+    #[inline(always)]
+    pub(crate) fn copy_at_once(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Option<u64> {
+        let (name, 0) = Control::of(&self.memory)?.tables() else { return None };
+        let entry = index::first(&self.index, Name(name), print_of(hash))?;
+        match self.look_at(&entry, key, value)? {
+            Seen::Record(sequence) => Some(sequence),
+            Seen::Nothing | Seen::Changed => None,
+        }
+    }
+
+    /// The same, wherever the record is and whoever writes.
     #[inline(never)]
-    fn copy_patiently(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
+    pub(crate) fn copy_patiently(
+        &self,
+        hash: u64,
+        key: &[u8],
+        value: &mut [u8],
+    ) -> Result<Option<u64>> {
         let control = self.control()?;
         for _ in 0..ATTEMPTS {
             let (new, old) = control.tables();
@@ -189,28 +203,35 @@ impl View {
         Err(self.damaged("the index leads to no record"))
     }
 
-    #[inline(always)]
     fn look(&self, name: Name, hash: u64, key: &[u8], value: &mut [u8]) -> Seen {
         let Some(index) = self.table(name) else {
             self.look_further();
             return Seen::Changed;
         };
-        let look = |entry: Entry<'_>| {
-            let Some(words) = self.slot(entry.slot) else {
-                self.look_further();
-                return Some(Seen::Changed);
-            };
-            let before = words[SEQUENCE].load(Acquire);
-            let is_it = self.has_key(words, key);
-            let is_there = !is_it || self.memory.read(self.value_at(entry.slot), value);
-            fence(Acquire);
-            let is_whole = before != 0 && words[SEQUENCE].load(Relaxed) == before;
-            if !is_there || !is_whole || !entry.is_current() {
-                return Some(Seen::Changed);
-            }
-            is_it.then_some(Seen::Record(before))
-        };
+        let look = |entry: Entry<'_>| self.look_at(&entry, key, value);
         index.search(print_of(hash), look).unwrap_or(Seen::Nothing)
+    }
+
+    /// `None` if it is the record of another key.
+    #[inline(always)]
+    fn look_at(&self, entry: &Entry<'_>, key: &[u8], value: &mut [u8]) -> Option<Seen> {
+        // As many words as a slot has, from lengths that a caller may know when it is compiled.
+        let value_at = KEY + key.len().div_ceil(WORD);
+        let count = value_at + value.len().div_ceil(WORD);
+        let Some(words) = self.memory.words(self.shape.slot_at(entry.slot), count) else {
+            self.look_further();
+            return Some(Seen::Changed);
+        };
+        let before = words[SEQUENCE].load(Acquire);
+        let is_still_so = || {
+            fence(Acquire);
+            before != 0 && words[SEQUENCE].load(Relaxed) == before && entry.is_current()
+        };
+        if !self.has_key(words, key) {
+            return if is_still_so() { None } else { Some(Seen::Changed) };
+        }
+        let is_there = copy::words(&words[value_at..], value);
+        Some(if is_there && is_still_so() { Seen::Record(before) } else { Seen::Changed })
     }
 
     /// The entry of a key, for the one who writes.

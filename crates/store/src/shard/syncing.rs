@@ -8,8 +8,10 @@ use mainstay_storage::{Folder, Storage};
 use super::{Log, Shard};
 use crate::{
     error::Result,
+    format::FRAME_LEN,
     group::lock,
     planted::{self, Fault},
+    tail::frame_len,
 };
 
 /// A sync of the log: which segment, up to where, and what is written by it.
@@ -115,6 +117,26 @@ impl<F: Folder> Shard<F> {
     /// Makes the files have everything, durable or not.
     pub(crate) fn settle(&self, log: &mut Log<F::File>) -> Result<()> {
         self.drain(log)
+    }
+
+    /// Takes frames from the ring, from one on that is in the segment in use at byte `from`: some
+    /// `chunk` bytes, or one frame. False if they may be in the file only.
+    pub(crate) fn take_undrained(
+        &self,
+        log: &Log<F::File>,
+        (from, chunk): (u64, u64),
+        bytes: &mut Vec<u8>,
+    ) -> bool {
+        if from < log.drained {
+            return false;
+        }
+        let least = chunk.max(FRAME_LEN as u64);
+        self.table.ring_read_into(from, log.at.min(from + least), bytes);
+        let whole = frame_len(bytes) as u64;
+        if whole > bytes.len() as u64 {
+            self.table.ring_read_into(from, log.at.min(from + whole), bytes);
+        }
+        true
     }
 
     /// Returns when a write is durable: whoever comes first syncs for all. Segments before the present
