@@ -323,6 +323,25 @@ unsafe fn narrow_load(src: *const u8, dst: *mut u8, len: usize) {
     // it below `len`; the registers that the assembly changes are declared.
     unsafe {
         let mut at = 0;
+        while len - at >= 64 {
+            let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+            core::arch::asm!(
+                "movups {a}, xmmword ptr [{src}]",
+                "movups {b}, xmmword ptr [{src} + 16]",
+                "movups {c}, xmmword ptr [{src} + 32]",
+                "movups {d}, xmmword ptr [{src} + 48]",
+                src = in(reg) src.add(at),
+                a = out(xmm_reg) a,
+                b = out(xmm_reg) b,
+                c = out(xmm_reg) c,
+                d = out(xmm_reg) d,
+                options(nostack, preserves_flags, readonly),
+            );
+            for (number, piece) in [a, b, c, d].into_iter().enumerate() {
+                dst.add(at + 16 * number).cast::<__m128i>().write_unaligned(piece);
+            }
+            at += 64;
+        }
         while len - at >= 16 {
             let piece: __m128i;
             core::arch::asm!(
