@@ -30,7 +30,7 @@ pub(crate) struct Args {}
 /// from a crate only to crates above its own line here, so there can be no cycle.
 const PLACES: &[(&str, &[&str])] = &[
     ("mainstay-checksum", &[]),
-    ("mainstay-storage", &[]),
+    ("mainstay-storage", &["mainstay-checksum"]),
     ("mainstay-base", &["mainstay-checksum"]),
     ("mainstay-sim", &["mainstay-base", "mainstay-storage"]),
     ("mainstay-shm", &["mainstay-base"]),
