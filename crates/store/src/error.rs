@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::keyed;
+
 /// The result of everything in this crate.
 ///
 /// Example: see [`Error`].
@@ -72,6 +74,32 @@ pub enum Error {
         file: String,
         /// Its version.
         version: u32,
+    },
+    /// The store was opened without a key, and is encrypted.
+    #[error("the store is encrypted under key {key}; open it with that key")]
+    Encrypted {
+        /// What its key is called.
+        key: String,
+    },
+    /// A file is encrypted under a key that was not given.
+    #[error(
+        "{file} is encrypted under key {wanted}, which was not given; give that key, also beside a \
+         newer one"
+    )]
+    OtherKey {
+        /// The file.
+        file: String,
+        /// What its key is called.
+        wanted: String,
+    },
+    /// A file is not encrypted, and was opened with a key.
+    #[error(
+        "{file} is not encrypted, or what says so is lost; open the store without a key if it never \
+         was, or restore it from a backup"
+    )]
+    NotEncrypted {
+        /// The file.
+        file: String,
     },
     /// Something that was durable is not as it was written.
     #[error("{file} at byte {offset}: {what}; restore the store from a backup")]
@@ -227,7 +255,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |source| match keyed::refused(&source) {
+            Some(error) => error,
+            None => Self::Io { what, source },
+        }
     }
 
     pub(crate) fn damaged(file: &str, offset: u64, what: &'static str) -> Self {

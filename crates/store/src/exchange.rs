@@ -94,7 +94,7 @@ impl RawStore<Directory> {
             drop(Directory::lock(&beside)?);
             remove(&beside)?;
         }
-        let inner = self.reshard_into(Directory::lock(&beside)?, options).map(Some)?;
+        let inner = self.reshard_into(self.folder.lock_alike(&beside)?, options).map(Some)?;
         Ok(DirectoryResharding { from: self, inner, beside })
     }
 }

@@ -39,7 +39,25 @@ where
     /// # Errors
     /// As [`RawStore::create`], and [`Error::Locked`].
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
-        let folder = Directory::lock(path)?;
+        Self::create_in(Directory::lock(path)?, options)
+    }
+
+    /// The same in a directory that is locked already, for one that is encrypted.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, FixedStore, Options};
+    /// let (dir, options) = (tempfile::tempdir()?, Options::default());
+    /// let store = FixedStore::<u64, u64>::create_in(Directory::lock(dir.path())?, &options)?;
+    /// store.put(&1, &2, Durability::Group)?;
+    /// drop(store);
+    /// let store = FixedStore::<u64, u64>::open_in(Directory::lock(dir.path())?, &options)?;
+    /// assert_eq!(store.get(&1)?, Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in(folder: Directory, options: &Options) -> Result<Self> {
         Self::over(RawStore::create(folder, size_of::<K>(), size_of::<V>(), options)?, options)
     }
 
@@ -53,7 +71,16 @@ where
         if !path.is_dir() {
             return Err(Error::NotAStore);
         }
-        let folder = Directory::lock(path)?;
+        Self::open_in(Directory::lock(path)?, options)
+    }
+
+    /// The same of a directory that is locked already.
+    ///
+    /// Example: see [`create_in`](Self::create_in).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(folder: Directory, options: &Options) -> Result<Self> {
         Self::over(RawStore::open(folder, options)?, options)
     }
 

@@ -53,7 +53,16 @@ where
     /// # Errors
     /// As [`RawExpiring::create`], and [`Error::Locked`].
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
-        let folder = Directory::lock(path)?;
+        Self::create_in(Directory::lock(path)?, options)
+    }
+
+    /// The same in a directory that is locked already, for one that is encrypted.
+    ///
+    /// Example: see [`FixedStore::create_in`](crate::FixedStore::create_in).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in(folder: Directory, options: &Options) -> Result<Self> {
         let (key, value) = (size_of::<K>(), size_of::<V>());
         Self::over(RawExpiring::create(folder, key, value, options, unix_ms)?, options)
     }
@@ -75,7 +84,17 @@ where
         if !path.is_dir() {
             return Err(Error::NotAStore);
         }
-        let raw = RawStore::open(Directory::lock(path)?, options)?;
+        Self::open_in(Directory::lock(path)?, options)
+    }
+
+    /// The same of a directory that is locked already.
+    ///
+    /// Example: see [`FixedStore::create_in`](crate::FixedStore::create_in).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(folder: Directory, options: &Options) -> Result<Self> {
+        let raw = RawStore::open(folder, options)?;
         Self::over(RawExpiring::over(raw, unix_ms)?, options)
     }
 

@@ -19,7 +19,10 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    keyed::{FileOf, Files, Ring},
+};
 
 /// A directory of the file system, locked as long as it lives (A5).
 ///
@@ -35,11 +38,17 @@ use crate::error::{Error, Result};
 pub struct Directory {
     /// Without symbolic links, as it was when it was locked or moved.
     path: Mutex<PathBuf>,
-    /// By this its files are found, whatever its name is.
     handle: File,
     /// It was replaced, and is removed when it is dropped.
     is_replaced: AtomicBool,
+    files: Files<Bare>,
     _lock: Lock,
+}
+
+/// Its files as they are.
+struct Bare {
+    /// By this they are found, whatever the name of the directory is.
+    handle: File,
 }
 
 pub(crate) const LOCK: &str = "lock";
@@ -83,6 +92,38 @@ impl Directory {
     /// # Errors
     /// [`Error::Locked`] if another store, of this process or another, has it.
     pub fn lock(path: &Path) -> Result<Self> {
+        Self::lock_as(path, Ring::NONE)
+    }
+
+    /// Locks a directory whose files are encrypted, or are to be: nothing that a store writes to it
+    /// can be read without its key. There is no memory in files then: nobody can read it in place
+    /// ([`Reader`](crate::Reader)), and after the death of a process its log is read again.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, Error, Key, Keys, Options, RawStore};
+    /// let dir = tempfile::tempdir()?;
+    /// let keys = Keys::new(Key::create(&dir.path().join("key"))?);
+    /// let place = dir.path().join("store");
+    /// let store = RawStore::create(Directory::lock_with(&place, &keys)?, 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Durability::Group)?;
+    /// drop(store);
+    /// let store = RawStore::open(Directory::lock_with(&place, &keys)?, &Options::default())?;
+    /// assert_eq!(store.get(b"de")?, Some(b"049".to_vec()));
+    /// drop(store);
+    /// let without = RawStore::open(Directory::lock(&place)?, &Options::default());
+    /// assert!(matches!(without, Err(Error::Encrypted { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock). What is there already and is not encrypted, or is under a key that is
+    /// not among these, is refused when it is opened: [`Error::NotEncrypted`], [`Error::OtherKey`].
+    #[cfg(feature = "encryption")]
+    pub fn lock_with(path: &Path, keys: &crate::Keys) -> Result<Self> {
+        Self::lock_as(path, Ring::of(keys))
+    }
+
+    pub(crate) fn lock_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
         let failed = |error| Error::io(path.display().to_string())(error);
         // One that was there a moment ago was somebody's, who takes it away.
         let failed_since = |error: io::Error| match error.kind() {
@@ -109,7 +150,13 @@ impl Directory {
             return Err(Error::Locked);
         }
         let (path, is_replaced) = (Mutex::new(path), AtomicBool::new(false));
-        Ok(Self { path, handle, is_replaced, _lock: lock })
+        let files = ring.over(Bare { handle: handle.try_clone().map_err(failed)? });
+        Ok(Self { path, handle, is_replaced, files, _lock: lock })
+    }
+
+    /// Locks another one, encrypted as this one is.
+    pub(crate) fn lock_alike(&self, path: &Path) -> Result<Self> {
+        Self::lock_as(path, self.files.ring())
     }
 
     fn path_mut(&self) -> MutexGuard<'_, PathBuf> {
@@ -170,8 +217,36 @@ impl Folder for Directory {
     type File = DirectoryFile;
 
     fn file(&self, name: &str) -> io::Result<DirectoryFile> {
+        self.files.file(name).map(DirectoryFile)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.files.names()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.files.sync_names()
+    }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        self.files.mapped(name)
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        self.files.boot()
+    }
+}
+
+impl Folder for Bare {
+    type File = BareFile;
+
+    fn file(&self, name: &str) -> io::Result<BareFile> {
         hook::step();
-        open_in(&self.handle, name).map(DirectoryFile)
+        open_in(&self.handle, name).map(BareFile)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -217,9 +292,37 @@ impl Folder for Directory {
 /// assert_eq!(file.len()?, 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct DirectoryFile(File);
+pub struct DirectoryFile(FileOf<BareFile>);
 
 impl Storage for DirectoryFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_synced_at(offset, bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+struct BareFile(File);
+
+impl Storage for BareFile {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, bytes)
     }

@@ -76,6 +76,7 @@ mod image;
 mod index;
 mod keeper;
 mod kept;
+mod keyed;
 #[cfg(test)]
 mod killed;
 mod live;
@@ -95,6 +96,8 @@ mod range;
 mod read_only;
 mod reader;
 mod recover;
+#[cfg(feature = "encryption")]
+mod rekey;
 mod reshard;
 mod restore;
 mod shard;
@@ -123,14 +126,21 @@ pub use folder::{Directory, DirectoryFile};
 pub use follow::{Identity, Role};
 pub use history::{History, Position, read_changes, write_changes};
 pub use hooks::{Commit, Hook};
+pub use keyed::encrypted_under;
 pub use log::Written;
 pub use mainstay_storage::Folder;
+#[cfg(feature = "encryption")]
+pub use mainstay_storage::{Encrypted, Key, KeyError, KeyId, Keys, Rekeyed};
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;
 pub use reader::Reader;
+#[cfg(feature = "encryption")]
+pub use rekey::rekey;
 pub use reshard::Resharding;
 pub use restore::restore;
+#[cfg(feature = "encryption")]
+pub use restore::restore_with;
 pub use shard::{Change, ShardStats};
 pub use snapshot::Snapshot;
 pub use span::Span;

@@ -14,11 +14,15 @@ use mainstay_shm::Backing;
 use mainstay_sim::{Disk, DiskFile};
 use mainstay_storage::Folder;
 
+use crate::keyed::{FileOf, Files as Keyed, Ring};
+
 type Files = BTreeMap<String, File>;
 
 #[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) disk: Disk,
+    /// What is on it, perhaps encrypted.
+    folder: Keyed<Disk>,
     /// None: this machine has no such memory.
     files: Option<Arc<Mutex<Files>>>,
     boot: u8,
@@ -34,9 +38,26 @@ fn memfd() -> io::Result<File> {
     Ok(File::from(backing.as_fd().try_clone_to_owned()?))
 }
 
+pub(crate) fn as_it_is(disk: &Disk) -> Keyed<Disk> {
+    Ring::NONE.over(disk.clone())
+}
+
+#[cfg(feature = "encryption")]
+pub(crate) fn encrypted(disk: &Disk) -> Keyed<Disk> {
+    Ring::of(&crate::Keys::new(crate::Key::new(&[7; 32]))).over(disk.clone())
+}
+
 impl Machine {
     pub(crate) fn new(disk: Disk, has_memory: bool) -> Self {
-        Self { disk, files: has_memory.then(Arc::default), boot: 1 }
+        let folder = as_it_is(&disk);
+        Self { disk, folder, files: has_memory.then(Arc::default), boot: 1 }
+    }
+
+    /// One whose disk has encrypted files only.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn encrypted(disk: Disk) -> Self {
+        let folder = encrypted(&disk);
+        Self { disk, folder, files: None, boot: 1 }
     }
 
     pub(crate) fn has_memory(&self) -> bool {
@@ -61,8 +82,14 @@ impl Machine {
     /// page as in one of them.
     pub(crate) fn after_power_cut(&self, disk: Disk, kept: &[Snapshot], rng: &mut Rng) -> Self {
         let files = Files::new();
+        let folder = match &self.folder {
+            Keyed::Plain(_) => as_it_is(&disk),
+            #[cfg(feature = "encryption")]
+            Keyed::Encrypted(_) => encrypted(&disk),
+        };
         let after = Self {
             disk,
+            folder,
             files: self.files.as_ref().map(|_| Arc::new(Mutex::new(files))),
             boot: self.boot + 1,
         };
@@ -86,14 +113,14 @@ impl Machine {
 }
 
 impl Folder for Machine {
-    type File = DiskFile;
+    type File = FileOf<DiskFile>;
 
-    fn file(&self, name: &str) -> io::Result<DiskFile> {
-        Folder::file(&self.disk, name)
+    fn file(&self, name: &str) -> io::Result<Self::File> {
+        self.folder.file(name)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Folder::names(&self.disk)?;
+        let mut names = self.folder.names()?;
         names.extend(
             self.with(|files| files.keys().cloned().collect::<Vec<_>>()).unwrap_or_default(),
         );
@@ -101,7 +128,7 @@ impl Folder for Machine {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Folder::remove(&self.disk, name)?;
+        self.folder.remove(name)?;
         self.with(|files| files.remove(name));
         Ok(())
     }

@@ -7,6 +7,7 @@ use mainstay_storage::{Folder, Storage};
 use crate::{
     error::{Error, Result},
     format::{FRAME_LEN, StoreHeader, segment_name},
+    keyed::Ring,
     log::Frame,
     parts::complete,
     read_only::ReadOnly,
@@ -69,7 +70,30 @@ impl OnDisk {
     /// [`Error::NotAStore`]; [`Error::Locked`] while somebody has it open; [`Error::Damaged`] as
     /// [`RawStore::open`](crate::RawStore::open).
     pub fn open(path: &Path) -> Result<Self> {
-        let folder = ReadOnly::open(path)?;
+        Self::open_as(path, Ring::NONE)
+    }
+
+    /// The same of a store that is encrypted.
+    ///
+    /// ```
+    /// # use mainstay_store::{Directory, Key, Keys, OnDisk, Options, RawStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let keys = Keys::new(Key::new(&[7; 32]));
+    /// let folder = Directory::lock_with(dir.path(), &keys)?;
+    /// RawStore::create(folder, 2, 3, &Options::default())?.close()?;
+    /// assert_eq!(OnDisk::open_with(dir.path(), &keys)?.lengths(), (2, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::OtherKey`]; [`Error::NotEncrypted`].
+    #[cfg(feature = "encryption")]
+    pub fn open_with(path: &Path, keys: &crate::Keys) -> Result<Self> {
+        Self::open_as(path, Ring::of(keys))
+    }
+
+    fn open_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
+        let folder = ReadOnly::open(path, ring)?;
         let header = store_header(&folder)?;
         check_header(&header)?;
         let read = |number| {

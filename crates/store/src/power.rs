@@ -46,11 +46,7 @@ fn contents(store: &RawStore<Machine>) -> Result<Vec<Records>, String> {
 
 impl History for OfRecords {
     fn new(seed: u64) -> Self {
-        let machine = Machine::new(Disk::new(seed), seed.is_multiple_of(2));
-        let store = RawStore::create(machine.clone(), 1, VALUE, &options()).unwrap();
-        let models = vec![Model::new(); SHARDS];
-        let (kept, store, rng) = (Vec::new(), Some(store), Rng::seeded(seed));
-        Self { machine, kept, store, models, rng, images: 0 }
+        Self::on(Machine::new(Disk::new(seed), seed.is_multiple_of(2)), seed)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -105,6 +101,13 @@ impl History for OfRecords {
 }
 
 impl OfRecords {
+    fn on(machine: Machine, seed: u64) -> Self {
+        let store = RawStore::create(machine.clone(), 1, VALUE, &options()).unwrap();
+        let models = vec![Model::new(); SHARDS];
+        let (kept, store, rng) = (Vec::new(), Some(store), Rng::seeded(seed));
+        Self { machine, kept, store, models, rng, images: 0 }
+    }
+
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.machine.disk.crash_images(count) {
             self.images += 1;
@@ -184,4 +187,46 @@ fn a1_a6_every_planted_fault_is_found_by_power_cuts() {
     ];
     let missed = not_found::<OfRecords>(&faults);
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The same histories over encrypted files.
+#[cfg(feature = "encryption")]
+struct OfEncrypted(OfRecords);
+
+#[cfg(feature = "encryption")]
+impl History for OfEncrypted {
+    fn new(seed: u64) -> Self {
+        Self(OfRecords::on(Machine::encrypted(Disk::new(seed)), seed))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn e2_after_any_power_cut_an_encrypted_shard_is_as_a_write_left_it_that_is_not_too_old() {
+    let Ran { images, wrong, .. } = run::<OfEncrypted>(0..60);
+    println!("opened {images} encrypted disks after a power cut");
+    assert_eq!(wrong, None);
+    assert!(images >= 5_000, "{images}");
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn e2_faults_of_encryption_and_of_the_store_are_found_by_power_cuts() {
+    use mainstay_storage::planted::{Fault as Planted, plant};
+
+    let missed = not_found::<OfEncrypted>(&[Fault::SyncLeftOut, Fault::TailTrusted]);
+    assert!(missed.is_empty(), "not found: {missed:?}");
+    plant(Some(Planted::HeaderUnsynced));
+    let Ran { wrong, images, .. } = run::<OfEncrypted>(0..300);
+    plant(None);
+    println!("{:?}: {images} disks, {wrong:?}", Planted::HeaderUnsynced);
+    assert!(wrong.is_some());
 }

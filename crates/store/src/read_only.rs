@@ -11,16 +11,20 @@ use mainstay_storage::Folder;
 use crate::{
     error::{Error, Result},
     folder::{LOCK, Lock, boot_id},
+    keyed::{FileOf, Files, Ring},
 };
 
 /// Shared by all who look, and refused while somebody writes (A5).
 pub(crate) struct ReadOnly {
-    path: PathBuf,
+    files: Files<Bare>,
     _lock: Option<Lock>,
 }
 
+/// Its files as they are.
+struct Bare(PathBuf);
+
 impl ReadOnly {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, ring: Ring<'_>) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::NotAStore);
         }
@@ -32,7 +36,7 @@ impl ReadOnly {
             Err(error) => return Err(failed(error)),
         };
         match lock.map(|file| Lock::take(file, true)).transpose() {
-            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(lock) => Ok(Self { files: ring.over(Bare(path.to_owned())), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -44,15 +48,43 @@ fn refused() -> io::Error {
 }
 
 impl Folder for ReadOnly {
+    type File = FileOf<File>;
+
+    fn file(&self, name: &str) -> io::Result<FileOf<File>> {
+        self.files.file(name)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.files.names()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.files.sync_names()
+    }
+
+    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
+        self.files.mapped(name)
+    }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        self.files.boot()
+    }
+}
+
+impl Folder for Bare {
     type File = File;
 
     fn file(&self, name: &str) -> io::Result<File> {
-        File::open(self.path.join(name))
+        File::open(self.0.join(name))
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in fs::read_dir(&self.0)? {
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)

@@ -14,7 +14,7 @@ use crate::{
     },
     history::History,
     home::{InFolder, index_reserved, reserved, shape},
-    image,
+    image, keyed,
     live::ring_bytes,
     memory::Memory,
     parts::Parts,
@@ -70,7 +70,7 @@ pub(crate) fn newest_header(file: &impl Storage) -> Result<StoreHeader> {
         Some(header) => Ok(header),
         // A creation that did not come to its end leaves it empty, or without a sound byte.
         None if file.len().map_err(Error::io(STORE_FILE))? == 0 => Err(Error::NotAStore),
-        None => Err(Error::damaged(STORE_FILE, 0, "neither copy of the header is sound")),
+        None => Err(keyed::not_sound(file, STORE_FILE)),
     }
 }
 

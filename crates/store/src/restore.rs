@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     folder::Directory,
     format::STORE_FILE,
+    keyed::Ring,
     read_only::ReadOnly,
     recover::store_header,
     store::{check_header, clear_leftovers},
@@ -40,9 +41,43 @@ const PIECE_BYTES: usize = 1 << 20;
 /// [`Error::Damaged`] with the first place that is not as it was written; [`Error::NotClosed`] if
 /// writes of the copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no
 /// store in `to`, unless it is what was written there that is damaged.
-pub fn restore(from: &Path, to: &Path, mut told: impl FnMut(u64, u64)) -> Result<u64> {
+pub fn restore(from: &Path, to: &Path, told: impl FnMut(u64, u64)) -> Result<u64> {
+    restore_as(from, to, Ring::NONE, told)
+}
+
+/// The same of a copy that is encrypted, to a store that is encrypted under the newest of the keys.
+///
+/// ```
+/// use mainstay_store::{Directory, Key, Keys, Options, RawStore, restore_with};
+/// # let (dir, kept, anew) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+/// let keys = Keys::new(Key::new(&[7; 32]));
+/// let folder = Directory::lock_with(dir.path(), &keys)?;
+/// let store = RawStore::create(folder, 2, 3, &Options::default())?;
+/// store.backup(&Directory::lock_with(kept.path(), &keys)?, |_, _| {})?;
+/// assert_eq!(restore_with(kept.path(), anew.path(), &keys, |_, _| {})?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`restore`]; [`Error::OtherKey`]; [`Error::NotEncrypted`].
+#[cfg(feature = "encryption")]
+pub fn restore_with(
+    from: &Path,
+    to: &Path,
+    keys: &crate::Keys,
+    told: impl FnMut(u64, u64),
+) -> Result<u64> {
+    restore_as(from, to, Ring::of(keys), told)
+}
+
+fn restore_as(
+    from: &Path,
+    to: &Path,
+    ring: Ring<'_>,
+    mut told: impl FnMut(u64, u64),
+) -> Result<u64> {
     // Nobody opens it until all is copied.
-    let source = ReadOnly::open(from)?;
+    let source = ReadOnly::open(from, ring)?;
     let header = store_header(&source)?;
     check_header(&header)?;
     for shard in 0..header.shards.get() {
@@ -50,8 +85,8 @@ pub fn restore(from: &Path, to: &Path, mut told: impl FnMut(u64, u64)) -> Result
             return Err(Error::NotClosed);
         }
     }
-    let survey = sound(from)?;
-    let target = Directory::lock(to)?;
+    let survey = sound(from, ring)?;
+    let target = Directory::lock_as(to, ring)?;
     match store_header(&target) {
         Err(Error::NotAStore) => {}
         Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
@@ -73,12 +108,12 @@ pub fn restore(from: &Path, to: &Path, mut told: impl FnMut(u64, u64)) -> Result
     copy(&source, &target, STORE_FILE, &mut |_| {})?;
     target.sync_names().map_err(Error::io("the directory"))?;
     drop(target);
-    Ok(sound(to)?.records)
+    Ok(sound(to, ring)?.records)
 }
 
 /// What the files of a store say, if all of them are as they were written.
-fn sound(path: &Path) -> Result<Survey> {
-    let survey = Survey::of(path, |_, _| {})?;
+fn sound(path: &Path, ring: Ring<'_>) -> Result<Survey> {
+    let survey = Survey::of_as(path, ring, |_, _| {})?;
     for file in &survey.files {
         if let Some(damage) = file.damage.first() {
             return Err(Error::damaged(&file.name, damage.offset, damage.what));

@@ -17,6 +17,7 @@ use crate::{
         ImageHeader, NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum,
         parse_name, read_headers,
     },
+    keyed::Ring,
     log::Frame,
     parts::complete,
     read_only::ReadOnly,
@@ -123,7 +124,38 @@ impl Survey {
     /// [`Error::NotAStore`]; [`Error::Locked`]; [`Error::Damaged`] if neither copy of the store's
     /// header is sound, since without it nothing can be read; what the disk says.
     pub fn of(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Self> {
-        Self::over(&ReadOnly::open(path)?, progress)
+        Self::of_as(path, Ring::NONE, progress)
+    }
+
+    /// The same of a store that is encrypted.
+    ///
+    /// ```
+    /// # use mainstay_store::{Directory, Key, Keys, Options, RawStore, Survey};
+    /// # let dir = tempfile::tempdir()?;
+    /// let keys = Keys::new(Key::new(&[7; 32]));
+    /// let folder = Directory::lock_with(dir.path(), &keys)?;
+    /// RawStore::create(folder, 2, 3, &Options::default())?.close()?;
+    /// assert!(Survey::of_with(dir.path(), &keys, |_, _| {})?.is_sound());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`of`](Self::of); [`Error::OtherKey`]; [`Error::NotEncrypted`].
+    #[cfg(feature = "encryption")]
+    pub fn of_with(
+        path: &Path,
+        keys: &crate::Keys,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::of_as(path, Ring::of(keys), progress)
+    }
+
+    pub(crate) fn of_as(
+        path: &Path,
+        ring: Ring<'_>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::over(&ReadOnly::open(path, ring)?, progress)
     }
 
     /// The same over any folder, which must not be written to meanwhile.

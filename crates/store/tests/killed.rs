@@ -146,6 +146,63 @@ impl Killed for RawLogStore<Directory> {
     by_the_same_names!();
 }
 
+/// One whose files are encrypted, so that its memory is gone with its process.
+#[cfg(feature = "encryption")]
+struct Encrypted(RawStore<Directory>);
+
+#[cfg(feature = "encryption")]
+impl Encrypted {
+    fn lock(place: &Path) -> Directory {
+        let keys = mainstay_store::Keys::new(mainstay_store::Key::new(&[7; 32]));
+        Directory::lock_with(place, &keys).unwrap()
+    }
+}
+
+#[cfg(feature = "encryption")]
+impl std::ops::Deref for Encrypted {
+    type Target = RawStore<Directory>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+#[cfg(feature = "encryption")]
+impl Killed for Encrypted {
+    const KIND: &'static str = "encrypted";
+    const KEYS: u64 = 5_000;
+
+    fn create(place: &Path) {
+        drop(RawStore::create(Self::lock(place), 8, 64, &options()).unwrap());
+    }
+
+    fn open(place: &Path) -> Self {
+        Self(RawStore::open(Self::lock(place), &options()).unwrap())
+    }
+
+    fn value(number: u64, _: &mut Rng) -> Vec<u8> {
+        vec![number as u8; 64]
+    }
+
+    fn look_after(&self, number: u64) {
+        if number.is_multiple_of(300) {
+            self.tend().unwrap();
+        }
+    }
+
+    by_the_same_names!();
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn e2_a_killed_process_with_encrypted_files_loses_no_write_that_has_returned() {
+    let look = |place: &Path| assert!(mainstay_store::encrypted_under(place).unwrap().is_some());
+    kill(look, |store: &Encrypted, (), _| {
+        store.verify().unwrap();
+        assert!(store.stats().iter().all(|shard| !shard.adopted));
+    });
+}
+
 fn make(records: &mut Records, changes: &Changes) {
     for (key, value) in changes {
         match value {
@@ -174,7 +231,12 @@ fn alone() -> MutexGuard<'static, ()> {
 fn a_writer_to_be_killed() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
-    if env::var(KIND).unwrap() == RawLogStore::KIND {
+    let kind = env::var(KIND).unwrap();
+    #[cfg(feature = "encryption")]
+    if kind == Encrypted::KIND {
+        return write::<Encrypted>(folder);
+    }
+    if kind == RawLogStore::KIND {
         write::<RawLogStore<Directory>>(folder);
     } else {
         write::<RawStore<Directory>>(folder);

@@ -99,6 +99,14 @@ impl<F> Encrypted<F> {
         Self { folder, keys: Arc::new(keys), open: Arc::default() }
     }
 
+    /// Its keys.
+    ///
+    /// Example: see [`Keys`].
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Weak<Shared>>) -> T) -> T {
         act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }

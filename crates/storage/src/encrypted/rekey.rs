@@ -54,7 +54,7 @@ pub fn rekey<F: Folder>(
             Err(KeyError::NotEncrypted { .. }) => rekeyed.others += 1,
             Err(error) => return Err(error.into()),
             // Empty, and made under the current key when somebody writes to it.
-            Ok(None) => rekeyed.unchanged += 1,
+            Ok(None) => {}
             Ok(Some(_)) if is_done(&headers, keys, name) => rekeyed.unchanged += 1,
             Ok(Some(opened)) => {
                 rewrap(&file, &headers, &opened, keys, name)?;

@@ -49,3 +49,5 @@ pub use survey::{LogDamage, LogSurvey};
 pub use typed::{Field, LogStore};
 
 pub(crate) use format::ANY_FILE;
+#[cfg(feature = "encryption")]
+pub(crate) use recover::any_header;

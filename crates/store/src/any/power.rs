@@ -8,7 +8,9 @@ use super::{LogOptions, LogSurvey, RawLogStore};
 use crate::{
     Change, Durability,
     histories::{History, Model, Ran, Records, go_on_from, judge, not_found, run},
+    keyed::Files,
     limits::SEGMENT_BYTES_MIN,
+    machine::as_it_is,
     planted::Fault,
 };
 
@@ -17,7 +19,9 @@ const VALUE_MAX: u64 = 3_000;
 
 struct OfLogs {
     disk: Disk,
-    store: Option<RawLogStore<Disk>>,
+    /// What is on it, as it is or encrypted.
+    over: fn(&Disk) -> Files<Disk>,
+    store: Option<RawLogStore<Files<Disk>>>,
     models: Vec<Model>,
     rng: Rng,
     images: u64,
@@ -37,7 +41,7 @@ fn options() -> LogOptions {
     }
 }
 
-fn contents(store: &RawLogStore<Disk>) -> Result<Vec<Records>, String> {
+fn contents(store: &RawLogStore<Files<Disk>>) -> Result<Vec<Records>, String> {
     let mut shards = vec![Records::new(); SHARDS];
     let shown = store.for_each(|key, value| {
         let shard = store.shard(key).unwrap() as usize;
@@ -53,10 +57,7 @@ fn contents(store: &RawLogStore<Disk>) -> Result<Vec<Records>, String> {
 
 impl History for OfLogs {
     fn new(seed: u64) -> Self {
-        let disk = Disk::new(seed);
-        let store = RawLogStore::create(disk.clone(), &options()).unwrap();
-        let models = vec![Model::new(); SHARDS];
-        Self { disk, store: Some(store), models, rng: Rng::seeded(seed), images: 0, freed: 0 }
+        Self::on(seed, as_it_is)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -97,19 +98,26 @@ impl History for OfLogs {
 }
 
 impl OfLogs {
+    fn on(seed: u64, over: fn(&Disk) -> Files<Disk>) -> Self {
+        let (disk, rng) = (Disk::new(seed), Rng::seeded(seed));
+        let store = Some(RawLogStore::create(over(&disk), &options()).unwrap());
+        let models = vec![Model::new(); SHARDS];
+        Self { disk, over, store, models, rng, images: 0, freed: 0 }
+    }
+
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.disk.crash_images(count) {
             self.images += 1;
             image.set_faults(DiskFaults::NONE);
-            let store =
-                RawLogStore::open(image.clone(), &options()).map_err(|error| error.to_string())?;
+            let store = RawLogStore::open((self.over)(&image), &options())
+                .map_err(|error| error.to_string())?;
             judge(&self.models, &contents(&store)?, false)?;
             if self.rng.below(8) == 0 {
                 // And again, after another one as it was just opened.
                 drop(store);
                 image.power_cut();
-                let store =
-                    RawLogStore::open(image, &options()).map_err(|error| error.to_string())?;
+                let store = RawLogStore::open((self.over)(&image), &options())
+                    .map_err(|error| error.to_string())?;
                 judge(&self.models, &contents(&store)?, false)?;
             }
         }
@@ -153,7 +161,7 @@ impl OfLogs {
         self.store = Some(store);
     }
 
-    fn with(&self, act: impl FnOnce(&RawLogStore<Disk>)) {
+    fn with(&self, act: impl FnOnce(&RawLogStore<Files<Disk>>)) {
         if let Some(store) = &self.store {
             act(store);
         }
@@ -169,8 +177,9 @@ impl OfLogs {
         }
         self.disk.kill();
         self.disk.set_faults(DiskFaults::NONE);
-        let survey = LogSurvey::over(&self.disk, |_, _| {}).map_err(|e| e.to_string())?;
-        let store = RawLogStore::open(self.disk.clone(), &options()).map_err(|e| e.to_string())?;
+        let folder = (self.over)(&self.disk);
+        let survey = LogSurvey::over(&folder, |_, _| {}).map_err(|e| e.to_string())?;
+        let store = RawLogStore::open(folder, &options()).map_err(|e| e.to_string())?;
         if !survey.damage.is_empty() {
             return Err(format!("it opens, and a survey says {:?}", survey.damage));
         }
@@ -208,4 +217,36 @@ fn v1_v5_every_planted_fault_is_found_by_power_cuts() {
     ];
     let missed = not_found::<OfLogs>(&faults);
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The same histories over encrypted files.
+#[cfg(feature = "encryption")]
+struct OfEncrypted(OfLogs);
+
+#[cfg(feature = "encryption")]
+impl History for OfEncrypted {
+    fn new(seed: u64) -> Self {
+        Self(OfLogs::on(seed, crate::machine::encrypted))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+
+    fn freed(&self) -> u64 {
+        self.0.freed()
+    }
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn e2_after_any_power_cut_an_encrypted_log_is_as_a_write_left_it_that_is_not_too_old() {
+    let Ran { images, freed, wrong } = run::<OfEncrypted>(0..60);
+    println!("opened {images} encrypted disks after a power cut, {freed} bytes freed");
+    assert_eq!(wrong, None);
+    assert!(images >= 5_000 && freed > 1 << 18, "{images} {freed}");
 }

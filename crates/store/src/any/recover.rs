@@ -20,6 +20,7 @@ use crate::{
         DATA_AT, IMPLAUSIBLE, NUMBERS_END, Plausible, STORE_FILE, chain_start, read_headers,
         write_header,
     },
+    keyed,
     limits::SEGMENT_BYTES_MAX,
     planted::{self, Fault},
 };
@@ -33,7 +34,7 @@ pub(super) struct Found<F: Folder> {
 }
 
 /// The newest sound header of the store.
-pub(super) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
+pub(crate) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
     let names = folder.names().map_err(Error::io("the directory"))?;
     if names.iter().any(|name| name == STORE_FILE) {
         return Err(Error::OtherKind { is: "keys and values of fixed sizes" });
@@ -46,7 +47,7 @@ pub(super) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
     match sound.into_iter().max_by_key(|header| header.generation.get()) {
         Some(header) => Ok(header),
         None if file.len().map_err(Error::io(ANY_FILE))? == 0 => Err(Error::NotAStore),
-        None => Err(Error::damaged(ANY_FILE, 0, "neither copy of the header is sound")),
+        None => Err(keyed::not_sound(&file, ANY_FILE)),
     }
 }
 

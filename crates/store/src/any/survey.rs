@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    keyed::Ring,
     read_only::ReadOnly,
 };
 
@@ -71,7 +72,30 @@ impl LogSurvey {
     /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Locked`]; [`Error::Damaged`] if neither
     /// copy of the store's header is sound; what the disk says.
     pub fn of(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Self> {
-        Self::over(&ReadOnly::open(path)?, progress)
+        Self::over(&ReadOnly::open(path, Ring::NONE)?, progress)
+    }
+
+    /// The same of a store that is encrypted.
+    ///
+    /// ```
+    /// # use mainstay_store::{Directory, Key, Keys, LogOptions, LogSurvey, RawLogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let keys = Keys::new(Key::new(&[7; 32]));
+    /// let folder = Directory::lock_with(dir.path(), &keys)?;
+    /// RawLogStore::create(folder, &LogOptions::default())?.close()?;
+    /// assert!(LogSurvey::of_with(dir.path(), &keys, |_, _| {})?.damage.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`of`](Self::of); [`Error::OtherKey`]; [`Error::NotEncrypted`].
+    #[cfg(feature = "encryption")]
+    pub fn of_with(
+        path: &Path,
+        keys: &crate::Keys,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::over(&ReadOnly::open(path, Ring::of(keys))?, progress)
     }
 
     /// The same over any folder, which must not be written to meanwhile.

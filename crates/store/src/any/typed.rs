@@ -114,7 +114,17 @@ impl<K: Field, V: Field> LogStore<K, V> {
     /// # Errors
     /// As [`RawLogStore::create`], and [`Error::Locked`].
     pub fn create(path: &Path, options: &LogOptions) -> Result<Self> {
-        Self::over(RawLogStore::create(Directory::lock(path)?, options)?, options)
+        Self::create_in(Directory::lock(path)?, options)
+    }
+
+    /// The same in a directory that is locked already, for one that is encrypted.
+    ///
+    /// Example: see [`FixedStore::create_in`](crate::FixedStore::create_in).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in(folder: Directory, options: &LogOptions) -> Result<Self> {
+        Self::over(RawLogStore::create(folder, options)?, options)
     }
 
     /// Opens the store of a directory.
@@ -127,7 +137,17 @@ impl<K: Field, V: Field> LogStore<K, V> {
         if !path.is_dir() {
             return Err(Error::NotAStore);
         }
-        Self::over(RawLogStore::open(Directory::lock(path)?, options)?, options)
+        Self::open_in(Directory::lock(path)?, options)
+    }
+
+    /// The same of a directory that is locked already.
+    ///
+    /// Example: see [`FixedStore::create_in`](crate::FixedStore::create_in).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(folder: Directory, options: &LogOptions) -> Result<Self> {
+        Self::over(RawLogStore::open(folder, options)?, options)
     }
 
     fn over(raw: RawLogStore<Directory>, options: &LogOptions) -> Result<Self> {
