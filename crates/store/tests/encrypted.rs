@@ -313,8 +313,11 @@ fn e6_a_rotation_that_is_killed_at_any_call_is_done_again() {
     let images = killed_rotations(DiskFaults::NONE).unwrap();
     println!("opened {images} disks after killed rotations");
     assert!(images > 50, "{images}");
+    // Also on a disk that tears inside of sectors.
+    let shredding = DiskFaults { shred_ppm: 1_000_000, ..DiskFaults::NONE };
+    killed_rotations(shredding).unwrap();
     plant(Some(Fault::RewrappedAtOnce));
-    let wrong = killed_rotations(DiskFaults::NONE);
+    let wrong = killed_rotations(shredding);
     plant(None);
     assert!(wrong.is_err(), "a planted fault is found");
 }
