@@ -2,6 +2,7 @@
 //! what damage is, and that a rotation of keys can be killed anywhere.
 
 #![cfg(feature = "encryption")]
+#![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
