@@ -2,7 +2,7 @@
 //! what damage is, and that a rotation of keys can be killed anywhere.
 
 #![cfg(feature = "encryption")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
