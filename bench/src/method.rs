@@ -294,7 +294,9 @@ mod tests {
             let calls = &calls;
             Side::new(name, move |times| {
                 calls.borrow_mut().push((name, times));
-                (0..times).for_each(|turn| drop(black_box(turn)));
+                for turn in 0..times {
+                    black_box(turn);
+                }
                 Ok(())
             })
         };
