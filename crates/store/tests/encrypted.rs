@@ -127,6 +127,22 @@ fn a_store_its_backup_and_what_is_restored_of_it_have_the_same_records() {
     assert!(Survey::of_with(&at("fixed"), &keys(1), |_, _| {}).unwrap().is_sound());
 }
 
+#[test]
+fn e1_a_store_that_gets_other_shards_is_encrypted_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("store");
+    let store = fill_fixed(Directory::lock_with(&place, &keys(1)).unwrap());
+    let mut resharding = store.reshard(&Options { shards: 8, ..options() }).unwrap();
+    resharding.advance(COUNT / 2).unwrap();
+    assert_eq!(files_with_content(&dir.path().join("store.resharding")), [""; 0]);
+    let new = resharding.finish().unwrap();
+    drop(store);
+    new.close().unwrap();
+    assert_eq!(files_with_content(&place), [""; 0]);
+    assert_eq!(encrypted_under(&place).unwrap(), Some(keys(1).current().id().to_string()));
+    assert_eq!(contents(&place, &keys(1)), filled());
+}
+
 /// All bytes of a directory.
 fn bytes_of(place: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(place).unwrap().map(Result::unwrap);
