@@ -345,8 +345,17 @@ fn a_token_of_an_earlier_life_is_not_mistaken_for_one_of_this() {
     assert!(matches!(store.wait(lost), Err(Error::OtherEpoch { .. })));
 }
 
+/// As many open files as this user may have: a shard takes some, and a login often allows 1,024.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .expect("up to the maximum it is the user's own choice");
+}
+
 #[test]
 fn limits_hold_at_the_limit_and_one_past_it() {
+    allow_open_files();
     let try_sizes = |key, value| RawStore::create(Disk::new(1), key, value, &small()).map(drop);
     assert!(try_sizes(KEY_BYTES_MAX, VALUE_BYTES_MAX).is_ok() && try_sizes(1, 0).is_ok());
     for (key, value) in [(0, 1), (KEY_BYTES_MAX + 1, 1), (1, VALUE_BYTES_MAX + 1)] {
