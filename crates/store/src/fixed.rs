@@ -250,10 +250,7 @@ where
     pub fn batch_across(&self, changes: &[(K, Option<V>)]) -> Result<Vec<Token>> {
         let changes: Vec<Change<'_>> = changes
             .iter()
-            .map(|(key, value)| match value {
-                Some(value) => Change::Put(key.as_bytes(), value.as_bytes()),
-                None => Change::Delete(key.as_bytes()),
-            })
+            .map(|(key, value)| Change::of(key.as_bytes(), value.as_ref().map(V::as_bytes)))
             .collect();
         self.raw.batch_across(&changes)
     }

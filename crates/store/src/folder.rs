@@ -132,8 +132,9 @@ impl Directory {
         };
         match fs::create_dir_all(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let is_file = fs::metadata(path).is_ok_and(|found| !found.is_dir());
-                return Err(if is_file { failed(error) } else { Error::Locked });
+                // A file, or a link that leads nowhere, was not taken away.
+                let is_other = fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir());
+                return Err(if is_other { failed(error) } else { Error::Locked });
             }
             made => made.map_err(failed)?,
         }

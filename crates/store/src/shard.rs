@@ -45,6 +45,18 @@ pub enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
+    /// The key gets this value, or is there no more.
+    ///
+    /// ```
+    /// use mainstay_store::Change;
+    /// assert_eq!(Change::of(b"k", Some(b"v")), Change::Put(b"k", b"v"));
+    /// assert_eq!(Change::of(b"k", None), Change::Delete(b"k"));
+    /// ```
+    #[must_use]
+    pub fn of(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        value.map_or(Self::Delete(key), |value| Self::Put(key, value))
+    }
+
     /// Its key.
     ///
     /// ```

@@ -63,6 +63,19 @@ impl<F: Folder> RawStore<F> {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
+    /// Bytes of a segment of its log.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert_eq!(store.segment_bytes(), Options::default().segment_bytes);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.header.segment_bytes.get()
+    }
+
     #[inline(always)]
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
         let (value, must) = (key.len() as u64, "that of the store's keys");

@@ -170,7 +170,7 @@ impl std::ops::Deref for Encrypted {
 #[cfg(feature = "encryption")]
 impl Killed for Encrypted {
     const KIND: &'static str = "encrypted";
-    const KEYS: u64 = 5_000;
+    const KEYS: u64 = RawStore::KEYS;
 
     fn create(place: &Path) {
         drop(RawStore::create(Self::lock(place), 8, 64, &options()).unwrap());
@@ -180,14 +180,12 @@ impl Killed for Encrypted {
         Self(RawStore::open(Self::lock(place), &options()).unwrap())
     }
 
-    fn value(number: u64, _: &mut Rng) -> Vec<u8> {
-        vec![number as u8; 64]
+    fn value(number: u64, rng: &mut Rng) -> Vec<u8> {
+        RawStore::value(number, rng)
     }
 
     fn look_after(&self, number: u64) {
-        if number.is_multiple_of(300) {
-            self.tend().unwrap();
-        }
+        self.0.look_after(number);
     }
 
     by_the_same_names!();
@@ -249,13 +247,8 @@ fn write<T: Killed>(folder: &Path) {
     let store = T::open(&folder.join("store"));
     for number in first.. {
         let changes = store.changes(number);
-        let changes: Vec<Change<'_>> = changes
-            .iter()
-            .map(|(key, value)| match value {
-                Some(value) => Change::Put(key, value),
-                None => Change::Delete(key),
-            })
-            .collect();
+        let changes: Vec<Change<'_>> =
+            changes.iter().map(|(key, value)| Change::of(key, value.as_deref())).collect();
         let how = if number % 50 == 0 { Durability::Group } else { Durability::Memory };
         store.write(&changes, how);
         store.look_after(number);

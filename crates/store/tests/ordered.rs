@@ -107,10 +107,7 @@ fn run(steps: &[Step], shards: u32) {
                 let shard = store.shard(&changes[0].0).unwrap();
                 let of_one = changes.iter().filter(|(key, _)| store.shard(key).unwrap() == shard);
                 let made: Vec<Change<'_>> = of_one
-                    .map(|(key, value)| match value {
-                        Some(value) => Change::Put(key, value),
-                        None => Change::Delete(key),
-                    })
+                    .map(|(key, value)| Change::of(key, value.as_ref().map(|value| &value[..])))
                     .collect();
                 store.batch(&made, Memory).unwrap();
                 for change in made {

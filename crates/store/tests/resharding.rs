@@ -133,9 +133,9 @@ fn a17_whoever_is_killed_while_shards_become_others_loses_nothing() {
         let last = written.values().copied().max().unwrap();
         for (key, number) in &written {
             let found = store.get(key).unwrap().unwrap_or_else(|| panic!("{key} is lost"));
-            // A few lines may have been lost in the pipe's end.
+            // One that was made and not said, and one of which the line was cut.
             assert!(found >= *number && found % KEYS == *key, "{key}: {found}, written {number}");
-            assert!(found <= last + 2_000, "{key}: {found} was never written");
+            assert!(found <= last + 2, "{key}: {found} was never written");
         }
     }
     assert!(shards_seen.len() > 2, "{shards_seen:?}: nothing became of it");
@@ -187,6 +187,10 @@ fn one_that_is_given_up_leaves_the_store_and_no_files() {
     fs::write(beside(&path), b"somebody's").unwrap();
     assert!(store.reshard(&options(4)).is_err());
     assert_eq!(fs::read(beside(&path)).unwrap(), b"somebody's");
+    // Nor is a link that leads nowhere taken for one that somebody takes away.
+    fs::remove_file(beside(&path)).unwrap();
+    std::os::unix::fs::symlink("nowhere", beside(&path)).unwrap();
+    assert!(matches!(store.reshard(&options(4)).err(), Some(Error::Io { .. })));
     store.put(&1, &2, Memory).unwrap();
 }
 

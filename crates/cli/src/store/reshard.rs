@@ -30,9 +30,9 @@ pub(super) struct Args {
     /// How many shards: a power of two, at most 1024
     #[arg(long, value_name = "N")]
     shards: u32,
-    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB
-    #[arg(long, value_name = "SIZE", value_parser = parse, default_value = "8MiB")]
-    segment: u64,
+    /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB [default: as it is]
+    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    segment: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +49,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let store = args.target.open()?;
     let shards_before = store.identity().shards;
     let total = store.stats().iter().map(|shard| shard.records).sum();
-    let (shards, segment_bytes) = (args.shards, args.segment);
+    let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
+    let shards = args.shards;
     let options = Options { shards, segment_bytes, ..Options::default() };
     let mut resharding = store.reshard(&options).map_err(&failed)?;
     let (bar, mut told) = (Progress::bar("copying", total), 0);

@@ -123,8 +123,9 @@ fn a_store_gets_other_shards_and_keeps_its_records_and_its_name() {
     empty(&sandbox, "copy");
     sandbox.ok(&["import", "before.jsonl", "copy"]);
     assert_eq!(sandbox.ok(&["verify", "people", "--against", "copy"]), "equal: 4 records\n");
-    let report = sandbox.json(&["reshard", "people", "--shards", "1", "--segment", "16KiB"]);
+    let report = sandbox.json(&["reshard", "people", "--shards", "1"]);
     assert_eq!((&report["records"], &report["shards_before"]), (&4.into(), &8.into()));
+    assert_eq!(report["segment_bytes"], 16 << 10, "as it was");
     assert!(!sandbox.path("people.resharding").exists());
     sandbox.ok(&["verify", "people"]);
     let refused = sandbox.run(&["reshard", "people", "--shards", "3"]);

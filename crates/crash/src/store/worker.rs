@@ -175,10 +175,7 @@ impl<F: Folder> Writer<'_, F> {
         }
         let changes: Vec<Change<'_>> = records
             .iter()
-            .map(|(key, value)| match value {
-                Some(value) => Change::Put(key, value),
-                None => Change::Delete(key),
-            })
+            .map(|(key, value)| Change::of(key, value.as_ref().map(AsRef::as_ref)))
             .collect();
         let token = if hook::planted("batch-in-pieces") {
             changes.chunks(1).try_fold(None, |_, change| self.store.batch(change, durability))?

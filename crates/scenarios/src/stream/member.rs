@@ -537,10 +537,7 @@ fn leader_epoch(core: &Leader<Shelf>) -> u64 {
 
 pub(super) fn change_of((key, value): &(u8, Option<Vec<u8>>)) -> Change<'_> {
     let key = std::slice::from_ref(&KEYS[*key as usize]);
-    match value {
-        Some(value) => Change::Put(key, value),
-        None => Change::Delete(key),
-    }
+    Change::of(key, value.as_deref())
 }
 
 /// All keys.

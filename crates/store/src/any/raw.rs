@@ -229,21 +229,10 @@ impl<F: Folder> RawLogStore<F> {
         durability: Durability,
         decide: impl FnOnce(Option<&[u8]>) -> Option<Option<Vec<u8>>>,
     ) -> Result<Option<Token>> {
-        self.change_until(key, None, durability, decide)
-    }
-
-    /// The same, with another time at which it ends; 0: never.
-    pub(super) fn change_until(
-        &self,
-        key: &[u8],
-        end: Option<u64>,
-        durability: Durability,
-        decide: impl FnOnce(Option<&[u8]>) -> Option<Option<Vec<u8>>>,
-    ) -> Result<Option<Token>> {
         let shard = self.shard_of(key)?;
         let log = shard.writer();
         let found = shard.find(&shard.index(), key, self.now())?;
-        let end = end.unwrap_or_else(|| found.as_ref().map_or(0, |(place, _)| place.end));
+        let end = found.as_ref().map_or(0, |(place, _)| place.end);
         let read = |record| shard.read_at(&self.cache, key, record);
         let old = found.map(read).transpose()?;
         let Some(new) = decide(old.as_deref()) else { return Ok(None) };

@@ -263,10 +263,7 @@ impl History {
 }
 
 fn made(changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> impl Iterator<Item = Change<'_>> {
-    changes.iter().map(|(key, value)| match value {
-        Some(value) => Change::Put(key, value),
-        None => Change::Delete(key),
-    })
+    changes.iter().map(|(key, value)| Change::of(key, value.as_deref()))
 }
 
 /// Disks looked at, how many lost or kept a batch that was in doubt, and what was wrong first.

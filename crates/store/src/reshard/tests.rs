@@ -77,10 +77,7 @@ fn run(steps: &[Step], before: u32, after: u32) -> Option<String> {
                     .collect();
                 let changes: Vec<Change<'_>> = made
                     .iter()
-                    .map(|(key, value)| match value {
-                        Some(value) => Change::Put(key, value),
-                        None => Change::Delete(key),
-                    })
+                    .map(|(key, value)| Change::of(key, value.as_ref().map(|value| &value[..])))
                     .collect();
                 store.batch_across(&changes).unwrap();
                 for (key, value) in &made {

@@ -59,11 +59,7 @@ pub fn any_len(number: u32) -> usize {
 }
 
 fn each<'a>(batch: &'a [OneChange]) -> Vec<Change<'a>> {
-    let change = |(key, value): &'a OneChange| match value {
-        Some(value) => Change::Put(key, value),
-        None => Change::Delete(key),
-    };
-    batch.iter().map(change).collect()
+    batch.iter().map(|(key, value)| Change::of(key, value.as_deref())).collect()
 }
 
 /// Makes the store of fixed sizes: with an image in the middle, several segments, and closed.

@@ -86,7 +86,10 @@ impl<F: Folder> RawLogStore<F> {
         durability: Durability,
     ) -> Result<Option<Token>> {
         let end = end_in(ttl, self.now())?;
-        self.change_until(key, Some(end), durability, |old| old.map(|old| Some(old.to_vec())))
+        let shard = self.shard_of(key)?;
+        let log = shard.writer();
+        let Some(value) = shard.read(&self.cache, key, self.now())? else { return Ok(None) };
+        self.commit(shard, log, (&[Change::Put(key, &value)], end), durability).map(Some)
     }
 
     /// How long a key will be there: `None` if it is not, and `Some(None)` if it does not end.

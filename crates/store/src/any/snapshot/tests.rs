@@ -210,12 +210,8 @@ fn change(store: &RawLogStore<Disk>, model: &mut Model, step: &Step) {
                 changes.iter().map(|(number, seed)| (key(*number), seed.map(value))).collect();
             let shard = store.shard(&made[0].0).unwrap();
             let of_one = made.iter().filter(|(key, _)| store.shard(key).unwrap() == shard);
-            let changes: Vec<Change<'_>> = of_one
-                .map(|(key, value)| match value {
-                    Some(value) => Change::Put(key, value),
-                    None => Change::Delete(key),
-                })
-                .collect();
+            let changes: Vec<Change<'_>> =
+                of_one.map(|(key, value)| Change::of(key, value.as_deref())).collect();
             store.batch(&changes, Memory).unwrap();
             for change in changes {
                 match change {
