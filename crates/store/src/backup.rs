@@ -109,18 +109,18 @@ impl<G: Folder> Copied<'_, G> {
     ) -> Result<()> {
         let name = image_name(self.shard, IMAGE);
         let file = self.to.file(&name).map_err(Error::io(&*name))?;
-        let mut chunks = Chunks::new(&file, IMAGE, &name);
+        let mut chunks = Chunks::new(IMAGE, name.clone());
         let mut failed = None;
         snapshot.for_each_of(shard, kept, &mut |key, value| {
             if failed.is_none() {
-                failed = chunks.record(end.sequence, key, value).err();
+                failed = chunks.record(&file, end.sequence, (key, value)).err();
                 told(1);
             }
         })?;
         if let Some(error) = failed {
             return Err(error);
         }
-        let (chunks, records, bytes) = chunks.finish()?;
+        let (chunks, records, bytes) = chunks.finish(&file)?;
         let finish = || {
             file.sync()?;
             write_header(

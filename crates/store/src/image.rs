@@ -19,10 +19,9 @@ use crate::{
 };
 
 /// The chunks of an image that is being written.
-pub(crate) struct Chunks<'a, S> {
-    file: &'a S,
+pub(crate) struct Chunks {
     number: u64,
-    name: &'a str,
+    name: String,
     /// The next one, with room for its header.
     chunk: Vec<u8>,
     /// Records in it.
@@ -32,23 +31,52 @@ pub(crate) struct Chunks<'a, S> {
     at: u64,
 }
 
-impl<'a, S: Storage> Chunks<'a, S> {
-    pub(crate) fn new(file: &'a S, number: u64, name: &'a str) -> Self {
+impl Chunks {
+    pub(crate) fn new(number: u64, name: String) -> Self {
         let chunk = vec![0; CHUNK_LEN];
-        Self { file, number, name, chunk, count: 0, index: 0, records: 0, at: DATA_AT }
+        Self { number, name, chunk, count: 0, index: 0, records: 0, at: DATA_AT }
     }
 
     /// Adds a record.
-    pub(crate) fn record(&mut self, sequence: u64, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(crate) fn record(
+        &mut self,
+        file: &impl Storage,
+        sequence: u64,
+        (key, value): (&[u8], &[u8]),
+    ) -> Result<()> {
         self.chunk.extend_from_slice(&sequence.to_le_bytes());
         self.chunk.extend_from_slice(key);
         self.chunk.extend_from_slice(value);
         self.count += 1;
-        if self.count == CHUNK_RECORDS { self.write() } else { Ok(()) }
+        if self.count == CHUNK_RECORDS { self.write(file) } else { Ok(()) }
+    }
+
+    /// Writes the next records, of `bytes_each`, some `bytes_max` at most and at least one: `next` adds
+    /// those of a chunk from a slot on, and says how many they are and where to go on. Returns where to
+    /// go on from, if there is more.
+    pub(crate) fn write_some(
+        &mut self,
+        file: &impl Storage,
+        from: u32,
+        (bytes_max, bytes_each): (u64, usize),
+        mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> Result<(usize, Option<u32>)>,
+    ) -> Result<Option<u32>> {
+        let end = self.at.saturating_add(bytes_max);
+        let mut slot = Some(from);
+        while let Some(from) = slot {
+            let records = (end.saturating_sub(self.at) / bytes_each as u64).max(1);
+            let records = records.min(CHUNK_RECORDS as u64) as usize;
+            (self.count, slot) = next(from, records, &mut self.chunk)?;
+            self.write(file)?;
+            if self.at >= end {
+                break;
+            }
+        }
+        Ok(slot)
     }
 
     /// Writes what was added.
-    fn write(&mut self) -> Result<()> {
+    fn write(&mut self, file: &impl Storage) -> Result<()> {
         if self.count > 0 {
             let mut header = ChunkHeader {
                 checksum: 0.into(),
@@ -58,7 +86,7 @@ impl<'a, S: Storage> Chunks<'a, S> {
             };
             header.checksum = chunk_sum(&header, &self.chunk[CHUNK_LEN..]).into();
             self.chunk[..CHUNK_LEN].copy_from_slice(header.as_bytes());
-            self.file.write_at(self.at, &self.chunk).map_err(Error::io(self.name))?;
+            file.write_at(self.at, &self.chunk).map_err(Error::io(&*self.name))?;
             self.at += self.chunk.len() as u64;
             self.index += 1;
             self.records += self.count as u64;
@@ -69,30 +97,20 @@ impl<'a, S: Storage> Chunks<'a, S> {
         Ok(())
     }
 
+    /// Where the next chunk goes.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// How many chunks were written, how many records, and where the data ends.
-    pub(crate) fn finish(mut self) -> Result<(u32, u64, u64)> {
-        self.write()?;
+    pub(crate) fn finish(&mut self, file: &impl Storage) -> Result<(u32, u64, u64)> {
+        self.write(file)?;
         if self.index == 0 {
             // An image of no records has the length its header says, too.
-            self.file.set_len(self.at).map_err(Error::io(self.name))?;
+            file.set_len(self.at).map_err(Error::io(&*self.name))?;
         }
         Ok((self.index, self.records, self.at))
     }
-}
-
-/// Writes chunks; returns what [`Chunks::finish`] does.
-pub(crate) fn write_chunks(
-    file: &impl Storage,
-    number: u64,
-    name: &str,
-    mut next: impl FnMut(u32, usize, &mut Vec<u8>) -> Result<(usize, Option<u32>)>,
-) -> Result<(u32, u64, u64)> {
-    let (mut chunks, mut slot) = (Chunks::new(file, number, name), Some(0));
-    while let Some(from) = slot {
-        (chunks.count, slot) = next(from, CHUNK_RECORDS, &mut chunks.chunk)?;
-        chunks.write()?;
-    }
-    chunks.finish()
 }
 
 /// Is the file as long as its header says?

@@ -52,6 +52,12 @@ pub struct Options {
     ///
     /// Example: see [`crate::RawStore::range`].
     pub ordered: bool,
+    /// How many bytes a second compaction writes, at most; 0: it is left to
+    /// [`compact`](crate::RawStore::compact). The log grows meanwhile: with writers that are as fast as
+    /// this, by as much as there are records.
+    ///
+    /// Example: see [`Options`].
+    pub compact_bytes_per_second: u64,
     /// The most bytes of records that are kept for a [`Snapshot`](crate::Snapshot), a shard. One for
     /// which more would have to be kept is lost; writers go on.
     ///
@@ -68,6 +74,7 @@ impl Default for Options {
             interval: Duration::from_millis(50),
             threads: 0,
             ordered: false,
+            compact_bytes_per_second: 256 << 20,
             snapshot_bytes_max: 256 << 20,
         }
     }
@@ -86,6 +93,11 @@ impl Options {
         self.check_running()
     }
 
+    /// What compaction may write in one interval: at least a chunk, unless it is to write nothing.
+    pub(crate) fn compact_bytes(&self) -> u64 {
+        bytes_in(self.compact_bytes_per_second, self.interval)
+    }
+
     pub(crate) fn check_running(&self) -> Result<()> {
         if self.records_max > RECORDS_MAX {
             let must = "at most 2^32 - 2";
@@ -94,6 +106,12 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// How many bytes a rate of so many a second allows in some time. Some, if the rate is not 0.
+pub(crate) fn bytes_in(bytes_per_second: u64, time: Duration) -> u64 {
+    let bytes = u128::from(bytes_per_second) * time.as_micros() / 1_000_000;
+    u64::try_from(bytes).unwrap_or(u64::MAX).max(bytes_per_second.min(1))
 }
 
 /// When a write returns, and so what it survives from then on.

@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     ImageHeaderEarly,
     /// An image is published before the log it has seen is synced.
     ImageAhead,
+    /// An image is said to hold all that was written when it was finished.
+    ImageDatedLate,
     /// Frames are believed without their checksum.
     ChecksumIgnored,
     /// What an opening finds at the end of the log is not written and synced again.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mainstay_storage::{Folder, Storage};
 
+use self::compaction::Unfinished;
 pub(crate) use self::segments::{create, create_behind};
 use crate::{
     error::{Error, Result},
@@ -102,7 +103,8 @@ pub(crate) struct Shard<F: Folder> {
     adopted: bool,
     log: Mutex<Log<F::File>>,
     group: Group,
-    upkeep: Mutex<()>,
+    /// With the image that is being written.
+    upkeep: Mutex<Option<Unfinished<F::File>>>,
 }
 
 /// A segment of the log.
@@ -261,7 +263,7 @@ impl<F: Folder> Shard<F> {
             adopted: is_adopted,
             log: Mutex::new(log),
             group: Group::at(number, sequence),
-            upkeep: Mutex::new(()),
+            upkeep: Mutex::new(None),
         })
     }
 
@@ -274,7 +276,7 @@ impl<F: Folder> Shard<F> {
     }
 
     /// Keeps images and segments made in advance out.
-    pub(crate) fn upkeep(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn upkeep(&self) -> MutexGuard<'_, Option<Unfinished<F::File>>> {
         lock(&self.upkeep)
     }
 

@@ -44,8 +44,28 @@ pub struct RawStore<F: Folder> {
     /// There is another one with all its records.
     pub(crate) is_resharded: AtomicBool,
     pub(crate) snapshot_bytes_max: u64,
+    /// Bytes of images that one call of `upkeep` may write.
+    pub(crate) compact_bytes: u64,
+    pub(crate) compaction: Mutex<Turn>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Whose turn it is to be compacted.
+#[derive(Default)]
+pub(crate) struct Turn {
+    shard: usize,
+    /// Bytes that were written beyond what was allowed: a chunk is written whole.
+    debt: u64,
+}
+
+impl Turn {
+    /// What is left of so many bytes.
+    fn take(&mut self, bytes: u64) -> u64 {
+        let paid = self.debt.min(bytes);
+        self.debt -= paid;
+        bytes - paid
+    }
 }
 
 impl<F: Folder> RawStore<F> {

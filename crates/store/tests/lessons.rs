@@ -14,7 +14,7 @@ use std::{
 
 use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_store::{
-    Change, Directory, Durability, Error, FixedStore, Options, RawStore, Reader,
+    Change, Directory, Durability, Error, FixedStore, Folder, Options, RawStore, Reader,
     limits::{KEY_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX, VALUE_BYTES_MAX},
 };
 
@@ -118,6 +118,63 @@ fn a_log_that_has_grown_long_is_compacted_without_being_asked() {
         }
     }
     assert!(store.stats()[0].segments <= 5, "{:?}", store.stats());
+    assert!(store.stats()[0].image > 0);
+}
+
+#[test]
+fn compaction_keeps_to_its_budget_gives_each_shard_its_turn_and_is_not_seen_by_readers() {
+    let disk = Disk::new(2);
+    let options = Options {
+        shards: 2,
+        compact_bytes_per_second: 200_000,
+        interval: Duration::from_millis(50),
+        ..small()
+    };
+    let store = RawStore::create(disk.clone(), 4, 64, &options).unwrap();
+    let record = 8 + 4 + 64;
+    let image_bytes = || -> u64 {
+        let names = disk.names().into_iter().filter(|name| name.ends_with(".image"));
+        names.map(|name| Storage::len(&Folder::file(&disk, &name).unwrap()).unwrap()).sum()
+    };
+    for number in 0..4_000 {
+        store.put(&key(number % 1_000), &value(number), Durability::Memory).unwrap();
+    }
+    let (mut calls, mut before) = (0, image_bytes());
+    while store.stats().iter().any(|shard| shard.image == 0) {
+        store.upkeep().unwrap();
+        let now = image_bytes();
+        // Ten thousand a call, a record, and the header and the frame of chunks.
+        let allowed = 10_000 + record + 4_096 + 64;
+        assert!(now.saturating_sub(before) <= allowed, "{} bytes in a call", now - before);
+        assert_eq!(store.get(&key(7)).unwrap(), Some(value(3_007).to_vec()));
+        (calls, before) = (calls + 1, now);
+        assert!(calls < 100, "no image is finished");
+    }
+    assert!(calls >= 8, "{calls} calls wrote {before} bytes");
+    // One that is not finished goes when the store is closed.
+    for number in 0..4_000 {
+        store.put(&key(number % 1_000), &value(number), Durability::Memory).unwrap();
+    }
+    store.upkeep().unwrap();
+    let images = |disk: &Disk| disk.names().iter().filter(|name| name.ends_with(".image")).count();
+    assert_eq!(images(&disk), 3);
+    store.close().unwrap();
+    assert_eq!(images(&disk), 2);
+    let store = RawStore::open(disk, &options).unwrap();
+    assert_eq!(store.get(&key(7)).unwrap(), Some(value(3_007).to_vec()));
+}
+
+#[test]
+fn without_a_budget_compaction_is_left_to_the_caller() {
+    let disk = Disk::new(2);
+    let options = Options { compact_bytes_per_second: 0, ..small() };
+    let store = RawStore::create(disk, 4, 64, &options).unwrap();
+    for number in 0..5_000 {
+        store.put(&key(number % 10), &value(number), Durability::Memory).unwrap();
+    }
+    store.tend().unwrap();
+    assert_eq!(store.stats()[0].image, 0);
+    store.compact().unwrap();
     assert!(store.stats()[0].image > 0);
 }
 

@@ -6,9 +6,21 @@ use super::Shard;
 use crate::{
     error::{Error, Result},
     format::{Header, ImageHeader, StoreHeader, VERSION, image_name, segment_name, write_header},
-    image,
+    image::Chunks,
     planted::{self, Fault},
 };
+
+/// An image that is being written.
+pub(crate) struct Unfinished<S> {
+    file: S,
+    name: String,
+    number: u64,
+    /// The last write that is in it for certain.
+    from: u64,
+    chunks: Chunks,
+    /// Where to go on from; none: all records are in it.
+    slot: Option<u32>,
+}
 
 impl<F: Folder> Shard<F> {
     /// Is the log so long, compared with the records, that an image is worth its writing?
@@ -21,9 +33,65 @@ impl<F: Folder> Shard<F> {
         behind as u64 * store.segment_bytes.get() > live.max(2 * store.segment_bytes.get())
     }
 
-    /// Writes an image and cuts the log (A6). Writers go on.
+    /// Writes an image of all there is now, and cuts the log (A6). Writers go on.
     pub(crate) fn compact(&self, folder: &F, store: &StoreHeader) -> Result<()> {
-        let _upkeep = self.upkeep();
+        // An image that was begun before lets less of the log go.
+        self.stop_compacting(folder);
+        let mut upkeep = self.upkeep();
+        self.go_on(folder, store, &mut upkeep, u64::MAX).map(drop)
+    }
+
+    /// Writes some `bytes_max` of an image, if one was begun or the log is long, and cuts the log
+    /// when it is finished. How many it was.
+    pub(crate) fn compact_some(
+        &self,
+        folder: &F,
+        store: &StoreHeader,
+        bytes_max: u64,
+    ) -> Result<u64> {
+        let mut upkeep = self.upkeep();
+        if upkeep.is_none() && !self.is_long(store) {
+            return Ok(0);
+        }
+        self.go_on(folder, store, &mut upkeep, bytes_max)
+    }
+
+    /// Was an image begun that is not finished?
+    pub(crate) fn is_compacting(&self) -> bool {
+        self.upkeep().is_some()
+    }
+
+    /// Gives up an image that was begun.
+    pub(crate) fn stop_compacting(&self, folder: &F) {
+        if let Some(begun) = self.upkeep().take() {
+            give_up(folder, &begun.name);
+        }
+    }
+
+    fn go_on(
+        &self,
+        folder: &F,
+        store: &StoreHeader,
+        upkeep: &mut Option<Unfinished<F::File>>,
+        bytes_max: u64,
+    ) -> Result<u64> {
+        let mut image = match upkeep.take() {
+            Some(begun) => begun,
+            None => self.begin_image(folder)?,
+        };
+        let before = image.chunks.at();
+        match self.write_image(folder, store, &mut image, bytes_max) {
+            Ok(true) => self.cut_log(folder, (image.number, image.from))?,
+            Ok(false) => return Ok(upkeep.insert(image).chunks.at() - before),
+            Err(error) => {
+                give_up(folder, &image.name);
+                return Err(error);
+            }
+        }
+        Ok(image.chunks.at() - before)
+    }
+
+    fn begin_image(&self, folder: &F) -> Result<Unfinished<F::File>> {
         self.group.check_sound()?;
         let (number, from) = {
             let mut log = self.writer();
@@ -31,12 +99,13 @@ impl<F: Folder> Shard<F> {
             (log.next_number - 1, log.sequence)
         };
         let name = image_name(self.number, number);
-        let written = self.write_image(folder, store, &name, (number, from));
-        if let Err(error) = written {
-            // Unfinished, it is in nobody's way; removed, it takes no room.
-            let _unfinished = folder.remove(&name);
-            return Err(error);
-        }
+        let file = folder.file(&name).map_err(Error::io(&*name))?;
+        let chunks = Chunks::new(number, name.clone());
+        Ok(Unfinished { file, name, number, from, chunks, slot: Some(0) })
+    }
+
+    /// Nothing behind the image's `from` is in the image for certain.
+    fn cut_log(&self, folder: &F, (number, from): (u64, u64)) -> Result<()> {
         let mut log = self.writer();
         let wanted = log.retain.map_or(from, |retain| retain.min(from));
         let keep = log.segments.iter().rposition(|one| one.first <= wanted + 1).unwrap_or(0);
@@ -51,32 +120,45 @@ impl<F: Folder> Shard<F> {
         folder.sync_names().map_err(Error::io("the directory"))
     }
 
+    /// Writes some `bytes_max` of an image, and says whether that was all of it.
     fn write_image(
         &self,
         folder: &F,
         store: &StoreHeader,
-        name: &str,
-        (number, from): (u64, u64),
-    ) -> Result<()> {
-        let failed = |error| Error::io(name)(error);
-        let file = folder.file(name).map_err(failed)?;
-        let (chunks, records, bytes) =
-            image::write_chunks(&file, number, name, |slot, max, out| {
-                self.table.chunk(slot, max, out)
-            })?;
+        image: &mut Unfinished<F::File>,
+        bytes_max: u64,
+    ) -> Result<bool> {
+        self.group.check_sound()?;
+        let Unfinished { file, name, number, from, chunks, slot } = image;
+        let failed = |error| Error::io(&**name)(error);
+        if let Some(at) = *slot {
+            let some = (bytes_max, self.table.record());
+            let next = |slot, max, out: &mut Vec<u8>| self.table.chunk(slot, max, out);
+            *slot = chunks.write_some(file, at, some, next)?;
+            if slot.is_some() {
+                // What is on its way to the disk is bounded as well, so that a sync of the log need
+                // not wait for all of it.
+                file.sync().map_err(failed)?;
+                return Ok(false);
+            }
+        }
+        let (chunks, records, bytes) = chunks.finish(file)?;
         let through = self.written();
+        if planted::is(Fault::ImageDatedLate) {
+            *from = through;
+        }
         if !planted::is(Fault::ImageAhead) {
             self.wait(through)?;
         }
         let finish = |header: &ImageHeader| {
             if planted::is(Fault::LogCutEarly) {
-                return write_header(&file, header);
+                return write_header(file, header);
             }
             if !planted::is(Fault::ImageHeaderEarly) {
                 file.sync()?;
             }
             folder.sync_names()?;
-            write_header(&file, header)?;
+            write_header(file, header)?;
             file.sync()
         };
         finish(&ImageHeader {
@@ -86,15 +168,21 @@ impl<F: Folder> Shard<F> {
             id: store.id,
             shard: self.number.into(),
             chunks: chunks.into(),
-            number: number.into(),
+            number: (*number).into(),
             epoch: store.epoch,
-            from: from.into(),
+            from: (*from).into(),
             through: through.into(),
             records: records.into(),
             bytes: bytes.into(),
             reserved: [0; 36],
             checksum: 0.into(),
         })
-        .map_err(failed)
+        .map_err(failed)?;
+        Ok(true)
     }
+}
+
+/// Unfinished, an image is in nobody's way; removed, it takes no room.
+fn give_up(folder: &impl Folder, name: &str) {
+    let _unfinished = folder.remove(name);
 }

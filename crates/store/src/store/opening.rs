@@ -138,6 +138,8 @@ impl<F: Folder> RawStore<F> {
             is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
             is_resharded: AtomicBool::new(false),
             snapshot_bytes_max: options.snapshot_bytes_max,
+            compact_bytes: options.compact_bytes(),
+            compaction: Mutex::default(),
             hooks,
             notify: OnceLock::new(),
         };

@@ -6,6 +6,7 @@ use super::RawStore;
 use crate::{
     error::{Error, Result},
     follow::Role,
+    group::lock,
     options::Durability,
     recover::load_apart,
     shard::{Shard, ShardStats},
@@ -49,7 +50,8 @@ impl<F: Folder> RawStore<F> {
     }
 
     /// Does what is due and can take its time: prepares segments, and compacts shards whose log is
-    /// longer than their records are worth.
+    /// longer than their records are worth, as much as [`crate::Options::compact_bytes_per_second`]
+    /// allows for one [`crate::Options::interval`].
     ///
     /// ```
     /// # use mainstay_store::{Options, RawStore};
@@ -61,18 +63,37 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
     pub fn upkeep(&self) -> Result<()> {
-        let tend = |shard: &Shard<F>| {
+        let prepare = |shard: &Shard<F>| {
             shard.prepare(&self.folder, &self.header)?;
-            if self.role() == Role::Follower {
-                shard.vouch_if_idle()?;
-            }
-            if shard.is_long(&self.header) {
-                shard.compact(&self.folder, &self.header)?;
-            }
-            Ok(())
+            if self.role() == Role::Follower { shard.vouch_if_idle() } else { Ok(()) }
         };
-        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
-        tended.into_iter().collect()
+        let prepared: Vec<Result<()>> = self.shards.iter().map(prepare).collect();
+        let prepared: Result<()> = prepared.into_iter().collect();
+        prepared.and(self.compact_some())
+    }
+
+    /// Goes on where the last call stopped, so that each shard has its turn.
+    fn compact_some(&self) -> Result<()> {
+        let mut turn = lock(&self.compaction);
+        let mut budget = turn.take(self.compact_bytes);
+        let mut done = Ok(());
+        for _ in &self.shards {
+            if budget == 0 {
+                break;
+            }
+            let shard = &self.shards[turn.shard];
+            match shard.compact_some(&self.folder, &self.header, budget) {
+                Ok(bytes) => {
+                    turn.debt += bytes.saturating_sub(budget);
+                    budget = budget.saturating_sub(bytes);
+                }
+                Err(error) => done = Err(error),
+            }
+            if !shard.is_compacting() {
+                turn.shard = (turn.shard + 1) % self.shards.len();
+            }
+        }
+        done
     }
 
     /// Reads all files again, checks every checksum, and compares them with memory, a shard at a
@@ -151,6 +172,7 @@ impl<F: Folder> RawStore<F> {
     pub(crate) fn note_durable(&self) -> Result<()> {
         self.sync()?;
         for shard in &self.shards {
+            shard.stop_compacting(&self.folder);
             if shard.written() == 0 {
                 continue;
             }

@@ -3,7 +3,7 @@
 use mainstay_storage::Folder;
 
 use super::RawLogStore;
-use crate::{any::shard::Shard, error::Result, group::lock};
+use crate::{any::shard::Shard, error::Result, group::lock, options::bytes_in};
 
 /// Records of a shard that have ended and are removed at a time.
 const SWEPT: usize = 4096;
@@ -100,9 +100,8 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`crate::Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
     pub fn upkeep(&self) -> Result<()> {
-        let second = u128::from(self.options.compact_bytes_per_second);
-        let budget = second * self.options.interval.as_millis() / 1000;
-        let budget = u64::try_from(budget).unwrap_or(u64::MAX) / self.shards.len() as u64;
+        let budget = bytes_in(self.options.compact_bytes_per_second, self.options.interval);
+        let budget = budget.div_ceil(self.shards.len() as u64);
         let swept = self.sweep(SWEPT).map(drop);
         let tend = |shard: &Shard<F>| {
             shard.write_hints(self.store())?;
