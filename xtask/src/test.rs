@@ -87,6 +87,9 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     crash(project, report, &["track", "--kills", &kills], args.crash_kills);
     crash(project, report, &["track", "--planted"], 0);
     crash(project, report, &["store", "--kills", &kills], args.crash_kills);
+    // Each of these starts with an opening that reads, and ends segments by syncs: slower.
+    let any = (args.crash_kills / 5).to_string();
+    crash(project, report, &["store", "--values", "any", "--kills", &any], args.crash_kills / 5);
     crash(project, report, &["store", "--planted"], 0);
     crash(project, report, &["sds", "--kills", &kills], args.crash_kills);
     crash(project, report, &["sds", "--every-store"], 500);

@@ -3,17 +3,18 @@
 
 use super::{
     board::{Board, KEYS, State},
-    worker::{Key, VALUE_BYTES, Value, key, options, value},
+    kind::{Kind, Store},
+    worker::{key, value},
 };
 use crate::{
     finding::{Check, Finding, ensure},
     verdict::{Harm, Verdict},
 };
-use mainstay_store::{Error, FixedStore};
+use mainstay_store::{Directory, Error};
 use std::{path::Path, sync::atomic::Ordering::SeqCst};
 
-pub(crate) fn all(path: &Path, board: &Board, verdict: &Verdict) -> i32 {
-    let Err(Finding { harm, what }) = look(path, board) else { return 0 };
+pub(crate) fn all<K: Kind>(path: &Path, board: &Board, verdict: &Verdict) -> i32 {
+    let Err(Finding { harm, what }) = look::<K>(path, board) else { return 0 };
     verdict.report(harm, &what);
     1
 }
@@ -24,16 +25,18 @@ fn refused(error: Error) -> Finding {
     Finding { harm, what: error.to_string() }
 }
 
-fn look(path: &Path, board: &Board) -> Check<()> {
-    let store = FixedStore::<Key, Value>::open(path, &options()).map_err(refused)?;
+fn look<K: Kind>(path: &Path, board: &Board) -> Check<()> {
+    let opened = Directory::lock(path).and_then(K::Over::<Directory>::open);
+    let store = opened.map_err(refused)?;
     let mut found = Vec::with_capacity(KEYS);
     for number in 0..KEYS {
         let bytes = store.get(&key(number)).map_err(refused)?;
-        found.push(bytes.map(|bytes| version_of(number, &bytes)).transpose()?);
+        found.push(bytes.map(|bytes| version_of::<K>(number, &bytes)).transpose()?);
     }
     let mut strangers = 0;
-    let count = |key, _| strangers += usize::from(u64::from_le_bytes(key) >= KEYS as u64);
-    store.for_each(count).map_err(refused)?;
+    let count =
+        |found: &[u8]| strangers += usize::from(!(0..KEYS).any(|number| key(number) == found));
+    store.for_each_key(count).map_err(refused)?;
     ensure(strangers == 0, Harm::Torn, || format!("{strangers} keys that nobody wrote"))?;
     for (number, found) in found.iter().enumerate() {
         one(board, number, *found)?;
@@ -49,13 +52,12 @@ fn look(path: &Path, board: &Board) -> Check<()> {
         ensure(is_whole, Harm::Torn, || format!("half a batch of the keys {numbers:?}"))?;
         batch.count.store(0, SeqCst);
     }
-    for (shard, stats) in store.stats().iter().enumerate() {
+    for (shard, sequence) in store.sequences().into_iter().enumerate() {
         let told = board.durable[shard].load(SeqCst);
-        let what =
-            || format!("shard {shard} ends with write {}, {told} was durable", stats.sequence);
-        ensure(stats.sequence >= told, Harm::Lost, what)?;
+        let what = || format!("shard {shard} ends with write {sequence}, {told} was durable");
+        ensure(sequence >= told, Harm::Lost, what)?;
     }
-    store.raw().verify().map_err(refused)?;
+    store.verify().map_err(refused)?;
     for (number, found) in found.iter().enumerate() {
         let begun = board.begun(number);
         let is_begun = begun.version() == *found;
@@ -65,13 +67,15 @@ fn look(path: &Path, board: &Board) -> Check<()> {
 }
 
 /// The value is whole, and of this key.
-fn version_of(number: usize, bytes: &[u8; VALUE_BYTES]) -> Check<u64> {
-    let mut version = [0; 8];
-    version.copy_from_slice(&bytes[..8]);
-    let version = u64::from_le_bytes(version);
-    let is_whole = *bytes == value(number, version);
-    ensure(is_whole, Harm::Torn, || format!("key {number}: a value that nobody wrote"))?;
-    Ok(version)
+fn version_of<K: Kind>(number: usize, bytes: &[u8]) -> Check<u64> {
+    let version = bytes.first_chunk().map(|version| u64::from_le_bytes(*version));
+    match version.filter(|version| value::<K>(number, *version) == bytes) {
+        Some(version) => Ok(version),
+        None => Err(Finding {
+            harm: Harm::Torn,
+            what: format!("key {number}: a value that nobody wrote"),
+        }),
+    }
 }
 
 /// A key is as its last acknowledged write left it, or as the one that was under way.

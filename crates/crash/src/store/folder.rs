@@ -56,7 +56,8 @@ impl Folder for Counted {
 
     fn file(&self, name: &str) -> io::Result<CountedFile> {
         self.countdown.call();
-        if hook::planted("log-cut-early") && name.ends_with(".image") {
+        let is_list = name.ends_with(".image") || name.ends_with(".list");
+        if hook::planted("log-cut-early") && is_list {
             let is_of_shard =
                 |other: &&String| other[..10] == name[..10] && other.ends_with(".log");
             let names = self.directory.names()?;

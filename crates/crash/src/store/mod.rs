@@ -2,6 +2,7 @@
 //!
 //! | part | what it does |
 //! |---|---|
+//! | [`kind`] | the two kinds of stores |
 //! | [`board`] | what the dead were told, outside of the store |
 //! | [`worker`] | the victim: writers at every level of durability, batches, deletes, compaction |
 //! | [`folder`] | files at whose calls the victim dies, and where faults are planted |
@@ -16,6 +17,7 @@
 mod board;
 mod check;
 mod folder;
+mod kind;
 mod planted;
 mod worker;
 
@@ -28,8 +30,8 @@ use crate::{
 };
 use board::Board;
 use clap::Args;
+use kind::{Any, Fixed, Kind, Values};
 use mainstay_base::Rng;
-use mainstay_store::FixedStore;
 use rustix::process::Signal;
 use std::{
     path::Path,
@@ -37,7 +39,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use worker::{Death, Key, Value};
+use worker::Death;
 
 /// How long a check, or a sign of life, may take on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,12 +58,16 @@ const CALLS_TIME_MAX: Duration = Duration::from_millis(600);
 #[command(after_help = "Examples:\n  \
     mainstay-crash store                       some 60 random kills\n  \
     mainstay-crash store --kills 1000\n  \
+    mainstay-crash store --kills 1000 --values any\n  \
     mainstay-crash store --kills 500 --seed 7  other choices of when and what\n  \
     mainstay-crash store --planted             plant each fault, and find it")]
 pub(crate) struct Arguments {
     /// Kill this many victims
     #[arg(long, value_name = "N", default_value_t = 60)]
     kills: u64,
+    /// Of which sizes values are
+    #[arg(long, value_enum, default_value = "fixed", conflicts_with = "planted")]
+    values: Values,
     /// Decides what is written and at which call a victim dies; when exactly, the machine decides
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -85,7 +91,8 @@ impl Suite for Arguments {
             return Ended { kills: 0, missed };
         }
         let started = Instant::now();
-        let Stormed { kills, at_calls, frozen, board } = storm(self.kills, self.seed, verdict);
+        let Stormed { kills, at_calls, frozen, board } =
+            storm((self.values, self.kills), self.seed, verdict);
         println!(
             "{at_calls} kills at a call of the file layer and {} from outside, {frozen} frozen before; \
              {} writes, {} compactions; {:.1} s, seed {}",
@@ -108,13 +115,18 @@ struct Stormed {
 }
 
 /// Goes on until so many are killed, or something is found.
-fn storm(kills_wanted: u64, seed: u64, verdict: &'static Verdict) -> Stormed {
+fn storm((values, kills_wanted): (Values, u64), seed: u64, verdict: &'static Verdict) -> Stormed {
+    match values {
+        Values::Fixed => storm_of::<Fixed>(kills_wanted, seed, verdict),
+        Values::Any => storm_of::<Any>(kills_wanted, seed, verdict),
+    }
+}
+
+fn storm_of<K: Kind>(kills_wanted: u64, seed: u64, verdict: &'static Verdict) -> Stormed {
     let folder = tempfile::tempdir().expect("a folder for temporary files can be made");
     let path = folder.path();
     let board: &Board = Box::leak(Box::new(Shared::<Board>::new()));
-    let made = child::within(PATIENCE, || {
-        i32::from(FixedStore::<Key, Value>::create(path, &worker::options()).is_err())
-    });
+    let made = child::within(PATIENCE, || i32::from(K::create(path).is_err()));
     if let Err(what) = made {
         verdict.report(Harm::Stuck, &format!("no store could be made: {what}"));
     }
@@ -122,11 +134,11 @@ fn storm(kills_wanted: u64, seed: u64, verdict: &'static Verdict) -> Stormed {
     let mut rng = Rng::seeded(seed);
     let mut done = Stormed { kills: 0, at_calls: 0, frozen: 0, board };
     while done.kills < kills_wanted && verdict.total() == 0 {
-        let life = kill_one(path, board, verdict, &mut rng);
+        let life = kill_one::<K>(path, board, verdict, &mut rng);
         done.kills += 1;
         done.at_calls += u64::from(life.died_at_call);
         done.frozen += u64::from(life.was_frozen);
-        if let Err(what) = child::within(PATIENCE, || check::all(path, board, verdict))
+        if let Err(what) = child::within(PATIENCE, || check::all::<K>(path, board, verdict))
             && verdict.total() == 0
         {
             verdict.report(Harm::Stuck, &format!("a check after a death: {what}"));
@@ -144,7 +156,12 @@ struct Life {
 }
 
 /// Lets a victim live for a moment.
-fn kill_one(path: &Path, board: &'static Board, verdict: &'static Verdict, rng: &mut Rng) -> Life {
+fn kill_one<K: Kind>(
+    path: &Path,
+    board: &'static Board,
+    verdict: &'static Verdict,
+    rng: &mut Rng,
+) -> Life {
     let seed = rng.next_u64();
     let (death, life) = match rng.below(2) {
         0 => (Death::AtCall(1 + rng.below(CALLS_MAX)), CALLS_TIME_MAX),
@@ -157,7 +174,7 @@ fn kill_one(path: &Path, board: &'static Board, verdict: &'static Verdict, rng: 
     // A quarter of them may be killed while they open the store.
     let from_open = rng.below(4) > 0;
     board.is_open.store(0, SeqCst);
-    let mut victim = Child::fork(|| worker::live(path, board, verdict, seed, death));
+    let mut victim = Child::fork(|| worker::live::<K>(path, board, verdict, (seed, death)));
     let (forked, mut began) = (Instant::now(), Instant::now());
     let mut lived = Life::default();
     while began.elapsed() < life {

@@ -2,40 +2,26 @@
 //! compacts.
 
 use super::{
-    board::{BATCH_KEYS, Board, KEYS, SHARDS, State, WRITERS},
+    board::{BATCH_KEYS, Board, KEYS, State, WRITERS},
     folder::{Countdown, Counted},
+    kind::{Kind, Store},
 };
 use crate::verdict::{Harm, Verdict};
 use mainstay_base::{Rng, mix64};
 use mainstay_shm::hook;
-use mainstay_store::{
-    Change, Directory, Durability, Error, FixedStore, Folder, Options, RawStore, Result, Token,
-};
+use mainstay_store::{Change, Directory, Durability, Error, Folder, Result, Token};
 use std::{path::Path, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
-pub(crate) const VALUE_BYTES: usize = 104;
-pub(crate) type Key = [u8; 8];
-pub(crate) type Value = [u8; VALUE_BYTES];
-
-pub(crate) fn options() -> Options {
-    Options {
-        shards: SHARDS as u32,
-        segment_bytes: 16 << 10,
-        interval: Duration::from_millis(2),
-        ..Options::default()
-    }
-}
-
-pub(crate) fn key(number: usize) -> Key {
+pub(crate) fn key(number: usize) -> [u8; 8] {
     (number as u64).to_le_bytes()
 }
 
 /// The version, and bytes that belong to no other version and no other key.
-pub(crate) fn value(number: usize, version: u64) -> Value {
-    let mut value = [0; VALUE_BYTES];
-    for (place, word) in value.chunks_exact_mut(8).enumerate() {
+pub(crate) fn value<K: Kind>(number: usize, version: u64) -> Vec<u8> {
+    let mut value = vec![0; K::value_bytes(number, version)];
+    for (place, word) in value.chunks_mut(8).enumerate() {
         let mixed = mix64(version ^ ((number as u64) << 40) ^ ((place as u64) << 56));
-        word.copy_from_slice(&mixed.to_le_bytes());
+        word.copy_from_slice(&mixed.to_le_bytes()[..word.len()]);
     }
     value[..8].copy_from_slice(&version.to_le_bytes());
     value
@@ -51,31 +37,35 @@ pub(crate) enum Death {
 }
 
 /// The victim's life: until it is killed.
-pub(crate) fn live(path: &Path, board: &Board, verdict: &Verdict, seed: u64, death: Death) -> i32 {
+pub(crate) fn live<K: Kind>(
+    path: &Path,
+    board: &Board,
+    verdict: &Verdict,
+    (seed, death): (u64, Death),
+) -> i32 {
     let lived = match death {
         Death::AtCall(calls) => {
             let (countdown, is_mapped) = (Countdown::from(calls), calls.is_multiple_of(2));
             let counted = Directory::lock(path)
                 .map(|directory| Counted::new(directory, countdown, is_mapped));
             counted
-                .and_then(|folder| RawStore::open(folder, &options()))
-                .and_then(|store| work(&store, board, seed))
+                .and_then(K::Over::<Counted>::open)
+                .and_then(|store| work::<K, _>(&store, board, seed))
         }
-        Death::FromOutside => FixedStore::<Key, Value>::open(path, &options())
-            .and_then(|store| work(store.raw(), board, seed)),
+        Death::FromOutside => K::attended(path, |store| work::<K, _>(store, board, seed)),
     };
     let Err(error) = lived else { return 0 };
     verdict.report(Harm::Stuck, &format!("a victim: {error}"));
     1
 }
 
-fn work<F: Folder>(store: &RawStore<F>, board: &Board, seed: u64) -> Result<()> {
+fn work<K: Kind, F: Folder>(store: &K::Over<F>, board: &Board, seed: u64) -> Result<()> {
     board.is_open.store(1, SeqCst);
     thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|who| {
                 let rng = Rng::seeded(seed ^ who as u64);
-                scope.spawn(move || Writer { store, board, who, rng }.write_on())
+                scope.spawn(move || Writer::<K, F> { store, board, who, rng }.write_on())
             })
             .collect();
         scope.spawn(move || maintain(store, board, seed));
@@ -87,28 +77,29 @@ fn work<F: Folder>(store: &RawStore<F>, board: &Board, seed: u64) -> Result<()> 
     })
 }
 
-/// What the thread of a [`FixedStore`] does, and compaction far more often.
-fn maintain<F: Folder>(store: &RawStore<F>, board: &Board, seed: u64) -> Result<()> {
+/// What the threads that look after a store do, and compaction far more often.
+fn maintain<F: Folder>(store: &impl Store<F>, board: &Board, seed: u64) -> Result<()> {
     let mut rng = Rng::seeded(!seed);
     loop {
         thread::sleep(Duration::from_micros(rng.below(4_000)));
+        let before = store.compacted();
         if rng.below(3) == 0 {
             store.compact()?;
-            board.compactions.fetch_add(1, SeqCst);
         } else {
             store.tend()?;
         }
+        board.compactions.fetch_add(u64::from(store.compacted() > before), SeqCst);
     }
 }
 
-struct Writer<'a, F: Folder> {
-    store: &'a RawStore<F>,
+struct Writer<'a, K: Kind, F: Folder> {
+    store: &'a K::Over<F>,
     board: &'a Board,
     who: usize,
     rng: Rng,
 }
 
-impl<F: Folder> Writer<'_, F> {
+impl<K: Kind, F: Folder> Writer<'_, K, F> {
     fn write_on(mut self) -> Result<()> {
         loop {
             let durability = match self.rng.below(12) {
@@ -142,7 +133,7 @@ impl<F: Folder> Writer<'_, F> {
         let state = self.next(number, is_there);
         let token = match state.version() {
             Some(version) => {
-                Some(self.store.put(&key(number), &value(number, version), durability)?)
+                Some(self.store.put(&key(number), &value::<K>(number, version), durability)?)
             }
             None => self.store.delete(&key(number), durability)?,
         };
@@ -171,12 +162,10 @@ impl<F: Folder> Writer<'_, F> {
         for number in &numbers {
             let is_there = self.rng.below(5) > 0;
             let version = self.next(*number, is_there).version();
-            records.push((key(*number), version.map(|version| value(*number, version))));
+            records.push((key(*number), version.map(|version| value::<K>(*number, version))));
         }
-        let changes: Vec<Change<'_>> = records
-            .iter()
-            .map(|(key, value)| Change::of(key, value.as_ref().map(AsRef::as_ref)))
-            .collect();
+        let changes: Vec<Change<'_>> =
+            records.iter().map(|(key, value)| Change::of(key, value.as_deref())).collect();
         let token = if hook::planted("batch-in-pieces") {
             changes.chunks(1).try_fold(None, |_, change| self.store.batch(change, durability))?
         } else {
@@ -199,5 +188,5 @@ impl<F: Folder> Writer<'_, F> {
 
 /// Does somebody else find the store locked, while the victim is frozen?
 pub(crate) fn is_locked(path: &Path) -> bool {
-    matches!(FixedStore::<Key, Value>::open(path, &options()), Err(Error::Locked))
+    matches!(Directory::lock(path), Err(Error::Locked))
 }
