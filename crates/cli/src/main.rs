@@ -9,6 +9,7 @@ mod error;
 mod hex;
 mod interrupt;
 mod manual;
+mod open_files;
 mod output;
 mod place;
 mod pool;

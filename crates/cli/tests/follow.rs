@@ -300,3 +300,63 @@ fn follow_until(folder: &Path, store: &str, address: &str, count: usize) {
         assert!(begun.elapsed() < PATIENCE, "{store} has not got {count} records");
     }
 }
+
+/// Starts to follow an address at which nobody is, and returns when it has said so.
+fn follow_nobody(folder: &Path, store: &str, address: &str) -> (Running, BufReader<ChildStdout>) {
+    let follow = ["follow", store, address, "--node", "2", "--until-equal", "--every", "100ms"];
+    let child = mainstay(folder, &[&follow, SECRET].concat()).stdout(Stdio::piped()).spawn();
+    let mut follower = Running::new(child.unwrap());
+    let said = BufReader::new(follower.child.stdout.take().unwrap());
+    (follower, said)
+}
+
+#[test]
+fn a_follower_that_is_started_first_waits_for_its_leader() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["put", "people", "alice", "1"]);
+    // An address that is free a moment later.
+    let (leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.kill();
+    let (mut follower, mut said) = follow_nobody(folder, "copy", &address);
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let waiting: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(waiting["waiting_for"], address.as_str(), "{waiting}");
+    assert!(waiting["why"].as_str().unwrap().contains("refused"), "{waiting}");
+    assert!(!folder.join("copy").exists(), "nothing is made before it is known what");
+    assert_eq!(follower.child.try_wait().unwrap(), None);
+    let (leader, _) = serve(folder, "people", &address);
+    let begun = Instant::now();
+    while follower.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "the leader is there, and is not followed");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(follower.child.wait().unwrap().success());
+    leader.kill();
+    assert_eq!(records(folder, "people"), records(folder, "copy"));
+}
+
+#[test]
+fn a_follower_that_waits_ends_when_it_is_told_to_and_at_once_where_nothing_will_change() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (leader, address) = serve(folder, "people", "127.0.0.1:0");
+    let other = folder.join("other");
+    std::fs::write(&other, b"another secret 16").unwrap();
+    let follow = ["follow", "copy", &address, "--node", "2", "--secret-file", "other"];
+    assert_eq!(mainstay(folder, &follow).status().unwrap().code(), Some(1), "refused for good");
+    let nowhere = ["follow", "copy", "nowhere", "--node", "2", "--secret-file", "secret"];
+    assert_eq!(mainstay(folder, &nowhere).status().unwrap().code(), Some(1), "no address");
+    leader.kill();
+    let (mut follower, mut said) = follow_nobody(folder, "copy", &address);
+    said.read_line(&mut String::new()).unwrap();
+    let id = rustix::process::Pid::from_child(&follower.child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let begun = Instant::now();
+    while follower.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(follower.child.wait().unwrap().success());
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::keyed;
+use crate::{keyed, open_files};
 
 /// The result of everything in this crate.
 ///
@@ -118,6 +118,20 @@ pub enum Error {
         what: String,
         /// What it said.
         source: io::Error,
+    },
+    /// The process may not have as many files open as it needs.
+    #[error(
+        "{what}: this process may have {limit} files open, and needs {needed} or more; allow it as \
+         many (`ulimit -n {needed}`, or `LimitNOFILE={needed}` of its service), or make a store with \
+         fewer shards"
+    )]
+    OpenFiles {
+        /// What was to be opened.
+        what: String,
+        /// How many it may have open.
+        limit: u64,
+        /// How many it should be allowed.
+        needed: u64,
     },
     /// A write or a sync of a shard's log failed: nobody knows what is on the disk.
     #[error(
@@ -255,9 +269,9 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| match keyed::refused(&source) {
-            Some(error) => error,
-            None => Self::Io { what, source },
+        move |source| {
+            let refused = keyed::refused(&source).or_else(|| open_files::refused(&what, &source));
+            refused.unwrap_or(Self::Io { what, source })
         }
     }
 

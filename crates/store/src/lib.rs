@@ -86,6 +86,7 @@ mod machine;
 mod memory;
 mod merge;
 mod on_disk;
+mod open_files;
 mod options;
 mod order;
 mod parts;

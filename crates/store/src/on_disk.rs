@@ -9,6 +9,7 @@ use crate::{
     format::{FRAME_LEN, StoreHeader, segment_name},
     keyed::Ring,
     log::Frame,
+    open_files,
     parts::complete,
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
@@ -101,7 +102,8 @@ impl OnDisk {
             let files = ShardFiles::of(&folder, &loaded, number)?;
             Ok((loaded, files))
         };
-        let shards = in_parallel(header.shards.get(), 0, read)?;
+        let shards = header.shards.get();
+        let shards = open_files::counted(in_parallel(shards, 0, read), shards, || 0)?;
         let loaded: Vec<&Loaded> = shards.iter().map(|(loaded, _)| loaded).collect();
         complete(&header, &loaded)?;
         Ok(Self { header, shards, _folder: folder })

@@ -14,17 +14,19 @@ use crate::{
 use mainstay::{
     channel::{
         Channel,
+        dial::Backoff,
         net::{self, Settings, Wire},
     },
     replica::{
         FollowSettings, drive,
         follower::{Status, Told},
-        wire::Way,
+        wire::{Hello, Way},
     },
     store::{Directory, Options, RawStore, Role},
 };
 use serde::Serialize;
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -35,7 +37,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Follow a leader: keep a copy of its store
 ///
 /// STORE is made if it is not there. A copy takes no writes of its own; what it had and the leader
-/// has not is set aside, in files beside it. Ends when interrupted.
+/// has not is set aside, in files beside it. A leader that is not there is waited for, and called
+/// again until it is. Ends when interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -103,9 +106,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let interrupt = Interrupt::watch();
     let failed = args.target.failed();
     let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
-    let store = match args.target.path.join("store").exists() {
-        true => args.target.open()?,
-        false => create(args, &wire, &settings)?,
+    let mut ticker = Ticker::new(out);
+    let store = if args.target.path.join("store").exists() {
+        args.target.open()?
+    } else {
+        // Nothing is made before it is known what the leader has.
+        match ask(args, &wire, &settings, &interrupt, &mut ticker)? {
+            Some(hello) => create(args, &hello)?,
+            None => return Ok(Outcome::Fine),
+        }
     };
     let store = if store.role() == Role::Leader && args.demote {
         store.demote().map_err(&failed)?
@@ -114,19 +123,30 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     };
     let store = Arc::new(store);
     let address = args.address.clone();
-    let dial = move || {
-        let channel = net::connect(&wire, &address, &settings)?;
-        Ok(Arc::new(channel) as Arc<dyn Channel>)
-    };
     let told = Arc::new(Mutex::new(Vec::new()));
-    let tells = Arc::clone(&told);
+    let (tells, misses) = (Arc::clone(&told), Arc::clone(&told));
+    let mut missed = String::new();
+    let dial = move || match net::connect(&wire, &address, &settings) {
+        Ok(channel) => {
+            missed.clear();
+            Ok(Arc::new(channel) as Arc<dyn Channel>)
+        }
+        Err(error) => {
+            // Once, however often it is called.
+            let why = format!("waiting for the leader: {error}");
+            if why != missed {
+                misses.lock().unwrap_or_else(PoisonError::into_inner).push(why.clone());
+                missed = why;
+            }
+            Err(error)
+        }
+    };
     let follower =
         drive::follow(Arc::clone(&store), dial, FollowSettings::default(), move |told| {
             if let Some(text) = text(&told) {
                 tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
             }
         })?;
-    let mut ticker = Ticker::new(out);
     let (mut shown, mut equal) = (Instant::now(), Instant::now());
     while !interrupt.is_asked() {
         thread::sleep(LOOK);
@@ -149,11 +169,58 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+#[derive(Serialize)]
+struct Waiting {
+    waiting_for: String,
+    why: String,
+}
+
+/// What the leader has, as soon as there is one; none if the user wants an end before.
+fn ask(
+    args: &Args,
+    wire: &Wire,
+    settings: &Settings,
+    interrupt: &Interrupt,
+    ticker: &mut Ticker<'_>,
+) -> Result<Option<Hello>> {
+    let ask = || -> mainstay::replica::Result<Hello> {
+        let channel = net::connect(wire, &args.address, settings)?;
+        let hello = drive::ask(&channel, settings.silence);
+        channel.close();
+        hello
+    };
+    let (mut backoff, mut random) = (Backoff::default(), u64::from(std::process::id()));
+    while !interrupt.is_asked() {
+        let why = match ask() {
+            Ok(hello) => return Ok(Some(hello)),
+            Err(mainstay::replica::Error::Channel(error)) if may_pass(&error) => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        let waiting_for = args.address.clone();
+        let text = format!("waiting for the leader: {why}");
+        ticker.say(&Waiting { waiting_for, why }, &text)?;
+        random = mainstay_base::mix64(random);
+        let until = Instant::now() + backoff.next_pause(random);
+        while Instant::now() < until && !interrupt.is_asked() {
+            thread::sleep(LOOK);
+        }
+    }
+    Ok(None)
+}
+
+/// Is it because nobody is there yet, or not any more? Whoever refuses does so for good.
+fn may_pass(error: &mainstay::channel::Error) -> bool {
+    use mainstay::channel::Error;
+    match error {
+        // What is no address will not become one.
+        Error::Network { source, .. } => source.kind() != io::ErrorKind::InvalidInput,
+        Error::Late { .. } | Error::ChannelClosed { .. } => true,
+        _ => false,
+    }
+}
+
 /// An empty copy of what the leader has.
-fn create(args: &Args, wire: &Wire, settings: &Settings) -> Result<RawStore<Directory>> {
-    let channel = net::connect(wire, &args.address, settings)?;
-    let hello = drive::ask(&channel, settings.silence)?;
-    channel.close();
+fn create(args: &Args, hello: &Hello) -> Result<RawStore<Directory>> {
     let segment_bytes = segment_bytes(hello.write_bytes_max);
     let options = Options { segment_bytes, ..Options::default() };
     let failed = args.target.failed();

@@ -32,6 +32,7 @@ pub(crate) use portable::LineError;
 
 use crate::{
     error::{Outcome, Result},
+    open_files,
     output::Output,
 };
 use clap::Subcommand;
@@ -88,6 +89,7 @@ enum StoreCommand {
 }
 
 pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
+    open_files::allow_all();
     let mut output = Output::new(args.json);
     let out = &mut output;
     let outcome = match args.command {

@@ -18,7 +18,9 @@ use crate::{
     home::InFolder,
     hooks::Hooks,
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
+    open_files,
     options::Options,
+    parts::Parts,
     planted,
     recover::{adopt, load, store_header},
     shard::{self, Shard},
@@ -89,7 +91,14 @@ impl<F: Folder> RawStore<F> {
             folder.sync_names()
         };
         publish().map_err(Error::io(STORE_FILE))?;
-        Self::open(folder, options)
+        match Begun::of(&folder, options) {
+            Ok(begun) => Self::over(folder, options, begun),
+            Err(error) => {
+                // As far as it can be taken back: with other options it can be tried again.
+                let _stays = folder.remove(STORE_FILE).and_then(|()| folder.sync_names());
+                Err(error)
+            }
+        }
     }
 
     /// Opens a store, and makes it what its log and images say (A1). Shards are read in parallel.
@@ -109,27 +118,12 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::NotAStore`]; [`Error::Damaged`] if what was durable is not as it was written; what
     /// the disk says.
     pub fn open(folder: F, options: &Options) -> Result<Self> {
-        options.check_running()?;
-        let mut header = store_header(&folder)?;
-        check_header(&header)?;
-        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
-        header.epoch = (header.epoch.get() + 1).into();
-        write_next(&folder, &mut header)?;
-        let hooks = Arc::new(Hooks::default());
-        let resume = |number| {
-            let mut loaded = match adopt(&folder, &header, number)? {
-                Some(loaded) => loaded,
-                None => {
-                    let home = InFolder { folder: &folder, shard: number };
-                    let fresh = |records| home.fresh(&header, records);
-                    load(&folder, &header, number, None, fresh)?
-                }
-            };
-            let parts = loaded.parts.take();
-            Ok((Shard::resume(&folder, &header, number, (options, &hooks), loaded)?, parts))
-        };
-        let resumed = in_parallel(header.shards.get(), options.threads, resume)?;
-        let (shards, parts): (Vec<_>, Vec<_>) = resumed.into_iter().unzip();
+        let begun = Begun::of(&folder, options)?;
+        Self::over(folder, options, begun)
+    }
+
+    fn over(folder: F, options: &Options, begun: Begun<F>) -> Result<Self> {
+        let Begun { header, hooks, shards, parts } = begun;
         let store = Self {
             folder,
             header,
@@ -145,6 +139,42 @@ impl<F: Folder> RawStore<F> {
         };
         store.finish_batches(&parts)?;
         Ok(store)
+    }
+}
+
+/// What there is of a store as soon as all of its shards are there.
+struct Begun<F: Folder> {
+    header: StoreHeader,
+    hooks: Arc<Hooks>,
+    shards: Vec<Shard<F>>,
+    parts: Vec<Option<Parts>>,
+}
+
+impl<F: Folder> Begun<F> {
+    fn of(folder: &F, options: &Options) -> Result<Self> {
+        options.check_running()?;
+        let mut header = store_header(folder)?;
+        check_header(&header)?;
+        // A new epoch, durable before anything is acknowledged in it; the other copy stays.
+        header.epoch = (header.epoch.get() + 1).into();
+        write_next(folder, &mut header)?;
+        let hooks = Arc::new(Hooks::default());
+        let resume = |number| {
+            let mut loaded = match adopt(folder, &header, number)? {
+                Some(loaded) => loaded,
+                None => {
+                    let home = InFolder { folder, shard: number };
+                    let fresh = |records| home.fresh(&header, records);
+                    load(folder, &header, number, None, fresh)?
+                }
+            };
+            let parts = loaded.parts.take();
+            Ok((Shard::resume(folder, &header, number, (options, &hooks), loaded)?, parts))
+        };
+        let count = header.shards.get();
+        let resumed = in_parallel(count, options.threads, resume);
+        let (shards, parts) = open_files::counted(resumed, count, || 0)?.into_iter().unzip();
+        Ok(Self { header, hooks, shards, parts })
     }
 }
 

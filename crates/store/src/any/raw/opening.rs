@@ -19,6 +19,7 @@ use crate::{
     format::{
         COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
     },
+    open_files,
     store::in_parallel,
 };
 
@@ -71,7 +72,14 @@ impl<F: Folder> RawLogStore<F> {
             folder.sync_names()
         };
         publish().map_err(Error::io(ANY_FILE))?;
-        Self::open(folder, options)
+        match Begun::of(&folder, options) {
+            Ok(begun) => Ok(Self::over(folder, begun)),
+            Err(error) => {
+                // As far as it can be taken back: with other options it can be tried again.
+                let _stays = folder.remove(ANY_FILE).and_then(|()| folder.sync_names());
+                Err(error)
+            }
+        }
     }
 
     /// Opens a store, and makes it what its log says (V1). Shards are read in parallel, and values
@@ -92,30 +100,45 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`] if what was durable is not as
     /// it was written; what the disk says.
     pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
-        let mut header = any_header(&folder)?;
+        let begun = Begun::of(&folder, options)?;
+        Ok(Self::over(folder, begun))
+    }
+
+    fn over(folder: F, begun: Begun<F>) -> Self {
+        let Begun { header, options, shards } = begun;
+        let cache = Cache::new(options.cache_bytes);
+        let (hooks, clock) = (Arc::default(), Box::new(unix_ms));
+        Self { folder, header, shards, cache, options, hooks, clock }
+    }
+}
+
+/// What there is of a store as soon as all of its shards are there.
+struct Begun<F: Folder> {
+    header: AnyHeader,
+    options: LogOptions,
+    shards: Vec<Shard<F>>,
+}
+
+impl<F: Folder> Begun<F> {
+    fn of(folder: &F, options: &LogOptions) -> Result<Self> {
+        let mut header = any_header(folder)?;
         check_header(&header)?;
         let mut options = options.clone();
         (options.shards, options.segment_bytes) = (header.shards.get(), header.segment_bytes.get());
         options.check()?;
         // A new epoch, durable before anything is acknowledged in it; the other copy stays.
         header.epoch = (header.epoch.get() + 1).into();
-        write_next(&folder, &mut header)?;
+        write_next(folder, &mut header)?;
         let resume = |number| {
             let how = How::Open { ordered: options.ordered };
-            let found = load(&folder, &header, number, how, &mut |_| {})?;
+            let found = load(folder, &header, number, how, &mut |_| {})?;
             Ok(Shard::resume(number, found))
         };
-        let shards = in_parallel(header.shards.get(), options.threads, resume)?;
-        let cache = Cache::new(options.cache_bytes);
-        Ok(Self {
-            folder,
-            header,
-            shards,
-            cache,
-            options,
-            hooks: Arc::default(),
-            clock: Box::new(unix_ms),
-        })
+        let shards = in_parallel(options.shards, options.threads, resume);
+        // All segments stay open.
+        let files = || folder.names().map_or(0, |names| names.len());
+        let shards = open_files::counted(shards, options.shards, files)?;
+        Ok(Self { header, options, shards })
     }
 }
 
