@@ -197,6 +197,40 @@ pub(crate) enum CliError {
     #[error("{}: {source}", path.display())]
     Store { path: PathBuf, source: store::Error },
     #[error(
+        "{}: is encrypted under key {key}; give the file with that key by --key-file, or name it in \
+         MAINSTAY_KEY_FILE", path.display()
+    )]
+    NeedsKey { path: PathBuf, key: String },
+    #[error(
+        "{}: {file} is encrypted under key {wanted}, which was not given; `mainstay store key id FILE` \
+         says what the key in a file is called, and of a rotation that was interrupted both are given: \
+         --key-file NEW --key-file OLD", path.display()
+    )]
+    OtherKey { path: PathBuf, file: String, wanted: String },
+    #[error(
+        "{}: {file} is not encrypted, or what says so is lost; leave out --key-file (and \
+         MAINSTAY_KEY_FILE) if it never was, or restore it from a backup; to encrypt a store, create \
+         another one with the key, export this one and import it there", path.display()
+    )]
+    NotEncrypted { path: PathBuf, file: String },
+    #[error(
+        "{}: is encrypted, and nobody can read it in the memory of the program that has it open; watch \
+         it in that program, or `scan` it when it is closed", .0.display()
+    )]
+    NotToWatch(PathBuf),
+    #[error(transparent)]
+    Key(#[from] store::KeyError),
+    #[error(
+        "{}: exists already, and a key is never replaced: what is encrypted under it could not be read \
+         any more; choose another name", .0.display()
+    )]
+    KeyExists(PathBuf),
+    #[error(
+        "no key that the store is under now; give its file by --key-file, or name it in \
+         MAINSTAY_KEY_FILE"
+    )]
+    NoOldKey,
+    #[error(
         "{}: exists already; a store is restored to a place of its own: name another one, or move this \
          one away", .0.display()
     )]
@@ -283,6 +317,7 @@ impl CliError {
             Self::State(state::Error::Name(_)) | Self::NotHex(_) => 2,
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
             Self::State(state::Error::Corrupt { .. }) => 3,
+            Self::NoOldKey => 2,
             Self::Size { .. } | Self::NotANumber { .. } | Self::NoPrefix => 2,
             Self::Store { source: store::Error::OutOfLimits { .. }, .. } => 2,
             Self::Store { source: store::Error::Damaged { .. }, .. } => 3,

@@ -360,3 +360,36 @@ fn a_follower_that_waits_ends_when_it_is_told_to_and_at_once_where_nothing_will_
     }
     assert!(follower.child.wait().unwrap().success());
 }
+
+#[test]
+fn a_follower_is_encrypted_under_another_key_than_its_leader() {
+    let sandbox = tempfile::tempdir().unwrap();
+    let folder = sandbox.path();
+    std::fs::write(folder.join("secret"), b"0123456789abcdef").unwrap();
+    let (ours, theirs) = (["--key-file", "our.key"], ["--key-file", "their.key"]);
+    for key in ["our.key", "their.key"] {
+        ok(folder, &["key", "new", key]);
+    }
+    let create = ["create", "people", "--key-bytes", "8", "--value-bytes", "24"];
+    ok(folder, &[&create[..], &ours].concat());
+    let (mut leader, address) =
+        serve_over(folder, "people", "127.0.0.1:0", &[SECRET, &ours].concat());
+    leader.write("alice what-nobody-shall-read\n");
+    thread::sleep(Duration::from_millis(300));
+    follow_until_equal(folder, "copy", &address, &[SECRET, &theirs].concat());
+    leader.kill();
+    for store in ["people", "copy"] {
+        for file in std::fs::read_dir(folder.join(store)).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(14).any(|part| part == b"what-nobody-sh"), "{store}");
+        }
+    }
+    let refused = |key: [&str; 2]| {
+        let mut get = mainstay(folder, &[&["get", "copy", "alice"][..], &key].concat());
+        !get.stdout(Stdio::null()).status().unwrap().success()
+    };
+    assert!(refused(ours) && !refused(theirs));
+    let both = ["verify", "people", "--against", "copy"];
+    let said = ok(folder, &[&both[..], &ours, &theirs].concat());
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["equal"], 1, "{said}");
+}

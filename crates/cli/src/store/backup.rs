@@ -2,6 +2,7 @@
 
 use super::{
     follow::segment_bytes,
+    keys,
     target::{Target, failed, fixed_only, view},
     verify::differences,
 };
@@ -106,7 +107,7 @@ pub(super) fn create(
 ) -> Result<RawStore<Directory>> {
     let segment_bytes = segment_bytes(of.write_bytes_max());
     let options = Options { segment_bytes, ..Options::default() };
-    let folder = Directory::lock(path).map_err(failed(path))?;
+    let folder = keys::lock(path).map_err(failed(path))?;
     RawStore::create_replica(folder, &of.identity(), &options).map_err(failed(path))
 }
 

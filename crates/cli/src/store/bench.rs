@@ -2,7 +2,7 @@
 
 mod followers;
 
-use super::target::failed;
+use super::{keys, target::failed};
 use crate::{
     channel::wire::Over,
     error::{CliError, Outcome, Result},
@@ -38,7 +38,7 @@ const ROUND: usize = 256;
 ///
 /// With `--followers` something else is measured: how long so many followers take to get everything
 /// from one leader at once, all of them processes, and how much memory the leader needs at most
-/// while one more stands still.
+/// while one more stands still. With --key-file the store is encrypted, but not for followers.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -105,7 +105,7 @@ fn measure(args: &Args, path: &Path) -> Result<Vec<Row>> {
     let failed = failed(path);
     let progress = Progress::bar("measuring", 8);
     let options = Options { shards: args.shards, ..Options::default() };
-    let lock = || Directory::lock(path).map_err(&failed);
+    let lock = || keys::lock(path).map_err(&failed);
     let store = RawStore::create(lock()?, KEY_BYTES, args.value_bytes.into(), &options);
     let store = store.map_err(&failed)?;
     let mut rows = Vec::new();

@@ -1,6 +1,6 @@
 //! `mainstay store create`.
 
-use super::target::Target;
+use super::{keys, target::Target};
 use crate::{
     error::{Outcome, Result},
     output::Output,
@@ -8,7 +8,7 @@ use crate::{
     size::{counted, human, parse},
 };
 use clap::ValueEnum;
-use mainstay::store::{Directory, LogOptions, Options, RawLogStore, RawStore};
+use mainstay::store::{LogOptions, Options, RawLogStore, RawStore};
 use serde::Serialize;
 
 /// Make a store in a directory
@@ -22,6 +22,7 @@ use serde::Serialize;
 Examples:
   mainstay store create ./people --key-bytes 16 --value-bytes 64
   mainstay store create ./pictures --values any
+  mainstay store create ./secrets --values any --key-file secrets.key
   mainstay store create ./counters --key-bytes 8 --value-bytes 8 --shards 8
   mainstay store create ./small --key-bytes 8 --value-bytes 8 --segment 64KiB --json")]
 pub(super) struct Args {
@@ -65,7 +66,7 @@ fn create_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
     let options = LogOptions { shards, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
-    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    let folder = keys::lock(&args.target.path).map_err(&failed)?;
     let store = RawLogStore::create(folder, &options).map_err(&failed)?;
     store.close().map_err(&failed)?;
     drop(progress);
@@ -100,7 +101,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
     let options = Options { shards, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
-    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    let folder = keys::lock(&args.target.path).map_err(&failed)?;
     let store = RawStore::create(folder, key_bytes, value_bytes, &options).map_err(&failed)?;
     store.close().map_err(&failed)?;
     drop(progress);

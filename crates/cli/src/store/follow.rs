@@ -1,6 +1,7 @@
 //! `mainstay store follow`.
 
 use super::{
+    keys,
     serve::{PURPOSE, Ticker},
     target::Target,
 };
@@ -224,7 +225,7 @@ fn create(args: &Args, hello: &Hello) -> Result<RawStore<Directory>> {
     let segment_bytes = segment_bytes(hello.write_bytes_max);
     let options = Options { segment_bytes, ..Options::default() };
     let failed = args.target.failed();
-    let folder = Directory::lock(&args.target.path).map_err(&failed)?;
+    let folder = keys::lock(&args.target.path).map_err(&failed)?;
     RawStore::create_replica(folder, &hello.identity, &options).map_err(&failed)
 }
 

@@ -12,10 +12,13 @@ mod export;
 mod follow;
 mod get;
 mod import;
+mod key;
+mod keys;
 mod opened;
 mod portable;
 mod promote;
 mod put;
+mod rekey;
 mod repair;
 mod reshard;
 mod restore;
@@ -42,7 +45,8 @@ use clap::Subcommand;
 /// A store is a directory with records: a key of a fixed size, and a value of a fixed size. It is
 /// held in memory and read at that speed; its truth is a log on disk, so that what was written
 /// durably is there after a kill or a power cut. What a command has written is durable when it ends.
-/// With `create --values any`, keys and values have any size, and values stay on the disk.
+/// With `create --values any`, keys and values have any size, and values stay on the disk. With
+/// --key-file, or MAINSTAY_KEY_FILE in the environment, a store is kept encrypted (AES-256-GCM).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit status: 0 all is well, 1 failed, 2 wrong command line, 3 damage or a difference found, 130
@@ -54,6 +58,8 @@ Examples:
   mainstay store get ./people alice
   mainstay store scan ./people --prefix a
   mainstay store export ./people people.csv
+  mainstay store key new people.key
+  mainstay store create ./secrets --values any --key-file people.key
   mainstay store serve ./people 127.0.0.1:7500 --node 1 --secret-file secret
   mainstay store verify ./people
   mainstay store backup ./people /mnt/backup/people")]
@@ -61,6 +67,8 @@ pub(crate) struct StoreArgs {
     /// Print JSON: one document, or a line each for `scan`, `watch`, `serve` and `follow`
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    keys: keys::KeyFiles,
     #[command(subcommand)]
     command: StoreCommand,
 }
@@ -82,6 +90,8 @@ enum StoreCommand {
     Restore(restore::Args),
     Compact(compact::Args),
     Reshard(reshard::Args),
+    Key(key::Args),
+    Rekey(rekey::Args),
     Bench(bench::Args),
     Serve(serve::Args),
     Follow(follow::Args),
@@ -90,6 +100,10 @@ enum StoreCommand {
 
 pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
     open_files::allow_all();
+    // The file that is asked for may be the one that is to be made.
+    if !matches!(args.command, StoreCommand::Key(_)) {
+        args.keys.take()?;
+    }
     let mut output = Output::new(args.json);
     let out = &mut output;
     let outcome = match args.command {
@@ -108,6 +122,8 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Restore(args) => restore::run(&args, out),
         StoreCommand::Compact(args) => compact::run(&args, out),
         StoreCommand::Reshard(args) => reshard::run(&args, out),
+        StoreCommand::Key(args) => key::run(&args, out),
+        StoreCommand::Rekey(args) => rekey::run(&args, out),
         StoreCommand::Bench(args) => bench::run(&args, out),
         StoreCommand::Serve(args) => serve::run(&args, out),
         StoreCommand::Follow(args) => follow::run(&args, out),

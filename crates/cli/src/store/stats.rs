@@ -7,7 +7,7 @@ use crate::{
     output::{Output, Side},
     size::{grouped, human},
 };
-use mainstay::store::{LogShardStats, OnDisk, ShardFiles};
+use mainstay::store::{LogShardStats, OnDisk, ShardFiles, encrypted_under};
 use serde::Serialize;
 
 /// Show what a store holds: records, log and durable position of each shard
@@ -29,6 +29,8 @@ pub(super) struct Args {
 struct Document {
     path: String,
     id: String,
+    /// What its key is called, if it is encrypted.
+    encrypted_under: Option<String>,
     epoch: u64,
     key_bytes: usize,
     value_bytes: usize,
@@ -80,12 +82,13 @@ impl Row {
 }
 
 impl Document {
-    fn of(path: String, view: &OnDisk) -> Self {
+    fn of(path: String, encrypted_under: Option<String>, view: &OnDisk) -> Self {
         let shards: Vec<Row> = (0..).zip(view.shards()).map(Row::of).collect();
         let sum = |of: fn(&Row) -> u64| shards.iter().map(of).sum();
         Self {
             path,
             id: hex::encode(&view.id()),
+            encrypted_under,
             epoch: view.epoch(),
             key_bytes: view.lengths().0,
             value_bytes: view.lengths().1,
@@ -103,7 +106,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         return stats_any(args, out);
     }
     let view = args.target.view()?;
-    let document = Document::of(args.target.path.display().to_string(), &view);
+    let key = encrypted_under(&args.target.path).map_err(args.target.failed())?;
+    let document = Document::of(args.target.path.display().to_string(), key, &view);
     if out.json {
         out.document(&document)?;
         return Ok(Outcome::Fine);
@@ -124,6 +128,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         ),
         ("images", human(document.image_bytes)),
         ("opened", format!("{} times", grouped(document.epoch))),
+        ("cipher", cipher(document.encrypted_under.as_deref())),
     ])?;
     let columns = [
         ("SHARD", Side::Right),
@@ -140,10 +145,16 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+fn cipher(key: Option<&str>) -> String {
+    key.map_or_else(|| "none".to_owned(), |key| format!("AES-256-GCM, under key {key}"))
+}
+
 #[derive(Serialize)]
 struct AnyDocument {
     path: String,
     id: String,
+    /// What its key is called, if it is encrypted.
+    encrypted_under: Option<String>,
     records: u64,
     key_bytes: u64,
     log_bytes: u64,
@@ -196,6 +207,7 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let document = AnyDocument {
         path: args.target.path.display().to_string(),
         id: hex::encode(&store.id()),
+        encrypted_under: encrypted_under(&args.target.path).map_err(args.target.failed())?,
         records: sum(|row| row.records),
         key_bytes: sum(|row| row.key_bytes),
         log_bytes: sum(|row| row.log_bytes),
@@ -213,6 +225,7 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
         ("store", format!("{} ({})", document.path, document.id)),
         ("records", format!("{records}, keys and values of any size; {keys} of keys")),
         ("log", format!("{log}, {live} of it is needed")),
+        ("cipher", cipher(document.encrypted_under.as_deref())),
     ])?;
     let columns = [
         ("SHARD", Side::Right),

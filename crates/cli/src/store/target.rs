@@ -1,6 +1,9 @@
 //! Which store is meant, and opening it.
 
-use super::opened::{Opened, View, is_any};
+use super::{
+    keys,
+    opened::{Opened, View, is_any},
+};
 use crate::{
     error::{CliError, Result},
     progress::Progress,
@@ -34,7 +37,7 @@ impl Target {
     /// What its checksums say, with a bar.
     pub(super) fn survey(&self, what: &'static str) -> Result<Survey> {
         let (mut bar, mut last) = (None, 0);
-        let survey = Survey::of(&self.path, |done, total| {
+        let survey = keys::survey(&self.path, |done, total| {
             bar.get_or_insert_with(|| Progress::bytes(what, total)).advance(done - last);
             last = done;
         });
@@ -60,7 +63,7 @@ impl Target {
 
     pub(super) fn open_any(&self) -> Result<RawLogStore<Directory>> {
         let _progress = Progress::spinner("opening");
-        let folder = Directory::lock(&self.path).map_err(self.failed())?;
+        let folder = keys::lock(&self.path).map_err(self.failed())?;
         RawLogStore::open(folder, &LogOptions::default()).map_err(self.failed())
     }
 
@@ -70,20 +73,26 @@ impl Target {
             return Err(self.failed()(Error::NotAStore));
         }
         let _progress = Progress::spinner("opening");
-        let folder = Directory::lock(&self.path).map_err(self.failed())?;
+        let folder = keys::lock(&self.path).map_err(self.failed())?;
         RawStore::open(folder, &Options::default()).map_err(self.failed())
     }
 }
 
 pub(super) fn view(path: &Path) -> Result<OnDisk> {
     let _progress = Progress::spinner("reading");
-    OnDisk::open(path).map_err(failed(path))
+    keys::view(path).map_err(failed(path))
+}
+
+/// The same of a store that may be encrypted or not, whatever another one is.
+pub(super) fn view_either(path: &Path) -> Result<OnDisk> {
+    let _progress = Progress::spinner("reading");
+    keys::view_either(path).map_err(failed(path))
 }
 
 /// An error of the store at `path`.
 pub(super) fn failed(path: &Path) -> impl Fn(Error) -> CliError + use<> {
     let path = path.to_path_buf();
-    move |source| CliError::Store { path: path.clone(), source }
+    move |source| keys::refused(&path, source)
 }
 
 /// Refuses a store with values of any size, where a command is not for those.

@@ -2,7 +2,8 @@
 
 use super::{
     bytes::{Row, cell},
-    target::{Target, failed, view},
+    keys,
+    target::{Target, failed, view_either},
 };
 use crate::{
     error::{CliError, Outcome, Result},
@@ -10,7 +11,7 @@ use crate::{
     progress::Progress,
     size::{grouped, human},
 };
-use mainstay::store::{FileKind, FileReport, LogDamage, LogSurvey, OnDisk};
+use mainstay::store::{FileKind, FileReport, LogDamage, OnDisk};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +22,15 @@ const LISTED_MAX: usize = 20;
 ///
 /// Changes nothing, and needs no room. The exit status is 3 if something is not as it was written;
 /// what has a sound copy is told as well. With --against, two stores are compared record by record
-/// instead, whatever their files and histories are, and the exit status is 3 if they differ.
+/// instead, whatever their files and histories are, and the exit status is 3 if they differ; of
+/// encrypted ones the keys of both are given.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store verify ./people
   mainstay store verify ./people --json | jq '.files[] | select(.damage != [])'
-  mainstay store verify ./leader --against ./follower")]
+  mainstay store verify ./leader --against ./follower
+  mainstay store verify ./leader --against ./follower --key-file one.key --key-file other.key")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
@@ -164,7 +167,7 @@ struct AnyPlace {
 fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let mut progress = None;
     let mut last = 0;
-    let survey = LogSurvey::of(&args.target.path, |done, total| {
+    let survey = keys::survey_any(&args.target.path, |done, total| {
         progress.get_or_insert_with(|| Progress::bytes("verifying", total)).advance(done - last);
         last = done;
     });
@@ -254,7 +257,7 @@ struct Comparison {
 pub(super) type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
-    let (one, other) = (view(here)?, view(there)?);
+    let (one, other) = (view_either(here)?, view_either(there)?);
     if one.lengths() != other.lengths() {
         let (key, value) = one.lengths();
         let (other_key, other_value) = other.lengths();

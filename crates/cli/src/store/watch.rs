@@ -10,7 +10,7 @@ use crate::{
     output::Output,
     size::{counted, parse_duration},
 };
-use mainstay::store::{Error, Reader, Span};
+use mainstay::store::{Error, Reader, Span, encrypted_under};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -79,6 +79,9 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn open(args: &'a Args) -> Result<Self> {
+        if let Ok(Some(_)) = encrypted_under(&args.target.path) {
+            return Err(CliError::NotToWatch(args.target.path.clone()));
+        }
         let reader = Reader::open(&args.target.path).map_err(args.target.failed())?;
         let len = reader.lengths().0;
         let key =

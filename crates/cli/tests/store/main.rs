@@ -5,6 +5,7 @@
 mod any;
 mod backup;
 mod damage;
+mod encrypted;
 mod limits;
 mod moving;
 mod records;

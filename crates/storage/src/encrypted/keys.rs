@@ -191,6 +191,20 @@ impl Keys {
         self
     }
 
+    /// The same keys, all of them older than this one.
+    ///
+    /// ```
+    /// use mainstay_storage::{Key, Keys};
+    /// let new = Key::new(&[2; 32]);
+    /// let keys = Keys::new(Key::new(&[1; 32])).under(new.clone());
+    /// assert_eq!(keys.current().id(), new.id());
+    /// ```
+    #[must_use]
+    pub fn under(&self, key: Key) -> Self {
+        let older = std::iter::once(&self.current).chain(&self.older).cloned().collect();
+        Self { current: key, older }
+    }
+
     /// The key for what is made from now on.
     ///
     /// Example: see [`Keys`].

@@ -15,7 +15,7 @@ use crate::{
     progress::Progress,
     size::{grouped, human},
     store::{
-        target::{failed, view},
+        target::{failed, view_either},
         verify::differences,
     },
 };
@@ -134,10 +134,10 @@ fn measure(args: &Args, over: Over, folder: &Path) -> Result<Row> {
         process.end()?;
     }
     let mut differing = 0;
-    let ours = view(&folder.join("leader"))?;
+    let ours = view_either(&folder.join("leader"))?;
     for name in names {
         let copy = folder.join(name);
-        let (_, found) = differences(&ours, &view(&copy)?).map_err(failed(&copy))?;
+        let (_, found) = differences(&ours, &view_either(&copy)?).map_err(failed(&copy))?;
         differing += found.len() as u64;
         // The next measurement begins with none.
         let removed = fs::remove_dir_all(&copy);
@@ -234,7 +234,11 @@ impl World<'_> {
 fn program() -> Result<Command> {
     let hint = "start it by its whole path";
     let this = std::env::current_exe();
-    Ok(Command::new(this.map_err(CliError::file(Path::new("mainstay"), "find it", hint))?))
+    let this = this.map_err(CliError::file(Path::new("mainstay"), "find it", hint))?;
+    let mut program = Command::new(this);
+    // What is measured here is not encrypted.
+    program.env_remove("MAINSTAY_KEY_FILE");
+    Ok(program)
 }
 
 fn late() -> CliError {

@@ -1,0 +1,107 @@
+//! Under which keys this run of the command opens stores, and makes them.
+//!
+//! They come from files, never from the command line itself, which others can see. All stores of one
+//! run are under them, the strict way: what is not encrypted is refused, since somebody could have put
+//! it there instead.
+
+use crate::error::{CliError, Result};
+use mainstay::store::{
+    Directory, Error, Key, KeyError, Keys, LogSurvey, OnDisk, Survey, encrypted_under,
+};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+/// What was given; set once, before anything is opened.
+static GIVEN: OnceLock<Keys> = OnceLock::new();
+
+#[derive(clap::Args)]
+pub(super) struct KeyFiles {
+    /// The file with the key that the store is encrypted under, as `store key new` makes it; `create`
+    /// and `follow` make an encrypted one with it. Of several the first is for what is made, and each
+    /// for what is read
+    #[arg(long = "key-file", value_name = "FILE", global = true, env = "MAINSTAY_KEY_FILE",
+          hide_env_values = true, value_hint = clap::ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+}
+
+impl KeyFiles {
+    /// Reads them, for all that is opened from now on.
+    pub(super) fn take(&self) -> Result<()> {
+        let mut files = self.files.iter();
+        let Some(first) = files.next() else { return Ok(()) };
+        let mut keys = Keys::new(Key::read(first)?);
+        for file in files {
+            keys = keys.with_older(Key::read(file)?);
+        }
+        // A process runs one command.
+        GIVEN.get_or_init(|| keys);
+        Ok(())
+    }
+}
+
+/// The keys of this run, if there are some.
+pub(super) fn given() -> Option<&'static Keys> {
+    GIVEN.get()
+}
+
+/// Makes a key where there is none.
+pub(super) fn make(path: &Path) -> Result<Key> {
+    Key::create(path).map_err(|error| match error {
+        KeyError::Io { path, source } if source.kind() == ErrorKind::AlreadyExists => {
+            CliError::KeyExists(path)
+        }
+        other => other.into(),
+    })
+}
+
+/// The directory of a store, locked; made if it is not there.
+pub(super) fn lock(path: &Path) -> mainstay::store::Result<Directory> {
+    match given() {
+        Some(keys) => Directory::lock_with(path, keys),
+        None => Directory::lock(path),
+    }
+}
+
+/// To look only.
+pub(super) fn view(path: &Path) -> mainstay::store::Result<OnDisk> {
+    match given() {
+        Some(keys) => OnDisk::open_with(path, keys),
+        None => OnDisk::open(path),
+    }
+}
+
+/// To look only, where a store that is not encrypted will do as well.
+pub(super) fn view_either(path: &Path) -> mainstay::store::Result<OnDisk> {
+    if encrypted_under(path)?.is_some() { view(path) } else { OnDisk::open(path) }
+}
+
+pub(super) fn survey(path: &Path, told: impl FnMut(u64, u64)) -> mainstay::store::Result<Survey> {
+    match given() {
+        Some(keys) => Survey::of_with(path, keys, told),
+        None => Survey::of(path, told),
+    }
+}
+
+pub(super) fn survey_any(
+    path: &Path,
+    told: impl FnMut(u64, u64),
+) -> mainstay::store::Result<LogSurvey> {
+    match given() {
+        Some(keys) => LogSurvey::of_with(path, keys, told),
+        None => LogSurvey::of(path, told),
+    }
+}
+
+/// What a store refuses because of keys, in the words of the command.
+pub(super) fn refused(path: &Path, error: Error) -> CliError {
+    let path = path.to_path_buf();
+    match error {
+        Error::Encrypted { key } => CliError::NeedsKey { path, key },
+        Error::OtherKey { file, wanted } => CliError::OtherKey { path, file, wanted },
+        Error::NotEncrypted { file } => CliError::NotEncrypted { path, file },
+        source => CliError::Store { path, source },
+    }
+}
