@@ -264,6 +264,11 @@ pub(crate) enum CliError {
         path.display(), path.display()
     )]
     NoRecord { path: PathBuf, key: String },
+    #[error(
+        "{}: records of this store do not end; make one whose records do, by `create --expiring` or \
+         `create --values any`, and import an export of this one there", .0.display()
+    )]
+    NoEnds(PathBuf),
     #[error("{}: {key} {has}; nothing was changed", path.display())]
     NotAsExpected { path: PathBuf, key: String, has: String },
     /// The text after `: ` of the inner error says what to do.

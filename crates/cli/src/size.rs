@@ -48,6 +48,24 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or(ParseError::Duration)
 }
 
+/// How long something lasts, for people: `1 d 4 h`, `89 s`, `0.25 s`.
+pub(crate) fn lasting(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let Some(at) = units.iter().position(|(unit, _)| seconds >= *unit) else {
+        if seconds < 10 {
+            return format!("{:.2} s", time.as_secs_f64());
+        }
+        return format!("{seconds} s");
+    };
+    let (unit, name) = units[at];
+    let (lower, below) = units.get(at + 1).copied().unwrap_or((1, "s"));
+    match seconds % unit / lower {
+        0 => format!("{} {name}", seconds / unit),
+        rest => format!("{} {name} {rest} {below}", seconds / unit),
+    }
+}
+
 /// Digits, and what stands behind them.
 fn split(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -112,6 +130,14 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse_duration("2"), Err(ParseError::Duration));
         assert_eq!(parse_duration("99999999999999999999h"), Err(ParseError::Duration));
+    }
+
+    #[test]
+    fn what_lasts_is_shown_in_its_two_largest_units() {
+        let shown = |ms| lasting(Duration::from_millis(ms));
+        assert_eq!((shown(250), shown(89_900)), ("0.25 s".into(), "1 min 29 s".into()));
+        assert_eq!((shown(59_999), shown(3_600_000)), ("59 s".into(), "1 h".into()));
+        assert_eq!(shown(100_000_000), "1 d 3 h");
     }
 
     #[test]

@@ -362,6 +362,31 @@ fn a_follower_that_waits_ends_when_it_is_told_to_and_at_once_where_nothing_will_
 }
 
 #[test]
+fn a_leader_removes_what_has_ended_and_its_follower_has_the_same_ends() {
+    let sandbox = tempfile::tempdir().unwrap();
+    let folder = sandbox.path();
+    std::fs::write(folder.join("secret"), b"0123456789abcdef").unwrap();
+    let sizes = ["--key-bytes", "8", "--value-bytes", "16", "--expiring"];
+    ok(folder, &[&["create", "people"][..], &sizes].concat());
+    ok(folder, &["put", "people", "alice", "1", "--ttl", "24h"]);
+    ok(folder, &["put", "people", "bob", "2", "--ttl", "1ms"]);
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.write("carol 3\n");
+    follow_until(folder, "copy", &address, 2);
+    leader.kill();
+    let exported = |store| ok(folder, &["export", store, "--sorted"]);
+    assert_eq!(exported("people"), exported("copy"));
+    assert_eq!(exported("copy").lines().count(), 2);
+    assert!(exported("copy").contains("\"ends\":") && exported("copy").contains("carol"));
+    let stats: Value = serde_json::from_str(&ok(folder, &["stats", "copy"])).unwrap();
+    assert_eq!(
+        (&stats["expiring"], &stats["records"]),
+        (&true.into(), &2.into()),
+        "bob is removed"
+    );
+}
+
+#[test]
 fn a_follower_is_encrypted_under_another_key_than_its_leader() {
     let sandbox = tempfile::tempdir().unwrap();
     let folder = sandbox.path();

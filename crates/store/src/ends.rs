@@ -26,6 +26,11 @@ pub(crate) fn end_in(ttl: Option<Duration>, now: u64) -> Result<u64> {
     }
 }
 
+/// The end at that time; `None`: never. The beginning of time itself is a little later.
+pub(crate) fn end_at(end: Option<u64>) -> u64 {
+    end.map_or(0, |end| end.max(1))
+}
+
 pub(crate) fn has_ended(end: u64, now: u64) -> bool {
     end != 0 && end <= now
 }

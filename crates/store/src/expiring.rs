@@ -79,12 +79,12 @@ impl<F: Folder> RawExpiring<F> {
         options: &Options,
         clock: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Result<Self> {
-        let raw = RawStore::create(folder, key_len, STAMP.saturating_add(value_len), options)?;
-        Self::over(raw, clock)
+        let lengths = (key_len, STAMP.saturating_add(value_len));
+        Self::over(RawStore::create_anew(folder, lengths, true, options)?, clock)
     }
 
-    /// Takes a store that was made by [`create`](Self::create), or is a replica of one. Nothing in a
-    /// store tells it from others, as little as it knows of the types of its values.
+    /// Takes a store that was made by [`create`](Self::create), or is a replica of one:
+    /// [`RawStore::has_ends`] says so, but of stores that were made before it was written down.
     ///
     /// ```
     /// use mainstay_store::{Options, RawExpiring, RawStore};
@@ -123,7 +123,17 @@ impl<F: Folder> RawExpiring<F> {
         &self.raw
     }
 
-    pub(crate) fn shared(&self) -> &Arc<RawStore<F>> {
+    /// The same, for who keeps it in order, or lets it be followed.
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?;
+    /// assert!(store.shared().has_ends());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> &Arc<RawStore<F>> {
         &self.raw
     }
 
@@ -166,6 +176,68 @@ impl<F: Folder> RawExpiring<F> {
     ) -> Result<Token> {
         let stamped = self.stamped(self.end_in(ttl)?, value)?;
         self.raw.put(key, &stamped, durability)
+    }
+
+    /// Sets the value of a key up to a certain time, in milliseconds since 1970, or for good: as it
+    /// was in another store.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 1_000)?;
+    /// store.put_until(b"de", b"049", Some(5_000), Memory)?;
+    /// assert_eq!(store.end(b"de")?, Some(Some(5_000)));
+    /// store.put_until(b"fr", b"033", Some(1_000), Memory)?;
+    /// assert_eq!(store.get(b"fr")?, None);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::put`].
+    pub fn put_until(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        end: Option<u64>,
+        durability: Durability,
+    ) -> Result<Token> {
+        let stamped = self.stamped(ends::end_at(end), value)?;
+        self.raw.put(key, &stamped, durability)
+    }
+
+    /// Makes the value of a key `new` (`None`: no value) if it is `old`, and lets it end when the old
+    /// one would have; `None` if it is not.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # use std::time::Duration;
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 1, &Options::default(), || 0)?;
+    /// store.put(b"de", &[1], Some(Duration::from_secs(9)), Memory)?;
+    /// assert!(store.compare_and_swap(b"de", Some(&[7]), Some(&[2]), Memory)?.is_none());
+    /// assert!(store.compare_and_swap(b"de", Some(&[1]), Some(&[2]), Memory)?.is_some());
+    /// assert_eq!(store.end(b"de")?, Some(Some(9_000)));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn compare_and_swap(
+        &self,
+        key: &[u8],
+        old: Option<&[u8]>,
+        new: Option<&[u8]>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        let now = (self.clock)();
+        self.raw.change(key, durability, |found| {
+            let live = found.filter(|found| !has_ended(found, now));
+            if live.map(|live| &live[STAMP..]) != old {
+                return None;
+            }
+            let end = live.map_or(0, end_of);
+            Some(new.map(|new| [&end.to_le_bytes()[..], new].concat()))
+        })
     }
 
     /// Sets the value of a key that is not there yet, or not any more; `None` if it is.
@@ -330,6 +402,17 @@ impl<F: Folder> RawExpiring<F> {
         self.live(key, |value| ends::left(end_of(value), now))
     }
 
+    /// When a key ends, in milliseconds since 1970: `None` if it is not there, and `Some(None)` if it
+    /// does not end.
+    ///
+    /// Example: see [`put_until`](Self::put_until).
+    ///
+    /// # Errors
+    /// As [`RawStore::get`].
+    pub fn end(&self, key: &[u8]) -> Result<Option<Option<u64>>> {
+        self.live(key, |value| Some(end_of(value)).filter(|end| *end != 0))
+    }
+
     /// Shows every record that has not ended to a closure; see [`RawStore::for_each`].
     ///
     /// ```
@@ -350,6 +433,21 @@ impl<F: Folder> RawExpiring<F> {
                 show(key, &value[STAMP..]);
             }
         })
+    }
+
+    /// Makes everything durable; see [`RawStore::close`].
+    ///
+    /// ```
+    /// # use mainstay_store::{Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// RawExpiring::create(disk, 2, 3, &Options::default(), || 0)?.close()?;
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::close`].
+    pub fn close(self) -> Result<()> {
+        self.raw.note_durable()
     }
 
     /// Looks at some 256 times `parts` places for records, going on where the last call ended, and
@@ -375,24 +473,11 @@ impl<F: Folder> RawExpiring<F> {
     /// As [`RawStore::delete`].
     pub fn sweep(&self, parts: usize) -> Result<u64> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, mut count) = ((self.clock)(), 0);
-        let mut ended: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut count = 0;
         for _ in 0..parts {
-            if self.raw.role() == Role::Follower {
-                break;
-            }
             let (shard, slot) = *next;
-            ended.clear();
-            let following = self.raw.scan(shard, slot, SWEEP_SLOTS, |key, value| {
-                if has_ended(value, now) {
-                    ended.push((key.to_vec(), value.to_vec()));
-                }
-            })?;
-            for (key, value) in &ended {
-                // Unless somebody has written to it since.
-                let gone = self.raw.compare_and_swap(key, Some(value), None, Durability::Memory)?;
-                count += u64::from(gone.is_some());
-            }
+            let (removed, following) = self.sweep_part(shard, slot)?;
+            count += removed;
             *next = match following {
                 Some(slot) => (shard, slot),
                 None => ((shard + 1) % self.raw.identity().shards, 0),
@@ -400,6 +485,67 @@ impl<F: Folder> RawExpiring<F> {
         }
         Ok(count)
     }
+
+    /// Looks at all records, and removes those that have ended: how many these were.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, Options, RawExpiring};
+    /// # let disk = mainstay_sim::Disk::new(7);
+    /// let store = RawExpiring::create(disk, 2, 3, &Options::default(), || 1_000)?;
+    /// store.put_until(b"de", b"049", Some(999), Memory)?;
+    /// assert_eq!(store.sweep_all()?, 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::delete`].
+    pub fn sweep_all(&self) -> Result<u64> {
+        let mut count = 0;
+        for shard in 0..self.raw.identity().shards {
+            let mut slot = Some(0);
+            while let Some(from) = slot {
+                let (removed, following) = self.sweep_part(shard, from)?;
+                (count, slot) = (count + removed, following);
+            }
+        }
+        Ok(count)
+    }
+
+    /// The same of some slots, and where to go on.
+    fn sweep_part(&self, shard: u32, slot: u32) -> Result<(u64, Option<u32>)> {
+        if self.raw.role() == Role::Follower {
+            return Ok((0, None));
+        }
+        let (now, mut count) = ((self.clock)(), 0);
+        let mut ended: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let following = self.raw.scan(shard, slot, SWEEP_SLOTS, |key, value| {
+            if has_ended(value, now) {
+                ended.push((key.to_vec(), value.to_vec()));
+            }
+        })?;
+        for (key, value) in &ended {
+            // Unless somebody has written to it since.
+            let gone = self.raw.compare_and_swap(key, Some(value), None, Durability::Memory)?;
+            count += u64::from(gone.is_some());
+        }
+        Ok((count, following))
+    }
+}
+
+/// The time at which a record of an expiring store ends, in milliseconds since 1970 (`None`: never),
+/// and the value behind it, as they are in the files of the store and in its memory; see
+/// [`OnDisk::has_ends`](crate::OnDisk::has_ends).
+///
+/// ```
+/// use mainstay_store::split_end;
+/// let stored = [&5_000_u64.to_le_bytes()[..], b"049"].concat();
+/// assert_eq!(split_end(&stored), (Some(5_000), &b"049"[..]));
+/// assert_eq!(split_end(&[&[0; 8][..], b"049"].concat()).0, None);
+/// ```
+#[must_use]
+pub fn split_end(stored: &[u8]) -> (Option<u64>, &[u8]) {
+    let value = stored.get(STAMP..).unwrap_or_default();
+    (Some(end_of(stored)).filter(|end| *end != 0), value)
 }
 
 #[cfg(test)]

@@ -85,6 +85,9 @@ where
     }
 
     pub(crate) fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
+        if raw.has_ends() {
+            return Err(Error::OtherKind { is: "records that end (an `ExpiringStore`)" });
+        }
         let ((key, value), asked) = (raw.lengths(), (size_of::<K>(), size_of::<V>()));
         if (key, value) != asked {
             let (asked_key, asked_value) = asked;

@@ -46,6 +46,8 @@ pub struct Identity {
     pub value_len: usize,
     /// How many shards.
     pub shards: u32,
+    /// Do values begin with the time at which the record ends? See [`RawExpiring`](crate::RawExpiring).
+    pub has_ends: bool,
 }
 
 impl<F: Folder> RawStore<F> {
@@ -66,8 +68,7 @@ impl<F: Folder> RawStore<F> {
     /// As [`RawStore::create`].
     pub fn create_replica(folder: F, of: &Identity, options: &Options) -> Result<Self> {
         let options = Options { shards: of.shards, ..options.clone() };
-        let lengths = (of.key_len, of.value_len);
-        Self::create_as(folder, of.id, lengths, Role::Follower, &options)
+        Self::create_as(folder, of, Role::Follower, &options)
     }
 
     /// How many bytes the changes of one write may have, and so of one of its leader's.
@@ -90,7 +91,8 @@ impl<F: Folder> RawStore<F> {
     #[must_use]
     pub fn identity(&self) -> Identity {
         let (key_len, value_len) = self.lengths();
-        Identity { id: self.header.id, key_len, value_len, shards: self.shards.len() as u32 }
+        let (id, shards) = (self.header.id, self.shards.len() as u32);
+        Identity { id, key_len, value_len, shards, has_ends: self.has_ends() }
     }
 
     fn kept(&self) -> MutexGuard<'_, StoreHeader> {

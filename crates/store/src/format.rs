@@ -29,7 +29,12 @@ pub(crate) const STORE_FILE: &str = "store";
 /// The header of a kind of file.
 pub(crate) trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     const MAGIC: [u8; 8];
+    /// The flags that are known.
+    const FLAGS: u32 = 0;
 }
+
+/// A flag of a store: its values begin with the time at which the record ends.
+pub(crate) const ENDS: u32 = 1;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -177,6 +182,13 @@ const _: () = {
 
 impl Header for StoreHeader {
     const MAGIC: [u8; 8] = *b"MAINSTOR";
+    const FLAGS: u32 = ENDS;
+}
+impl StoreHeader {
+    /// Do its values begin with the time at which the record ends?
+    pub(crate) fn has_ends(&self) -> bool {
+        self.flags.get() & ENDS != 0
+    }
 }
 impl Header for SegmentHeader {
     const MAGIC: [u8; 8] = *b"MAINSLOG";
@@ -252,7 +264,7 @@ pub(crate) fn read_headers<H: Header>(file: &impl Storage, name: &str) -> Result
             continue;
         }
         let version = u32_at(&bytes, 8);
-        if version != VERSION || u32_at(&bytes, 12) != 0 {
+        if version != VERSION || u32_at(&bytes, 12) & !H::FLAGS != 0 {
             return Err(Error::Version { file: name.to_owned(), version });
         }
         sound.extend(H::read_from_bytes(&bytes));

@@ -118,7 +118,7 @@ pub use any::{
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
-pub use expiring::RawExpiring;
+pub use expiring::{RawExpiring, split_end};
 pub use fixed::FixedStore;
 pub use fixed_expiring::ExpiringStore;
 pub use fixed_range::FixedRange;

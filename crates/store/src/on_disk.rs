@@ -123,6 +123,21 @@ impl OnDisk {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
+    /// Do its values begin with the time at which the record ends? See
+    /// [`split_end`](crate::split_end).
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
+    /// # let dir = tempfile::tempdir()?;
+    /// drop(FixedStore::<u64, u32>::create(dir.path(), &Options::default())?);
+    /// assert!(!OnDisk::open(dir.path())?.has_ends());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn has_ends(&self) -> bool {
+        self.header.has_ends()
+    }
+
     /// What tells this store from all others.
     ///
     /// ```

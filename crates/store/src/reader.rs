@@ -83,6 +83,21 @@ impl Reader {
         (self.header.key_len.get() as usize, self.header.value_len.get() as usize)
     }
 
+    /// Do its values begin with the time at which the record ends? See
+    /// [`split_end`](crate::split_end).
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let _store = FixedStore::<u64, u32>::create(dir.path(), &Options::default())?;
+    /// assert!(!Reader::open(dir.path())?.has_ends());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn has_ends(&self) -> bool {
+        self.header.has_ends()
+    }
+
     /// How many writes were made since the store was created: as long as it stays the same, nothing has
     /// changed.
     ///

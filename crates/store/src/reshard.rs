@@ -66,8 +66,8 @@ impl<F: Folder> RawStore<F> {
         options: &Options,
     ) -> Result<Resharding<'_, F, G>> {
         self.check_open()?;
-        let (key_len, value_len) = self.lengths();
-        let to = Arc::new(RawStore::create(folder, key_len, value_len, options)?);
+        let to = RawStore::create_anew(folder, self.lengths(), self.has_ends(), options)?;
+        let to = Arc::new(to);
         let all: u64 = self.shards.iter().map(|shard| shard.table().len()).sum();
         for shard in 0..options.shards {
             to.expect(shard, all / u64::from(options.shards))?;

@@ -96,6 +96,22 @@ impl<F: Folder> RawStore<F> {
         self.header.segment_bytes.get()
     }
 
+    /// Is it one of [`RawExpiring`](crate::RawExpiring), whose values begin with the time at which the
+    /// record ends?
+    ///
+    /// ```
+    /// use mainstay_sim::Disk;
+    /// use mainstay_store::{Options, RawExpiring, RawStore};
+    /// let options = Options::default();
+    /// assert!(!RawStore::create(Disk::new(1), 2, 3, &options)?.has_ends());
+    /// assert!(RawExpiring::create(Disk::new(2), 2, 3, &options, || 0)?.raw().has_ends());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn has_ends(&self) -> bool {
+        self.header.has_ends()
+    }
+
     #[inline(always)]
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<(u64, &Shard<F>)> {
         let (value, must) = (key.len() as u64, "that of the store's keys");

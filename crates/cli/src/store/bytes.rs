@@ -177,6 +177,11 @@ pub(super) struct Row<'a> {
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_hex: Option<String>,
+    /// When it ends: milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_ms: Option<u64>,
 }
 
 impl<'a> Row<'a> {
@@ -184,9 +189,15 @@ impl<'a> Row<'a> {
         Self::with(key, value, as_text)
     }
 
-    /// The same where every byte counts.
-    pub(super) fn exact(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
-        Self::with(key, value, exact_text)
+    /// The same of one that ends at that time.
+    pub(super) fn ending(self, ends: Option<u64>) -> Self {
+        Self { ends, ..self }
+    }
+
+    /// And how long that is from now.
+    pub(super) fn left_at(self, now: u64) -> Self {
+        let left_ms = self.ends.map(|end| end.saturating_sub(now));
+        Self { left_ms, ..self }
     }
 
     pub(super) fn with(key: &'a [u8], value: Option<&'a [u8]>, text: Text) -> Self {
@@ -196,6 +207,8 @@ impl<'a> Row<'a> {
             key_hex: digits(key),
             value: value.and_then(text),
             value_hex: value.and_then(digits),
+            ends: None,
+            left_ms: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `mainstay store create`.
 
-use super::{keys, target::Target};
+use super::{keys, opened::now_ms, target::Target};
 use crate::{
     error::{Outcome, Result},
     output::Output,
@@ -8,7 +8,7 @@ use crate::{
     size::{counted, human, parse},
 };
 use clap::ValueEnum;
-use mainstay::store::{LogOptions, Options, RawLogStore, RawStore};
+use mainstay::store::{LogOptions, Options, RawExpiring, RawLogStore, RawStore};
 use serde::Serialize;
 
 /// Make a store in a directory
@@ -22,6 +22,7 @@ use serde::Serialize;
 Examples:
   mainstay store create ./people --key-bytes 16 --value-bytes 64
   mainstay store create ./pictures --values any
+  mainstay store create ./sessions --key-bytes 16 --value-bytes 64 --expiring
   mainstay store create ./secrets --values any --key-file secrets.key
   mainstay store create ./counters --key-bytes 8 --value-bytes 8 --shards 8
   mainstay store create ./small --key-bytes 8 --value-bytes 8 --segment 64KiB --json")]
@@ -31,9 +32,12 @@ pub(super) struct Args {
     /// Bytes of a key: 1 to 256
     #[arg(long, value_name = "N", required_unless_present = "values")]
     key_bytes: Option<usize>,
-    /// Bytes of a value: 0 to 4096
+    /// Bytes of a value: 0 to 4096, with --expiring 8 less
     #[arg(long, value_name = "N", required_unless_present = "values")]
     value_bytes: Option<usize>,
+    /// Records can be put for a certain time; with --values any they always can
+    #[arg(long, conflicts_with = "values")]
+    expiring: bool,
     /// Keys and values of any size, the values on the disk
     #[arg(long, value_name = "SIZES", conflicts_with_all = ["key_bytes", "value_bytes"])]
     values: Option<Values>,
@@ -87,6 +91,7 @@ struct Report {
     path: String,
     key_bytes: usize,
     value_bytes: usize,
+    expiring: bool,
     shards: u32,
     segment_bytes: u64,
 }
@@ -102,18 +107,25 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let options = Options { shards, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
     let folder = keys::lock(&args.target.path).map_err(&failed)?;
-    let store = RawStore::create(folder, key_bytes, value_bytes, &options).map_err(&failed)?;
-    store.close().map_err(&failed)?;
+    let expiring = args.expiring;
+    let made = if expiring {
+        RawExpiring::create(folder, key_bytes, value_bytes, &options, now_ms)
+            .and_then(RawExpiring::close)
+    } else {
+        RawStore::create(folder, key_bytes, value_bytes, &options).and_then(RawStore::close)
+    };
+    made.map_err(&failed)?;
     drop(progress);
     let path = args.target.path.display().to_string();
     if out.json {
-        out.document(&Report { path, key_bytes, value_bytes, shards, segment_bytes })?;
+        out.document(&Report { path, key_bytes, value_bytes, expiring, shards, segment_bytes })?;
     } else {
         let shards = counted(shards.into(), "shard", "shards");
         let bytes = human(segment_bytes);
+        let ends = if expiring { ", which may end" } else { "" };
         out.line(&format!(
-            "made {path}: keys of {key_bytes} bytes, values of {value_bytes}; {shards}, files of \
-             {bytes}"
+            "made {path}: keys of {key_bytes} bytes, values of {value_bytes}{ends}; {shards}, files \
+             of {bytes}"
         ))?;
     }
     Ok(Outcome::Fine)

@@ -1,7 +1,6 @@
 //! `mainstay store export`.
 
 use super::{
-    bytes::{Text, as_text, exact_text},
     opened::View,
     portable::{Format, Writer},
     target::Target,
@@ -23,7 +22,8 @@ use std::{
 /// Write all records of a store to a file that any program can read
 ///
 /// A JSON object a line, or CSV; `import` reads both. Keys and values that are text are written as
-/// such, without the zeros at their end; others in hexadecimal digits, as key_hex and value_hex.
+/// such, without the zeros at their end; others in hexadecimal digits, as key_hex and value_hex. Of a
+/// record that ends, `ends` says when: milliseconds since 1970; what has ended is left out.
 /// The file appears complete or not at all.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -93,14 +93,14 @@ fn write_all(
     let total = view.records();
     let progress = if in_the_way { Progress::none() } else { Progress::bar("exporting", total) };
     let format = Format::of(args.format, &args.file);
-    let mut writer = Writer::new(format, writer).map_err(CliError::Output)?;
-    let text: Text = if view.is_exact() { exact_text } else { as_text };
+    let mut writer = Writer::new(format, view.has_ends(), writer).map_err(CliError::Output)?;
+    let text = view.text();
     let (mut records, mut outcome) = (0_u64, Ok(()));
-    let mut write = |key: &[u8], value: &[u8]| {
+    let mut write = |key: &[u8], value: &[u8], ends| {
         if outcome.is_err() {
             return;
         }
-        outcome = writer.record(key, value, text).map_err(CliError::Output);
+        outcome = writer.record((key, value, ends), text).map_err(CliError::Output);
         records += 1;
         if records.is_multiple_of(1_024) {
             progress.advance(1_024);
@@ -110,10 +110,10 @@ fn write_all(
     };
     if args.sorted {
         let mut sorted = Vec::with_capacity(total as usize);
-        view.for_each(|key, value| sorted.push((key.to_vec(), value.to_vec())))
+        view.for_each(|key, value, ends| sorted.push((key.to_vec(), value.to_vec(), ends)))
             .map_err(args.target.failed())?;
         sorted.sort_unstable();
-        sorted.iter().for_each(|(key, value)| write(key, value));
+        sorted.iter().for_each(|(key, value, ends)| write(key, value, *ends));
     } else {
         view.for_each(write).map_err(args.target.failed())?;
     }

@@ -2,6 +2,7 @@
 
 use super::{
     bytes::{KeyArgs, Row, as_text, shown},
+    opened::now_ms,
     target::Target,
 };
 use crate::{
@@ -13,8 +14,9 @@ use std::io::Write;
 
 /// Show the value of a key
 ///
-/// As text, without the zeros at its end, if it is one; else as a dump. The exit status is 1 if the
-/// key is not there.
+/// As text, without the zeros at its end, if it is one; else as a dump. With --json also when it ends
+/// (milliseconds since 1970) and how long that is, if it does. The exit status is 1 if the key is not
+/// there, or has ended.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,13 +40,13 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let view = args.target.look()?;
     let key = args.key.bytes(view.lengths().map(|lengths| lengths.0))?;
-    let Some(value) = view.get(&key).map_err(args.target.failed())? else {
+    let Some((value, ends)) = view.get(&key).map_err(args.target.failed())? else {
         return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(&key) });
     };
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if out.json {
-        let row = if view.is_exact() { Row::exact } else { Row::of };
-        out.document(&row(&key, Some(&value)))?;
+        let row = Row::with(&key, Some(&value), view.text());
+        out.document(&row.ending(ends).left_at(now_ms()))?;
     } else if args.raw {
         out.writer().write_all(&value).map_err(CliError::Output)?;
     } else if args.hex {

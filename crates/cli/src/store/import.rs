@@ -1,6 +1,7 @@
 //! `mainstay store import`.
 
 use super::{
+    opened::Opened,
     portable::{Format, LineError, Reader, Record},
     target::Target,
 };
@@ -30,6 +31,7 @@ const BETWEEN_UPKEEP: u64 = 50_000;
 ///
 /// A JSON object a line, as in {"key": "alice", "value": "room 12"}, or CSV whose first line names
 /// the columns. Bytes that are no text are given in hexadecimal digits, as key_hex and value_hex.
+/// A record with `ends`, milliseconds since 1970, ends then, where records of the store can end.
 /// Keys that are there get the new value; of a key that comes twice the last one counts. All of it
 /// is durable when the command ends.
 #[derive(clap::Args)]
@@ -60,10 +62,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let at = |line, source, imported| CliError::Line { file: name.clone(), line, source, imported };
     let reader = Reader::new(Format::of(args.format, &args.file), input);
     let mut reader = reader.map_err(|source| at(1, source, 0))?;
-    if args.target.is_any() {
-        return import_any(args, &mut reader, bytes, at, out);
-    }
-    let store = args.target.open()?;
+    let store = match args.target.open_either()? {
+        Opened::Fixed(store) => store,
+        store => return one_by_one(args, store, &mut reader, bytes, at, out),
+    };
     let progress = match bytes {
         0 => Progress::spinner("importing"),
         bytes => Progress::bytes("importing", bytes),
@@ -79,16 +81,17 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     tell(args, records, out)
 }
 
-/// Values of any size go one by one, and are synced after so many bytes.
-fn import_any(
+/// Values of any size, and those that end, go one by one, and are synced after so many bytes.
+fn one_by_one(
     args: &Args,
+    store: Opened,
     reader: &mut Reader,
     bytes: u64,
     at: impl Fn(u64, LineError, u64) -> CliError,
     out: &mut Output,
 ) -> Result<Outcome> {
     let failed = args.target.failed();
-    let store = args.target.open_any()?;
+    let lengths = store.lengths();
     let progress = match bytes {
         0 => Progress::spinner("importing"),
         bytes => Progress::bytes("importing", bytes),
@@ -96,12 +99,12 @@ fn import_any(
     let interrupt = Interrupt::watch();
     let (mut records, mut shown, mut unsynced) = (0, 0, 0);
     let mut next = || -> Result<bool> {
-        let next = reader.next(None);
+        let next = reader.next(lengths);
         let (line, read) = reader.position();
-        let Some((key, value)) = next.map_err(|source| at(line, source, records))? else {
+        let Some((key, value, ends)) = next.map_err(|source| at(line, source, records))? else {
             return Ok(false);
         };
-        store.put(&key, &value, Durability::Memory).map_err(&failed)?;
+        store.put_until(&key, &value, ends).map_err(&failed)?;
         records += 1;
         unsynced += (key.len() + value.len()) as u64;
         if unsynced > SYNC_BYTES {
@@ -180,6 +183,9 @@ impl<'a> Import<'a> {
             let Some(record) = next.map_err(|source| at(line, source, self.records))? else {
                 return Ok(());
             };
+            if record.2.is_some() {
+                return Err(at(line, LineError::Ends, self.records));
+            }
             self.add(record)?;
             if self.records.is_multiple_of(256) {
                 interrupt.check("the records before stay; import the file again to have all")?;
@@ -208,7 +214,7 @@ impl<'a> Import<'a> {
     fn write(&mut self, shard: usize) -> Result<()> {
         let (bytes, batch) = &mut self.batches[shard];
         let changes: Vec<Change<'_>> =
-            batch.iter().map(|(key, value)| Change::Put(key, value)).collect();
+            batch.iter().map(|(key, value, _)| Change::Put(key, value)).collect();
         self.store.batch(&changes, Durability::Memory).map_err(self.target.failed())?;
         *bytes = 0;
         batch.clear();

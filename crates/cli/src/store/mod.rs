@@ -26,7 +26,9 @@ mod rm;
 mod scan;
 mod serve;
 mod stats;
+mod sweep;
 mod target;
+mod touch;
 mod verify;
 mod watch;
 
@@ -78,7 +80,9 @@ enum StoreCommand {
     Create(create::Args),
     Get(get::Args),
     Put(put::Args),
+    Touch(touch::Args),
     Rm(rm::Args),
+    Sweep(sweep::Args),
     Scan(scan::Args),
     Watch(watch::Args),
     Import(import::Args),
@@ -110,6 +114,8 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Create(args) => create::run(&args, out),
         StoreCommand::Get(args) => get::run(&args, out),
         StoreCommand::Put(args) => put::run(&args, out),
+        StoreCommand::Touch(args) => touch::run(&args, out),
+        StoreCommand::Sweep(args) => sweep::run(&args, out),
         StoreCommand::Rm(args) => rm::run(&args, out),
         StoreCommand::Scan(args) => scan::run(&args, out),
         StoreCommand::Watch(args) => watch::run(&args, out),

@@ -1,9 +1,35 @@
-//! A store of either kind: of fixed sizes, or of any.
+//! A store of any kind: of fixed sizes, whose records may end or not, or of any sizes.
 
-use super::target::failed;
+use super::{
+    bytes::{Text, as_text, exact_text},
+    target::failed,
+};
 use crate::error::Result;
-use mainstay::store::{Directory, Durability, OnDisk, RawLogStore, RawStore, Token};
-use std::path::{Path, PathBuf};
+use mainstay::store::{
+    Directory, Durability, OnDisk, RawExpiring, RawLogStore, RawStore, Token, split_end,
+};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// Bytes of the time in a value of an expiring store.
+const STAMP: usize = size_of::<u64>();
+
+/// Milliseconds since 1970, by which records end.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A value, and when it ends: milliseconds since 1970.
+pub(super) type Found = (Vec<u8>, Option<u64>);
+
+/// What a value in the files of a store is to people, unless it has ended.
+pub(super) fn live(stored: &[u8], has_ends: bool, now: u64) -> Option<(Option<u64>, &[u8])> {
+    let (end, value) = if has_ends { split_end(stored) } else { (None, stored) };
+    end.is_none_or(|end| end > now).then_some((end, value))
+}
 
 /// One that is only looked at.
 pub(super) enum View {
@@ -16,20 +42,36 @@ impl View {
     /// Bytes of a key and of a value, where they are fixed.
     pub(super) fn lengths(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Fixed(view) => Some(view.lengths()),
+            Self::Fixed(view) => Some(without_end(view.lengths(), view.has_ends())),
             Self::Any(..) => None,
         }
     }
 
-    /// Are keys and values exactly what was put, with no zeros behind it?
-    pub(super) fn is_exact(&self) -> bool {
-        self.lengths().is_none()
+    /// Which text bytes are: where sizes are free, keys and values are exactly what was put, with no
+    /// zeros behind it.
+    pub(super) fn text(&self) -> Text {
+        if self.lengths().is_none() { exact_text } else { as_text }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> mainstay::store::Result<Option<Vec<u8>>> {
+    /// Can its records end?
+    pub(super) fn has_ends(&self) -> bool {
         match self {
-            Self::Fixed(view) => view.get(key),
-            Self::Any(_, store) => Ok(store.get(key)?.map(|value| value.to_vec())),
+            Self::Fixed(view) => view.has_ends(),
+            Self::Any(..) => true,
+        }
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> mainstay::store::Result<Option<Found>> {
+        match self {
+            Self::Fixed(view) => {
+                let stored = view.get(key)?;
+                let live = stored.as_deref().and_then(|it| live(it, view.has_ends(), now_ms()));
+                Ok(live.map(|(end, value)| (value.to_vec(), end)))
+            }
+            Self::Any(_, store) => {
+                let Some(value) = store.get(key)? else { return Ok(None) };
+                Ok(Some((value.to_vec(), store.end(key)?.flatten())))
+            }
         }
     }
 
@@ -40,10 +82,25 @@ impl View {
         }
     }
 
-    pub(super) fn for_each(&self, show: impl FnMut(&[u8], &[u8])) -> mainstay::store::Result<()> {
+    /// Shows each record that has not ended: key, value, and when it ends.
+    pub(super) fn for_each(
+        &self,
+        mut show: impl FnMut(&[u8], &[u8], Option<u64>),
+    ) -> mainstay::store::Result<()> {
         match self {
-            Self::Fixed(view) => view.for_each(show),
-            Self::Any(_, store) => store.for_each(show),
+            Self::Fixed(view) => {
+                let (has_ends, now) = (view.has_ends(), now_ms());
+                view.for_each(|key, stored| {
+                    if let Some((end, value)) = live(stored, has_ends, now) {
+                        show(key, value, end);
+                    }
+                })
+            }
+            Self::Any(_, store) => store.for_each(|key, value| {
+                // Nobody else has it open, so it is still there.
+                let end = store.end(key).ok().flatten().flatten();
+                show(key, value, end);
+            }),
         }
     }
 
@@ -56,36 +113,73 @@ impl View {
     }
 }
 
+/// The lengths that people see: the time before a value is none of it.
+pub(super) fn without_end((key, value): (usize, usize), has_ends: bool) -> (usize, usize) {
+    (key, if has_ends { value.saturating_sub(STAMP) } else { value })
+}
+
 /// One that is written to.
 pub(super) enum Opened {
     Fixed(RawStore<Directory>),
+    Expiring(RawExpiring<Directory>),
     Any(RawLogStore<Directory>),
 }
 
 impl Opened {
+    /// A store of fixed sizes, whichever it is.
+    pub(super) fn fixed(store: RawStore<Directory>) -> mainstay::store::Result<Self> {
+        if store.has_ends() {
+            return RawExpiring::over(store, now_ms).map(Self::Expiring);
+        }
+        Ok(Self::Fixed(store))
+    }
+
     pub(super) fn lengths(&self) -> Option<(usize, usize)> {
         match self {
             Self::Fixed(store) => Some(store.lengths()),
+            Self::Expiring(store) => Some(store.lengths()),
             Self::Any(_) => None,
         }
+    }
+
+    /// Can its records end?
+    pub(super) fn has_ends(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
     }
 
     pub(super) fn get(&self, key: &[u8]) -> mainstay::store::Result<Option<Vec<u8>>> {
         match self {
             Self::Fixed(store) => store.get(key),
+            Self::Expiring(store) => store.get(key),
             Self::Any(store) => Ok(store.get(key)?.map(|value| value.to_vec())),
         }
     }
 
+    /// For so long, where records can end.
     pub(super) fn put(
         &self,
         key: &[u8],
         value: &[u8],
-        durability: Durability,
+        ttl: Option<Duration>,
     ) -> mainstay::store::Result<Token> {
         match self {
-            Self::Fixed(store) => store.put(key, value, durability),
-            Self::Any(store) => store.put(key, value, durability),
+            Self::Fixed(store) => store.put(key, value, Durability::Group),
+            Self::Expiring(store) => store.put(key, value, ttl, Durability::Group),
+            Self::Any(store) => store.put_for(key, value, ttl, Durability::Group),
+        }
+    }
+
+    /// Up to that time, in milliseconds since 1970, where records can end; not durable yet.
+    pub(super) fn put_until(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        end: Option<u64>,
+    ) -> mainstay::store::Result<Token> {
+        match self {
+            Self::Fixed(store) => store.put(key, value, Durability::Memory),
+            Self::Expiring(store) => store.put_until(key, value, end, Durability::Memory),
+            Self::Any(store) => store.put_until(key, value, end, Durability::Memory),
         }
     }
 
@@ -93,13 +187,16 @@ impl Opened {
         &self,
         key: &[u8],
         value: &[u8],
+        ttl: Option<Duration>,
     ) -> mainstay::store::Result<Option<Token>> {
         match self {
             Self::Fixed(store) => store.insert(key, value, Durability::Group),
-            Self::Any(store) => store.insert(key, value, Durability::Group),
+            Self::Expiring(store) => store.insert(key, value, ttl, Durability::Group),
+            Self::Any(store) => store.insert_for(key, value, ttl, Durability::Group),
         }
     }
 
+    /// It ends when what it replaces would have.
     pub(super) fn replace(
         &self,
         key: &[u8],
@@ -109,20 +206,54 @@ impl Opened {
         let (old, new) = (Some(old), Some(new));
         match self {
             Self::Fixed(store) => store.compare_and_swap(key, old, new, Durability::Group),
+            Self::Expiring(store) => store.compare_and_swap(key, old, new, Durability::Group),
             Self::Any(store) => store.compare_and_swap(key, old, new, Durability::Group),
+        }
+    }
+
+    /// Lets a record end so long from now, or never.
+    pub(super) fn touch(
+        &self,
+        key: &[u8],
+        ttl: Option<Duration>,
+    ) -> mainstay::store::Result<Option<Token>> {
+        match self {
+            // Never is when it ends anyway.
+            Self::Fixed(_) => Ok(None),
+            Self::Expiring(store) => store.touch(key, ttl, Durability::Group),
+            Self::Any(store) => store.touch(key, ttl, Durability::Group),
+        }
+    }
+
+    /// Removes what has ended: how many records.
+    pub(super) fn sweep(&self) -> mainstay::store::Result<u64> {
+        match self {
+            Self::Fixed(_) => Ok(0),
+            Self::Expiring(store) => store.sweep_all(),
+            Self::Any(store) => store.sweep(usize::MAX),
         }
     }
 
     pub(super) fn delete(&self, key: &[u8]) -> mainstay::store::Result<Option<Token>> {
         match self {
             Self::Fixed(store) => store.delete(key, Durability::Memory),
+            Self::Expiring(store) => store.delete(key, Durability::Memory),
             Self::Any(store) => store.delete(key, Durability::Memory),
+        }
+    }
+
+    pub(super) fn tend(&self) -> mainstay::store::Result<()> {
+        match self {
+            Self::Fixed(store) => store.tend(),
+            Self::Expiring(store) => store.raw().tend(),
+            Self::Any(store) => store.tend(),
         }
     }
 
     pub(super) fn close(self) -> mainstay::store::Result<()> {
         match self {
             Self::Fixed(store) => store.close(),
+            Self::Expiring(store) => store.close(),
             Self::Any(store) => store.close(),
         }
     }

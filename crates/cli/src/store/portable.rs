@@ -26,7 +26,7 @@ impl Format {
     }
 }
 
-const COLUMNS: [&str; 4] = ["key", "key_hex", "value", "value_hex"];
+const COLUMNS: [&str; 5] = ["key", "key_hex", "value", "value_hex", "ends"];
 
 /// Why a line is no record. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +36,19 @@ pub(crate) enum LineError {
     #[error("{0}; mend the line")]
     Csv(csv::Error),
     #[error(
-        "the first line names the column {0:?}; the columns are key or key_hex, value or value_hex"
+        "the first line names the column {0:?}; the columns are key or key_hex, value or value_hex, and \
+         ends"
     )]
     Column(String),
     #[error("no {0}, or two of them: give either {0} or {0}_hex")]
     OneOf(&'static str),
+    #[error("ends is {0:?}: give milliseconds since 1970, or nothing if the record does not end")]
+    NoTime(String),
+    #[error(
+        "the record ends, and records of this store do not; make one with `create --expiring`, or leave \
+         `ends` out"
+    )]
+    Ends,
     #[error("the {0} is not hexadecimal: write two digits a byte")]
     Hex(&'static str),
     #[error(
@@ -51,8 +59,8 @@ pub(crate) enum LineError {
     Read(io::Error),
 }
 
-/// A key and a value, as long as the store has them.
-pub(super) type Record = (Vec<u8>, Vec<u8>);
+/// A key and a value, as long as the store has them, and when it ends: milliseconds since 1970.
+pub(super) type Record = (Vec<u8>, Vec<u8>, Option<u64>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,13 +69,14 @@ struct Line {
     key_hex: Option<String>,
     value: Option<String>,
     value_hex: Option<String>,
+    ends: Option<u64>,
 }
 
 impl Line {
     fn record(self, lengths: Option<(usize, usize)>) -> Result<Record, LineError> {
         let (key_len, value_len) = lengths.unzip();
         let key = part(self.key, self.key_hex, key_len, Part::Key)?;
-        Ok((key, part(self.value, self.value_hex, value_len, Part::Value)?))
+        Ok((key, part(self.value, self.value_hex, value_len, Part::Value)?, self.ends))
     }
 }
 
@@ -161,14 +170,17 @@ impl Reader {
                 if !reader.read_record(record).map_err(LineError::Csv)? {
                     return Ok(None);
                 }
-                let mut cells = [None, None, None, None];
+                let mut cells = [const { None }; COLUMNS.len()];
                 for (column, cell) in columns.iter().zip(record.iter()) {
                     cells[*column] = Some(cell.to_owned());
                 }
-                let [key, key_hex, value, value_hex] = cells;
+                let [key, key_hex, value, value_hex, ends] = cells;
+                let ends = ends.filter(|cell| !cell.is_empty());
+                let time = |cell: String| cell.parse().map_err(|_| LineError::NoTime(cell));
+                let ends = ends.map(time).transpose()?;
                 let (key, key_hex) = one_cell(key, key_hex);
                 let (value, value_hex) = one_cell(value, value_hex);
-                Line { key, key_hex, value, value_hex }.record(lengths).map(Some)
+                Line { key, key_hex, value, value_hex, ends }.record(lengths).map(Some)
             }
         }
     }
@@ -186,27 +198,35 @@ fn one_cell(text: Option<String>, digits: Option<String>) -> (Option<String>, Op
 /// Writes records one by one.
 pub(super) enum Writer<W: Write> {
     Jsonl(W),
-    Csv(Box<csv::Writer<W>>),
+    Csv { writer: Box<csv::Writer<W>>, has_ends: bool },
 }
 
 impl<W: Write> Writer<W> {
-    pub(super) fn new(format: Format, writer: W) -> io::Result<Self> {
+    /// In CSV there is a column for ends only where records have some.
+    pub(super) fn new(format: Format, has_ends: bool, writer: W) -> io::Result<Self> {
         if format == Format::Jsonl {
             return Ok(Self::Jsonl(writer));
         }
         let mut writer = csv::Writer::from_writer(writer);
-        writer.write_record(COLUMNS)?;
-        Ok(Self::Csv(Box::new(writer)))
+        writer.write_record(&COLUMNS[..if has_ends { COLUMNS.len() } else { 4 }])?;
+        Ok(Self::Csv { writer: Box::new(writer), has_ends })
     }
 
     /// `text` says which bytes are text.
-    pub(super) fn record(&mut self, key: &[u8], value: &[u8], text: Text) -> io::Result<()> {
+    pub(super) fn record(
+        &mut self,
+        (key, value, ends): (&[u8], &[u8], Option<u64>),
+        text: Text,
+    ) -> io::Result<()> {
         match self {
             Self::Jsonl(writer) => {
-                serde_json::to_writer(&mut *writer, &Row::with(key, Some(value), text))?;
+                serde_json::to_writer(
+                    &mut *writer,
+                    &Row::with(key, Some(value), text).ending(ends),
+                )?;
                 writer.write_all(b"\n")
             }
-            Self::Csv(writer) => {
+            Self::Csv { writer, has_ends } => {
                 for bytes in [key, value] {
                     match text(bytes) {
                         Some(text) => {
@@ -219,6 +239,9 @@ impl<W: Write> Writer<W> {
                         }
                     }
                 }
+                if *has_ends {
+                    writer.write_field(ends.map_or_else(String::new, |end| end.to_string()))?;
+                }
                 Ok(writer.write_record(None::<&[u8]>)?)
             }
         }
@@ -227,7 +250,7 @@ impl<W: Write> Writer<W> {
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
             Self::Jsonl(mut writer) => writer.flush(),
-            Self::Csv(mut writer) => writer.flush(),
+            Self::Csv { mut writer, .. } => writer.flush(),
         }
     }
 }
@@ -257,7 +280,8 @@ mod tests {
         #[test]
         fn records_come_back_as_they_were_whatever_they_are(
             records in prop::collection::vec(
-                (prop::collection::vec(any::<u8>(), 3), prop::collection::vec(any::<u8>(), 5)), 0..20),
+                (prop::collection::vec(any::<u8>(), 3), prop::collection::vec(any::<u8>(), 5),
+                 any::<Option<u64>>()), 0..20),
             texts in prop::collection::vec(("[a-z\",\n\r é]{0,1}", "[a-z\",\n\r]{0,5}"), 0..20),
         ) {
             let mut records = records;
@@ -267,13 +291,13 @@ mod tests {
                     bytes.resize(len, 0);
                     bytes
                 };
-                records.push((fill(key, 3), fill(value, 5)));
+                records.push((fill(key, 3), fill(value, 5), None));
             }
             for format in [Format::Jsonl, Format::Csv] {
                 let mut text = Vec::new();
-                let mut writer = Writer::new(format, &mut text).unwrap();
-                for (key, value) in &records {
-                    writer.record(key, value, as_text).unwrap();
+                let mut writer = Writer::new(format, true, &mut text).unwrap();
+                for (key, value, ends) in &records {
+                    writer.record((key, value, *ends), as_text).unwrap();
                 }
                 writer.finish().unwrap();
                 prop_assert_eq!(&read(format, &text, (3, 5)).unwrap(), &records);
@@ -285,13 +309,14 @@ mod tests {
             records in prop::collection::vec((
                 prop::collection::vec(any::<u8>(), 1..6),
                 prop::collection::vec(prop_oneof![Just(0), Just(b'a'), any::<u8>()], 0..9),
+                any::<Option<u64>>(),
             ), 0..20),
         ) {
             for format in [Format::Jsonl, Format::Csv] {
                 let mut text = Vec::new();
-                let mut writer = Writer::new(format, &mut text).unwrap();
-                for (key, value) in &records {
-                    writer.record(key, value, exact_text).unwrap();
+                let mut writer = Writer::new(format, true, &mut text).unwrap();
+                for (key, value, ends) in &records {
+                    writer.record((key, value, *ends), exact_text).unwrap();
                 }
                 writer.finish().unwrap();
                 let mut reader = Reader::new(format, Box::new(io::Cursor::new(text))).unwrap();
@@ -312,7 +337,7 @@ mod tests {
 
     #[test]
     fn only_the_columns_that_are_needed_have_to_be_there() {
-        let one = || vec![(b"a\0\0".to_vec(), vec![1, 0, 0, 0, 0])];
+        let one = || vec![(b"a\0\0".to_vec(), vec![1, 0, 0, 0, 0], None)];
         assert_eq!(read(Format::Csv, b"value_hex,key\n01,a\n", (3, 5)).unwrap(), one());
         assert_eq!(read(Format::Csv, b"value,value_hex,key\n,01,a\n", (3, 5)).unwrap(), one());
         let json = b"\n{\"key\": \"a\", \"value_hex\": \"01\"}\n\n";
@@ -331,6 +356,7 @@ mod tests {
             why(Format::Jsonl, "{\"key_hex\": \"0g\", \"value\": \"\"}").contains("hexadecimal")
         );
         assert!(why(Format::Jsonl, "{\"key\": \"a\"}").contains("no value"));
+        assert!(why(Format::Csv, "key,value,ends\na,b,soon\n").contains("\"soon\""));
         assert!(why(Format::Jsonl, "[1]").contains("key_hex"));
     }
 }

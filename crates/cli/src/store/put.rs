@@ -7,14 +7,16 @@ use super::{
 use crate::{
     error::{CliError, Outcome, Result},
     output::Output,
+    size::parse_duration,
 };
-use mainstay::store::Durability;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Set the value of a key
 ///
 /// It is durable when the command ends. With --new or --expect it is only set if the key is not
-/// there yet, or has a certain value: of several that try at the same time, one succeeds.
+/// there yet, or has a certain value: of several that try at the same time, one succeeds. With --ttl
+/// the record ends after that time; what --expect replaces ends when it would have.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,6 +24,8 @@ Examples:
   mainstay store put ./counters 42 1000 --key-as number --value-as number
   mainstay store put ./people alice photo.bin --value-as file
   mainstay store put ./people bob 'room 3' --new
+  mainstay store put ./sessions alice 'token 7' --ttl 15m
+  mainstay store put ./locks backup 'host 3' --new --ttl 90s
   mainstay store put ./people bob 'room 4' --expect 'room 3'")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -38,8 +42,11 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "expect")]
     new: bool,
     /// Only if the key has this value, in the form of VALUE
-    #[arg(long, value_name = "OLD", allow_negative_numbers = true)]
+    #[arg(long, value_name = "OLD", allow_negative_numbers = true, conflicts_with = "ttl")]
     expect: Option<String>,
+    /// Only for so long [default: for good]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    ttl: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -53,16 +60,19 @@ struct Report {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
     let store = args.target.open_either()?;
+    if args.ttl.is_some() && !store.has_ends() {
+        return Err(CliError::NoEnds(args.target.path.clone()));
+    }
     let (key_len, value_len) = store.lengths().unzip();
     let key = args.key.bytes(key_len)?;
     let value = args.value_as.bytes(&args.value, value_len, Part::Value)?;
     let token = if args.new {
-        store.insert(&key, &value)
+        store.insert(&key, &value, args.ttl)
     } else if let Some(expected) = &args.expect {
         let expected = args.value_as.bytes(expected, value_len, Part::Value)?;
         store.replace(&key, &expected, &value)
     } else {
-        store.put(&key, &value, Durability::Group).map(Some)
+        store.put(&key, &value, args.ttl).map(Some)
     };
     let token = token.map_err(&failed)?;
     let now = if token.is_none() { store.get(&key).map_err(&failed)? } else { None };

@@ -2,19 +2,21 @@
 
 use super::{
     bytes::{Form, Part, Row, cell},
+    opened::now_ms,
     target::Target,
 };
 use crate::{
     error::{CliError, Outcome, Result},
     hex,
     output::{Output, Side},
-    size::grouped,
+    size::{grouped, lasting},
 };
+use std::time::Duration;
 
 /// List records, in the order of their keys
 ///
 /// Bytes are compared as they are, from the first on. --prefix, --from and --to choose; 50 records
-/// are listed unless --limit says otherwise.
+/// are listed unless --limit says otherwise. LEFT is how long those will be there that end.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -84,20 +86,20 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let choice = Choice::of(args, view.lengths().map(|lengths| lengths.0))?;
     if args.count {
         let mut count = 0_u64;
-        view.for_each(|key, _| count += u64::from(choice.has(key)))
+        view.for_each(|key, _, _| count += u64::from(choice.has(key)))
             .map_err(args.target.failed())?;
         view.close()?;
         out.line(&count.to_string())?;
         return Ok(Outcome::Fine);
     }
-    let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    view.for_each(|key, value| {
+    let mut records: Vec<(Vec<u8>, Vec<u8>, Option<u64>)> = Vec::new();
+    view.for_each(|key, value, ends| {
         if choice.has(key) {
-            records.push((key.to_vec(), value.to_vec()));
+            records.push((key.to_vec(), value.to_vec(), ends));
         }
     })
     .map_err(args.target.failed())?;
-    let row = if view.is_exact() { Row::exact } else { Row::of };
+    let (text, now) = (view.text(), now_ms());
     view.close()?;
     records.sort_unstable();
     if args.reverse {
@@ -110,12 +112,22 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if out.json {
         return records
             .iter()
-            .try_for_each(|(key, value)| out.json_line(&row(key, Some(value))))
+            .try_for_each(|(key, value, ends)| {
+                let row = Row::with(key, Some(value), text);
+                out.json_line(&row.ending(*ends).left_at(now))
+            })
             .map(|()| Outcome::Fine);
     }
-    let columns = [("KEY", Side::Left), ("VALUE", Side::Left)];
-    let rows: Vec<_> = records.iter().map(|(key, value)| vec![cell(key), cell(value)]).collect();
-    out.table(&columns, &rows)?;
+    let columns = [("KEY", Side::Left), ("VALUE", Side::Left), ("LEFT", Side::Right)];
+    let left = |end: u64| lasting(Duration::from_millis(end.saturating_sub(now)));
+    let row = |(key, value, ends): &(Vec<u8>, Vec<u8>, Option<u64>)| {
+        vec![cell(key), cell(value), ends.map_or_else(|| "-".to_owned(), left)]
+    };
+    let mut rows: Vec<_> = records.iter().map(row).collect();
+    // Where nothing ends, nobody wants to read so.
+    let shown = if records.iter().any(|(_, _, ends)| ends.is_some()) { 3 } else { 2 };
+    rows.iter_mut().for_each(|row| row.truncate(shown));
+    out.table(&columns[..shown], &rows)?;
     if records.len() < found {
         let more = grouped((found - records.len()) as u64);
         out.line(&format!("... and {more} more: --limit 0 lists them all"))?;

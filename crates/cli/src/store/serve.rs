@@ -1,6 +1,9 @@
 //! `mainstay store serve`.
 
-use super::target::Target;
+use super::{
+    opened::{now_ms, without_end},
+    target::Target,
+};
 use crate::{
     channel::wire::{Identity, Over},
     error::{CliError, Outcome, Result},
@@ -11,7 +14,7 @@ use crate::{
 use mainstay::{
     channel::net::Listener,
     replica::{LeadSettings, drive, leader::Told},
-    store::Durability,
+    store::{Durability, RawExpiring},
 };
 use serde::Serialize;
 use std::{
@@ -26,6 +29,8 @@ use std::{
 
 pub(super) const PURPOSE: &str = "store";
 const LOOK: Duration = Duration::from_millis(50);
+/// Parts of an expiring store that are looked at between two looks at the channels.
+const SWEPT_PARTS: usize = 8;
 
 /// Lead: let followers have a copy of a store, and keep it up to date
 ///
@@ -68,7 +73,13 @@ struct Line {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let interrupt = Interrupt::watch();
     let failed = args.target.failed();
-    let store = Arc::new(args.target.open()?);
+    let opened = args.target.open()?;
+    let (store, expiring) = if opened.has_ends() {
+        let expiring = RawExpiring::over(opened, now_ms).map_err(&failed)?;
+        (Arc::clone(expiring.shared()), Some(expiring))
+    } else {
+        (Arc::new(opened), None)
+    };
     if store.role() == mainstay::store::Role::Follower {
         return Err(failed(mainstay::store::Error::Follows));
     }
@@ -104,6 +115,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             leader.attach(Arc::new(channel));
         }
         store.tend().map_err(&failed)?;
+        if let Some(expiring) = &expiring {
+            expiring.sweep(SWEPT_PARTS).map_err(&failed)?;
+        }
         for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
             crate::error::warn(&text);
         }
@@ -148,7 +162,7 @@ fn write(
     store: &mainstay::store::RawStore<mainstay::store::Directory>,
     line: &str,
 ) -> mainstay::store::Result<()> {
-    let (key_len, value_len) = store.lengths();
+    let (key_len, value_len) = without_end(store.lengths(), store.has_ends());
     let fill = |text: &str, len: usize| {
         let mut bytes = text.as_bytes().to_vec();
         if bytes.len() < len {
@@ -159,7 +173,12 @@ fn write(
     let line = line.trim_end();
     match line.split_once(' ') {
         Some((key, value)) => {
-            store.put(&fill(key, key_len), &fill(value, value_len), Durability::Interval)?;
+            let mut value = fill(value, value_len);
+            if store.has_ends() {
+                // For good.
+                value.splice(..0, [0; size_of::<u64>()]);
+            }
+            store.put(&fill(key, key_len), &value, Durability::Interval)?;
         }
         None if !line.is_empty() => {
             store.delete(&fill(line, key_len), Durability::Interval)?;

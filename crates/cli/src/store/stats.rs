@@ -1,6 +1,6 @@
 //! `mainstay store stats`.
 
-use super::target::Target;
+use super::{opened::without_end, target::Target};
 use crate::{
     error::{Outcome, Result},
     hex,
@@ -34,6 +34,8 @@ struct Document {
     epoch: u64,
     key_bytes: usize,
     value_bytes: usize,
+    /// Can its records end?
+    expiring: bool,
     segment_bytes: u64,
     records: u64,
     log_bytes: u64,
@@ -85,13 +87,15 @@ impl Document {
     fn of(path: String, encrypted_under: Option<String>, view: &OnDisk) -> Self {
         let shards: Vec<Row> = (0..).zip(view.shards()).map(Row::of).collect();
         let sum = |of: fn(&Row) -> u64| shards.iter().map(of).sum();
+        let (key_bytes, value_bytes) = without_end(view.lengths(), view.has_ends());
         Self {
             path,
             id: hex::encode(&view.id()),
             encrypted_under,
             epoch: view.epoch(),
-            key_bytes: view.lengths().0,
-            value_bytes: view.lengths().1,
+            key_bytes,
+            value_bytes,
+            expiring: view.has_ends(),
             segment_bytes: view.segment_bytes(),
             records: sum(|row| row.records),
             log_bytes: sum(|row| row.log_bytes),
@@ -118,8 +122,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         (
             "records",
             format!(
-                "{}, keys of {key_bytes} bytes, values of {value_bytes}",
-                grouped(document.records)
+                "{}, keys of {key_bytes} bytes, values of {value_bytes}{}",
+                grouped(document.records),
+                if document.expiring { ", which may end" } else { "" }
             ),
         ),
         (

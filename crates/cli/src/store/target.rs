@@ -57,7 +57,7 @@ impl Target {
         if self.is_any() {
             self.open_any().map(Opened::Any)
         } else {
-            self.open().map(Opened::Fixed)
+            Opened::fixed(self.open()?).map_err(self.failed())
         }
     }
 

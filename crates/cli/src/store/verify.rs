@@ -11,7 +11,7 @@ use crate::{
     progress::Progress,
     size::{grouped, human},
 };
-use mainstay::store::{FileKind, FileReport, LogDamage, OnDisk};
+use mainstay::store::{FileKind, FileReport, LogDamage, OnDisk, split_end};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -281,7 +281,7 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         comparison.keys = differences.iter().take(1_000).flat_map(key).collect();
         out.document(&comparison)?;
     } else {
-        tell_comparison(&comparison, &differences, out)?;
+        tell_comparison(&comparison, &differences, one.has_ends(), out)?;
     }
     Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
 }
@@ -310,6 +310,7 @@ pub(super) fn differences(
 fn tell_comparison(
     comparison: &Comparison,
     differences: &[Difference],
+    has_ends: bool,
     out: &mut Output,
 ) -> Result<()> {
     let Comparison { equal, different, only_here, only_there, .. } = comparison;
@@ -317,7 +318,15 @@ fn tell_comparison(
         return out.line(&format!("equal: {} records", grouped(*equal)));
     }
     let columns = [("KEY", Side::Left), ("HERE", Side::Left), ("THERE", Side::Left)];
-    let value = |value: &Option<Vec<u8>>| value.as_deref().map_or_else(|| "-".to_owned(), cell);
+    let value = |value: &Option<Vec<u8>>| match value.as_deref() {
+        None => "-".to_owned(),
+        Some(stored) if has_ends => {
+            let (end, value) = split_end(stored);
+            let end = end.map_or_else(String::new, |end| format!(" (ends {end})"));
+            format!("{}{end}", cell(value))
+        }
+        Some(value) => cell(value),
+    };
     let rows: Vec<_> = differences
         .iter()
         .take(LISTED_MAX)

@@ -2,6 +2,7 @@
 
 use super::{
     bytes::{Form, Part, Row, cell, shown},
+    opened::{Found, live, now_ms},
     target::Target,
 };
 use crate::{
@@ -52,7 +53,7 @@ pub(super) struct Args {
     count: Option<u64>,
 }
 
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+type Records = BTreeMap<Vec<u8>, Found>;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -111,14 +112,25 @@ impl<'a> View<'a> {
     fn try_look(&self) -> mainstay::store::Result<(u64, Records)> {
         let (written, mut records) = (self.reader.writes()?, Records::new());
         match &self.key {
-            Some(key) => records.extend(self.reader.get(key)?.map(|value| (key.clone(), value))),
-            None => self.reader.for_each(|key, value| {
+            Some(key) => records.extend(
+                self.reader
+                    .get(key)?
+                    .and_then(|stored| self.found(&stored))
+                    .map(|it| (key.clone(), it)),
+            ),
+            None => self.reader.for_each(|key, stored| {
                 if self.span.has(key) {
-                    records.insert(key.to_vec(), value.to_vec());
+                    records.extend(self.found(stored).map(|found| (key.to_vec(), found)));
                 }
             })?,
         }
         Ok((written, records))
+    }
+
+    /// The value, and when it ends, unless it has ended.
+    fn found(&self, stored: &[u8]) -> Option<Found> {
+        let (end, value) = live(stored, self.reader.has_ends(), now_ms())?;
+        Some((value.to_vec(), end))
     }
 
     /// Was anything written since?
@@ -131,7 +143,7 @@ impl<'a> View<'a> {
 fn changes<'a>(
     before: &'a Records,
     now: &'a Records,
-) -> impl Iterator<Item = (&'a Vec<u8>, Option<&'a Vec<u8>>)> {
+) -> impl Iterator<Item = (&'a Vec<u8>, Option<&'a Found>)> {
     let gone = before.keys().filter(|key| !now.contains_key(*key)).map(|key| (key, None));
     let put = now.iter().filter(|(key, value)| before.get(*key) != Some(value));
     gone.chain(put.map(|(key, value)| (key, Some(value))))
@@ -165,10 +177,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         {
             let event = if value.is_some() { "put" } else { "deleted" };
             if out.json {
-                let row = Row::of(key, value.map(Vec::as_slice));
+                let row = Row::of(key, value.map(|(value, _)| value.as_slice()));
+                let row = row.ending(value.and_then(|(_, ends)| *ends));
                 out.json_line(&Line { at_ms: at_ms(), event, row })?;
             } else {
-                let value = value.map_or_else(String::new, |value| format!("  {}", cell(value)));
+                let value =
+                    value.map_or_else(String::new, |(value, _)| format!("  {}", cell(value)));
                 let at = started.elapsed().as_secs_f64();
                 out.line(&format!("{at:8.2} s  {event:7}  {}{value}", shown(key)))?;
             }
@@ -189,13 +203,13 @@ mod tests {
     fn what_has_come_gone_and_changed_is_told_and_nothing_else() {
         let records = |all: &[(&str, &str)]| -> Records {
             all.iter()
-                .map(|(key, value)| (key.as_bytes().into(), value.as_bytes().into()))
+                .map(|(key, value)| (key.as_bytes().into(), (value.as_bytes().into(), None)))
                 .collect()
         };
         let before = records(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let now = records(&[("b", "2"), ("c", "1"), ("d", "1")]);
         let told: Vec<_> = changes(&before, &now)
-            .map(|(key, value)| (shown(key), value.map(|value| shown(value))))
+            .map(|(key, value)| (shown(key), value.map(|(value, _)| shown(value))))
             .collect();
         let put = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
         assert_eq!(told, [("a".to_owned(), None), put("b", "2"), put("d", "1")]);

@@ -6,6 +6,7 @@ mod any;
 mod backup;
 mod damage;
 mod encrypted;
+mod ending;
 mod limits;
 mod moving;
 mod records;

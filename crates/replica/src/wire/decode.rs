@@ -172,6 +172,7 @@ impl<'a> Parser<'a> {
                 key_len: body.key_len.get() as usize,
                 value_len: body.value_len.get() as usize,
                 shards: body.shards.get(),
+                has_ends: body.kind.get() & ENDS != 0,
             },
             write_bytes_max: body.write_bytes_max.get(),
         })

@@ -93,7 +93,7 @@ fn hello_body(hello: &Hello) -> HelloBody {
         shards: hello.identity.shards.into(),
         key_len: (hello.identity.key_len as u32).into(),
         value_len: (hello.identity.value_len as u32).into(),
-        reserved: 0.into(),
+        kind: (if hello.identity.has_ends { ENDS } else { 0 }).into(),
         write_bytes_max: hello.write_bytes_max.into(),
     }
 }

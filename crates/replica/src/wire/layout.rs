@@ -34,7 +34,7 @@ pub(super) struct HelloBody {
     pub(super) shards: U32,
     pub(super) key_len: U32,
     pub(super) value_len: U32,
-    pub(super) reserved: U32,
+    pub(super) kind: U32,
     pub(super) write_bytes_max: U64,
 }
 
@@ -80,6 +80,9 @@ pub(super) struct RefusalBody {
     pub(super) theirs: U64,
 }
 
+/// A bit of `kind`: values begin with the time at which the record ends.
+pub(super) const ENDS: u32 = 1;
+
 pub(super) const HEAD: usize = size_of::<Head>();
 pub(super) const MAGIC: [u8; 4] = *b"MSST";
 
@@ -92,6 +95,7 @@ const _: () = {
     assert!(size_of::<Place>() == 24);
     assert!(size_of::<HelloBody>() == 48);
     assert!(offset_of!(HelloBody, shards) == 24);
+    assert!(offset_of!(HelloBody, kind) == 36);
     assert!(offset_of!(HelloBody, write_bytes_max) == 40);
     assert!(size_of::<InfoBody>() == 32);
     assert!(size_of::<WantBody>() == 8);

@@ -25,7 +25,8 @@ pub struct Hello {
 
 impl Default for Hello {
     fn default() -> Self {
-        let identity = Identity { id: [0; 16], key_len: 0, value_len: 0, shards: 0 };
+        let identity =
+            Identity { id: [0; 16], key_len: 0, value_len: 0, shards: 0, has_ends: false };
         Self { version: VERSION, is_blank: false, identity, write_bytes_max: 0 }
     }
 }

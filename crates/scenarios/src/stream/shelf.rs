@@ -25,7 +25,7 @@ pub(super) struct Shelf {
 }
 
 pub(super) fn identity(shards: u32) -> Identity {
-    Identity { id: [7; 16], key_len: KEY, value_len: VALUE, shards }
+    Identity { id: [7; 16], key_len: KEY, value_len: VALUE, shards, has_ends: false }
 }
 
 fn options() -> Options {

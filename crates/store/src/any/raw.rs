@@ -165,13 +165,7 @@ impl<F: Folder> RawLogStore<F> {
         value: &[u8],
         durability: Durability,
     ) -> Result<Option<Token>> {
-        Self::check_value(value)?;
-        let shard = self.shard_of(key)?;
-        let log = shard.writer();
-        if self.is_there(shard, key) {
-            return Ok(None);
-        }
-        self.commit(shard, log, (&[Change::Put(key, value)], 0), durability).map(Some)
+        self.insert_for(key, value, None, durability)
     }
 
     /// Removes a key; `None` if it is not there.

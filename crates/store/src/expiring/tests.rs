@@ -11,7 +11,7 @@ use mainstay_sim::Disk;
 use super::*;
 use crate::limits::TTL_MAX;
 use crate::{
-    Durability::Memory, Found, Position, Reached, limits::SEGMENT_BYTES_MIN,
+    Durability::Memory, ExpiringStore, Found, Position, Reached, limits::SEGMENT_BYTES_MIN,
     limits::VALUE_BYTES_MAX, read_changes,
 };
 
@@ -260,4 +260,38 @@ fn a_store_in_a_directory_removes_what_has_ended_by_itself() {
     assert!(matches!(other, Err(Error::OtherSizes { value: 8, asked_value: 4, .. })));
     let store = crate::ExpiringStore::<u64, u64>::open(dir.path(), &options).unwrap();
     assert_eq!((store.get(&1).unwrap(), store.get(&2).unwrap()), (Some(1), None));
+}
+
+#[test]
+fn that_records_end_is_known_to_copies_and_to_who_opens_it() {
+    use crate::{FixedStore, OnDisk};
+    let dir = tempfile::tempdir().unwrap();
+    let made = ExpiringStore::<u64, u32>::create(dir.path(), &options()).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    made.raw().raw().backup(&crate::Directory::lock(copy.path()).unwrap(), |_, _| {}).unwrap();
+    let other = made.raw().raw().reshard_into(Disk::new(3), &options()).unwrap();
+    let mut other = other;
+    while !other.advance(100).unwrap() {}
+    assert!(other.finish().unwrap().has_ends());
+    drop(made);
+    for place in [&dir, &copy] {
+        assert!(OnDisk::open(place.path()).unwrap().has_ends());
+        // As values of its own sizes they would be taken for something else.
+        let plain = FixedStore::<u64, [u8; 12]>::open(place.path(), &options());
+        assert!(matches!(plain, Err(Error::OtherKind { .. })));
+        drop(ExpiringStore::<u64, u32>::open(place.path(), &options()).unwrap());
+    }
+}
+
+#[test]
+fn a_store_of_before_that_was_written_down_is_opened_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = crate::Directory::lock(dir.path()).unwrap();
+    let raw = RawStore::create(folder, 8, 12, &options()).unwrap();
+    let stored = [&u64::MAX.to_le_bytes()[..], &5_u32.to_le_bytes()].concat();
+    raw.put(&7_u64.to_le_bytes(), &stored, Memory).unwrap();
+    raw.close().unwrap();
+    let store = ExpiringStore::<u64, u32>::open(dir.path(), &options()).unwrap();
+    assert_eq!(store.get(&7).unwrap(), Some(5));
+    assert!(!store.raw().raw().has_ends());
 }

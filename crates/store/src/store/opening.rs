@@ -10,9 +10,9 @@ use mainstay_storage::{Folder, Storage};
 use super::RawStore;
 use crate::{
     error::{Error, Result},
-    follow::Role,
+    follow::{Identity, Role},
     format::{
-        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
+        COPY_AT, ENDS, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
         is_memory_name, parse_name, sealed, write_header,
     },
     home::InFolder,
@@ -34,21 +34,32 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
     pub fn create(folder: F, key_len: usize, value_len: usize, options: &Options) -> Result<Self> {
+        Self::create_anew(folder, (key_len, value_len), false, options)
+    }
+
+    /// A store like no other.
+    pub(crate) fn create_anew(
+        folder: F,
+        (key_len, value_len): (usize, usize),
+        has_ends: bool,
+        options: &Options,
+    ) -> Result<Self> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| {
             Error::io("random numbers")(std::io::Error::other(error.to_string()))
         })?;
-        Self::create_as(folder, id, (key_len, value_len), Role::Leader, options)
+        let of = Identity { id, key_len, value_len, shards: options.shards, has_ends };
+        Self::create_as(folder, &of, Role::Leader, options)
     }
 
     pub(crate) fn create_as(
         folder: F,
-        id: [u8; 16],
-        (key_len, value_len): (usize, usize),
+        of: &Identity,
         role: Role,
         options: &Options,
     ) -> Result<Self> {
         options.check()?;
+        let &Identity { id, key_len, value_len, shards, has_ends } = of;
         let refuse =
             |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
         if !(1..=KEY_BYTES_MAX).contains(&key_len) {
@@ -65,11 +76,11 @@ impl<F: Folder> RawStore<F> {
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
-            flags: 0.into(),
+            flags: (if has_ends { ENDS } else { 0 }).into(),
             id,
             key_len: (key_len as u32).into(),
             value_len: (value_len as u32).into(),
-            shards: options.shards.into(),
+            shards: shards.into(),
             reserved_32: 0.into(),
             segment_bytes: options.segment_bytes.into(),
             epoch: 0.into(),
@@ -80,7 +91,7 @@ impl<F: Folder> RawStore<F> {
             checksum: 0.into(),
         };
         clear_leftovers(&folder)?;
-        for shard in 0..options.shards {
+        for shard in 0..shards {
             shard::create(&folder, &header, shard)?;
         }
         // The header last: from then on it is a store.

@@ -10,7 +10,7 @@ use mainstay_storage::Folder;
 use super::RawLogStore;
 use crate::{
     any::{format::frame_bytes, shard::Shard},
-    ends::{end_in, left},
+    ends::{end_at, end_in, left},
     error::Result,
     limits::SEGMENT_BYTES_MIN,
     options::{Durability, Token},
@@ -62,6 +62,77 @@ impl<F: Folder> RawLogStore<F> {
         let end = end_in(ttl, self.now())?;
         let shard = self.shard_of(key)?;
         self.commit(shard, shard.writer(), (&[Change::Put(key, value)], end), durability)
+    }
+
+    /// Sets the value of a key up to a certain time, in milliseconds since 1970, or for good: as it
+    /// was in another store.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?
+    ///     .with_clock(|| 1_000);
+    /// store.put_until(b"de", b"Deutschland", Some(5_000), Memory)?;
+    /// assert_eq!(store.end(b"de")?, Some(Some(5_000)));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_until(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        end: Option<u64>,
+        durability: Durability,
+    ) -> Result<Token> {
+        Self::check_value(value)?;
+        let shard = self.shard_of(key)?;
+        self.commit(shard, shard.writer(), (&[Change::Put(key, value)], end_at(end)), durability)
+    }
+
+    /// Sets the value of a key that is not there, for so long or for good; `None` if it is there.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// # use std::time::Duration;
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?
+    ///     .with_clock(|| 0);
+    /// let lease = Some(Duration::from_secs(90));
+    /// assert!(store.insert_for(b"lock", b"mine", lease, Memory)?.is_some());
+    /// assert!(store.insert_for(b"lock", b"yours", lease, Memory)?.is_none());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put_for`](Self::put_for).
+    pub fn insert_for(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        ttl: Option<Duration>,
+        durability: Durability,
+    ) -> Result<Option<Token>> {
+        Self::check_value(value)?;
+        let end = end_in(ttl, self.now())?;
+        let shard = self.shard_of(key)?;
+        let log = shard.writer();
+        if self.is_there(shard, key) {
+            return Ok(None);
+        }
+        self.commit(shard, log, (&[Change::Put(key, value)], end), durability).map(Some)
+    }
+
+    /// When a key ends, in milliseconds since 1970: `None` if it is not there, and `Some(None)` if it
+    /// does not end.
+    ///
+    /// Example: see [`put_until`](Self::put_until).
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`](crate::Error::OutOfLimits) for a key that cannot be.
+    pub fn end(&self, key: &[u8]) -> Result<Option<Option<u64>>> {
+        let now = self.now();
+        let place = self.shard_of(key)?.index().find(key).filter(|place| place.is_live(now));
+        Ok(place.map(|place| Some(place.end).filter(|end| *end != 0)))
     }
 
     /// Lets a record end so long from now, or never: it is written again. `None` if it is not there.
