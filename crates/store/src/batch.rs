@@ -29,11 +29,145 @@ use crate::{
     store::RawStore,
 };
 
-/// A shard that takes part, with its changes and its lock.
-struct Member<'a, F: Folder> {
+/// A shard that takes part, of a store of either kind, with its changes and the lock of its log.
+pub(crate) trait Member {
+    /// What is left without the lock.
+    type Shard: Sharded;
+    fn shard(&self) -> Self::Shard;
+    /// Refuses what may be refused of its frame, which has these parts of others, and makes room.
+    fn make_ready(&mut self, parts: &[u8]) -> Result<()>;
+    /// Appends its changes as the part that they are of a batch.
+    fn write_part(&self, out: &mut Vec<u8>);
+    /// Is all of its log durable?
+    fn is_durable(&self) -> bool;
+    fn sync(&mut self) -> Result<()>;
+    fn append(&mut self, parts: &[u8]) -> Result<Token>;
+}
+
+/// A shard whose log others may write to.
+pub(crate) trait Sharded: Copy {
+    fn wait(self, sequence: u64) -> Result<()>;
+    /// Takes no more writes.
+    fn give_up(self, what: &str);
+}
+
+/// Writes a batch: `home` is of the shard with the lowest number.
+pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<Vec<Token>> {
+    let mut parts = Vec::new();
+    for member in &mut others {
+        member.make_ready(&[])?;
+        member.write_part(&mut parts);
+    }
+    if planted::is(Fault::BatchUnmarked) {
+        parts.clear();
+    }
+    home.make_ready(&parts)?;
+    if !planted::is(Fault::BatchBehindGap) {
+        for member in &mut others {
+            if !member.is_durable() {
+                member.sync()?;
+            }
+        }
+    }
+    let shards: Vec<_> = others.iter().map(Member::shard).collect();
+    let written = write_parts(&mut home, others, &shards, &parts);
+    if let Err(error) = &written
+        && !planted::is(Fault::BatchForgotten)
+    {
+        let what = format!("a batch that it has a part of failed: {error}");
+        shards.iter().chain([&home.shard()]).for_each(|shard| shard.give_up(&what));
+    }
+    // The lock of the home is free only now: all is done, or nothing more will be.
+    drop(home);
+    written
+}
+
+/// Steps 3 to 5.
+fn write_parts<M: Member>(
+    home: &mut M,
+    others: Vec<M>,
+    shards: &[M::Shard],
+    parts: &[u8],
+) -> Result<Vec<Token>> {
+    let mut tokens = vec![home.append(parts)?];
+    if !planted::is(Fault::BatchUnsynced) {
+        home.sync()?;
+    }
+    if planted::is(Fault::BatchLeftHalf) {
+        return Err(Error::io("a batch")(std::io::ErrorKind::Interrupted.into()));
+    }
+    for mut member in others {
+        tokens.push(member.append(&[])?);
+    }
+    if !planted::is(Fault::BatchUnsettled) {
+        for (shard, token) in shards.iter().zip(&tokens[1..]) {
+            shard.wait(token.sequence)?;
+        }
+    }
+    Ok(tokens)
+}
+
+/// The changes of each shard.
+pub(crate) fn by_shard<'a>(
+    changes: &[Change<'a>],
+    shard_of: impl Fn(&Change<'a>) -> Result<u32>,
+) -> Result<BTreeMap<u32, Vec<Change<'a>>>> {
+    let mut members: BTreeMap<u32, Vec<Change<'_>>> = BTreeMap::new();
+    for change in changes {
+        members.entry(shard_of(change)?).or_default().push(*change);
+    }
+    Ok(members)
+}
+
+/// A shard of fixed sizes that takes part.
+struct OfFixed<'a, F: Folder> {
+    store: &'a RawStore<F>,
     shard: &'a Shard<F>,
     log: Guard<'a, F>,
     changes: Vec<Change<'a>>,
+}
+
+impl<'a, F: Folder> Member for OfFixed<'a, F> {
+    type Shard = &'a Shard<F>;
+
+    fn shard(&self) -> &'a Shard<F> {
+        self.shard
+    }
+
+    fn make_ready(&mut self, parts: &[u8]) -> Result<()> {
+        let Self { store, shard, log, changes } = self;
+        let entry = Entry { epoch: store.header.epoch.get(), note: None, parts, changes };
+        shard.make_ready(&store.folder, &store.header, log, &entry)
+    }
+
+    fn write_part(&self, out: &mut Vec<u8>) {
+        write_part((self.shard.number(), self.log.sequence + 1), &self.changes, out);
+    }
+
+    fn is_durable(&self) -> bool {
+        self.shard.is_durable(self.log.sequence)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.shard.sync_now(&mut self.log)
+    }
+
+    fn append(&mut self, parts: &[u8]) -> Result<Token> {
+        let Self { store, shard, log, changes } = self;
+        let entry = Entry { epoch: store.header.epoch.get(), note: None, parts, changes };
+        let sequence = shard.append(&store.folder, &store.header, log, &entry)?;
+        Ok(store.token(shard, sequence))
+    }
+}
+
+impl<F: Folder> Sharded for &Shard<F> {
+    fn wait(self, sequence: u64) -> Result<()> {
+        Shard::wait(self, sequence)
+    }
+
+    fn give_up(self, what: &str) {
+        Shard::give_up(self, what);
+    }
 }
 
 impl<F: Folder> RawStore<F> {
@@ -61,92 +195,21 @@ impl<F: Folder> RawStore<F> {
     /// [`put`](Self::put). After [`Error::Poisoned`] the batch may be visible in part, and is there
     /// or not, as a whole, when the store is opened again; after the others nothing has changed.
     pub fn batch_across(&self, changes: &[Change<'_>]) -> Result<Vec<Token>> {
-        let mut members: BTreeMap<u32, Vec<Change<'_>>> = BTreeMap::new();
-        for change in changes {
+        let members = by_shard(changes, |change| {
             if let Change::Put(_, value) = change {
                 self.check_value(value)?;
             }
-            members.entry(self.shard(change.key())?).or_default().push(*change);
-        }
-        let lock = |(number, changes): (u32, Vec<_>)| {
+            self.shard(change.key())
+        })?;
+        let mut members = members.into_iter().map(|(number, changes)| {
             let shard = &self.shards[number as usize];
-            Member { shard, log: shard.writer(), changes }
-        };
-        let mut members = members.into_iter().map(lock);
+            OfFixed { store: self, shard, log: shard.writer(), changes }
+        });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
-        let tokens = self.write_batch(home, members.collect())?;
-        self.tell();
-        Ok(tokens)
-    }
-
-    fn write_batch(
-        &self,
-        mut home: Member<'_, F>,
-        mut others: Vec<Member<'_, F>>,
-    ) -> Result<Vec<Token>> {
+        let others = members.collect();
         self.check_open()?;
-        let epoch = self.header.epoch.get();
-        let mut parts = Vec::new();
-        for Member { shard, log, changes } in &mut others {
-            let entry = Entry { epoch, note: None, parts: &[], changes };
-            shard.make_ready(&self.folder, &self.header, log, &entry)?;
-            write_part((shard.number(), log.sequence + 1), changes, &mut parts);
-        }
-        if planted::is(Fault::BatchUnmarked) {
-            parts.clear();
-        }
-        let entry = Entry { epoch, note: None, parts: &parts, changes: &home.changes };
-        home.shard.make_ready(&self.folder, &self.header, &mut home.log, &entry)?;
-        if !planted::is(Fault::BatchBehindGap) {
-            for Member { shard, log, .. } in &mut others {
-                if !shard.is_durable(log.sequence) {
-                    shard.sync_now(log)?;
-                }
-            }
-        }
-        let shards = others.iter().map(|member| member.shard);
-        let shards: Vec<&Shard<F>> = [home.shard].into_iter().chain(shards).collect();
-        let written = self.write_parts(&mut home, others, &parts);
-        if let Err(error) = &written
-            && !planted::is(Fault::BatchForgotten)
-        {
-            let what = format!("a batch that it has a part of failed: {error}");
-            shards.iter().for_each(|shard| shard.give_up(&what));
-        }
-        // The lock of the home is free only now: all is done, or nothing more will be.
-        drop(home);
-        written
-    }
-
-    /// Steps 3 to 5.
-    fn write_parts(
-        &self,
-        home: &mut Member<'_, F>,
-        others: Vec<Member<'_, F>>,
-        parts: &[u8],
-    ) -> Result<Vec<Token>> {
-        let epoch = self.header.epoch.get();
-        let append = |member: &mut Member<'_, F>, parts| {
-            let entry = Entry { epoch, note: None, parts, changes: &member.changes };
-            let sequence =
-                member.shard.append(&self.folder, &self.header, &mut member.log, &entry)?;
-            Ok(self.token(member.shard, sequence))
-        };
-        let mut tokens = vec![append(home, parts)?];
-        if !planted::is(Fault::BatchUnsynced) {
-            home.shard.sync_now(&mut home.log)?;
-        }
-        if planted::is(Fault::BatchLeftHalf) {
-            return Err(Error::io("a batch")(std::io::ErrorKind::Interrupted.into()));
-        }
-        for mut member in others {
-            tokens.push(append(&mut member, &[])?);
-        }
-        if !planted::is(Fault::BatchUnsettled) {
-            for token in &tokens[1..] {
-                self.shards[token.shard as usize].wait(token.sequence)?;
-            }
-        }
+        let tokens = write_batch(home, others)?;
+        self.tell();
         Ok(tokens)
     }
 
@@ -170,5 +233,7 @@ impl<F: Folder> RawStore<F> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod histories;
 #[cfg(test)]
 mod tests;

@@ -89,14 +89,7 @@ impl Parts {
             let (shard, mut found) = (header.shard.get(), Vec::new());
             let used =
                 read_changes(changes, header.count.get(), lengths, |change| found.push(change))?;
-            let is_its = |change: &Change<'_>| {
-                shard_of(hash_of(change.key()), shards as usize) == shard as usize
-            };
-            if used != changes.len()
-                || shard >= shards
-                || shard <= home
-                || !found.iter().all(is_its)
-            {
+            if used != changes.len() || !can_have(home, shard, shards, &found) {
                 return None;
             }
             parts.push(Part { shard, sequence: header.sequence.get(), changes: found });
@@ -113,16 +106,42 @@ impl Parts {
         written: impl Fn(u32) -> u64,
     ) -> Result<Vec<Part<'_>>> {
         let damaged = |what| Error::damaged(&segment_name(home, self.segment), self.at, what);
-        let mut parts = self
-            .read(store, home)
-            .ok_or_else(|| damaged("a batch has parts that no shard can have"))?;
-        parts.retain(|part| written(part.shard) < part.sequence);
-        let is_next = |part: &Part<'_>| written(part.shard) + 1 == part.sequence;
-        if parts.iter().all(is_next) {
-            return Ok(parts);
-        }
-        Err(damaged("a batch was written behind writes of another shard that are missing"))
+        let parts = self.read(store, home).ok_or_else(|| damaged(NOBODYS))?;
+        let is_missing = |part: &Part<'_>| is_missing(written(part.shard), part.sequence);
+        still_missing(parts, is_missing).ok_or_else(|| damaged(BEHIND_GAP))
     }
+}
+
+/// What is said of parts that no opening can make.
+pub(crate) const NOBODYS: &str = "a batch has parts that no shard can have";
+pub(crate) const BEHIND_GAP: &str =
+    "a batch was written behind writes of another shard that are missing";
+
+/// Can shard `home` have written that `shard` is to make these changes?
+pub(crate) fn can_have(home: u32, shard: u32, shards: u32, changes: &[Change<'_>]) -> bool {
+    let is_its =
+        |change: &Change<'_>| shard_of(hash_of(change.key()), shards as usize) == shard as usize;
+    shard < shards && shard > home && changes.iter().all(is_its)
+}
+
+/// Is the frame with this sequence still to be written by a shard that has written so far? None if
+/// others are missing before it.
+pub(crate) fn is_missing(written: u64, sequence: u64) -> Option<bool> {
+    (sequence <= written.saturating_add(1)).then_some(written < sequence)
+}
+
+/// Those parts that are still to be made; none if one of them cannot be.
+pub(crate) fn still_missing<P>(
+    parts: Vec<P>,
+    is_missing: impl Fn(&P) -> Option<bool>,
+) -> Option<Vec<P>> {
+    let mut missing = Vec::new();
+    for part in parts {
+        if is_missing(&part)? {
+            missing.push(part);
+        }
+    }
+    Some(missing)
 }
 
 /// Makes in memory what an opening would make: the parts of batches that are missing in files.

@@ -7,8 +7,8 @@ use mainstay_storage::Folder;
 
 use super::{
     format::{
-        AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, Place, Record, parse_name,
-        write_list,
+        AnyHeader, Entry, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, Place, Record,
+        parse_name, write_list,
     },
     index::Segment,
     shard::{Log, Shard, Store, Why, hint_header},
@@ -152,7 +152,7 @@ impl<F: Folder> Shard<F> {
             return Ok(0);
         }
         let end = if planted::is(Fault::EndForgotten) { 0 } else { record.end };
-        self.append(store, &mut log, (&[record.change], end), Why::Moved)?;
+        self.append(store, &mut log, &Entry::new(&[record.change], end), Why::Moved)?;
         Ok(bytes)
     }
 
@@ -249,7 +249,7 @@ impl<F: Folder> Shard<F> {
         let mut log = self.writer();
         self.sync_now(&log)?;
         if log.sequence > 0 {
-            self.append(store, &mut log, (&[], 0), Why::New)?;
+            self.append(store, &mut log, &Entry::new(&[], 0), Why::New)?;
             self.sync_now(&log)?;
             let (hint, header) = (log.hint.clone(), hint_header(store.header, self.number, &log));
             self.write_hint(store, &hint, header)?;

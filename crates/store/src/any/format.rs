@@ -130,6 +130,8 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 /// A put whose value has the time of its end before it.
 const PUT_UNTIL: u8 = 3;
+/// What another shard gets of a batch: its records, and which frame they are to become there.
+const PART: u8 = 5;
 /// Bytes of that time.
 pub(crate) const END_LEN: usize = size_of::<u64>();
 
@@ -154,6 +156,8 @@ const _: () = {
     assert!(offset_of!(HintHeader, body_bytes) == 80);
     assert!(offset_of!(HintHeader, checksum) == 124);
     assert!(HINT_LEN == 12 && RECORD_LEN == 12 && FRAME_LEN == 48);
+    assert!(size_of::<PartKey>() == 12);
+    assert!(offset_of!(PartKey, sequence) == 4);
 };
 
 impl Header for AnyHeader {
@@ -243,11 +247,31 @@ pub(crate) fn stored_len(change: &Change<'_>, end: u64) -> u32 {
     }
 }
 
-/// Bytes of a frame of these changes.
-pub(crate) fn frame_bytes(changes: &[Change<'_>], end: u64) -> u64 {
+/// What is written as one frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) changes: &'a [Change<'a>],
+    /// When what they put ends; 0: never.
+    pub(crate) end: u64,
+    /// What other shards get of the same batch.
+    pub(crate) parts: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn new(changes: &'a [Change<'a>], end: u64) -> Self {
+        Self { changes, end, parts: &[] }
+    }
+
+    /// Bytes of its frame.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        let bytes = records_bytes(self.changes, self.end) + self.parts.len() as u64;
+        (FRAME_LEN as u64 + bytes).next_multiple_of(8)
+    }
+}
+
+fn records_bytes(changes: &[Change<'_>], end: u64) -> u64 {
     let each = |change| record_bytes(Change::key(change).len(), stored_len(change, end));
-    let bytes: u64 = changes.iter().map(each).sum();
-    (FRAME_LEN as u64 + bytes).next_multiple_of(8)
+    changes.iter().map(each).sum()
 }
 
 /// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
@@ -271,13 +295,14 @@ pub(crate) struct FrameHead {
     pub(crate) durable: u64,
 }
 
-/// Writes a frame into `out`: what it puts ends at `end`, or never. Returns its checksum.
-pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], end: u64, out: &mut Vec<u8>) -> u32 {
+/// Writes a frame into `out`. Returns its checksum.
+pub(crate) fn encode(head: FrameHead, entry: &Entry<'_>, out: &mut Vec<u8>) -> u32 {
+    let Entry { changes, end, parts } = *entry;
     let header = FrameHeader {
         magic: FRAME_MAGIC,
         checksum: 0.into(),
-        len: (frame_bytes(changes, end) as u32).into(),
-        count: (changes.len() as u32).into(),
+        len: (entry.frame_bytes() as u32).into(),
+        count: (changes.len() as u32 + count_of(parts)).into(),
         chain: head.chain.into(),
         shard: head.shard.into(),
         epoch: head.epoch.into(),
@@ -286,43 +311,122 @@ pub(crate) fn encode(head: FrameHead, changes: &[Change<'_>], end: u64, out: &mu
     };
     out.clear();
     out.extend_from_slice(header.as_bytes());
-    for change in changes {
-        let (kind, key, value) = match *change {
-            Change::Put(key, value) if end == 0 => (PUT, key, value),
-            Change::Put(key, value) => (PUT_UNTIL, key, value),
-            Change::Delete(key) => (DELETE, key, &[][..]),
-        };
-        let at = out.len();
-        let record = RecordHead {
-            checksum: 0.into(),
-            value_len: stored_len(change, end).into(),
-            key_len: (key.len() as u16).into(),
-            kind,
-            reserved: 0,
-        };
-        out.extend_from_slice(record.as_bytes());
-        out.extend_from_slice(key);
-        if kind == PUT_UNTIL {
-            out.extend_from_slice(&end.to_le_bytes());
-        }
-        out.extend_from_slice(value);
-        let sum = crc32c(&out[at + 4..]);
-        out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
-    }
+    write_records(changes, end, out);
+    out.extend_from_slice(parts);
     out.resize(out.len().next_multiple_of(8), 0);
     let sum = frame_sum(head.seed, out);
     out[4..8].copy_from_slice(&sum.to_le_bytes());
     sum
 }
 
-/// A record at the front of `bytes`, with the time of its end, and what is behind it.
-fn read_record(bytes: &[u8]) -> Option<(Change<'_>, u64, &[u8])> {
+fn write_records(changes: &[Change<'_>], end: u64, out: &mut Vec<u8>) {
+    for change in changes {
+        let (kind, key, value) = match *change {
+            Change::Put(key, value) if end == 0 => (PUT, key, value),
+            Change::Put(key, value) => (PUT_UNTIL, key, value),
+            Change::Delete(key) => (DELETE, key, &[][..]),
+        };
+        write_record((kind, key), stored_len(change, end), out, |out| {
+            if kind == PUT_UNTIL {
+                out.extend_from_slice(&end.to_le_bytes());
+            }
+            out.extend_from_slice(value);
+        });
+    }
+}
+
+/// Appends a record; `write` appends its value of so many bytes.
+fn write_record(
+    (kind, key): (u8, &[u8]),
+    value_len: u32,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    let at = out.len();
+    let record = RecordHead {
+        checksum: 0.into(),
+        value_len: value_len.into(),
+        key_len: (key.len() as u16).into(),
+        kind,
+        reserved: 0,
+    };
+    out.extend_from_slice(record.as_bytes());
+    out.extend_from_slice(key);
+    write(out);
+    let sum = crc32c(&out[at + 4..]);
+    out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Which shard gets a part of a batch, and which of its frames that is to become.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct PartKey {
+    shard: U32,
+    sequence: U64,
+}
+
+/// What one shard gets of a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) shard: u32,
+    /// Of the frame that it is, or is to become.
+    pub(crate) sequence: u64,
+    /// As in that frame.
+    pub(crate) records: &'a [u8],
+}
+
+/// Appends what is to become a frame of a shard.
+pub(crate) fn write_part(
+    (shard, sequence): (u32, u64),
+    changes: &[Change<'_>],
+    end: u64,
+    out: &mut Vec<u8>,
+) {
+    let key = PartKey { shard: shard.into(), sequence: sequence.into() };
+    let bytes = records_bytes(changes, end) as u32;
+    write_record((PART, key.as_bytes()), bytes, out, |out| write_records(changes, end, out));
+}
+
+/// How many records these are, which were written here.
+fn count_of(mut records: &[u8]) -> u32 {
+    let mut count = 0;
+    while let Ok((head, _)) = RecordHead::read_from_prefix(records) {
+        let bytes = record_bytes(head.key_len.get().into(), head.value_len.get());
+        records = records.get(bytes as usize..).unwrap_or(&[]);
+        count += 1;
+    }
+    count
+}
+
+/// The changes that are all there is in the bytes of a part, and when what they put ends.
+pub(crate) fn changes_of(mut records: &[u8]) -> Option<(Vec<Change<'_>>, u64)> {
+    let (mut changes, mut ends) = (Vec::new(), None);
+    while !records.is_empty() {
+        let (Content::Change(change, end), rest) = read_record(records)? else { return None };
+        if matches!(change, Change::Put(..)) && *ends.get_or_insert(end) != end {
+            return None;
+        }
+        changes.push(change);
+        records = rest;
+    }
+    Some((changes, ends.unwrap_or(0)))
+}
+
+/// What a record is.
+enum Content<'a> {
+    /// With the time of its end.
+    Change(Change<'a>, u64),
+    Part(Part<'a>),
+}
+
+/// A record at the front of `bytes`, and what is behind it.
+fn read_record(bytes: &[u8]) -> Option<(Content<'_>, &[u8])> {
     let (head, rest) = RecordHead::read_from_prefix(bytes).ok()?;
     let (key_len, value_len) = (usize::from(head.key_len.get()), head.value_len.get() as usize);
     let end_len = if head.kind == PUT_UNTIL { END_LEN } else { 0 };
-    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len)
-        && value_len <= ANY_VALUE_BYTES_MAX + end_len
-        && value_len >= end_len;
+    // A part is as long as its frame allows.
+    let is_short = value_len <= ANY_VALUE_BYTES_MAX + end_len || head.kind == PART;
+    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len) && is_short && value_len >= end_len;
     if !within || head.reserved != 0 {
         return None;
     }
@@ -332,16 +436,22 @@ fn read_record(bytes: &[u8]) -> Option<(Change<'_>, u64, &[u8])> {
     if sum != head.checksum.get() && !planted::is(Fault::ChecksumIgnored) {
         return None;
     }
-    match head.kind {
-        PUT => Some((Change::Put(key, value), 0, rest)),
+    let content = match head.kind {
+        PUT => Content::Change(Change::Put(key, value), 0),
         PUT_UNTIL => {
             let (end, value) = value.split_first_chunk()?;
             let end = u64::from_le_bytes(*end);
-            (end != 0).then_some((Change::Put(key, value), end, rest))
+            (end != 0).then_some(Content::Change(Change::Put(key, value), end))?
         }
-        DELETE if value.is_empty() => Some((Change::Delete(key), 0, rest)),
-        _ => None,
-    }
+        DELETE if value.is_empty() => Content::Change(Change::Delete(key), 0),
+        PART => {
+            let key = PartKey::read_from_bytes(key).ok()?;
+            let (shard, sequence) = (key.shard.get(), key.sequence.get());
+            Content::Part(Part { shard, sequence, records: value })
+        }
+        _ => return None,
+    };
+    Some((content, rest))
 }
 
 /// The value of a key in the bytes of its record, if they are that.
@@ -352,7 +462,7 @@ pub(crate) fn value_of<'a>(record: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 /// Key and value of a record.
 pub(crate) fn parts_of(record: &[u8]) -> Option<(&[u8], &[u8])> {
     match read_record(record)? {
-        (Change::Put(key, value), _, []) => Some((key, value)),
+        (Content::Change(Change::Put(key, value), _), []) => Some((key, value)),
         _ => None,
     }
 }
@@ -380,17 +490,26 @@ impl<'a> Frame<'a> {
         (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
     }
 
-    /// Its changes; none if they are not what fills a frame.
-    pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
-        let mut records = Vec::new();
+    /// Its changes, and what it has of other shards; none if they are not what fills a frame.
+    pub(crate) fn contents(&self) -> Option<(Vec<Record<'a>>, Vec<Part<'a>>)> {
+        let (mut records, mut parts) = (Vec::new(), Vec::new());
         let mut rest = self.body;
         for _ in 0..self.header.count.get() {
             let at = FRAME_LEN + self.body.len() - rest.len();
-            let (change, end, after) = read_record(rest)?;
-            records.push(Record { change, end, at });
+            let (content, after) = read_record(rest)?;
+            match content {
+                Content::Change(change, end) => records.push(Record { change, end, at }),
+                Content::Part(part) => parts.push(part),
+            }
             rest = after;
         }
-        (rest.len() < 8 && rest.iter().all(|byte| *byte == 0)).then_some(records)
+        let is_filled = rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
+        is_filled.then_some((records, parts))
+    }
+
+    /// Its changes alone.
+    pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
+        self.contents().map(|(records, _)| records)
     }
 }
 

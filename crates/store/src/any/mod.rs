@@ -23,7 +23,9 @@
 //!   that is only moved.
 //! * V9. A record that has ended is shown to nobody, also after a crash and a compaction; when it is
 //!   removed, no older record of its key returns.
+//! * V10. Of a batch across shards all is there after a kill or a power cut, or nothing.
 
+mod batch;
 mod cache;
 mod compact;
 mod format;
@@ -31,6 +33,7 @@ mod index;
 mod kept;
 mod lines;
 mod options;
+mod parts;
 #[cfg(test)]
 mod power;
 mod range;

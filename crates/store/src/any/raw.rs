@@ -12,7 +12,7 @@ pub(super) use self::opening::check_header;
 pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,
-    format::{AnyHeader, RECORD_LEN},
+    format::{AnyHeader, Entry, RECORD_LEN},
     options::LogOptions,
     shard::{Shard, Store, Why, Writer},
 };
@@ -42,17 +42,17 @@ use crate::{
 /// # Ok::<(), mainstay_store::Error>(())
 /// ```
 pub struct RawLogStore<F: Folder> {
-    folder: F,
-    header: AnyHeader,
+    pub(super) folder: F,
+    pub(super) header: AnyHeader,
     pub(super) shards: Vec<Shard<F>>,
     pub(super) cache: Cache,
     pub(super) options: LogOptions,
-    hooks: Arc<Hooks>,
+    pub(super) hooks: Arc<Hooks>,
     clock: Clock,
 }
 
 impl<F: Folder> RawLogStore<F> {
-    fn store(&self) -> Store<'_, F> {
+    pub(super) fn store(&self) -> Store<'_, F> {
         Store { folder: &self.folder, header: &self.header }
     }
 
@@ -242,7 +242,8 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Makes several changes of one shard at once: after a crash all of them are there, or none.
-    /// `None` for no changes.
+    /// `None` for no changes. For those of several shards there is
+    /// [`batch_across`](Self::batch_across).
     ///
     /// ```
     /// # use mainstay_store::{Change, Durability, LogOptions, RawLogStore};
@@ -290,7 +291,8 @@ impl<F: Folder> RawLogStore<F> {
         (changes, end): (&[Change<'_>], u64),
         durability: Durability,
     ) -> Result<Token> {
-        let sequence = shard.append(self.store(), &mut log, (changes, end), Why::New)?;
+        let entry = Entry::new(changes, end);
+        let sequence = shard.append(self.store(), &mut log, &entry, Why::New)?;
         let token = self.token(shard, sequence);
         self.hooks.call(&Commit { token, changes });
         match durability {

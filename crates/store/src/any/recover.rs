@@ -12,6 +12,7 @@ use super::{
     },
     index::{Index, Segment},
     lines::Lines,
+    parts::Parts,
     shard::{Log, hint_header, note},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct Found<F: Folder> {
     pub(super) log: Log<F::File>,
     /// The last write known to be durable.
     pub(super) durable: u64,
+    /// What the last frame has of other shards.
+    pub(super) parts: Option<Parts>,
 }
 
 /// The newest sound header of the store.
@@ -222,7 +225,7 @@ pub(super) fn load<F: Folder>(
     let is_opening = how != How::Look;
     let hints = if is_opening { files.hints.clone() } else { BTreeSet::new() };
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
-    let mut reading = Reading { store, shard, hints, index, durable: 0 };
+    let mut reading = Reading { store, shard, hints, index, durable: 0, parts: None };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -234,19 +237,20 @@ pub(super) fn load<F: Folder>(
             log.sealed = sealed;
             log.full = full;
             (log.next_number, log.next_list) = (files.next_number, files.next_list);
-            let Reading { index, mut durable, .. } = reading;
+            let Reading { index, mut durable, parts, .. } = reading;
             if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
                 drop_leftovers(folder, shard, files, &index)?;
                 durable = log.sequence;
             }
-            return Ok(Found { index, log, durable });
+            return Ok(Found { index, log, durable, parts });
         };
         if (log.sequence, log.chain) != (sequence, chain) {
             let what = "a write that was durable is not as it was written";
             return Err(Error::damaged(&name, log.at, what));
         }
-        // Before the next one was begun this one was synced.
+        // Before the next one was begun this one was synced, and all of a batch at its end was.
+        reading.parts = None;
         reading.durable = reading.durable.max(sequence);
         if let Some(segment) = reading.index.segments.get_mut(&number) {
             (segment.last, segment.chain) = (sequence, chain);
@@ -281,6 +285,8 @@ struct Reading<'a, S> {
     index: Index<S>,
     /// The last write that something says was durable.
     durable: u64,
+    /// What the last frame that was read has of other shards.
+    parts: Option<Parts>,
 }
 
 impl<S: Storage> Reading<'_, S> {
@@ -365,7 +371,8 @@ impl<S: Storage> Reading<'_, S> {
             let continues = head.sequence.get() == log.sequence + 1
                 && head.chain.get() == log.chain
                 && head.shard.get() == self.shard;
-            let Some(records) = frame.records().filter(|_| continues) else { break };
+            let Some((records, parts)) = frame.contents().filter(|_| continues) else { break };
+            self.parts = Parts::of(head.epoch.get(), (log.segment, log.at), &parts);
             for record in &records {
                 note(&mut self.index, log, record);
             }

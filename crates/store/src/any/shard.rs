@@ -13,8 +13,8 @@ use super::{
     cache::Cache,
     compact::Upkeep,
     format::{
-        AnyHeader, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record, encode,
-        frame_bytes, parts_of, record_bytes, stored_len, value_of,
+        AnyHeader, Entry, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record,
+        encode, parts_of, record_bytes, stored_len, value_of,
     },
     index::{Index, Segment},
     kept::Record as OldRecord,
@@ -116,7 +116,7 @@ pub(super) fn make_file<F: Folder>(folder: &F, name: &str) -> Result<F::File> {
 
 impl<F: Folder> Shard<F> {
     pub(super) fn resume(number: u32, found: Found<F>) -> Self {
-        let Found { index, log, durable } = found;
+        let Found { index, log, durable, .. } = found;
         Self {
             number,
             index: RwLock::new(index),
@@ -144,18 +144,16 @@ impl<F: Folder> Shard<F> {
         self.group.sync(written, || file.sync(), || Ok(()))
     }
 
-    /// Writes changes, all or none, to the log, and makes them visible; what they put ends at `end`,
-    /// or never if that is 0. No changes at all are
-    /// written too: their frame says what is durable.
-    pub(super) fn append(
+    /// Makes sure that there is room for what is to be written. Whatever is refused is refused here,
+    /// before anything is changed. The bytes of its frame, and the last write known to be durable.
+    pub(super) fn make_ready(
         &self,
         store: Store<'_, F>,
         log: &mut Log<F::File>,
-        (changes, end): (&[Change<'_>], u64),
-        why: Why,
-    ) -> Result<u64> {
+        entry: &Entry<'_>,
+    ) -> Result<(u64, u64)> {
         let durable = self.group.check_sound()?;
-        let bytes = frame_bytes(changes, end);
+        let bytes = entry.frame_bytes();
         let room = store.header.segment_bytes.get() - DATA_AT;
         if bytes > room {
             return Err(Error::BatchTooLong { bytes, max: room });
@@ -163,6 +161,20 @@ impl<F: Folder> Shard<F> {
         if log.at + bytes > store.header.segment_bytes.get() {
             self.rotate(store, log)?;
         }
+        Ok((bytes, durable))
+    }
+
+    /// Writes changes, all or none, to the log, and makes them visible. No changes at all are
+    /// written too: their frame says what is durable.
+    pub(super) fn append(
+        &self,
+        store: Store<'_, F>,
+        log: &mut Log<F::File>,
+        entry: &Entry<'_>,
+        why: Why,
+    ) -> Result<u64> {
+        let (bytes, durable) = self.make_ready(store, log, entry)?;
+        let Entry { changes, end, .. } = *entry;
         let head = FrameHead {
             seed: chain_start(&store.header.id, self.number),
             chain: log.chain,
@@ -172,7 +184,7 @@ impl<F: Folder> Shard<F> {
             durable,
         };
         let mut frame = std::mem::take(&mut log.frame);
-        let chain = encode(head, changes, end, &mut frame);
+        let chain = encode(head, entry, &mut frame);
         let written = log.file.write_at(log.at, &frame);
         // A long one is not kept for ever.
         frame.truncate(1 << 20);

@@ -6,9 +6,11 @@ use std::path::Path;
 use mainstay_storage::{Folder, Storage};
 
 use super::{
-    format::{Kind, parse_name},
+    format::{AnyHeader, Kind, Record, parse_name},
+    parts::{Missing, Parts},
     raw::check_header,
     recover::{Found, How, any_header, hint_of, load},
+    shard::note,
 };
 use crate::{
     error::{Error, Result},
@@ -129,24 +131,63 @@ impl LogSurvey {
             live_bytes: 0,
             damage: Vec::new(),
         };
-        let mut done = 0;
+        let (mut done, mut batches) = (0, Vec::new());
         for shard in 0..survey.shards {
             let mut told = |bytes| {
                 done += bytes;
                 progress(done, total);
             };
             match load(folder, &header, shard, How::Look, &mut told) {
-                Ok(found) => {
+                Ok(mut found) => {
+                    survey.complete(&header, &batches, shard, &mut found)?;
+                    if let Some(parts) = found.parts.take() {
+                        match parts.missing(&header, shard, |_| None) {
+                            Ok(_) => batches.push((shard, parts)),
+                            Err(error) => survey.note(error)?,
+                        }
+                    }
                     survey.add(&found);
                     survey.compare_hints(folder, &header, shard, &found)?;
                 }
-                Err(Error::Damaged { file, offset, what }) => {
-                    survey.damage.push(LogDamage { file, offset, what });
-                }
-                Err(error) => return Err(error),
+                Err(error) => survey.note(error)?,
             }
         }
         Ok(survey)
+    }
+
+    /// Notes damage; another error ends it.
+    fn note(&mut self, error: Error) -> Result<()> {
+        let Error::Damaged { file, offset, what } = error else { return Err(error) };
+        self.damage.push(LogDamage { file, offset, what });
+        Ok(())
+    }
+
+    /// Counts what an opening makes of batches whose first shards are looked at already.
+    fn complete<F: Folder>(
+        &mut self,
+        header: &AnyHeader,
+        batches: &[(u32, Parts)],
+        shard: u32,
+        found: &mut Found<F>,
+    ) -> Result<()> {
+        let sequence = found.log.sequence;
+        let written = |of| (of == shard).then_some(sequence);
+        for (home, parts) in batches {
+            let missing = match parts.missing(header, *home, written) {
+                Ok(missing) => missing,
+                Err(error) => {
+                    self.note(error)?;
+                    continue;
+                }
+            };
+            for Missing { changes, end, .. } in missing {
+                for change in changes {
+                    let record = Record { change, end, at: 0 };
+                    note(&mut found.index, &mut found.log, &record);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add<F: Folder>(&mut self, found: &Found<F>) {
@@ -161,7 +202,7 @@ impl LogSurvey {
     fn compare_hints<F: Folder>(
         &mut self,
         folder: &F,
-        header: &super::format::AnyHeader,
+        header: &AnyHeader,
         shard: u32,
         found: &Found<F>,
     ) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::{
     folder::Directory,
     keeper::Keeper,
     options::{Durability, Token},
+    shard::Change,
 };
 
 /// How a type is bytes and back, as keys or values of a [`LogStore`].
@@ -343,6 +344,27 @@ impl<K: Field, V: Field> LogStore<K, V> {
             Some(change(old).map(|new| bytes_of(&new)))
         })?;
         if is_wrong { Err(Error::Undecodable { what: "value" }) } else { Ok(token) }
+    }
+
+    /// Makes several changes at once: after a crash all of them are there, or none. `None` is no
+    /// value. See [`RawLogStore::batch_across`].
+    ///
+    /// ```
+    /// # use mainstay_store::{LogOptions, LogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = LogStore::<String, u64>::create(dir.path(), &LogOptions::default())?;
+    /// store.batch_across(&[("Ada".into(), Some(60)), ("Bob".into(), Some(40)), ("Cy".into(), None)])?;
+    /// assert_eq!(store.get(&"Bob".into())?, Some(40));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawLogStore::batch_across`].
+    pub fn batch_across(&self, changes: &[(K, Option<V>)]) -> Result<Vec<Token>> {
+        let bytes = |(key, value): &(K, Option<V>)| (bytes_of(key), value.as_ref().map(bytes_of));
+        let bytes: Vec<_> = changes.iter().map(bytes).collect();
+        let changes = bytes.iter().map(|(key, value)| Change::of(key, value.as_deref()));
+        self.raw.batch_across(&changes.collect::<Vec<_>>())
     }
 
     /// Shows every record to a closure; see [`RawLogStore::for_each`].

@@ -1,290 +1,72 @@
 //! Batches over several shards under power cuts, deaths and refusals.
 
-use std::{collections::BTreeMap, thread};
+use std::thread;
 
 use mainstay_base::Rng;
 use mainstay_sim::{Disk, DiskFaults};
 
-use super::*;
+use super::{
+    histories::{FAULTS, Kind, SHARDS, VALUE, die, keys, not_found, run},
+    *,
+};
 use crate::{
     Durability, FixedStore, Found, OnDisk, Options, Position, Reached, Survey,
-    killed::{be_mortal, mortal},
-    limits::SEGMENT_BYTES_MIN,
-    machine::Machine,
-    planted::plant,
+    limits::SEGMENT_BYTES_MIN, machine::Machine, planted::plant,
 };
-
-const SHARDS: u32 = 4;
-/// Keys of a shard. The first has the number of the last write, so that no two states are equal.
-const KEYS: usize = 5;
-const VALUE: usize = 300;
-
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
-type Planned = Vec<(u32, Vec<(Vec<u8>, Option<Vec<u8>>)>)>;
 
 fn options() -> Options {
     Options { shards: SHARDS, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
 }
 
-/// Keys of each shard.
-fn keys<F: Folder>(store: &RawStore<F>) -> Vec<Vec<Vec<u8>>> {
-    let mut keys = vec![Vec::new(); SHARDS as usize];
-    for number in 0..200_u16 {
-        let key = number.to_le_bytes().to_vec();
-        let of = &mut keys[store.shard(&key).unwrap() as usize];
-        if of.len() < KEYS {
-            of.push(key);
-        }
-    }
-    assert!(keys.iter().all(|of| of.len() == KEYS));
-    keys
+fn of_each<F: Folder>(store: &RawStore<F>) -> Vec<Vec<Vec<u8>>> {
+    keys(|key| store.shard(key).unwrap())
 }
 
-/// What a shard may look like: its states by the number of writes (also of those that failed and may
-/// be there), how many were acknowledged, and how many are durable.
-#[derive(Clone)]
-struct Model {
-    states: Vec<Records>,
-    written: usize,
-    durable: usize,
-}
-
-struct History {
-    machine: Machine,
-    store: Option<RawStore<Machine>>,
-    keys: Vec<Vec<Vec<u8>>>,
-    models: Vec<Model>,
-    /// Batches: in each shard that has a part, the state it leads to.
-    batches: Vec<Vec<(u32, usize)>>,
-    rng: Rng,
-    number: u64,
-    images: u64,
-    /// Of them, those that lost a batch that was begun, and those that have one in doubt.
-    lost: u64,
-    kept: u64,
-}
-
-impl History {
-    fn new(seed: u64, has_memory: bool) -> Self {
-        let machine = Machine::new(Disk::new(seed), has_memory);
-        let store = RawStore::create(machine.clone(), 2, VALUE, &options()).unwrap();
-        let model = Model { states: vec![Records::new()], written: 0, durable: 0 };
-        Self {
-            machine,
-            keys: keys(&store),
-            store: Some(store),
-            models: vec![model; SHARDS as usize],
-            batches: Vec::new(),
-            rng: Rng::seeded(seed),
-            number: 0,
-            images: 0,
-            lost: 0,
-            kept: 0,
-        }
+impl Kind for RawStore<Machine> {
+    fn create(machine: Machine) -> Self {
+        Self::create(machine, 2, VALUE, &options()).unwrap()
     }
 
-    /// Which state each shard is in, if it may be, and no batch is there in part.
-    fn judge(&self, store: &RawStore<Machine>, was_killed: bool) -> Result<Vec<usize>, String> {
-        let mut shards = vec![Records::new(); SHARDS as usize];
-        store
-            .for_each(|key, value| {
-                let of = &mut shards[store.shard(key).unwrap() as usize];
-                assert!(of.insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
-            })
-            .map_err(|error| error.to_string())?;
-        let mut at = Vec::new();
-        for (shard, (found, model)) in shards.into_iter().zip(&self.models).enumerate() {
-            let first = if was_killed { model.written } else { model.durable };
-            let state = model.states.iter().rposition(|state| *state == found);
-            match state.filter(|state| *state >= first) {
-                Some(state) => at.push(state),
-                None => {
-                    return Err(format!("shard {shard} is as of {state:?}, not {first} or later"));
-                }
-            }
-        }
-        for batch in &self.batches {
-            let made = batch.iter().filter(|(shard, state)| at[*shard as usize] >= *state).count();
-            if made != 0 && made != batch.len() {
-                return Err(format!("{made} of {} shards have their part, {at:?}", batch.len()));
-            }
-        }
-        Ok(at)
+    fn open(machine: Machine) -> Result<Self> {
+        Self::open(machine, &options())
     }
 
-    fn cut(&mut self, count: usize) -> Result<(), String> {
-        for image in self.machine.disk.crash_images(count) {
-            self.images += 1;
-            image.set_faults(DiskFaults::NONE);
-            let machine = self.machine.after_power_cut(image, &[], &mut self.rng);
-            let store = RawStore::open(machine, &options()).map_err(|error| error.to_string())?;
-            let at = self.judge(&store, false)?;
-            let is_in_doubt = |of: &&Vec<(u32, usize)>| {
-                of.iter().all(|(shard, state)| self.models[*shard as usize].written < *state)
-            };
-            for batch in self.batches.iter().filter(is_in_doubt) {
-                let (shard, state) = batch[0];
-                let is_there = at[shard as usize] >= state;
-                *if is_there { &mut self.kept } else { &mut self.lost } += 1;
-            }
-        }
-        Ok(())
+    fn shard(&self, key: &[u8]) -> u32 {
+        self.shard(key).unwrap()
     }
 
-    /// Changes of one shard, or of several.
-    fn plan(&mut self) -> Planned {
-        let mut of: Vec<u32> = (0..SHARDS).filter(|_| self.rng.below(2) == 0).collect();
-        if of.is_empty() || self.rng.below(2) == 0 {
-            of = vec![self.rng.below(u64::from(SHARDS)) as u32];
-        }
-        self.number += 1;
-        let mut number = vec![0; VALUE];
-        number[..8].copy_from_slice(&self.number.to_le_bytes());
-        let mut changes = |shard: &u32| {
-            let keys = &self.keys[*shard as usize];
-            let mut changes = vec![(keys[0].clone(), Some(number.clone()))];
-            for key in &keys[1..] {
-                let value = vec![self.rng.next_u64() as u8; VALUE];
-                match self.rng.below(6) {
-                    0 => changes.push((key.clone(), None)),
-                    1 => changes.push((key.clone(), Some(value))),
-                    _ => {}
-                }
-            }
-            (*shard, changes)
-        };
-        of.iter().map(&mut changes).collect()
+    fn batch(&self, changes: &[Change<'_>], how: Durability) -> Result<()> {
+        self.batch(changes, how).map(drop)
     }
 
-    fn write(&mut self) {
-        let Some(store) = self.store.take() else { return };
-        let planned = self.plan();
-        let changes: Vec<Change<'_>> =
-            planned.iter().flat_map(|(_, changes)| made(changes)).collect();
-        let how = [Durability::Memory, Durability::Group][(self.rng.below(4) == 0) as usize];
-        let is_one = planned.len() == 1;
-        let result = if is_one {
-            store.batch(&changes, how).map(drop)
-        } else {
-            store.batch_across(&changes).map(drop)
-        };
-        // What was refused is nowhere. It is in doubt, as a whole, if all shards gave up because of it.
-        let had_given_up = |model: &Model| model.written + 1 < model.states.len();
-        let of = || planned.iter().map(|(shard, _)| *shard as usize);
-        let stats = store.stats();
-        let refused = result.is_err()
-            && (of().any(|shard| had_given_up(&self.models[shard]))
-                || of().any(|shard| stats[shard].poisoned.is_none()));
-        if !refused {
-            self.note(
-                &planned,
-                result.is_ok(),
-                result.is_ok() && (!is_one || how != Durability::Memory),
-            );
-        }
-        self.store = Some(store);
+    fn batch_across(&self, changes: &[Change<'_>]) -> Result<()> {
+        self.batch_across(changes).map(drop)
     }
 
-    /// Notes the states that a write leads to.
-    fn note(&mut self, planned: &Planned, written: bool, durable: bool) {
-        let mut batch = Vec::new();
-        for (shard, changes) in planned {
-            let model = &mut self.models[*shard as usize];
-            let mut next = model.states.last().cloned().unwrap_or_default();
-            for (key, value) in changes {
-                match value {
-                    Some(value) => next.insert(key.clone(), value.clone()),
-                    None => next.remove(key),
-                };
-            }
-            model.states.push(next);
-            let last = model.states.len() - 1;
-            if written {
-                model.written = last;
-            }
-            if durable {
-                model.durable = last;
-            }
-            batch.push((*shard, last));
-        }
-        self.batches.push(batch);
+    fn for_each(&self, show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        self.for_each(show)
     }
 
-    fn step(&mut self) -> Result<(), String> {
-        match self.rng.below(40) {
-            0 => {
-                if let Some(store) = &self.store {
-                    let _may_fail = store.tend();
-                }
-            }
-            1 => {
-                if let Some(store) = &self.store {
-                    let _may_fail = store.compact();
-                }
-            }
-            2 => self.machine.disk.set_faults(DiskFaults {
-                sync_error_ppm: 150_000,
-                write_error_ppm: 20_000,
-                ..DiskFaults::NONE
-            }),
-            3..9 => {
-                // Dead in the middle of a write, and what the disk has then.
-                self.machine.disk.die_after(self.rng.below(14));
-                self.write();
-                self.cut(6)?;
-                self.restart()?;
-            }
-            9..11 => self.restart()?,
-            _ => self.write(),
-        }
-        if self.rng.below(3) == 0 { self.cut(2) } else { Ok(()) }
+    fn tend(&self) {
+        let _may_fail = self.tend();
     }
 
-    fn restart(&mut self) -> Result<(), String> {
-        self.store = None;
-        self.machine.disk.kill();
-        self.machine.disk.set_faults(DiskFaults::NONE);
-        let store = RawStore::open(self.machine.clone(), &options()).map_err(|e| e.to_string())?;
-        let at = self.judge(&store, true)?;
-        self.forget(at);
-        self.store = Some(store);
-        Ok(())
+    fn compact(&self) {
+        let _may_fail = self.compact();
     }
 
-    /// What is there now is where all begins anew.
-    fn forget(&mut self, at: Vec<usize>) {
-        for (model, at) in self.models.iter_mut().zip(at) {
-            model.states.drain(at + 1..);
-            model.states.drain(..at);
-            (model.written, model.durable) = (0, 0);
-        }
-        self.batches.clear();
+    fn has_given_up(&self, shard: usize) -> bool {
+        self.stats()[shard].poisoned.is_some()
     }
-}
 
-fn made(changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> impl Iterator<Item = Change<'_>> {
-    changes.iter().map(|(key, value)| Change::of(key, value.as_deref()))
-}
-
-/// Disks looked at, how many lost or kept a batch that was in doubt, and what was wrong first.
-fn run(seeds: std::ops::Range<u64>, steps: usize) -> ((u64, u64, u64), Option<String>) {
-    let mut seen = (0, 0, 0);
-    for seed in seeds {
-        let mut history = History::new(seed, seed.is_multiple_of(2));
-        for step in 0..steps {
-            let done = history.step();
-            if let Err(what) = done {
-                return (seen, Some(format!("seed {seed}, step {step}: {what}")));
-            }
-        }
-        seen = (seen.0 + history.images, seen.1 + history.lost, seen.2 + history.kept);
+    fn close(self) {
+        let _may_fail = self.close();
     }
-    (seen, None)
 }
 
 #[test]
 fn a12_after_any_power_cut_a_batch_is_there_in_all_of_its_shards_or_in_none() {
-    let ((images, lost, kept), wrong) = run(0..60, 120);
+    let ((images, lost, kept), wrong) = run::<RawStore<Machine>>(0..60, 120);
     println!("opened {images} disks; of batches in doubt {lost} were lost and {kept} kept, whole");
     assert_eq!(wrong, None);
     assert!(images > 4_000 && lost > 300 && kept > 300, "{images} {lost} {kept}");
@@ -292,65 +74,18 @@ fn a12_after_any_power_cut_a_batch_is_there_in_all_of_its_shards_or_in_none() {
 
 #[test]
 fn a12_every_planted_fault_of_batches_is_found() {
-    let faults = [
-        Fault::BatchUnmarked,
-        Fault::BatchBehindGap,
-        Fault::BatchUnsynced,
-        Fault::BatchUnsettled,
-        Fault::BatchForgotten,
-    ];
-    let missed: Vec<Fault> = faults
-        .into_iter()
-        .filter(|fault| {
-            plant(Some(*fault));
-            let (seen, wrong) = run(0..200, 120);
-            plant(None);
-            println!("{fault:?}: {seen:?}, {wrong:?}");
-            wrong.is_none()
-        })
-        .collect();
+    let missed = not_found::<RawStore<Machine>>(&FAULTS);
     assert!(missed.is_empty(), "not found: {missed:?}");
-}
-
-/// Deaths before each store to the memory; what was wrong first.
-fn die(seeds: std::ops::Range<u64>, steps: u64) -> (u64, Option<String>) {
-    be_mortal();
-    let mut deaths = 0;
-    for seed in seeds {
-        let mut history = History::new(seed, true);
-        for step in 0..steps {
-            let planned = history.plan();
-            let changes: Vec<Change<'_>> =
-                planned.iter().flat_map(|(_, changes)| made(changes)).collect();
-            let Some(store) = history.store.take() else { break };
-            let done = mortal(step % 90, || store.batch_across(&changes).map(drop));
-            history.note(&planned, matches!(done, Some(Ok(()))), false);
-            drop(store);
-            if done.is_none() {
-                deaths += 1;
-            }
-            // The one who finishes it may die as well.
-            let machine = history.machine.clone();
-            let steps = if history.rng.below(3) == 0 { history.rng.below(60) } else { u64::MAX };
-            machine.disk.kill();
-            deaths +=
-                u64::from(mortal(steps, || drop(RawStore::open(machine, &options()))).is_none());
-            if let Err(what) = history.restart() {
-                return (deaths, Some(format!("seed {seed}, step {step}: {what}")));
-            }
-        }
-    }
-    (deaths, None)
 }
 
 #[test]
 fn a12_a_death_before_any_store_leaves_all_of_a_batch_or_nothing() {
-    let (deaths, wrong) = die(0..3, 700);
+    let (deaths, wrong) = die::<RawStore<Machine>>(0..3, 700);
     println!("died {deaths} times");
     assert_eq!(wrong, None);
     assert!(deaths > 800, "{deaths}");
     plant(Some(Fault::BatchUnmarked));
-    let (_, wrong) = die(0..3, 700);
+    let (_, wrong) = die::<RawStore<Machine>>(0..3, 700);
     plant(None);
     assert!(wrong.is_some(), "a batch without its parts was not found");
 }
@@ -359,7 +94,7 @@ fn a12_a_death_before_any_store_leaves_all_of_a_batch_or_nothing() {
 fn what_one_shard_refuses_no_shard_of_the_batch_gets() {
     let disk = Disk::new(1);
     let store = RawStore::create(disk.clone(), 2, VALUE, &options()).unwrap();
-    let keys = keys(&store);
+    let keys = of_each(&store);
     let value = [7; VALUE];
     let all: Vec<Change<'_>> = keys.iter().map(|of| Change::Put(&of[0], &value)).collect();
     store.batch_across(&all).unwrap();
@@ -434,7 +169,7 @@ fn a_batch_takes_all_of_a_segment_and_not_a_byte_more() {
 fn after_a_failed_sync_all_shards_of_the_batch_wait_for_the_next_opening() {
     let disk = Disk::new(1);
     let store = RawStore::create(disk.clone(), 2, VALUE, &options()).unwrap();
-    let keys = keys(&store);
+    let keys = of_each(&store);
     let changes: Vec<Change<'_>> =
         keys[1..].iter().map(|of| Change::Put(&of[0], &[1; VALUE])).collect();
     disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
@@ -451,7 +186,7 @@ fn after_a_failed_sync_all_shards_of_the_batch_wait_for_the_next_opening() {
 fn whoever_looks_sees_all_of_a_batch_that_counts_though_it_was_never_finished() {
     let dir = tempfile::tempdir().unwrap();
     let store = FixedStore::<[u8; 2], [u8; VALUE]>::create(dir.path(), &options()).unwrap();
-    let keys = keys(store.raw());
+    let keys = of_each(store.raw());
     let changes: Vec<Change<'_>> = keys.iter().map(|of| Change::Put(&of[0], &[1; VALUE])).collect();
     plant(Some(Fault::BatchLeftHalf));
     let half = store.raw().batch_across(&changes);
@@ -475,7 +210,7 @@ fn whoever_looks_sees_all_of_a_batch_that_counts_though_it_was_never_finished() 
 fn a_batch_that_an_opening_finished_is_the_same_write_for_replicas() {
     let machine = Machine::new(Disk::new(5), true);
     let store = RawStore::create(machine.clone(), 2, VALUE, &options()).unwrap();
-    let keys = keys(&store);
+    let keys = of_each(&store);
     let changes: Vec<Change<'_>> = keys.iter().map(|of| Change::Put(&of[0], &[1; VALUE])).collect();
     plant(Some(Fault::BatchLeftHalf));
     assert!(store.batch_across(&changes).is_err());
@@ -502,7 +237,7 @@ fn a_batch_that_an_opening_finished_is_the_same_write_for_replicas() {
 fn batches_over_crossing_shards_and_single_writes_hold_nobody_up_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let store = FixedStore::<[u8; 2], u64>::create(dir.path(), &options()).unwrap();
-    let keys = keys(store.raw());
+    let keys = of_each(store.raw());
     let before = [100_u64; SHARDS as usize];
     let value = before[0].to_le_bytes();
     let all: Vec<Change<'_>> = keys.iter().map(|of| Change::Put(&of[0], &value)).collect();

@@ -9,7 +9,7 @@ use mainstay_storage::Folder;
 
 use super::RawLogStore;
 use crate::{
-    any::{format::frame_bytes, shard::Shard},
+    any::{format::Entry, shard::Shard},
     ends::{end_at, end_in, left},
     error::Result,
     limits::SEGMENT_BYTES_MIN,
@@ -212,7 +212,7 @@ impl<F: Folder> Shard<F> {
         let ended = index.ends.range((Bound::Unbounded, Bound::Excluded(behind)));
         let mut bytes = 0;
         let fits = |(_, key): &&(u64, Box<[u8]>)| {
-            bytes += frame_bytes(&[Change::Delete(key)], 0);
+            bytes += Entry::new(&[Change::Delete(key)], 0).frame_bytes();
             bytes <= DELETES_BYTES
         };
         ended.take(max).take_while(fits).map(|(_, key)| key.clone()).collect()

@@ -11,6 +11,7 @@ use crate::{
         compact::list_header,
         format::{ANY_FILE, AnyHeader, Kind, ListHeader, parse_name, write_list},
         options::LogOptions,
+        parts::Parts,
         recover::{How, any_header, load},
         shard::{Shard, log_header, make_file},
     },
@@ -73,7 +74,7 @@ impl<F: Folder> RawLogStore<F> {
         };
         publish().map_err(Error::io(ANY_FILE))?;
         match Begun::of(&folder, options) {
-            Ok(begun) => Ok(Self::over(folder, begun)),
+            Ok(begun) => Self::over(folder, begun),
             Err(error) => {
                 // As far as it can be taken back: with other options it can be tried again.
                 let _stays = folder.remove(ANY_FILE).and_then(|()| folder.sync_names());
@@ -101,14 +102,16 @@ impl<F: Folder> RawLogStore<F> {
     /// it was written; what the disk says.
     pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
         let begun = Begun::of(&folder, options)?;
-        Ok(Self::over(folder, begun))
+        Self::over(folder, begun)
     }
 
-    fn over(folder: F, begun: Begun<F>) -> Self {
-        let Begun { header, options, shards } = begun;
+    fn over(folder: F, begun: Begun<F>) -> Result<Self> {
+        let Begun { header, options, shards, parts } = begun;
         let cache = Cache::new(options.cache_bytes);
         let (hooks, clock) = (Arc::default(), Box::new(unix_ms));
-        Self { folder, header, shards, cache, options, hooks, clock }
+        let store = Self { folder, header, shards, cache, options, hooks, clock };
+        store.finish_batches(&parts)?;
+        Ok(store)
     }
 }
 
@@ -117,6 +120,8 @@ struct Begun<F: Folder> {
     header: AnyHeader,
     options: LogOptions,
     shards: Vec<Shard<F>>,
+    /// What the last frame of each has of others.
+    parts: Vec<Option<Parts>>,
 }
 
 impl<F: Folder> Begun<F> {
@@ -131,14 +136,16 @@ impl<F: Folder> Begun<F> {
         write_next(folder, &mut header)?;
         let resume = |number| {
             let how = How::Open { ordered: options.ordered };
-            let found = load(folder, &header, number, how, &mut |_| {})?;
-            Ok(Shard::resume(number, found))
+            let mut found = load(folder, &header, number, how, &mut |_| {})?;
+            let parts = found.parts.take();
+            Ok((Shard::resume(number, found), parts))
         };
         let shards = in_parallel(options.shards, options.threads, resume);
         // All segments stay open.
         let files = || folder.names().map_or(0, |names| names.len());
         let shards = open_files::counted(shards, options.shards, files)?;
-        Ok(Self { header, options, shards })
+        let (shards, parts) = shards.into_iter().unzip();
+        Ok(Self { header, options, shards, parts })
     }
 }
 
