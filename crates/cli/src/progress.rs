@@ -54,3 +54,22 @@ impl Drop for Progress {
         self.0.finish_and_clear();
     }
 }
+
+/// A bar of bytes for what is told how far it is, and how far it goes.
+pub(crate) struct Bar {
+    what: &'static str,
+    progress: Option<Progress>,
+    last: u64,
+}
+
+impl Bar {
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, progress: None, last: 0 }
+    }
+
+    pub(crate) fn to(&mut self, done: u64, total: u64) {
+        let progress = self.progress.get_or_insert_with(|| Progress::bytes(self.what, total));
+        progress.advance(done.saturating_sub(self.last));
+        self.last = done.max(self.last);
+    }
+}

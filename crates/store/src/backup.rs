@@ -12,10 +12,9 @@ use crate::{
     history::History,
     image::Chunks,
     kept::Kept,
-    recover::store_header,
     shard::{Shard, create_behind},
     snapshot::Snapshot,
-    store::{RawStore, clear_leftovers},
+    store::{RawStore, clear_for_fixed},
 };
 
 /// Numbers of the files of a copied shard.
@@ -56,12 +55,7 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::Exists`]; [`Error::SnapshotLost`] if too much is changed meanwhile; what the disk
     /// says. Then there is no copy, and the store is as it was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<u64> {
-        match store_header(to) {
-            Err(Error::NotAStore) => {}
-            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
-            Err(error) => return Err(error),
-        }
-        clear_leftovers(to)?;
+        clear_for_fixed(to)?;
         let header = *self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (snapshot, ends) = self.snapshot_with(0, &self.shards, |log| End {
             sequence: log.sequence,

@@ -253,6 +253,17 @@ pub enum Error {
          try again"
     )]
     NotClosed,
+    /// A copy of something else is where a copy is to be.
+    #[error("the directory has a copy of {what}; choose another directory")]
+    OtherCopy {
+        /// Of what.
+        what: &'static str,
+    },
+    /// There is no copy of a store, or one that did not come to its end.
+    #[error(
+        "there is no copy of a store in the directory, or one that is not whole; make it again"
+    )]
+    NotACopy,
     /// Keys are not kept in their order.
     #[error("the store does not keep its keys in order; open it with the option `ordered`")]
     NotOrdered,

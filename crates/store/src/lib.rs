@@ -113,8 +113,8 @@ mod view;
 mod watch;
 
 pub use any::{
-    Field, LogDamage, LogOptions, LogRange, LogShardStats, LogSnapshot, LogStore, LogSurvey,
-    RawLogRange, RawLogStore,
+    Field, LogCopied, LogDamage, LogOptions, LogRange, LogShardStats, LogSnapshot, LogStore,
+    LogSurvey, RawLogRange, RawLogStore, is_log_copy,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;

@@ -61,6 +61,14 @@ pub(crate) enum Fault {
     MirrorWithoutDeletes,
     /// While shards become others, records are copied while others write to them.
     CopiedUnlocked,
+    /// A copy has what the store may lose yet.
+    CopyAhead,
+    /// What an older copy has is removed before the new one is durable.
+    CopyTidiedEarly,
+    /// A copy has each shard as it was at another moment.
+    CopyOfMoments,
+    /// The segments of a copy are not synced before they are named.
+    CopyUnsynced,
     /// Records are shown though their time is over.
     EndIgnored,
     /// A compaction forgets when a record ends.

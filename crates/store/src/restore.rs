@@ -5,13 +5,14 @@ use std::path::Path;
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
+    any::{LogSurvey, is_copy, restore_into},
     error::{Error, Result},
     folder::Directory,
     format::STORE_FILE,
     keyed::Ring,
     read_only::ReadOnly,
     recover::store_header,
-    store::{check_header, clear_leftovers},
+    store::{check_header, clear_for_fixed},
     survey::{FileKind, Survey},
     unwritten::Unwritten,
 };
@@ -19,8 +20,9 @@ use crate::{
 /// Bytes copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Copies a store that nobody has open, a [backup](crate::RawStore::backup) for one, into a directory
-/// in which there is none, durably. Every checksum is checked, of what is read and of what was
+/// Copies a store that nobody has open, a [backup](crate::RawStore::backup) for one, or a copy of one
+/// of any sizes ([`RawLogStore::backup`](crate::RawLogStore::backup)), into a directory in which there
+/// is none, durably. Every checksum is checked, of what is read and of what was
 /// written. `told` hears how many bytes were copied, and of how many. Returns how many records there
 /// are.
 ///
@@ -78,6 +80,12 @@ fn restore_as(
 ) -> Result<u64> {
     // Nobody opens it until all is copied.
     let source = ReadOnly::open(from, ring)?;
+    if is_copy(&source)? {
+        let target = Directory::lock_as(to, ring)?;
+        restore_into(&source, &target, told)?;
+        drop(target);
+        return LogSurvey::sound(to, ring);
+    }
     let header = store_header(&source)?;
     check_header(&header)?;
     for shard in 0..header.shards.get() {
@@ -87,12 +95,7 @@ fn restore_as(
     }
     let survey = sound(from, ring)?;
     let target = Directory::lock_as(to, ring)?;
-    match store_header(&target) {
-        Err(Error::NotAStore) => {}
-        Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
-        Err(error) => return Err(error),
-    }
-    clear_leftovers(&target)?;
+    clear_for_fixed(&target)?;
     let needed = |kind| matches!(kind, FileKind::Segment | FileKind::Image);
     let files: Vec<_> = survey.files.iter().filter(|file| needed(file.kind)).collect();
     let all = files.iter().map(|file| file.bytes).sum();

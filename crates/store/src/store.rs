@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
 
 use mainstay_storage::Folder;
 
-pub(crate) use self::opening::{check_header, clear_leftovers, in_parallel, write_next};
+pub(crate) use self::opening::{check_header, clear_for, clear_for_fixed, in_parallel, write_next};
 use crate::{
     error::{Error, Result},
     format::StoreHeader,

@@ -9,12 +9,12 @@ use super::{
 use crate::{
     error::{CliError, Outcome, Result},
     output::Output,
-    progress::Progress,
+    progress::{Bar, Progress},
     size::{counted, grouped, human},
 };
 use mainstay::{
     replica::{Updated, update},
-    store::{Directory, Options, RawStore},
+    store::{Directory, LogCopied, Options, RawLogStore, RawStore},
 };
 use serde::Serialize;
 use std::{path::PathBuf, sync::Arc};
@@ -25,6 +25,9 @@ use std::{path::PathBuf, sync::Arc};
 /// `restore` makes a store of it. The log of the store says what the copy lacks; where that is no
 /// longer there, records are compared. Interrupted, it goes on where it was. What the copy has and the
 /// store never had (after a restore of something older) is set aside, in files beside it.
+///
+/// A copy of a store with values of any size is no store: only `restore` works on it. Files of the log
+/// that it has already are not copied again, and interrupted, it is what it was before.
 ///
 /// A store that is being served is copied without a pause by `mainstay store follow --until-equal`,
 /// also to another host; both can be used in turns for one copy.
@@ -56,7 +59,9 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    fixed_only(&args.target.path, "backed up")?;
+    if args.target.is_any() {
+        return backup_any(args, out);
+    }
     let store = Arc::new(args.target.open()?);
     let copy = if args.copy.join("store").exists() {
         let target = Target { path: args.copy.clone() };
@@ -97,6 +102,42 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         let records = counted(set_aside, "record", "records");
         out.line(&format!("{path}: {records} that the store never had, set aside in files there"))?;
     }
+    Ok(Outcome::Fine)
+}
+
+#[derive(Serialize)]
+struct AnyReport {
+    copy: String,
+    records: u64,
+    segments: u64,
+    bytes: u64,
+    bytes_copied: u64,
+    checked: bool,
+}
+
+/// A store with values of any size.
+fn backup_any(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let store = args.target.open_any()?;
+    let failed = failed(&args.copy);
+    let folder = keys::lock(&args.copy).map_err(&failed)?;
+    let mut bar = Bar::new("copying");
+    let copied = store.backup(&folder, |done, total| bar.to(done, total)).map_err(&failed)?;
+    drop(bar);
+    if args.check {
+        let mut bar = Bar::new("checking");
+        RawLogStore::check_copy(&folder, |done, total| bar.to(done, total)).map_err(&failed)?;
+    }
+    store.close().map_err(args.target.failed())?;
+    let LogCopied { records, segments, bytes, copied_bytes, .. } = copied;
+    let copy = args.copy.display().to_string();
+    if out.json {
+        let (bytes_copied, checked) = (copied_bytes, args.check);
+        out.document(&AnyReport { copy, records, segments, bytes, bytes_copied, checked })?;
+        return Ok(Outcome::Fine);
+    }
+    let checked = if args.check { ", all sound" } else { "" };
+    let (records, copied) = (grouped(records), human(copied_bytes));
+    out.line(&format!("{copy}: {records} records{checked}; {copied} of {} copied", human(bytes)))?;
     Ok(Outcome::Fine)
 }
 

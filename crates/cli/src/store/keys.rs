@@ -6,7 +6,7 @@
 
 use crate::error::{CliError, Result};
 use mainstay::store::{
-    Directory, Error, Key, KeyError, Keys, LogSurvey, OnDisk, Survey, encrypted_under,
+    Directory, Error, Key, KeyError, Keys, LogSurvey, OnDisk, Survey, encrypted_under, restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -92,6 +92,18 @@ pub(super) fn survey_any(
     match given() {
         Some(keys) => LogSurvey::of_with(path, keys, told),
         None => LogSurvey::of(path, told),
+    }
+}
+
+/// Makes a store of a copy, encrypted as the copy is.
+pub(super) fn restore(
+    from: &Path,
+    to: &Path,
+    told: impl FnMut(u64, u64),
+) -> mainstay::store::Result<u64> {
+    match given() {
+        Some(keys) => restore_with(from, to, keys, told),
+        None => mainstay::store::restore(from, to, told),
     }
 }
 

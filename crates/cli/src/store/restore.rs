@@ -2,15 +2,17 @@
 
 use super::{
     backup::{copy_over, create},
+    keys,
     promote::lead,
     target::{Target, failed, fixed_only},
 };
 use crate::{
     error::{CliError, Outcome, Result},
     output::Output,
+    progress::Bar,
     size::grouped,
 };
-use mainstay::store::RawStore;
+use mainstay::store::{RawStore, is_log_copy};
 use serde::Serialize;
 use std::{
     fs::{self, File},
@@ -51,6 +53,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.store.exists() {
         return Err(CliError::StoreExists(args.store.clone()));
     }
+    if is_log_copy(&copy.path).map_err(copy.failed())? {
+        return restore_any(args, out);
+    }
     if !copy.survey("checking")?.is_sound() {
         return Err(CliError::DamagedCopy(copy.path));
     }
@@ -65,6 +70,31 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     } else {
         let records = grouped(records);
         out.line(&format!("{store}: {records} records; it leads with epoch {epoch}"))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+#[derive(Serialize)]
+struct AnyReport {
+    store: String,
+    records: u64,
+}
+
+/// A store with values of any size.
+fn restore_any(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let unfinished = beside(&args.store);
+    remove(&unfinished)?;
+    let mut bar = Bar::new("restoring");
+    let restored = keys::restore(&args.copy, &unfinished, |done, total| bar.to(done, total));
+    drop(bar);
+    let records =
+        restored.inspect_err(|_| drop(remove(&unfinished))).map_err(failed(&args.copy))?;
+    appear(&unfinished, &args.store)?;
+    let store = args.store.display().to_string();
+    if out.json {
+        out.document(&AnyReport { store, records })?;
+    } else {
+        out.line(&format!("{store}: {} records", grouped(records)))?;
     }
     Ok(Outcome::Fine)
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::{CliError, Result},
-    progress::Progress,
+    progress::{Bar, Progress},
 };
 use mainstay::store::{
     Directory, Error, LogOptions, OnDisk, Options, RawLogStore, RawStore, Survey,
@@ -36,11 +36,8 @@ impl Target {
 
     /// What its checksums say, with a bar.
     pub(super) fn survey(&self, what: &'static str) -> Result<Survey> {
-        let (mut bar, mut last) = (None, 0);
-        let survey = keys::survey(&self.path, |done, total| {
-            bar.get_or_insert_with(|| Progress::bytes(what, total)).advance(done - last);
-            last = done;
-        });
+        let mut bar = Bar::new(what);
+        let survey = keys::survey(&self.path, |done, total| bar.to(done, total));
         survey.map_err(self.failed())
     }
 

@@ -8,10 +8,12 @@ use super::{
 use crate::{
     error::{CliError, Outcome, Result},
     output::{Output, Side},
-    progress::Progress,
+    progress::{Bar, Progress},
     size::{grouped, human},
 };
-use mainstay::store::{FileKind, FileReport, LogDamage, OnDisk, split_end};
+use mainstay::store::{
+    Error, FileKind, FileReport, LogDamage, OnDisk, RawLogStore, is_log_copy, split_end,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -129,6 +131,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.target.is_any() {
         return verify_any(args, out);
     }
+    if args.target.path.is_dir() && is_log_copy(&args.target.path).map_err(args.target.failed())? {
+        return verify_copy(args, out);
+    }
     let survey = args.target.survey("verifying")?;
     let document = Document {
         path: args.target.path.display().to_string(),
@@ -165,14 +170,10 @@ struct AnyPlace {
 
 /// A store with values of any size.
 fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let mut progress = None;
-    let mut last = 0;
-    let survey = keys::survey_any(&args.target.path, |done, total| {
-        progress.get_or_insert_with(|| Progress::bytes("verifying", total)).advance(done - last);
-        last = done;
-    });
+    let mut bar = Bar::new("verifying");
+    let survey = keys::survey_any(&args.target.path, |done, total| bar.to(done, total));
     let survey = survey.map_err(args.target.failed())?;
-    drop(progress);
+    drop(bar);
     let place = |damage: LogDamage| AnyPlace {
         file: damage.file,
         offset: damage.offset,
@@ -203,6 +204,37 @@ fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     }
     out.line(&format!("{path}: damaged, {records} records are in shards that can be opened"))?;
     out.line("next: check the disk, and keep a copy of the directory; import an export")?;
+    Ok(outcome)
+}
+
+#[derive(Serialize)]
+struct CopyDocument {
+    path: String,
+    sound: bool,
+    damage: Option<AnyPlace>,
+}
+
+/// A copy of one.
+fn verify_copy(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let mut bar = Bar::new("verifying");
+    let folder = keys::lock(&args.target.path).map_err(args.target.failed())?;
+    let checked = RawLogStore::check_copy(&folder, |done, total| bar.to(done, total));
+    drop(bar);
+    let damage = match checked {
+        Ok(()) => None,
+        Err(Error::Damaged { file, offset, what }) => Some(AnyPlace { file, offset, what }),
+        Err(error) => return Err(args.target.failed()(error)),
+    };
+    let path = args.target.path.display().to_string();
+    let outcome = if damage.is_none() { Outcome::Fine } else { Outcome::Damaged };
+    if out.json {
+        out.document(&CopyDocument { path, sound: damage.is_none(), damage })?;
+    } else if let Some(AnyPlace { file, offset, what }) = damage {
+        out.line(&format!("{file} at byte {offset}: {what}"))?;
+        out.line("next: check the disk, and make another copy in another directory")?;
+    } else {
+        out.line(&format!("{path}: a sound copy; `mainstay store restore` makes a store of it"))?;
+    }
     Ok(outcome)
 }
 

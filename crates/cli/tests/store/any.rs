@@ -88,6 +88,39 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
+fn a_copy_takes_what_is_new_and_a_store_is_made_of_it() {
+    let sandbox = with_pictures();
+    for number in 0..40 {
+        let key = format!("k{number}");
+        sandbox.ok(&["put", "pictures", &key, &"x".repeat(4_000)]);
+    }
+    let bytes = |report: &serde_json::Value| report["bytes_copied"].as_u64().unwrap();
+    let first = sandbox.json(&["backup", "pictures", "copy", "--check"]);
+    assert_eq!((&first["records"], &first["checked"]), (&40.into(), &true.into()));
+    assert!(bytes(&first) > 160_000, "{first}");
+    sandbox.ok(&["put", "pictures", "new", "one"]);
+    let second = sandbox.json(&["backup", "pictures", "copy"]);
+    assert!(second["records"] == 41 && bytes(&second) < 2_000, "{second}");
+    assert!(sandbox.ok(&["verify", "copy"]).contains("sound"));
+    sandbox.fails(1, &["get", "copy", "new"]);
+    assert!(sandbox.fails(1, &["restore", "copy", "pictures"]).contains("pictures"));
+    assert_eq!(sandbox.ok(&["restore", "copy", "again"]), "again: 41 records\n");
+    assert!(!sandbox.path("again.restoring").exists());
+    let export = |store: &str| sandbox.ok(&["export", store, "--sorted"]);
+    assert_eq!(export("again"), export("pictures"));
+    sandbox.ok(&["put", "again", "new", "two"]);
+    // Damage of the copy is told, and nothing is made of it.
+    let mut logs = fs::read_dir(sandbox.path("copy")).unwrap().map(|found| found.unwrap().path());
+    let log = logs.find(|path| fs::metadata(path).unwrap().len() > 30_000).unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(log).unwrap();
+    file.write_all_at(b"y", 20_000).unwrap();
+    assert_eq!(sandbox.run(&["verify", "copy"]).code, 3);
+    sandbox.fails(3, &["backup", "pictures", "copy", "--check"]);
+    sandbox.fails(3, &["restore", "copy", "other"]);
+    assert!(!sandbox.path("other").exists() && !sandbox.path("other.restoring").exists());
+}
+
+#[test]
 fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
     let sandbox = with_pictures();
     let error = sandbox.fails(1, &["promote", "pictures"]);

@@ -24,11 +24,16 @@
 //! * V9. A record that has ended is shown to nobody, also after a crash and a compaction; when it is
 //!   removed, no older record of its key returns.
 //! * V10. Of a batch across shards all is there after a kill or a power cut, or nothing.
+//! * V11. A copy is the store as it was at one moment, durable when it is told to be there; one that
+//!   is interrupted is what it was before, or what it was to be.
 
+mod backup;
 mod batch;
 mod cache;
 mod compact;
+mod copy;
 mod format;
+mod frames;
 mod index;
 mod kept;
 mod lines;
@@ -39,18 +44,23 @@ mod power;
 mod range;
 mod raw;
 mod recover;
+mod restore;
 mod shard;
 mod snapshot;
 mod survey;
 mod typed;
 
+pub use backup::LogCopied;
 pub use options::LogOptions;
 pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};
+pub use restore::is_log_copy;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};
 pub use typed::{Field, LogStore};
 
+pub(crate) use copy::is_copy;
 pub(crate) use format::ANY_FILE;
 #[cfg(feature = "encryption")]
 pub(crate) use recover::any_header;
+pub(crate) use restore::restore_into;

@@ -100,6 +100,15 @@ impl LogSurvey {
         Self::over(&ReadOnly::open(path, Ring::of(keys))?, progress)
     }
 
+    /// How many records a store has, if all of it is as it was written.
+    pub(crate) fn sound(path: &Path, ring: Ring<'_>) -> Result<u64> {
+        let survey = Self::over(&ReadOnly::open(path, ring)?, |_, _| {})?;
+        match survey.damage.first() {
+            Some(LogDamage { file, offset, what }) => Err(Error::damaged(file, *offset, what)),
+            None => Ok(survey.records),
+        }
+    }
+
     /// The same over any folder, which must not be written to meanwhile.
     ///
     /// ```

@@ -9,6 +9,7 @@ use mainstay_storage::{Folder, Storage};
 
 use super::RawStore;
 use crate::{
+    any::is_copy,
     error::{Error, Result},
     follow::{Identity, Role},
     format::{
@@ -68,11 +69,7 @@ impl<F: Folder> RawStore<F> {
         if value_len > VALUE_BYTES_MAX {
             return refuse("the length of a value", value_len, "at most 4096 bytes");
         }
-        match store_header(&folder) {
-            Err(Error::NotAStore) => {}
-            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
-            Err(error) => return Err(error),
-        }
+        clear_for_fixed(&folder)?;
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
@@ -90,7 +87,6 @@ impl<F: Folder> RawStore<F> {
             reserved: [0; 40],
             checksum: 0.into(),
         };
-        clear_leftovers(&folder)?;
         for shard in 0..shards {
             shard::create(&folder, &header, shard)?;
         }
@@ -189,14 +185,30 @@ impl<F: Folder> Begun<F> {
     }
 }
 
-/// Removes what an earlier creation left that did not come to its end.
-pub(crate) fn clear_leftovers(folder: &impl Folder) -> Result<()> {
+/// Removes what a creation left that did not come to its end, from a folder in which there is no store
+/// and no copy of one: `found` is what was looked for as its header.
+pub(crate) fn clear_for<H>(
+    folder: &impl Folder,
+    found: Result<H>,
+    is_leftover: impl Fn(&str) -> bool,
+) -> Result<()> {
+    match found {
+        Err(Error::NotAStore) if !is_copy(folder)? => {}
+        Err(Error::NotAStore | Error::OtherKind { .. }) | Ok(_) => return Err(Error::Exists),
+        Err(error) => return Err(error),
+    }
     for name in folder.names().map_err(Error::io("the directory"))? {
-        if parse_name(&name).is_some() || is_memory_name(&name) {
+        if is_leftover(&name) {
             folder.remove(&name).map_err(Error::io(name))?;
         }
     }
     Ok(())
+}
+
+/// The same for a store of fixed sizes.
+pub(crate) fn clear_for_fixed(folder: &impl Folder) -> Result<()> {
+    let is_leftover = |name: &str| parse_name(name).is_some() || is_memory_name(name);
+    clear_for(folder, store_header(folder), is_leftover)
 }
 
 /// Whoever wrote the header had the checksum right; the numbers are checked all the same.

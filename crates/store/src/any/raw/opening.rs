@@ -21,7 +21,7 @@ use crate::{
         COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
     },
     open_files,
-    store::in_parallel,
+    store::{clear_for, in_parallel},
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -33,11 +33,7 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
     pub fn create(folder: F, options: &LogOptions) -> Result<Self> {
         options.check()?;
-        match any_header(&folder) {
-            Err(Error::NotAStore) => {}
-            Ok(_) | Err(Error::OtherKind { .. }) => return Err(Error::Exists),
-            Err(error) => return Err(error),
-        }
+        clear_for_any(&folder)?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| {
             Error::io("random numbers")(std::io::Error::other(error.to_string()))
@@ -55,12 +51,6 @@ impl<F: Folder> RawLogStore<F> {
             reserved: [0; 60],
             checksum: 0.into(),
         };
-        // What an earlier creation left that did not come to its end.
-        for name in folder.names().map_err(Error::io("the directory"))? {
-            if parse_name(&name).is_some() {
-                folder.remove(&name).map_err(Error::io(name))?;
-            }
-        }
         for shard in 0..options.shards {
             create_shard(&folder, &header, shard)?;
         }
@@ -147,6 +137,11 @@ impl<F: Folder> Begun<F> {
         let (shards, parts) = shards.into_iter().unzip();
         Ok(Self { header, options, shards, parts })
     }
+}
+
+/// Makes sure that a store can be made in a folder.
+pub(in crate::any) fn clear_for_any(folder: &impl Folder) -> Result<()> {
+    clear_for(folder, any_header(folder), |name| parse_name(name).is_some())
 }
 
 /// Writes the header of the store durably; the copy that is there stays until then.
