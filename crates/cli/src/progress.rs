@@ -55,7 +55,7 @@ impl Drop for Progress {
     }
 }
 
-/// A bar of bytes for what is told how far it is, and how far it goes.
+/// A bar, of bytes unless something else is said, for what is told how far it is, and how far it goes.
 pub(crate) struct Bar {
     what: &'static str,
     progress: Option<Progress>,
@@ -65,6 +65,11 @@ pub(crate) struct Bar {
 impl Bar {
     pub(crate) fn new(what: &'static str) -> Self {
         Self { what, progress: None, last: 0 }
+    }
+
+    /// The same of so many pieces.
+    pub(crate) fn of_pieces(what: &'static str, total: u64) -> Self {
+        Self { what, progress: Some(Progress::bar(what, total)), last: 0 }
     }
 
     pub(crate) fn to(&mut self, done: u64, total: u64) {

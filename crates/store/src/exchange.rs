@@ -23,9 +23,60 @@ use crate::{
 /// Dropped before [`finish`](Self::finish) it leaves the store as it is.
 pub struct DirectoryResharding<'a> {
     from: &'a RawStore<Directory>,
-    // None once it is finished.
-    inner: Option<Resharding<'a, Directory, Directory>>,
-    beside: PathBuf,
+    inner: Resharding<'a, Directory, Directory>,
+    beside: Beside,
+}
+
+/// The directory beside that of a store, in which another one is made. It is removed when this is
+/// dropped.
+pub(crate) struct Beside(PathBuf);
+
+impl Beside {
+    /// Makes one, beside a store of either kind; what an attempt that was killed left there is
+    /// removed. The other one is encrypted as this one is.
+    pub(crate) fn of(folder: &Directory) -> Result<(Self, Directory)> {
+        let path = beside(&folder.path());
+        // Only what nobody uses; the lock of a store that was replaced is held as long as it is open.
+        remove_gone(&path)?;
+        if path.is_dir() {
+            drop(Directory::lock(&path)?);
+            remove(&path)?;
+        }
+        let other = folder.lock_alike(&path)?;
+        Ok((Self(path), other))
+    }
+
+    /// Gives the store in it the name of the old one, whose files are removed when it is dropped.
+    /// Where that is refused `go_on` is called: the old one is where it was.
+    pub(crate) fn take_place(
+        mut self,
+        old: &Directory,
+        new: &Directory,
+        go_on: impl FnOnce(),
+    ) -> Result<()> {
+        let path = old.path();
+        exchange(&path, &self.0).inspect_err(|_| go_on())?;
+        // What has its name now is removed by whoever has it open.
+        let beside = std::mem::take(&mut self.0);
+        // If that fails nobody knows which name either of them has after a power cut: then neither
+        // is removed, and the old one takes no more writes.
+        sync_parent(&path)?;
+        new.moved(path);
+        old.moved(beside);
+        old.remove_in_the_end();
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
+        if let Err(error) = remove(&self.0) {
+            tracing::warn!(%error, "what was begun of another number of shards stays");
+        }
+    }
 }
 
 /// Where the other store is made.
@@ -50,7 +101,7 @@ fn remove_gone(beside: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(path.display().to_string())(error))
@@ -87,14 +138,8 @@ impl RawStore<Directory> {
     /// in use.
     pub fn reshard(&self, options: &Options) -> Result<DirectoryResharding<'_>> {
         self.check_open()?;
-        let beside = beside(&self.folder.path());
-        // Only what nobody uses; the lock of a store that was replaced is held as long as it is open.
-        remove_gone(&beside)?;
-        if beside.is_dir() {
-            drop(Directory::lock(&beside)?);
-            remove(&beside)?;
-        }
-        let inner = self.reshard_into(self.folder.lock_alike(&beside)?, options).map(Some)?;
+        let (beside, other) = Beside::of(&self.folder)?;
+        let inner = self.reshard_into(other, options)?;
         Ok(DirectoryResharding { from: self, inner, beside })
     }
 }
@@ -114,7 +159,7 @@ impl DirectoryResharding<'_> {
     /// # Errors
     /// As there.
     pub fn advance(&mut self, records: u64) -> Result<bool> {
-        self.inner.as_mut().map_or(Ok(true), |inner| inner.advance(records))
+        self.inner.advance(records)
     }
 
     /// How many records were copied.
@@ -132,7 +177,7 @@ impl DirectoryResharding<'_> {
     /// ```
     #[must_use]
     pub fn copied(&self) -> u64 {
-        self.inner.as_ref().map_or(0, Resharding::copied)
+        self.inner.copied()
     }
 
     /// Copies the rest, gives the new store the name of the old one, and returns it; see
@@ -142,48 +187,24 @@ impl DirectoryResharding<'_> {
     ///
     /// # Errors
     /// What either store or the disk says; then the old one is where it was, and takes writes.
-    pub fn finish(mut self) -> Result<RawStore<Directory>> {
-        let Some(inner) = self.inner.take() else { return Err(Error::Resharded) };
+    pub fn finish(self) -> Result<RawStore<Directory>> {
+        let Self { from, inner, beside } = self;
         let new = inner.finish()?;
-        let path = self.from.folder.path();
-        if let Err(error) = exchange(&path, &self.beside) {
-            self.from.go_on();
-            return Err(error);
-        }
-        // What has its name now is removed by whoever has it open.
-        let beside = std::mem::take(&mut self.beside);
-        // If that fails nobody knows which name either of them has after a power cut: then neither
-        // is removed, and the old one takes no more writes.
-        sync_parent(&path)?;
-        new.folder.moved(path);
-        self.from.folder.moved(beside);
-        self.from.folder.remove_in_the_end();
-        self.from.retire()?;
+        beside.take_place(&from.folder, &new.folder, || from.go_on())?;
+        from.retire()?;
         Ok(new)
     }
 }
 
-impl Drop for DirectoryResharding<'_> {
-    fn drop(&mut self) {
-        drop(self.inner.take());
-        if self.beside.as_os_str().is_empty() {
-            return;
-        }
-        if let Err(error) = remove(&self.beside) {
-            tracing::warn!(%error, "what was begun of another number of shards stays");
-        }
-    }
-}
-
 /// Changes two names in one step.
-fn exchange(path: &Path, beside: &Path) -> Result<()> {
+pub(crate) fn exchange(path: &Path, beside: &Path) -> Result<()> {
     hook::step();
     renameat_with(CWD, path, CWD, beside, RenameFlags::EXCHANGE)
         .map_err(|error| Error::io(path.display().to_string())(error.into()))
 }
 
 /// Makes it durable.
-fn sync_parent(path: &Path) -> Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     hook::step();
     let parent = path.parent().unwrap_or(Path::new("/"));
     let synced = File::open(parent).and_then(|parent| parent.sync_all());

@@ -23,6 +23,8 @@ pub struct Commit<'a> {
     pub token: Token,
     /// What it made.
     pub changes: &'a [Change<'a>],
+    /// When what it puts ends, of values of any size; 0: never.
+    pub(crate) end: u64,
 }
 
 type Call = Arc<dyn Fn(&Commit<'_>) + Send + Sync>;

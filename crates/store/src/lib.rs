@@ -113,8 +113,9 @@ mod view;
 mod watch;
 
 pub use any::{
-    Field, LogCopied, LogDamage, LogOptions, LogRange, LogShardStats, LogSnapshot, LogStore,
-    LogSurvey, RawLogRange, RawLogStore, is_log_copy,
+    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOptions, LogRange, LogResharding,
+    LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey, RawLogRange, RawLogStore,
+    is_log_copy,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;

@@ -368,7 +368,7 @@ impl<F: Folder> Shard<F> {
         writing.applied(sequence);
         drop(writing);
         let token = Token { epoch: store.epoch.get(), shard: self.number, sequence };
-        self.hooks.call(&Commit { token, changes });
+        self.hooks.call(&Commit { token, changes, end: 0 });
         Ok(sequence)
     }
 

@@ -19,11 +19,104 @@ use std::{
 
 use mainstay_base::Rng;
 use mainstay_store::{
-    Directory, Durability::Memory, Error, FixedStore, OnDisk, Options, Reader,
-    limits::SEGMENT_BYTES_MIN,
+    Directory, Durability::Memory, Error, FixedStore, LogOptions, LogStore, OnDisk, Options,
+    Reader, limits::SEGMENT_BYTES_MIN,
 };
 
 type Store = FixedStore<u64, u64>;
+type AnyStore = LogStore<u64, u64>;
+
+/// A store of either kind, with the numbers that are written to it.
+trait Numbers: Sized + Send + Sync {
+    /// The test that a process is started for.
+    const TEST: &str;
+    fn create(path: &Path);
+    fn open(path: &Path) -> Self;
+    fn put(&self, key: u64, number: u64) -> Result<(), Error>;
+    fn get(&self, key: u64) -> Option<u64>;
+    fn newest(&self) -> u64;
+    fn shards(&self) -> usize;
+    fn reshard(&self, shards: u32, chunk: u64) -> Self;
+}
+
+impl Numbers for Store {
+    const TEST: &str = "a17_whoever_is_killed";
+
+    fn create(path: &Path) {
+        drop(Self::create(path, &options(1)).unwrap());
+    }
+
+    fn open(path: &Path) -> Self {
+        Self::open(path, &options(1)).unwrap()
+    }
+
+    fn put(&self, key: u64, number: u64) -> Result<(), Error> {
+        self.put(&key, &number, Memory).map(drop)
+    }
+
+    fn get(&self, key: u64) -> Option<u64> {
+        self.get(&key).unwrap()
+    }
+
+    fn newest(&self) -> u64 {
+        let mut newest = 0;
+        self.for_each(|_, value| newest = newest.max(value)).unwrap();
+        newest
+    }
+
+    fn shards(&self) -> usize {
+        self.stats().len()
+    }
+
+    fn reshard(&self, shards: u32, chunk: u64) -> Self {
+        reshard(self, shards, chunk)
+    }
+}
+
+fn log_options(shards: u32) -> LogOptions {
+    LogOptions { shards, segment_bytes: 4 * SEGMENT_BYTES_MIN, ..LogOptions::default() }
+}
+
+impl Numbers for AnyStore {
+    const TEST: &str = "v12_whoever_is_killed";
+
+    fn create(path: &Path) {
+        drop(Self::create(path, &log_options(1)).unwrap());
+    }
+
+    fn open(path: &Path) -> Self {
+        Self::open(path, &log_options(1)).unwrap()
+    }
+
+    fn put(&self, key: u64, number: u64) -> Result<(), Error> {
+        self.put(&key, &number, Memory).map(drop)
+    }
+
+    fn get(&self, key: u64) -> Option<u64> {
+        self.get(&key).unwrap()
+    }
+
+    fn newest(&self) -> u64 {
+        let mut newest = 0;
+        self.for_each(|_, value| newest = newest.max(value)).unwrap();
+        newest
+    }
+
+    fn shards(&self) -> usize {
+        self.stats().len()
+    }
+
+    fn reshard(&self, shards: u32, chunk: u64) -> Self {
+        let mut resharding = loop {
+            match self.reshard(&log_options(shards)) {
+                Err(Error::Locked) => thread::yield_now(),
+                begun => break begun.unwrap(),
+            }
+        };
+        while !resharding.advance(chunk).unwrap() {}
+        resharding.finish().unwrap()
+    }
+}
 
 /// Tells a process that it is the one that writes, and where.
 const FOLDER: &str = "RESHARDED_FOLDER";
@@ -62,10 +155,9 @@ fn reshard(old: &Store, shards: u32, chunk: u64) -> Store {
 
 /// Writes one number after another, says which ones have been written, and changes the shards as
 /// often as it can.
-fn write(path: &Path) {
-    let first = Store::open(path, &options(1)).unwrap();
-    let mut from = 0;
-    first.for_each(|_, value| from = from.max(value)).unwrap();
+fn write<S: Numbers>(path: &Path) {
+    let first = S::open(path);
+    let from = first.newest();
     let store = RwLock::new(Arc::new(first));
     let now = || Arc::clone(&store.read().unwrap_or_else(PoisonError::into_inner));
     thread::scope(|scope| {
@@ -73,8 +165,8 @@ fn write(path: &Path) {
             let mut out = std::io::stdout().lock();
             for number in from + 1.. {
                 loop {
-                    match now().put(&(number % KEYS), &number, Memory) {
-                        Ok(_) => break,
+                    match now().put(number % KEYS, number) {
+                        Ok(()) => break,
                         Err(Error::Resharded) => thread::yield_now(),
                         Err(error) => panic!("{error}"),
                     }
@@ -84,7 +176,7 @@ fn write(path: &Path) {
         });
         for round in 0_u32.. {
             let old = now();
-            let new = reshard(&old, 1 << (round % 4), 300);
+            let new = old.reshard(1 << (round % 4), 300);
             *store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         }
     });
@@ -92,24 +184,33 @@ fn write(path: &Path) {
 
 #[test]
 fn a17_whoever_is_killed_while_shards_become_others_loses_nothing() {
+    killed::<Store>();
+}
+
+#[test]
+fn v12_whoever_is_killed_while_shards_become_others_loses_nothing() {
+    killed::<AnyStore>();
+}
+
+fn killed<S: Numbers>() {
     if let Some(path) = env::var_os(FOLDER) {
         // Whoever panics beside a writer that goes on would never end.
         std::panic::set_hook(Box::new(|panic| {
             eprintln!("{panic}");
             std::process::abort();
         }));
-        return write(Path::new(&path));
+        return write::<S>(Path::new(&path));
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("numbers");
-    drop(Store::create(&path, &options(1)).unwrap());
+    S::create(&path);
     let mut rng = Rng::seeded(1);
     // What has been written last, for each key.
     let mut written: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut shards_seen, mut begun) = (std::collections::BTreeSet::new(), 0);
     for _ in 0..KILLS {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["a17_whoever_is_killed", "--nocapture"])
+            .args([S::TEST, "--nocapture"])
             .env(FOLDER, &path)
             .stdout(Stdio::piped())
             .spawn()
@@ -128,11 +229,11 @@ fn a17_whoever_is_killed_while_shards_become_others_loses_nothing() {
         rest.iter().take(rest.len().saturating_sub(1)).for_each(|line| note(line.clone()));
         assert_eq!(child.wait().unwrap().signal(), Some(9), "it did not live to be killed");
         begun += u64::from(beside(&path).is_dir());
-        let store = Store::open(&path, &options(1)).unwrap();
-        shards_seen.insert(store.raw().identity().shards);
+        let store = S::open(&path);
+        shards_seen.insert(store.shards());
         let last = written.values().copied().max().unwrap();
         for (key, number) in &written {
-            let found = store.get(key).unwrap().unwrap_or_else(|| panic!("{key} is lost"));
+            let found = store.get(*key).unwrap_or_else(|| panic!("{key} is lost"));
             // One that was made and not said, and one of which the line was cut.
             assert!(found >= *number && found % KEYS == *key, "{key}: {found}, written {number}");
             assert!(found <= last + 2, "{key}: {found} was never written");

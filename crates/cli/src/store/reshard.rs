@@ -1,13 +1,13 @@
 //! `mainstay store reshard`.
 
-use super::target::{Target, fixed_only};
+use super::target::Target;
 use crate::{
     error::{Outcome, Result},
     output::Output,
-    progress::Progress,
+    progress::Bar,
     size::{counted, parse},
 };
-use mainstay::store::Options;
+use mainstay::store::{LogOptions, Options};
 use serde::Serialize;
 
 /// Records that are copied between two looks at the bar.
@@ -18,7 +18,8 @@ const STEP: u64 = 10_000;
 /// A second store is made in a directory beside it, `STORE.resharding`, and takes its name in one
 /// step when it has all records. Killed before, the store is as it was; what was begun is removed by
 /// the next attempt. It is another store to its followers: they begin anew. A program that has the
-/// store open does the same, while it goes on, with `FixedStore::reshard`.
+/// store open does the same, while it goes on, with `FixedStore::reshard` or
+/// `LogStore::reshard`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -44,7 +45,19 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    fixed_only(&args.target.path, "given other shards")?;
+    let report = if args.target.is_any() { reshard_any(args)? } else { reshard_fixed(args)? };
+    if out.json {
+        out.document(&report)?;
+    } else {
+        let Report { records, shards_before, shards, .. } = report;
+        let records = counted(records, "record", "records");
+        let path = args.target.path.display();
+        out.line(&format!("{path}: {records} in {shards} shards, {shards_before} before"))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn reshard_fixed(args: &Args) -> Result<Report> {
     let failed = args.target.failed();
     let store = args.target.open()?;
     let shards_before = store.identity().shards;
@@ -53,26 +66,41 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let shards = args.shards;
     let options = Options { shards, segment_bytes, ..Options::default() };
     let mut resharding = store.reshard(&options).map_err(&failed)?;
-    let (bar, mut told) = (Progress::bar("copying", total), 0);
-    loop {
+    copy(total, |bar| {
         let is_done = resharding.advance(STEP).map_err(&failed)?;
-        bar.advance(resharding.copied() - told);
-        told = resharding.copied();
-        if is_done {
-            break;
-        }
-    }
+        bar.to(resharding.copied(), total);
+        Ok(is_done)
+    })?;
     let new = resharding.finish().map_err(&failed)?;
-    drop(bar);
     let records = new.stats().iter().map(|shard| shard.records).sum();
     new.close().map_err(&failed)?;
-    drop(store);
-    if out.json {
-        out.document(&Report { records, shards_before, shards, segment_bytes })?;
-    } else {
-        let records = counted(records, "record", "records");
-        let path = args.target.path.display();
-        out.line(&format!("{path}: {records} in {shards} shards, {shards_before} before"))?;
-    }
-    Ok(Outcome::Fine)
+    Ok(Report { records, shards_before, shards, segment_bytes })
+}
+
+/// A store with values of any size.
+fn reshard_any(args: &Args) -> Result<Report> {
+    let failed = args.target.failed();
+    let store = args.target.open_any()?;
+    let before = store.stats();
+    let total = before.iter().map(|shard| shard.records).sum();
+    let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
+    let shards = args.shards;
+    let options = LogOptions { shards, segment_bytes, ..LogOptions::default() };
+    let mut resharding = store.reshard(&options).map_err(&failed)?;
+    copy(total, |bar| {
+        let is_done = resharding.advance(STEP).map_err(&failed)?;
+        bar.to(resharding.copied(), total);
+        Ok(is_done)
+    })?;
+    let new = resharding.finish().map_err(&failed)?;
+    let records = new.stats().iter().map(|shard| shard.records).sum();
+    new.close().map_err(&failed)?;
+    Ok(Report { records, shards_before: before.len() as u32, shards, segment_bytes })
+}
+
+/// Goes on until it is done, with a bar.
+fn copy(total: u64, mut step: impl FnMut(&mut Bar) -> Result<bool>) -> Result<()> {
+    let mut bar = Bar::of_pieces("copying", total);
+    while !step(&mut bar)? {}
+    Ok(())
 }

@@ -57,7 +57,7 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
         let entry = Entry { changes: &self.changes, end: self.end, parts };
         let sequence = self.shard.append(self.store.store(), &mut self.log, &entry, Why::New)?;
         let token = self.store.token(self.shard, sequence);
-        self.store.hooks.call(&Commit { token, changes: &self.changes });
+        self.store.hooks.call(&Commit { token, changes: &self.changes, end: self.end });
         Ok(token)
     }
 }
@@ -135,6 +135,7 @@ impl<F: Folder> RawLogStore<F> {
         });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let others = members.collect();
+        self.check_open()?;
         write_batch(home, others)
     }
 

@@ -26,6 +26,8 @@
 //! * V10. Of a batch across shards all is there after a kill or a power cut, or nothing.
 //! * V11. A copy is the store as it was at one moment, durable when it is told to be there; one that
 //!   is interrupted is what it was before, or what it was to be.
+//! * V12. While shards become others the store is used; then each write that has returned is in the
+//!   new one, with its end, and a kill leaves one of the two under its name.
 
 mod backup;
 mod batch;
@@ -44,6 +46,7 @@ mod power;
 mod range;
 mod raw;
 mod recover;
+mod reshard;
 mod restore;
 mod shard;
 mod snapshot;
@@ -54,6 +57,7 @@ pub use backup::LogCopied;
 pub use options::LogOptions;
 pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};
+pub use reshard::{DirectoryLogResharding, LogResharding, LogStoreResharding};
 pub use restore::is_log_copy;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};

@@ -4,7 +4,10 @@ mod ending;
 mod opening;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use mainstay_storage::Folder;
 
@@ -49,11 +52,18 @@ pub struct RawLogStore<F: Folder> {
     pub(super) options: LogOptions,
     pub(super) hooks: Arc<Hooks>,
     clock: Clock,
+    /// Another one has its place.
+    pub(super) is_resharded: AtomicBool,
 }
 
 impl<F: Folder> RawLogStore<F> {
     pub(super) fn store(&self) -> Store<'_, F> {
         Store { folder: &self.folder, header: &self.header }
+    }
+
+    /// Under the lock of a log.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.is_resharded.load(SeqCst) { Err(Error::Resharded) } else { Ok(()) }
     }
 
     /// What tells this store from all others.
@@ -68,6 +78,20 @@ impl<F: Folder> RawLogStore<F> {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.header.id
+    }
+
+    /// Bytes of a segment of the log, at most.
+    ///
+    /// ```
+    /// # use mainstay_store::{LogOptions, RawLogStore};
+    /// let small = LogOptions { segment_bytes: 16 << 10, ..LogOptions::default() };
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(1), &small)?;
+    /// assert_eq!(store.segment_bytes(), 16 << 10);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.header.segment_bytes.get()
     }
 
     /// The longest key and value together that one write can have here, in bytes.
@@ -291,10 +315,11 @@ impl<F: Folder> RawLogStore<F> {
         (changes, end): (&[Change<'_>], u64),
         durability: Durability,
     ) -> Result<Token> {
+        self.check_open()?;
         let entry = Entry::new(changes, end);
         let sequence = shard.append(self.store(), &mut log, &entry, Why::New)?;
         let token = self.token(shard, sequence);
-        self.hooks.call(&Commit { token, changes });
+        self.hooks.call(&Commit { token, changes, end });
         match durability {
             Durability::Memory | Durability::Interval => {}
             Durability::Each => shard.sync_now(&log)?,

@@ -151,7 +151,7 @@ impl<K: Field, V: Field> LogStore<K, V> {
         Self::over(RawLogStore::open(folder, options)?, options)
     }
 
-    fn over(raw: RawLogStore<Directory>, options: &LogOptions) -> Result<Self> {
+    pub(super) fn over(raw: RawLogStore<Directory>, options: &LogOptions) -> Result<Self> {
         let raw = Arc::new(raw);
         let (synced, kept) = (Arc::clone(&raw), Arc::clone(&raw));
         let sync = move || synced.sync().map(drop);

@@ -1,6 +1,6 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -99,7 +99,8 @@ impl<F: Folder> RawLogStore<F> {
         let Begun { header, options, shards, parts } = begun;
         let cache = Cache::new(options.cache_bytes);
         let (hooks, clock) = (Arc::default(), Box::new(unix_ms));
-        let store = Self { folder, header, shards, cache, options, hooks, clock };
+        let is_resharded = AtomicBool::new(false);
+        let store = Self { folder, header, shards, cache, options, hooks, clock, is_resharded };
         store.finish_batches(&parts)?;
         Ok(store)
     }

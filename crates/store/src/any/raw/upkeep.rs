@@ -114,6 +114,11 @@ impl<F: Folder> RawLogStore<F> {
         swept.and(tended.into_iter().collect())
     }
 
+    /// Describes the segments that are full.
+    pub(in crate::any) fn write_hints(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.write_hints(self.store()))
+    }
+
     /// Reads every record that is some key's newest, and checks it (V3).
     ///
     /// ```
