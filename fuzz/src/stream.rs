@@ -197,7 +197,7 @@ impl Said {
                 }
                 bytes.extend(std::iter::repeat_n(0, usize::from(*extra / 128)));
                 let count = records.len().min(LIST_MAX) as u32;
-                send(&Message::Records { shard, count, bytes: &bytes })
+                send(&Message::Records { shard, count, are_any: false, bytes: &bytes })
             }
             What::Stale { hashes } => send(&Message::Stale { shard, hashes: &list(hashes) }),
             What::Round => send(&Message::Round { shard }),

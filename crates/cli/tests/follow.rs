@@ -171,6 +171,59 @@ fn followers_get_everything_at_once_while_one_stands_still_and_the_leader_stays_
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 
+/// The same story with values of any size: killed, promoted, refused, set aside, equal.
+#[test]
+fn a_store_of_any_sizes_is_followed_promoted_and_followed_back() {
+    let sandbox = tempfile::tempdir().unwrap();
+    let folder = sandbox.path();
+    std::fs::write(folder.join("secret"), b"0123456789abcdef").unwrap();
+    ok(folder, &["create", "people", "--values", "any", "--segment", "64KiB"]);
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    leader.write("first one\n");
+    let follow = ["follow", "copy", &address, "--node", "2", "--secret-file", "secret"];
+    let child = mainstay(folder, &follow).stdout(Stdio::null()).spawn().unwrap();
+    let follower = Running::new(child);
+    for round in 0..5 {
+        let long = "x".repeat(round * 700);
+        let line = |n: usize| format!("key-{} r{round}-{n} {long}\n", (round * 37 + n) % 150);
+        leader.write(&(0..100).map(line).collect::<String>());
+        leader.write(&format!("key-{round}\n"));
+        thread::sleep(Duration::from_millis(150));
+        leader.kill();
+        leader = serve(folder, "people", &address).0;
+    }
+    thread::sleep(Duration::from_millis(200));
+    follower.kill();
+    follow_until_equal(folder, "copy", &address, SECRET);
+    leader.write("carol 3\n");
+    thread::sleep(Duration::from_millis(300));
+    leader.kill();
+    let unequal = mainstay(folder, &["verify", "people", "--against", "copy"]).output().unwrap();
+    assert!(!unequal.status.success(), "carol is missing");
+    let said: Value = serde_json::from_slice(&unequal.stdout).unwrap();
+    assert_eq!(
+        (&said["only_here"], &said["only_there"], &said["different"]),
+        (&1.into(), &0.into(), &0.into())
+    );
+    let refused = mainstay(folder, &["put", "copy", "dave", "4"]).status().unwrap();
+    assert!(!refused.success(), "a copy takes no writes");
+    ok(folder, &["promote", "copy"]);
+    ok(folder, &["put", "copy", "dave", "4"]);
+    let (new, address) = serve(folder, "copy", "127.0.0.1:0");
+    let follow = ["follow", "people", &address, "--node", "2", "--secret-file", "secret"];
+    let refused = mainstay(folder, &follow).status().unwrap();
+    assert!(!refused.success(), "a leader follows nobody before it is told to");
+    follow_until_equal(folder, "people", &address, &[SECRET, &["--demote"]].concat());
+    new.kill();
+    let said: Value =
+        serde_json::from_str(&ok(folder, &["verify", "people", "--against", "copy"])).unwrap();
+    assert!(said["equal"].as_u64().unwrap() > 100, "{said}");
+    let aside = std::fs::read_dir(folder.join("people")).unwrap();
+    let aside = aside
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("aside-"));
+    assert_eq!(aside.count(), 1, "what only the old leader had is set aside");
+}
+
 #[test]
 fn a_promoted_follower_takes_writes_and_the_old_leader_is_refused_until_it_follows() {
     let sandbox = sandbox();

@@ -21,7 +21,7 @@ use std::{
 };
 
 use crate::{
-    limits::FOLLOWERS_MAX,
+    limits::{FOLLOWERS_MAX, WRITE_BYTES_MAX},
     traits::{Level, Source},
     wire::{Acked, Hello, Message, Reason, Refusal, decode, encode},
 };
@@ -37,7 +37,7 @@ pub struct Leader<S: Source> {
     settings: LeadSettings,
     hello: Hello,
     epoch: u64,
-    sessions: BTreeMap<u64, Session<S::Tail>>,
+    sessions: BTreeMap<u64, Session<S>>,
     acks: BTreeMap<u64, Vec<Acked>>,
     seen: Vec<Seen>,
     outputs: VecDeque<Output>,
@@ -57,6 +57,7 @@ impl<S: Source> Leader<S> {
     /// Example: see [the crate](crate).
     #[must_use]
     pub fn new(source: S, settings: LeadSettings, now: Duration) -> Self {
+        source.limit_writes(WRITE_BYTES_MAX as u64);
         let identity = source.identity();
         let hello =
             Hello { identity, write_bytes_max: source.write_bytes_max(), ..Hello::default() };

@@ -2,7 +2,7 @@
 //!
 //! [`Leader`] and [`Follower`] are cores without I/O: fed with messages and time, they say what to
 //! send. What they need of a store is in the traits [`Source`] and [`Sink`], which a
-//! [`RawStore`](mainstay_store::RawStore) has. [`drive`] runs them over channels; [`update`] runs both in
+//! [`RawStore`](mainstay_store::RawStore) has, and a [`RawLogStore`](mainstay_store::RawLogStore). [`drive`] runs them over channels; [`update`] runs both in
 //! one call, for backups. The messages are in `docs/format/stream.md`.
 //!
 //! What holds, argued and tested in `docs/invariants.md`:
@@ -59,6 +59,8 @@ pub mod wire;
 
 mod digest;
 mod error;
+mod log;
+mod records;
 mod store;
 mod traits;
 mod update;
@@ -66,5 +68,5 @@ mod update;
 pub use error::{Error, Result};
 pub use follower::{FollowSettings, Follower};
 pub use leader::{Lag, LeadSettings, Leader};
-pub use traits::{Found, Level, Sink, Source};
+pub use traits::{Chunk, Found, Level, Mended, Show, Sink, Source};
 pub use update::{Updated, update};

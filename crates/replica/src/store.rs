@@ -3,14 +3,44 @@
 use std::sync::Arc;
 
 use mainstay_store::{
-    Change, Folder, Found as StoreFound, History, Identity, Position, RawStore, Reached, Result,
-    Role, Tail, Written,
+    Change, Folder, Found, History, Identity, Position, RawStore, Reached, Result, Role, Tail,
+    Written,
 };
 
-use crate::traits::{Found, Sink, Source};
+use crate::traits::{Chunk, Mended, Show, Sink, Source};
+
+/// The slot to go on from; none: all was shown.
+pub struct Slots(Option<u32>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(Some(0))
+    }
+}
+
+fn scan<F: Folder>(
+    store: &RawStore<F>,
+    shard: u32,
+    slots: &mut Slots,
+    chunk: Chunk,
+    wanted: &dyn Fn(&[u8]) -> bool,
+    show: &mut Show<'_>,
+) -> Result<bool> {
+    let Some(slot) = slots.0 else { return Ok(false) };
+    let (key_len, value_len) = store.lengths();
+    let fitting = usize::try_from(chunk.bytes).unwrap_or(usize::MAX) / (key_len + value_len).max(1);
+    let max = chunk.records.min(fitting.max(1));
+    slots.0 = store.scan(shard, slot, max, |key, value| {
+        if wanted(key) {
+            show(key, value);
+        }
+    })?;
+    Ok(slots.0.is_some())
+}
 
 impl<F: Folder> Source for Arc<RawStore<F>> {
     type Tail = Tail<F>;
+    type Scan = Slots;
 
     fn identity(&self) -> Identity {
         RawStore::identity(self)
@@ -37,11 +67,7 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
     }
 
     fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<F>>> {
-        Ok(match RawStore::tail(self, shard, position)? {
-            StoreFound::Here(tail) => Found::Here(tail),
-            StoreFound::Older => Found::Older,
-            StoreFound::Foreign => Found::Foreign,
-        })
+        RawStore::tail(self, shard, position)
     }
 
     fn place(&self, tail: &Tail<F>) -> (Position, u64) {
@@ -64,11 +90,12 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
-        RawStore::scan(self, shard, slot, max, show)
+        slots: &mut Slots,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        scan(self, shard, slots, chunk, wanted, show)
     }
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
@@ -77,6 +104,8 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
 }
 
 impl<F: Folder> Sink for Arc<RawStore<F>> {
+    type Scan = Slots;
+
     fn identity(&self) -> Identity {
         RawStore::identity(self)
     }
@@ -109,47 +138,32 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
         RawStore::expect(self, shard, records)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         RawStore::get(self, key)
     }
 
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
-        RawStore::scan(self, shard, slot, max, show)
+        slots: &mut Slots,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        scan(self, shard, slots, chunk, wanted, show)
     }
 
     fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
         RawStore::apply(self, shard, epoch, count, changes)
     }
 
-    fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
+    fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()> {
         let room = RawStore::write_bytes_max(self);
-        let mending = match RawStore::history(self, shard)? {
-            History::At(from) | History::Mending(from) => History::Mending(from),
-        };
-        let mut rest = changes;
-        loop {
-            let (mut bytes, mut count) = (0, 0);
-            for change in rest {
-                bytes += change_bytes(change);
-                if bytes > room {
-                    break;
-                }
-                count += 1;
-            }
-            let (now, later) = rest.split_at(count.max(1).min(rest.len()));
-            let is_last = later.is_empty();
-            RawStore::mend(self, shard, now, if is_last { then } else { mending })?;
-            if is_last {
-                return Ok(());
-            }
-            rest = later;
-        }
+        let from = RawStore::history(self, shard)?;
+        in_writes(changes, (room, change_bytes), (from, then), |changes, then| {
+            let changes: Vec<_> = changes.iter().map(|(change, _)| *change).collect();
+            RawStore::mend(self, shard, &changes, then)
+        })
     }
 
     fn set_aside(&self, shard: u32, from: Position, records: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
@@ -166,9 +180,37 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
     }
 }
 
-fn change_bytes(change: &Change<'_>) -> u64 {
+fn change_bytes((change, _): &Mended<'_>) -> u64 {
     match change {
         Change::Put(key, value) => 1 + key.len() as u64 + value.len() as u64,
         Change::Delete(key) => 1 + key.len() as u64,
+    }
+}
+
+/// Hands out changes as writes that fit into `room`, at least one write: on the way from one place,
+/// and with the last of them at `then`.
+pub(crate) fn in_writes(
+    changes: &[Mended<'_>],
+    (room, bytes_of): (u64, fn(&Mended<'_>) -> u64),
+    (from, then): (History, History),
+    mut write: impl FnMut(&[Mended<'_>], History) -> Result<()>,
+) -> Result<()> {
+    let (History::At(from) | History::Mending(from)) = from;
+    let mut rest = changes;
+    loop {
+        let (mut bytes, mut count) = (0, 0);
+        for change in rest {
+            bytes += bytes_of(change);
+            if bytes > room {
+                break;
+            }
+            count += 1;
+        }
+        let (now, later) = rest.split_at(count.max(1).min(rest.len()));
+        write(now, if later.is_empty() { then } else { History::Mending(from) })?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        rest = later;
     }
 }

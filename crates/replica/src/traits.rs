@@ -1,6 +1,8 @@
 //! What the cores need of a store.
 
-use mainstay_store::{Change, History, Identity, Position, Reached, Result, Written};
+use mainstay_store::{History, Identity, Position, Reached, Result, Written};
+
+pub use mainstay_store::Found;
 
 /// How far a write has come on a follower, weakest first.
 ///
@@ -15,16 +17,22 @@ pub enum Level {
     Durable,
 }
 
-/// What is known of a place in a history; see [`mainstay_store::Found`].
+/// What is shown of a record: its key, and what else there is of it. Of a store with fixed lengths
+/// that is the value; of one with any lengths it is the record as it is in the log, key and the time
+/// of its end included.
 ///
-/// Example: see [`Source`].
-pub enum Found<T> {
-    /// The log goes on from there.
-    Here(T),
-    /// It is before all that the log has.
-    Older,
-    /// The shard was never there.
-    Foreign,
+/// Example: see [`Source::scan`].
+pub type Show<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
+
+/// How much of a shard is shown at a time.
+///
+/// Example: see [`Source::scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many records, at most.
+    pub records: usize,
+    /// When so many bytes of them are shown, that is enough.
+    pub bytes: u64,
 }
 
 /// A store that leads: its records, and the ordered writes of each shard. The functions are those
@@ -46,6 +54,8 @@ pub enum Found<T> {
 pub trait Source {
     /// A place in the log of a shard.
     type Tail;
+    /// What is still to be shown of a shard's records.
+    type Scan: Default;
 
     /// What it has in common with its replicas.
     ///
@@ -53,6 +63,11 @@ pub trait Source {
     fn identity(&self) -> Identity;
     /// The longest write there can be.
     fn write_bytes_max(&self) -> u64;
+    /// From now on longer writes than those that a message has room for are refused, if there can
+    /// be such.
+    fn limit_writes(&self, bytes: u64) {
+        let _none_is_so_long = bytes;
+    }
     /// The epoch of its writes.
     fn epoch(&self) -> u64;
     /// There is a leader of this epoch: if it is higher, no more writes are taken here.
@@ -92,23 +107,45 @@ pub trait Source {
     /// # Errors
     /// None that a place of this store can have.
     fn behind_bytes(&self, tail: &Self::Tail) -> Result<u64>;
-    /// Shows some records of a shard from a slot on; returns the slot to go on from.
+    /// Shows some records of a shard whose keys are wanted, those that come next; says whether there
+    /// are more.
+    ///
+    /// ```
+    /// use mainstay_replica::{Chunk, Source};
+    /// use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// use std::sync::Arc;
+    /// let one = LogOptions { shards: 1, ..LogOptions::default() };
+    /// let store = Arc::new(RawLogStore::create(mainstay_sim::Disk::new(7), &one)?);
+    /// store.put(b"de", b"Deutschland", Memory)?;
+    /// let (all, mut keys) = (Chunk { records: 10, bytes: 1000 }, Vec::new());
+    /// let mut show = |key: &[u8], _: &[u8]| keys.push(key.to_vec());
+    /// assert!(!Source::scan(&store, 0, &mut Default::default(), all, &|_| true, &mut show)?);
+    /// assert_eq!(keys, [b"de"]);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If there is no such shard.
+    /// If there is no such shard, or what the disk says.
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>>;
+        scan: &mut Self::Scan,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool>;
     /// Keeps the log behind a frame.
     ///
     /// # Errors
     /// If there is no such shard.
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()>;
 }
+
+/// A change, and when what it puts ends, in milliseconds since 1970; 0: never, or the value says so
+/// itself.
+///
+/// Example: see [`Sink`].
+pub type Mended<'a> = (mainstay_store::Change<'a>, u64);
 
 /// A store that follows. The functions are those of [`mainstay_store::RawStore`] with the same
 /// names.
@@ -124,6 +161,9 @@ pub trait Source {
 /// # Ok::<(), mainstay_store::Error>(())
 /// ```
 pub trait Sink {
+    /// What is still to be shown of a shard's records.
+    type Scan: Default;
+
     /// What it has in common with its leader.
     ///
     /// Example: see [`Sink`], as for all of these.
@@ -157,22 +197,24 @@ pub trait Sink {
         let _nothing_to_prepare = (shard, records);
         Ok(())
     }
-    /// The value of a key.
+    /// What there is of a key's record beside the key; see [`Show`].
     ///
     /// # Errors
-    /// If the key has another length.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Shows some records of a shard from a slot on; returns the slot to go on from.
+    /// If the key can be none, or what the disk says.
+    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Shows some records of a shard whose keys are wanted, those that come next; says whether there
+    /// are more.
     ///
     /// # Errors
-    /// If there is no such shard.
+    /// If there is no such shard, or what the disk says.
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>>;
+        scan: &mut Self::Scan,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool>;
     /// Makes a leader's write the next one here.
     ///
     /// # Errors
@@ -183,8 +225,8 @@ pub trait Sink {
     ///
     /// # Errors
     /// If they do not fit, or what the disk says.
-    fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()>;
-    /// Keeps records that are about to be lost here.
+    fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()>;
+    /// Keeps records that are about to be lost here: keys, and what else there is of them.
     ///
     /// # Errors
     /// What the disk says.

@@ -4,7 +4,7 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use mainstay_replica::{Found, Source, update};
+use mainstay_replica::{Chunk, Found, Show, Source, update};
 use mainstay_sim::Disk;
 use mainstay_store::{
     Durability::Memory, Identity, Options, Position, RawStore, Reached, Result, Tail, Written,
@@ -25,6 +25,7 @@ struct Slow {
 
 impl Source for Slow {
     type Tail = Tail<Disk>;
+    type Scan = <Arc<RawStore<Disk>> as Source>::Scan;
 
     fn identity(&self) -> Identity {
         Source::identity(&self.store)
@@ -74,12 +75,14 @@ impl Source for Slow {
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
+        scan: &mut Self::Scan,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
         self.looks.set(self.looks.get() + 1);
-        Source::scan(&self.store, shard, slot, max.min(1), show)
+        let chunk = Chunk { records: chunk.records.min(1), ..chunk };
+        Source::scan(&self.store, shard, scan, chunk, wanted, show)
     }
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {

@@ -15,8 +15,8 @@ use mainstay_storage::Folder;
 use crate::{
     ends::{self, Clock, end_in},
     error::{Error, Result},
-    follow::Role,
     options::{Durability, Options, Token},
+    rank::Role,
     store::RawStore,
 };
 

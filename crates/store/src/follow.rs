@@ -2,36 +2,20 @@
 
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::Folder;
 
 use crate::{
+    aside::set_aside,
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, HISTORY_LEN, StoreHeader},
-    history::{History, Position, promoted, read_changes},
+    history::{History, Position, read_changes},
     limits::EXPECTED_MAX,
     options::{Options, Token},
+    rank::{Ranked, Role},
     shard::{Change, Entry},
     store::{RawStore, write_next},
     table::shard_of,
 };
-
-/// Whose writes a store takes.
-///
-/// Example: see [`RawStore::create_replica`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Role {
-    /// Those of its users.
-    Leader = 0,
-    /// Those of a leader.
-    Follower = 1,
-}
-
-impl Role {
-    pub(crate) fn of(header: &StoreHeader) -> Self {
-        if header.role.get() == Self::Leader as u32 { Self::Leader } else { Self::Follower }
-    }
-}
 
 /// What all replicas of a store have in common.
 ///
@@ -40,14 +24,34 @@ impl Role {
 pub struct Identity {
     /// Drawn when the first of them was created.
     pub id: [u8; 16],
-    /// Bytes of a key.
+    /// Bytes of a key, or [`Identity::ANY`].
     pub key_len: usize,
-    /// Bytes of a value.
+    /// Bytes of a value, or [`Identity::ANY`].
     pub value_len: usize,
     /// How many shards.
     pub shards: u32,
     /// Do values begin with the time at which the record ends? See [`RawExpiring`](crate::RawExpiring).
     pub has_ends: bool,
+}
+
+impl Identity {
+    /// The length of keys and values of a [`RawLogStore`](crate::RawLogStore): any.
+    ///
+    /// Example: see [`RawLogStore::create_replica`](crate::RawLogStore::create_replica).
+    pub const ANY: usize = u32::MAX as usize;
+
+    /// Are its keys and values of any size?
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// assert!(!store.identity().is_any());
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.key_len == Self::ANY
+    }
 }
 
 impl<F: Folder> RawStore<F> {
@@ -104,7 +108,7 @@ impl<F: Folder> RawStore<F> {
     /// Example: see [`RawStore::create_replica`].
     #[must_use]
     pub fn role(&self) -> Role {
-        Role::of(&self.kept())
+        self.kept().rank().role
     }
 
     /// The epoch of its own writes; it began when the store was opened or promoted.
@@ -120,11 +124,7 @@ impl<F: Folder> RawStore<F> {
     /// Example: see [`RawStore::fence`].
     #[must_use]
     pub fn known_epoch(&self) -> u64 {
-        let kept = self.kept();
-        match Role::of(&kept) {
-            Role::Leader => kept.known_epoch.get().max(kept.epoch.get()),
-            Role::Follower => kept.known_epoch.get(),
-        }
+        self.kept().rank().known()
     }
 
     /// Learns, durably, that there is a leader of this epoch. A leader that hears of a higher epoch
@@ -143,15 +143,11 @@ impl<F: Folder> RawStore<F> {
     /// What the disk says; a leader takes no more writes nevertheless.
     pub fn fence(&self, epoch: u64) -> Result<()> {
         let mut kept = self.kept();
-        let own = if Role::of(&kept) == Role::Leader { self.epoch() } else { 0 };
-        if epoch <= kept.known_epoch.get().max(own) {
-            return Ok(());
-        }
+        let Some(fenced) = kept.rank().fenced(epoch) else { return Ok(()) };
         self.is_closed.store(true, Ordering::SeqCst);
         // Whoever got in before has written when all locks were free once.
         self.shards.iter().for_each(|shard| drop(shard.writer()));
-        kept.known_epoch = epoch.into();
-        kept.role = (Role::Follower as u32).into();
+        kept.set_rank(fenced);
         write_next(&self.folder, &mut kept)
     }
 
@@ -168,11 +164,7 @@ impl<F: Folder> RawStore<F> {
     /// What the disk says.
     pub fn demote(mut self) -> Result<Self> {
         let mut header = *self.kept();
-        if Role::of(&header) == Role::Leader {
-            let known = header.known_epoch.get().max(header.epoch.get());
-            header.known_epoch = known.into();
-        }
-        header.role = (Role::Follower as u32).into();
+        header.set_rank(header.rank().demoted());
         write_next(&self.folder, &mut header)?;
         self.set_header(header);
         Ok(self)
@@ -202,9 +194,7 @@ impl<F: Folder> RawStore<F> {
             }
         }
         let mut header = *self.kept();
-        let known = header.known_epoch.get().max(header.epoch.get());
-        header.epoch = promoted(known, drawn)?.into();
-        header.role = (Role::Leader as u32).into();
+        header.set_rank(header.rank().promoted(drawn)?);
         write_next(&self.folder, &mut header)?;
         self.set_header(header);
         Ok(self)
@@ -213,7 +203,7 @@ impl<F: Folder> RawStore<F> {
     fn set_header(&mut self, header: StoreHeader) {
         self.header = header;
         *self.kept() = header;
-        self.is_closed.store(Role::of(&header) == Role::Follower, Ordering::SeqCst);
+        self.is_closed.store(header.rank().role == Role::Follower, Ordering::SeqCst);
     }
 
     /// Are local writes taken?
@@ -224,7 +214,7 @@ impl<F: Folder> RawStore<F> {
         if self.is_resharded.load(Ordering::SeqCst) {
             return Err(Error::Resharded);
         }
-        if Role::of(&self.header) == Role::Leader {
+        if self.header.rank().role == Role::Leader {
             return Err(Error::Replaced { epoch: self.epoch(), by: self.known_epoch() });
         }
         Err(Error::Follows)
@@ -453,37 +443,8 @@ impl<F: Folder> RawStore<F> {
         from: Position,
         records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<()> {
-        let hex = |out: &mut String, bytes: &[u8]| {
-            for byte in bytes {
-                for digit in [byte >> 4, byte & 15] {
-                    out.extend(char::from_digit(digit.into(), 16));
-                }
-            }
-        };
-        let mut lines = String::new();
-        for (key, value) in records {
-            lines.push_str(r#"{"key":""#);
-            hex(&mut lines, key);
-            lines.push_str(r#"","value":""#);
-            hex(&mut lines, value);
-            lines.push_str("\"}\n");
-        }
-        let name = format!("aside-{shard:04}-{:x}-{}", from.epoch, from.sequence);
-        let mut keep = || {
-            let file = self.folder.file(&name)?;
-            let (end, mut last) = (file.len()?, *b"\n");
-            if end > 0 {
-                file.read_at(end - 1, &mut last)?;
-            }
-            // What an earlier call could not write to its end must not swallow a record of this one.
-            if last != *b"\n" {
-                lines.insert(0, '\n');
-            }
-            file.write_at(end, lines.as_bytes())?;
-            file.sync()?;
-            self.folder.sync_names()
-        };
-        keep().map_err(Error::io(&*name))
+        let records = records.into_iter().map(|(key, value)| (key, value, 0));
+        set_aside(&self.folder, shard, from, records)
     }
 
     /// Has `notify` called after each local write from now on, by the thread that writes; the first

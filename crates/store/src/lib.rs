@@ -53,6 +53,7 @@
 pub mod limits;
 
 mod any;
+mod aside;
 mod backup;
 mod batch;
 mod ends;
@@ -94,6 +95,7 @@ mod planted;
 #[cfg(test)]
 mod power;
 mod range;
+mod rank;
 mod read_only;
 mod reader;
 mod recover;
@@ -114,8 +116,8 @@ mod watch;
 
 pub use any::{
     DirectoryLogResharding, Field, LogCopied, LogDamage, LogOptions, LogRange, LogResharding,
-    LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey, RawLogRange, RawLogStore,
-    is_log_copy,
+    LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey, LogTail,
+    RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
@@ -125,7 +127,7 @@ pub use fixed_expiring::ExpiringStore;
 pub use fixed_range::FixedRange;
 pub use fixed_reshard::FixedResharding;
 pub use folder::{Directory, DirectoryFile};
-pub use follow::{Identity, Role};
+pub use follow::Identity;
 pub use history::{History, Position, read_changes, write_changes};
 pub use hooks::{Commit, Hook};
 pub use keyed::encrypted_under;
@@ -136,6 +138,7 @@ pub use mainstay_storage::{Encrypted, Key, KeyError, KeyId, Keys, Rekeyed};
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;
+pub use rank::Role;
 pub use reader::Reader;
 #[cfg(feature = "encryption")]
 pub use rekey::rekey;

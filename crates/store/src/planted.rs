@@ -73,6 +73,12 @@ pub(crate) enum Fault {
     EndIgnored,
     /// A compaction forgets when a record ends.
     EndForgotten,
+    /// What a compaction moves counts as a write of the history.
+    MovedCounted,
+    /// Who reads a log goes on behind a segment that was removed.
+    HolesIgnored,
+    /// A compaction removes what a follower needs.
+    RetainIgnored,
 }
 
 pub(crate) use switch::{current, plant};

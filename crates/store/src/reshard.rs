@@ -10,10 +10,10 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    follow::Role,
     hooks::{Commit, Hook},
     options::{Durability, Options},
     planted::{self, Fault},
+    rank::Role,
     shard::Change,
     store::RawStore,
 };

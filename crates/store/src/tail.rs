@@ -51,9 +51,9 @@ impl<F: Folder> Tail<F> {
 /// What is known of a place in a history.
 ///
 /// Example: see [`RawStore::tail`].
-pub enum Found<F: Folder> {
+pub enum Found<T> {
     /// The log goes on from there.
-    Here(Tail<F>),
+    Here(T),
     /// It is before all that the log has, or would be.
     Older,
     /// This shard was never there.
@@ -106,7 +106,7 @@ impl<F: Folder> RawStore<F> {
     ///
     /// # Errors
     /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
-    pub fn tail(&self, shard: u32, position: Position) -> Result<Found<F>> {
+    pub fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<F>>> {
         let of = self.shard_at(shard)?;
         let mut log = of.writer();
         of.settle(&mut log)?;

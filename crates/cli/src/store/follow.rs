@@ -2,6 +2,7 @@
 
 use super::{
     keys,
+    replica::Replica,
     serve::{PURPOSE, Ticker},
     target::Target,
 };
@@ -19,11 +20,11 @@ use mainstay::{
         net::{self, Settings, Wire},
     },
     replica::{
-        FollowSettings, drive,
+        FollowSettings, Sink, drive,
         follower::{Status, Told},
         wire::{Hello, Way},
     },
-    store::{Directory, Options, RawStore, Role},
+    store::{Directory, LogOptions, Options, RawLogStore, RawStore, Role},
 };
 use serde::Serialize;
 use std::{
@@ -105,18 +106,45 @@ impl Line {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let interrupt = Interrupt::watch();
-    let failed = args.target.failed();
     let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
     let mut ticker = Ticker::new(out);
-    let store = if args.target.path.join("store").exists() {
-        args.target.open()?
+    let hello = if args.target.is_any() || args.target.path.join("store").exists() {
+        None
     } else {
         // Nothing is made before it is known what the leader has.
-        match ask(args, &wire, &settings, &interrupt, &mut ticker)? {
-            Some(hello) => create(args, &hello)?,
-            None => return Ok(Outcome::Fine),
+        let hello = ask(args, &wire, &settings, &interrupt, &mut ticker)?;
+        if hello.is_none() {
+            return Ok(Outcome::Fine);
         }
+        hello
     };
+    let is_any = hello.map_or(args.target.is_any(), |hello| hello.identity.is_any());
+    let on = (wire, settings);
+    if is_any {
+        let store = match hello {
+            Some(hello) => create_any(args, &hello)?,
+            None => args.target.open_any()?,
+        };
+        return follow(args, store, on, &interrupt, ticker);
+    }
+    let store = match hello {
+        Some(hello) => create(args, &hello)?,
+        None => args.target.open()?,
+    };
+    follow(args, store, on, &interrupt, ticker)
+}
+
+fn follow<S: Replica>(
+    args: &Args,
+    store: S,
+    (wire, settings): (Wire, Settings),
+    interrupt: &Interrupt,
+    mut ticker: Ticker<'_>,
+) -> Result<Outcome>
+where
+    Arc<S>: Sink,
+{
+    let failed = args.target.failed();
     let store = if store.role() == Role::Leader && args.demote {
         store.demote().map_err(&failed)?
     } else {
@@ -165,7 +193,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         }
     }
     let line = Line::of(&follower.stop(), &mut equal);
-    store.vouch().map_err(&failed)?;
+    Replica::vouch(&*store).map_err(&failed)?;
     ticker.say(&line, &line.text())?;
     Ok(Outcome::Fine)
 }
@@ -229,6 +257,15 @@ fn create(args: &Args, hello: &Hello) -> Result<RawStore<Directory>> {
     RawStore::create_replica(folder, &hello.identity, &options).map_err(&failed)
 }
 
+/// The same of a leader whose keys and values have any size.
+fn create_any(args: &Args, hello: &Hello) -> Result<RawLogStore<Directory>> {
+    let segment_bytes = segment_bytes(hello.write_bytes_max);
+    let options = LogOptions { segment_bytes, ..LogOptions::default() };
+    let failed = args.target.failed();
+    let folder = keys::lock(&args.target.path).map_err(&failed)?;
+    RawLogStore::create_replica(folder, &hello.identity, &options).map_err(&failed)
+}
+
 /// How large the segments of a store are, which are whole pages: their longest write, a page for
 /// the head, and less than another one for what surrounds the write. A copy has segments just as
 /// large as its leader: with smaller ones it could not follow, with larger ones not be followed.
@@ -265,6 +302,10 @@ mod tests {
             let folder = Directory::lock(&sandbox.path().join("store")).unwrap();
             let options = Options { segment_bytes: bytes, shards: 1, ..Options::default() };
             let store = RawStore::create(folder, 8, 16, &options).unwrap();
+            assert_eq!(segment_bytes(store.write_bytes_max()), bytes);
+            let folder = Directory::lock(&sandbox.path().join("any")).unwrap();
+            let options = LogOptions { segment_bytes: bytes, shards: 1, ..LogOptions::default() };
+            let store = RawLogStore::create(folder, &options).unwrap();
             assert_eq!(segment_bytes(store.write_bytes_max()), bytes);
         }
         assert!(segment_bytes(u64::MAX) > SEGMENT_BYTES_MAX, "no store has such segments");

@@ -20,6 +20,7 @@ mod promote;
 mod put;
 mod rekey;
 mod repair;
+mod replica;
 mod reshard;
 mod restore;
 mod rm;

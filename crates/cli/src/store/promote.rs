@@ -1,11 +1,10 @@
 //! `mainstay store promote`.
 
-use super::target::Target;
+use super::{replica::Replica, target::Target};
 use crate::{
     error::{Outcome, Result},
     output::Output,
 };
-use mainstay::store::{Directory, RawStore};
 use serde::Serialize;
 
 /// Make a follower's store the leader
@@ -32,8 +31,15 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    if args.target.is_any() {
+        promote(args, args.target.open_any()?, out)
+    } else {
+        promote(args, args.target.open()?, out)
+    }
+}
+
+fn promote<S: Replica>(args: &Args, store: S, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
-    let store = args.target.open()?;
     let store = lead(store, args.above).map_err(&failed)?;
     let shards = store.identity().shards;
     let place = |shard| Some(store.history(shard).ok()?.position()?.sequence);
@@ -49,10 +55,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
 }
 
 /// Makes a store the leader, above `known` and all that it knows of itself.
-pub(super) fn lead(
-    store: RawStore<Directory>,
-    known: u64,
-) -> mainstay::store::Result<RawStore<Directory>> {
+pub(super) fn lead<S: Replica>(store: S, known: u64) -> mainstay::store::Result<S> {
     store.fence(known)?;
     // Of two stores that are promoted at once, one has to be above the other: any number will do.
     let drawn = mainstay_base::mix64(u64::from(std::process::id()) ^ store.epoch()) as u16;

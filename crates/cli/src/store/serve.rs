@@ -1,9 +1,6 @@
 //! `mainstay store serve`.
 
-use super::{
-    opened::{now_ms, without_end},
-    target::Target,
-};
+use super::{opened::now_ms, replica::Replica, target::Target};
 use crate::{
     channel::wire::{Identity, Over},
     error::{CliError, Outcome, Result},
@@ -13,8 +10,8 @@ use crate::{
 };
 use mainstay::{
     channel::net::Listener,
-    replica::{LeadSettings, drive, leader::Told},
-    store::{Durability, RawExpiring},
+    replica::{LeadSettings, Source, drive, leader::Told},
+    store::{Error, RawExpiring, Role},
 };
 use serde::Serialize;
 use std::{
@@ -35,7 +32,7 @@ const SWEPT_PARTS: usize = 8;
 /// Lead: let followers have a copy of a store, and keep it up to date
 ///
 /// Takes writes from standard input, a line each: `KEY VALUE` sets, `KEY` alone deletes. Both are
-/// texts, filled up with zeros. Ends when interrupted.
+/// texts, filled up with zeros where sizes are fixed. Ends when interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -71,23 +68,38 @@ struct Line {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let interrupt = Interrupt::watch();
+    if args.target.is_any() {
+        // It sweeps when it is tended.
+        return lead(args, &Arc::new(args.target.open_any()?), || Ok(()), out);
+    }
     let failed = args.target.failed();
     let opened = args.target.open()?;
-    let (store, expiring) = if opened.has_ends() {
-        let expiring = RawExpiring::over(opened, now_ms).map_err(&failed)?;
-        (Arc::clone(expiring.shared()), Some(expiring))
-    } else {
-        (Arc::new(opened), None)
-    };
-    if store.role() == mainstay::store::Role::Follower {
-        return Err(failed(mainstay::store::Error::Follows));
+    if !opened.has_ends() {
+        return lead(args, &Arc::new(opened), || Ok(()), out);
+    }
+    let expiring = RawExpiring::over(opened, now_ms).map_err(&failed)?;
+    lead(args, expiring.shared(), || expiring.sweep(SWEPT_PARTS).map(drop), out)
+}
+
+fn lead<S: Replica>(
+    args: &Args,
+    store: &Arc<S>,
+    sweep: impl Fn() -> mainstay::store::Result<()>,
+    out: &mut Output,
+) -> Result<Outcome>
+where
+    Arc<S>: Source<Tail: Send, Scan: Send>,
+{
+    let interrupt = Interrupt::watch();
+    let failed = args.target.failed();
+    if Replica::role(&**store) == Role::Follower {
+        return Err(failed(Error::Follows));
     }
     let told = Arc::new(Mutex::new(Vec::new()));
     let tells = Arc::clone(&told);
     let replaced = Arc::new(AtomicBool::new(false));
     let is_replaced = Arc::clone(&replaced);
-    let leader = drive::lead(Arc::clone(&store), LeadSettings::default(), move |told| {
+    let leader = drive::lead(Arc::clone(store), LeadSettings::default(), move |told| {
         if matches!(told, Told::Replaced { .. }) {
             is_replaced.store(true, Ordering::SeqCst);
         }
@@ -100,11 +112,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let text = format!("listening at {listening}");
     let mut ticker = Ticker::new(out);
     ticker.say(&Listening { listening }, &text)?;
-    let writer = Arc::clone(&store);
+    let writer = Arc::clone(store);
     // Standard input cannot be interrupted; the thread ends with the program.
     thread::spawn(move || {
         for line in stdin().lock().lines().map_while(std::io::Result::ok) {
-            if let Err(error) = write(&writer, &line) {
+            if let Err(error) = writer.write(&line) {
                 crate::error::warn(&error);
             }
         }
@@ -115,9 +127,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             leader.attach(Arc::new(channel));
         }
         store.tend().map_err(&failed)?;
-        if let Some(expiring) = &expiring {
-            expiring.sweep(SWEPT_PARTS).map_err(&failed)?;
-        }
+        sweep().map_err(&failed)?;
         for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
             crate::error::warn(&text);
         }
@@ -141,8 +151,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     drop(leader);
     store.sync().map_err(&failed)?;
     if replaced.load(Ordering::SeqCst) {
-        let (epoch, by) = (store.epoch(), store.known_epoch());
-        return Err(failed(mainstay::store::Error::Replaced { epoch, by }));
+        let (epoch, by) = (Replica::epoch(&**store), Replica::known_epoch(&**store));
+        return Err(failed(Error::Replaced { epoch, by }));
     }
     Ok(Outcome::Fine)
 }
@@ -155,37 +165,6 @@ fn text(told: &Told) -> String {
         Told::Failed(error) => error.to_string(),
         other => format!("{other:?}"),
     }
-}
-
-/// Makes the write that a line says.
-fn write(
-    store: &mainstay::store::RawStore<mainstay::store::Directory>,
-    line: &str,
-) -> mainstay::store::Result<()> {
-    let (key_len, value_len) = without_end(store.lengths(), store.has_ends());
-    let fill = |text: &str, len: usize| {
-        let mut bytes = text.as_bytes().to_vec();
-        if bytes.len() < len {
-            bytes.resize(len, 0);
-        }
-        bytes
-    };
-    let line = line.trim_end();
-    match line.split_once(' ') {
-        Some((key, value)) => {
-            let mut value = fill(value, value_len);
-            if store.has_ends() {
-                // For good.
-                value.splice(..0, [0; size_of::<u64>()]);
-            }
-            store.put(&fill(key, key_len), &value, Durability::Interval)?;
-        }
-        None if !line.is_empty() => {
-            store.delete(&fill(line, key_len), Durability::Interval)?;
-        }
-        None => {}
-    }
-    Ok(())
 }
 
 /// What is told while it goes on; nobody has to listen.

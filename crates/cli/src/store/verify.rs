@@ -3,6 +3,7 @@
 use super::{
     bytes::{Row, cell},
     keys,
+    opened::is_any,
     target::{Target, failed, view_either},
 };
 use crate::{
@@ -12,7 +13,8 @@ use crate::{
     size::{grouped, human},
 };
 use mainstay::store::{
-    Error, FileKind, FileReport, LogDamage, OnDisk, RawLogStore, is_log_copy, split_end,
+    Change, Directory, Error, FileKind, FileReport, LogDamage, LogScan, OnDisk, RawLogStore,
+    is_log_copy, read_records, split_end,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -289,6 +291,14 @@ struct Comparison {
 pub(super) type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
+    if is_any(here) && is_any(there) {
+        let open = |path: &Path| Target { path: path.to_path_buf() }.open_any();
+        let (one, other) = (open(here)?, open(there)?);
+        let (equal, found) = differences_of_any(&one, &other).map_err(failed(here))?;
+        one.close().map_err(failed(here))?;
+        other.close().map_err(failed(there))?;
+        return report(equal, &found, false, out);
+    }
     let (one, other) = (view_either(here)?, view_either(there)?);
     if one.lengths() != other.lengths() {
         let (key, value) = one.lengths();
@@ -297,6 +307,15 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         return Err(CliError::NotComparable { here, there, key, value, other_key, other_value });
     }
     let (equal, differences) = differences(&one, &other).map_err(failed(here))?;
+    report(equal, &differences, one.has_ends(), out)
+}
+
+fn report(
+    equal: u64,
+    differences: &[Difference],
+    has_ends: bool,
+    out: &mut Output,
+) -> Result<Outcome> {
     let count = |which: fn(&Difference) -> bool| {
         differences.iter().filter(|found| which(found)).count() as u64
     };
@@ -313,7 +332,7 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         comparison.keys = differences.iter().take(1_000).flat_map(key).collect();
         out.document(&comparison)?;
     } else {
-        tell_comparison(&comparison, &differences, one.has_ends(), out)?;
+        tell_comparison(&comparison, differences, has_ends, out)?;
     }
     Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
 }
@@ -337,6 +356,63 @@ pub(super) fn differences(
     found.sort_unstable();
     drop(progress);
     Ok((equal, found))
+}
+
+/// The same of stores with values of any size, of which the beginnings are told. Records that end at
+/// different times differ.
+fn differences_of_any(
+    one: &RawLogStore<Directory>,
+    other: &RawLogStore<Directory>,
+) -> mainstay::store::Result<(u64, Vec<Difference>)> {
+    let progress = Progress::spinner("comparing");
+    let (mut equal, mut found) = (0, Vec::new());
+    let begin = |record: &[u8]| match read_records(record, 1).as_deref() {
+        Some([(Change::Put(_, value), _)]) => Some(value[..value.len().min(BEGIN)].to_vec()),
+        _ => None,
+    };
+    each_record(one, |key, record| {
+        match other.record(key)? {
+            Some(there) if there == record => equal += 1,
+            there => {
+                found.push((key.to_vec(), begin(record), there.as_deref().and_then(begin)));
+            }
+        }
+        Ok(())
+    })?;
+    each_record(other, |key, record| {
+        if one.record(key)?.is_none() {
+            found.push((key.to_vec(), None, begin(record)));
+        }
+        Ok(())
+    })?;
+    found.sort_unstable();
+    drop(progress);
+    Ok((equal, found))
+}
+
+/// How much of a value is told.
+const BEGIN: usize = 256;
+
+fn each_record(
+    store: &RawLogStore<Directory>,
+    mut show: impl FnMut(&[u8], &[u8]) -> mainstay::store::Result<()>,
+) -> mainstay::store::Result<()> {
+    for shard in 0..store.identity().shards {
+        let (mut scan, mut shown) = (LogScan::default(), Ok(()));
+        while store.scan(
+            shard,
+            &mut scan,
+            (1, 1),
+            |_| true,
+            |key, record| {
+                shown = show(key, record);
+            },
+        )? {
+            std::mem::replace(&mut shown, Ok(()))?;
+        }
+        shown?;
+    }
+    Ok(())
 }
 
 fn tell_comparison(

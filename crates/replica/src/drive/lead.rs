@@ -60,7 +60,7 @@ pub struct Leading {
 ///
 /// # Errors
 /// [`Error::Io`] if there can be no further thread.
-pub fn lead<S: Source<Tail: Send> + Send + 'static>(
+pub fn lead<S: Source<Tail: Send, Scan: Send> + Send + 'static>(
     source: S,
     settings: LeadSettings,
     told: impl FnMut(leader::Told) + Send + 'static,

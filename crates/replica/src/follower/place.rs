@@ -1,18 +1,19 @@
 //! Where a shard of a follower is, and how it gets on.
 
 use mainstay_shm::hook;
-use mainstay_store::{Change, History, Position, read_changes};
+use mainstay_store::{Change, History, Position};
 
 use super::Told;
 use crate::{
     digest::{Parts, Sums, part_of, record_hash},
     limits::{HASHES_MAX, PART_BITS_MAX, PART_RECORDS, ROUND_RECORDS},
-    traits::Sink,
+    records::{changes, lines},
+    traits::{Chunk, Sink},
     wire::{self, Acked, Message, Way},
 };
 
-/// Records looked at in one go.
-const SCAN_RECORDS: usize = 2_048;
+/// What is looked at in one go.
+const CHUNK: Chunk = Chunk { records: 2_048, bytes: 1 << 20 };
 
 /// Why a follower gives up.
 pub(super) enum Wrong {
@@ -235,7 +236,7 @@ impl Place {
         if own == 0 {
             sink.expect(shard, records)?;
         } else {
-            scan_all(sink, shard, |key, value| sums.add(key, value))?;
+            scan_all(sink, shard, &|_| true, |key, rest| sums.add(key, rest))?;
         }
         let sent = if own > 0 { Message::hashes(&sums.sums) } else { Vec::new() };
         answers.push(Answer::Summary { shard, bits, sums: sent });
@@ -275,13 +276,15 @@ impl Place {
             hashes.clear();
         };
         let mut hashes = Vec::new();
-        scan_all(sink, shard, |key, value| {
+        let parts = &compare.parts;
+        let wanted = |key: &[u8]| {
             let part = part_of(key, bits);
-            if (round.0..=round.1).contains(&part) && compare.parts.has(part) {
-                hashes.push(record_hash(key, value));
-                if hashes.len() == HASHES_MAX {
-                    want(&mut hashes, false);
-                }
+            (round.0..=round.1).contains(&part) && parts.has(part)
+        };
+        scan_all(sink, shard, &wanted, |key, rest| {
+            hashes.push(record_hash(key, rest));
+            if hashes.len() == HASHES_MAX {
+                want(&mut hashes, false);
             }
         })?;
         want(&mut hashes, true);
@@ -298,21 +301,18 @@ impl Place {
         let Mode::Comparing(compare) = &mut self.mode else {
             return protocol("records, and nothing is compared");
         };
-        let identity = sink.identity();
-        let record = identity.key_len + identity.value_len;
-        if bytes.len() != count as usize * record {
+        let Some(records) = lines(&sink.identity(), count, bytes) else {
             return protocol("records of another length");
-        }
-        let records = bytes.chunks_exact(record).map(|record| record.split_at(identity.key_len));
+        };
         let mut kept = Vec::new();
         if compare.aside.is_some() {
-            for (key, value) in records.clone() {
-                let old = sink.get(key)?.filter(|old| old != value);
-                kept.extend(old.map(|old| (key.to_vec(), old)));
+            for record in &records {
+                let old = sink.record(record.key)?.filter(|old| old != record.rest);
+                kept.extend(old.map(|old| (record.key.to_vec(), old)));
             }
         }
         let told = compare.keep(sink, self.shard, &kept)?;
-        let puts: Vec<_> = records.map(|(key, value)| Change::Put(key, value)).collect();
+        let puts: Vec<_> = records.iter().map(|record| record.put).collect();
         sink.mend(self.shard, &puts, History::Mending(self.left))?;
         self.leave();
         Ok(Taken { changed: true, told })
@@ -328,15 +328,18 @@ impl Place {
         let mut taken = Taken::default();
         if !stale.is_empty() {
             let mut gone: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            scan_all(sink, self.shard, |key, value| {
-                if stale.binary_search(&record_hash(key, value)).is_ok() {
-                    gone.push((key.to_vec(), value.to_vec()));
+            let (first, last) = compare.round;
+            let bits = compare.sums.bits;
+            let wanted = |key: &[u8]| (first..=last).contains(&part_of(key, bits));
+            scan_all(sink, self.shard, &wanted, |key, rest| {
+                if stale.binary_search(&record_hash(key, rest)).is_ok() {
+                    gone.push((key.to_vec(), rest.to_vec()));
                 }
             })?;
             if compare.aside.is_some() {
                 taken.told = compare.keep(sink, self.shard, &gone)?;
             }
-            let deletes: Vec<_> = gone.iter().map(|(key, _)| Change::Delete(key)).collect();
+            let deletes: Vec<_> = gone.iter().map(|(key, _)| (Change::Delete(key), 0)).collect();
             if !deletes.is_empty() {
                 sink.mend(self.shard, &deletes, History::Mending(self.left))?;
                 self.leave();
@@ -376,14 +379,10 @@ impl Place {
                 }
                 continue;
             }
-            let identity = sink.identity();
-            let lengths = (identity.key_len, identity.value_len);
-            let mut changes = Vec::new();
-            let used =
-                read_changes(write.changes, write.count, lengths, |change| changes.push(change));
-            if used != Some(write.changes.len()) {
+            let found = changes(&sink.identity(), write.count, write.changes);
+            let Some(changes) = found else {
                 return protocol("a write that is not made of changes");
-            }
+            };
             sink.mend(self.shard, &changes, History::Mending(self.left))?;
             self.leave();
             self.mode = Mode::Replaying { at: position };
@@ -453,11 +452,10 @@ impl Compare {
 fn scan_all<K: Sink>(
     sink: &K,
     shard: u32,
+    wanted: &dyn Fn(&[u8]) -> bool,
     mut show: impl FnMut(&[u8], &[u8]),
 ) -> Result<(), Wrong> {
-    let mut slot = Some(0);
-    while let Some(from) = slot {
-        slot = sink.scan(shard, from, SCAN_RECORDS, &mut show)?;
-    }
+    let mut scan = K::Scan::default();
+    while sink.scan(shard, &mut scan, CHUNK, wanted, &mut show)? {}
     Ok(())
 }

@@ -10,31 +10,32 @@ use bytes::Bytes;
 use super::session::{Stop, protocol};
 use crate::{
     digest::{Parts, Sums, part_of, record_hash},
-    limits::{BATCH_BYTES, HASHES_MAX, ROUND_HASHES_MAX},
-    traits::Source,
+    limits::{BATCH_BYTES, HASHES_MAX, ROUND_HASHES_MAX, WRITE_BYTES_MAX},
+    records::put_record,
+    traits::{Chunk, Source},
     wire::{self, Message, encode},
 };
 
-/// Records looked at in one step, at most.
-const SCAN_RECORDS: usize = 2_048;
+/// What is looked at in one step, at most.
+const CHUNK: Chunk = Chunk { records: 2_048, bytes: 1 << 20 };
 
-pub(super) struct Compare {
-    phase: Phase,
+pub(super) struct Compare<C> {
+    phase: Phase<C>,
     bits: u8,
     parts: Parts,
 }
 
-enum Phase {
+enum Phase<C> {
     /// The follower has not been told how it gets on.
     Telling(Message<'static>),
     /// The follower's sums are awaited.
     Waiting,
     /// The leader's are made.
-    Summing { slot: u32, theirs: Vec<u64>, ours: Sums },
+    Summing { scan: C, theirs: Vec<u64>, ours: Sums },
     /// The follower's hashes are awaited.
     Wanting { hashes: Vec<u64> },
     /// Records are looked through.
-    Scanning { slot: u32, round: Round },
+    Scanning { scan: C, round: Round },
     /// Those that are not here are told.
     Telltale { round: Round, at: usize },
 }
@@ -69,7 +70,7 @@ impl Step {
     }
 }
 
-impl Compare {
+impl<C: Default> Compare<C> {
     pub(super) fn new() -> Self {
         Self { phase: Phase::Waiting, bits: 0, parts: Parts::none(0) }
     }
@@ -94,7 +95,7 @@ impl Compare {
         }
         self.bits = bits;
         let theirs = wire::hashes(sums).collect();
-        self.phase = Phase::Summing { slot: 0, theirs, ours: Sums::new(bits) };
+        self.phase = Phase::Summing { scan: C::default(), theirs, ours: Sums::new(bits) };
         Ok(())
     }
 
@@ -121,12 +122,12 @@ impl Compare {
             hashes.sort_unstable();
             let here = vec![false; hashes.len()];
             let round = Round { first, last, is_last, hashes, here };
-            self.phase = Phase::Scanning { slot: 0, round };
+            self.phase = Phase::Scanning { scan: C::default(), round };
         }
         Ok(())
     }
 
-    pub(super) fn step<S: Source>(
+    pub(super) fn step<S: Source<Scan = C>>(
         &mut self,
         source: &S,
         shard: u32,
@@ -142,11 +143,10 @@ impl Compare {
                 self.phase = Phase::Waiting;
                 Ok(Some(Step { is_over, ..step }))
             }
-            Phase::Summing { slot, theirs, ours } => {
+            Phase::Summing { scan, theirs, ours } => {
                 if !theirs.is_empty() {
-                    let mut add = |key: &[u8], value: &[u8]| ours.add(key, value);
-                    if let Some(next) = source.scan(shard, *slot, SCAN_RECORDS, &mut add)? {
-                        *slot = next;
+                    let mut add = |key: &[u8], rest: &[u8]| ours.add(key, rest);
+                    if source.scan(shard, scan, CHUNK, &|_| true, &mut add)? {
                         return Ok(Some(Step::default()));
                     }
                 }
@@ -157,19 +157,18 @@ impl Compare {
                 Ok(Some(Step { is_over, ..step }))
             }
             Phase::Scanning { .. } | Phase::Telltale { .. } if !may_send => Ok(None),
-            Phase::Scanning { slot, round } => {
-                let scanned = scan(source, shard, *slot, round, &self.parts, self.bits)?;
+            Phase::Scanning { scan, round } => {
+                let scanned = look(source, shard, scan, round, &self.parts, self.bits)?;
                 let mut step = Step::default();
                 if scanned.count > 0 {
                     let (count, bytes) = (scanned.count, &*scanned.bytes);
-                    step = Step::say(epoch, &Message::Records { shard, count, bytes }).count();
+                    let are_any = source.identity().is_any();
+                    let records = Message::Records { shard, count, are_any, bytes };
+                    step = Step::say(epoch, &records).count();
                 }
-                match scanned.next {
-                    Some(next) => *slot = next,
-                    None => {
-                        let round = std::mem::replace(round, Round::none());
-                        self.phase = Phase::Telltale { round, at: 0 };
-                    }
+                if !scanned.is_more {
+                    let round = std::mem::replace(round, Round::none());
+                    self.phase = Phase::Telltale { round, at: 0 };
                 }
                 Ok(Some(step))
             }
@@ -226,37 +225,41 @@ fn differing(bits: u8, theirs: &[u64], ours: &[u64]) -> Parts {
 struct Scanned {
     count: u32,
     bytes: Vec<u8>,
-    next: Option<u32>,
+    is_more: bool,
 }
 
-fn scan<S: Source>(
+fn look<S: Source>(
     source: &S,
     shard: u32,
-    slot: u32,
+    scan: &mut S::Scan,
     round: &mut Round,
     parts: &Parts,
     bits: u8,
 ) -> Result<Scanned, Stop> {
     let identity = source.identity();
-    let record = identity.key_len + identity.value_len;
-    let max = (BATCH_BYTES / record.max(1)).clamp(1, SCAN_RECORDS);
-    let (mut count, mut bytes) = (0, Vec::with_capacity(max * record));
+    let chunk = Chunk { bytes: BATCH_BYTES as u64, ..CHUNK };
+    let (mut count, mut bytes, mut longest) = (0, Vec::with_capacity(BATCH_BYTES), 0);
     // For a follower without records everything is sent, and nothing has to be hashed.
     let is_all = round.hashes.is_empty() && round.is_only(bits) && parts.is_all(bits);
-    let next = source.scan(shard, slot, max, &mut |key, value| {
-        if !is_all {
-            let part = part_of(key, bits);
-            if !(round.first..=round.last).contains(&part) || !parts.has(part) {
-                return;
-            }
-            if let Ok(at) = round.hashes.binary_search(&record_hash(key, value)) {
-                round.here[at] = true;
-                return;
-            }
+    let (first, last) = (round.first, round.last);
+    let wanted = |key: &[u8]| {
+        let part = part_of(key, bits);
+        is_all || ((first..=last).contains(&part) && parts.has(part))
+    };
+    let is_more = source.scan(shard, scan, chunk, &wanted, &mut |key, rest| {
+        if !is_all && let Ok(at) = round.hashes.binary_search(&record_hash(key, rest)) {
+            round.here[at] = true;
+            return;
         }
         count += 1;
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(value);
+        longest = longest.max(rest.len());
+        put_record(&identity, key, rest, &mut bytes);
     })?;
-    Ok(Scanned { count, bytes, next })
+    if longest > WRITE_BYTES_MAX {
+        // It was written before there was a leader here, which takes no such writes.
+        let (what, must) = ("the length of a record that a follower lacks", "at most 2^25 bytes");
+        let value = longest as u64;
+        return Err(Stop::Store(mainstay_store::Error::OutOfLimits { what, value, must }));
+    }
+    Ok(Scanned { count, bytes, is_more })
 }

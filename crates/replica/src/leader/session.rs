@@ -46,22 +46,22 @@ pub(super) struct Done {
 }
 
 /// Where a follower is with a shard.
-enum Shard<T> {
+enum Shard<S: Source> {
     /// It has not said.
     Silent,
     /// It gets the log from here on.
     Live {
-        tail: T,
+        tail: S::Tail,
         /// It is told when it has this write.
         tell_at: Option<u64>,
         /// Until then the log is kept for it.
         is_behind: bool,
     },
     /// Its records are compared; then it gets the log from here on.
-    Comparing { tail: T, compare: Compare },
+    Comparing { tail: S::Tail, compare: Compare<S::Scan> },
 }
 
-pub(super) struct Session<T> {
+pub(super) struct Session<S: Source> {
     is_joined: bool,
     heard: Duration,
     spoke: Duration,
@@ -70,13 +70,13 @@ pub(super) struct Session<T> {
     allowance: u64,
     /// How many were allowed at first: the follower has taken as many as there are more by now.
     window: Option<u64>,
-    shards: Vec<Shard<T>>,
+    shards: Vec<Shard<S>>,
     /// The last write and the bytes of messages on their way, by shard.
     flying: Vec<VecDeque<(u64, u64)>>,
     turn: usize,
 }
 
-impl<T> Session<T> {
+impl<S: Source> Session<S> {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             is_joined: false,
@@ -113,14 +113,14 @@ impl<T> Session<T> {
 
     /// What is held for it beside what was sent.
     pub(super) fn held_bytes(&self) -> usize {
-        let of = |shard: &Shard<T>| match shard {
+        let of = |shard: &Shard<S>| match shard {
             Shard::Comparing { compare, .. } => compare.held_bytes(),
             _ => 0,
         };
         self.shards.iter().map(of).sum()
     }
 
-    pub(super) fn behind_bytes<S: Source<Tail = T>>(&self, source: &S, shard: u32) -> u64 {
+    pub(super) fn behind_bytes(&self, source: &S, shard: u32) -> u64 {
         let on_its_way: u64 =
             self.flying.get(shard as usize).into_iter().flatten().map(|(_, bytes)| *bytes).sum();
         match self.shards.get(shard as usize) {
@@ -132,12 +132,7 @@ impl<T> Session<T> {
     }
 
     /// Behind which frame the log has to stay.
-    pub(super) fn wants_behind<S: Source<Tail = T>>(
-        &self,
-        source: &S,
-        shard: u32,
-        bytes_max: u64,
-    ) -> Option<u64> {
+    pub(super) fn wants_behind(&self, source: &S, shard: u32, bytes_max: u64) -> Option<u64> {
         let tail = match self.shards.get(shard as usize)? {
             Shard::Live { tail, is_behind: true, .. } | Shard::Comparing { tail, .. } => tail,
             _ => return None,
@@ -191,7 +186,7 @@ impl<T> Session<T> {
     }
 
     /// Takes in what a follower says of one of its shards.
-    pub(super) fn handle<S: Source<Tail = T>>(
+    pub(super) fn handle(
         &mut self,
         source: &S,
         settings: &LeadSettings,
@@ -224,7 +219,7 @@ impl<T> Session<T> {
     }
 
     /// Does a bit of what there is to do, if there is something.
-    pub(super) fn step<S: Source<Tail = T>>(
+    pub(super) fn step(
         &mut self,
         source: &S,
         now: Duration,
@@ -244,12 +239,7 @@ impl<T> Session<T> {
         Ok(None)
     }
 
-    fn step_shard<S: Source<Tail = T>>(
-        &mut self,
-        source: &S,
-        index: usize,
-        epoch: u64,
-    ) -> Result<Option<Done>, Stop> {
+    fn step_shard(&mut self, source: &S, index: usize, epoch: u64) -> Result<Option<Done>, Stop> {
         let may_send = self.sent < self.allowance;
         let shard = index as u32;
         let mut done = Done::default();
@@ -304,13 +294,7 @@ impl<T> Session<T> {
     }
 
     /// The follower has to be compared: what it lacks is not in the log any more.
-    fn restart<S: Source<Tail = T>>(
-        &mut self,
-        source: &S,
-        index: usize,
-        way: Way,
-        epoch: u64,
-    ) -> Result<Done, Stop> {
+    fn restart(&mut self, source: &S, index: usize, way: Way, epoch: u64) -> Result<Done, Stop> {
         let (place, info) = compare(source, index as u32, way)?;
         self.shards[index] = place;
         self.flying[index].clear();
@@ -359,7 +343,7 @@ fn begin<S: Source>(
     shard: u32,
     at: Option<Position>,
     is_empty: bool,
-) -> Result<Shard<S::Tail>, Stop> {
+) -> Result<Shard<S>, Stop> {
     let Some(tip) = source.tip(shard)? else { return no_place(shard) };
     let way = match at {
         None => Way::Unfinished,
@@ -392,7 +376,7 @@ fn compare<S: Source>(
     source: &S,
     shard: u32,
     way: Way,
-) -> Result<(Shard<S::Tail>, Message<'static>), Stop> {
+) -> Result<(Shard<S>, Message<'static>), Stop> {
     // Writers go on meanwhile: the place is then one before the last.
     let Some(from) = source.tip(shard)? else { return no_place(shard) };
     let Found::Here(tail) = source.tail(shard, from)? else { return no_place(shard) };

@@ -1,7 +1,7 @@
 //! Bytes taken for messages.
 
 use mainstay_shm::hook;
-use mainstay_store::Identity;
+use mainstay_store::{Identity, read_records};
 use zerocopy::{FromBytes, little_endian::U64};
 
 use super::{layout::*, lists::check_writes, message::*};
@@ -89,16 +89,17 @@ impl<'a> Parser<'a> {
                 Ok(Message::Want { shard, first, last, ends, is_last, hashes })
             }
             RECORDS => {
-                self.flags_within(0)?;
-                let count = self.count as u32;
+                self.flags_within(1)?;
+                let (count, are_any) = (self.count as u32, self.flags == 1);
                 let fits = match count {
+                    _ if are_any => read_records(body, count).is_some(),
                     0 => body.is_empty(),
                     _ => body.len().is_multiple_of(self.count) && !body.is_empty(),
                 };
                 if !fits {
                     return wrong("records that do not fill it");
                 }
-                Ok(Message::Records { shard, count, bytes: body })
+                Ok(Message::Records { shard, count, are_any, bytes: body })
             }
             STALE => {
                 self.flags_within(0)?;

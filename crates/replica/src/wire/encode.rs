@@ -46,8 +46,8 @@ pub fn encode(epoch: u64, message: &Message<'_>) -> Bytes {
             let flags = u8::from(*ends) | u8::from(*is_last) << 1;
             begin(WANT, flags, *shard, hashes.len() / 8, body.as_bytes(), hashes);
         }
-        Message::Records { shard, count, bytes } => {
-            begin(RECORDS, 0, *shard, *count as usize, &[], bytes);
+        Message::Records { shard, count, are_any, bytes } => {
+            begin(RECORDS, u8::from(*are_any), *shard, *count as usize, &[], bytes);
         }
         Message::Stale { shard, hashes } => begin(STALE, 0, *shard, hashes.len() / 8, &[], hashes),
         Message::Round { shard } => begin(ROUND, 0, *shard, 0, &[], &[]),

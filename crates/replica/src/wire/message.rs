@@ -138,9 +138,16 @@ impl std::fmt::Display for Refusal<'_> {
         f.write_str(what)?;
         match reason {
             Reason::Protocol | Reason::Failed | Reason::OtherStore => write!(f, ": {text}"),
+            Reason::KeyLen | Reason::ValueLen => {
+                write!(f, ": {} and {}", length(*ours), length(*theirs))
+            }
             _ => write!(f, ": {ours} and {theirs}"),
         }
     }
+}
+
+fn length(bytes: u64) -> String {
+    if bytes == Identity::ANY as u64 { "any".to_owned() } else { bytes.to_string() }
 }
 
 /// How far a follower is with a shard: the last write that it has received, made, and made
@@ -232,12 +239,15 @@ pub enum Message<'a> {
         /// Eight bytes each.
         hashes: &'a [u8],
     },
-    /// From the leader: records that the follower lacks, keys and values one behind the other.
+    /// From the leader: records that the follower lacks, one behind the other: keys with their
+    /// values, or records that say how long they are themselves.
     Records {
         /// Which shard.
         shard: u32,
         /// How many.
         count: u32,
+        /// Each says how long it is; see [`mainstay_store::read_records`].
+        are_any: bool,
         /// Their bytes.
         bytes: &'a [u8],
     },

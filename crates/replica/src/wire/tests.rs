@@ -1,6 +1,6 @@
 use super::*;
 use crate::limits::{HASHES_MAX, PART_BITS_MAX, TEXT_BYTES_MAX, WRITE_BYTES_MAX};
-use mainstay_store::Position;
+use mainstay_store::{Durability::Memory, LogOptions, Position, RawLogStore};
 use proptest::prelude::*;
 
 fn place() -> impl Strategy<Value = Position> {
@@ -15,6 +15,9 @@ fn v1_cut_anywhere_or_followed_by_a_byte_no_message_is_another() {
     let mut writes = Vec::new();
     put_write(&Write { position, count: 1, changes: b"abc" }, &mut writes);
     let refusal = Refusal { reason: Reason::Shards, ours: 1, theirs: 2, text: "so" };
+    let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default()).unwrap();
+    store.put(b"de", b"Deutschland", Memory).unwrap();
+    let record = store.record(b"de").unwrap().unwrap();
     let messages = [
         Message::Hello(Hello::default()),
         Message::Welcome(Hello::default()),
@@ -23,7 +26,8 @@ fn v1_cut_anywhere_or_followed_by_a_byte_no_message_is_another() {
         Message::Summary { shard: 1, bits: 1, sums: &hashes },
         Message::Differ { shard: 1, parts: &[1, 2] },
         Message::Want { shard: 1, first: 0, last: 1, ends: true, is_last: true, hashes: &hashes },
-        Message::Records { shard: 1, count: 2, bytes: b"abcd" },
+        Message::Records { shard: 1, count: 2, are_any: false, bytes: b"abcd" },
+        Message::Records { shard: 1, count: 1, are_any: true, bytes: &record },
         Message::Stale { shard: 1, hashes: &hashes },
         Message::Round { shard: 1 },
         Message::Writes { shard: 1, tip: 2, count: 1, bytes: &writes },
@@ -38,7 +42,7 @@ fn v1_cut_anywhere_or_followed_by_a_byte_no_message_is_another() {
         let is_a_round = matches!(message, Message::Round { .. });
         for end in 0..bytes.len() {
             let cut = decode(&bytes[..end]);
-            let halves = matches!(cut, Ok((_, Message::Records { .. })));
+            let halves = matches!(cut, Ok((_, Message::Records { are_any: false, .. })));
             assert!(cut.is_err() || halves, "{message:?} cut at {end}: {cut:?}");
         }
         let longer = [&bytes[..], &[0]].concat();

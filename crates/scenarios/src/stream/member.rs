@@ -2,6 +2,7 @@
 
 use super::{
     Flaw,
+    kept::Kept,
     line::Line,
     shelf::{Backup, Shelf, back_up, restore},
 };
@@ -14,12 +15,11 @@ use mainstay_replica::{
 use mainstay_sim::{
     Boot, Disk, Input, Node, NodeId, Now, Output, StreamAction, StreamEvent, StreamId, Time,
 };
-use mainstay_store::{Change, Durability, Error, Position, RawStore, Role, Token};
+use mainstay_store::{Change, Error, Position, Role, Token};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -98,6 +98,8 @@ pub(super) struct Setting {
     /// Lead from the beginning.
     pub(super) first: NodeId,
     pub(super) flaw: Option<Flaw>,
+    /// Keys and values have any sizes, for the store.
+    pub(super) is_any: bool,
 }
 
 enum Part {
@@ -161,7 +163,7 @@ impl Member {
     }
 
     /// The store, if it could be opened.
-    pub(super) fn store(&self) -> Option<&Arc<RawStore<Disk>>> {
+    pub(super) fn store(&self) -> Option<&Kept> {
         self.shelf.as_ref().map(|shelf| &shelf.store)
     }
 
@@ -181,7 +183,8 @@ impl Member {
     }
 
     fn open(&mut self, now: Time) {
-        match Shelf::open(&self.disk, self.setting.shards, self.setting.flaw) {
+        let Setting { shards, is_any, flaw, .. } = self.setting;
+        match Shelf::open(&self.disk, shards, is_any, flaw) {
             Ok(shelf) => {
                 if shelf.store.role() == Role::Leader {
                     self.lead(shelf.clone(), now);
@@ -216,8 +219,8 @@ impl Member {
         self.hang_up();
         self.part = Part::Idle;
         let Some(shelf) = self.shelf.take() else { return self.report(Report::Declined) };
-        let Ok(store) = Arc::try_unwrap(shelf.store) else { return };
-        match store.fence(above).and_then(|()| store.promote(drawn)) {
+        let Some(promoted) = shelf.store.promote(above, drawn) else { return };
+        match promoted {
             Ok(store) => {
                 let shelf = Shelf::of(store, self.setting.flaw);
                 self.lead(shelf.clone(), now);
@@ -240,8 +243,8 @@ impl Member {
         self.part = Part::Idle;
         let Some(mut shelf) = self.shelf.take() else { return };
         if shelf.store.role() == Role::Leader {
-            let Ok(store) = Arc::try_unwrap(shelf.store) else { return };
-            match store.demote() {
+            let Some(demoted) = shelf.store.demote() else { return };
+            match demoted {
                 Ok(store) => shelf = Shelf::of(store, self.setting.flaw),
                 Err(error) => return self.exit(&error),
             }
@@ -293,7 +296,7 @@ impl Member {
         };
         let place = || shelf.store.history(shard).ok().and_then(|history| history.position());
         let before = place();
-        match shelf.store.batch(&changes, Durability::Memory) {
+        match shelf.store.batch(&changes) {
             Ok(Some(token)) => {
                 if let (Some(before), Some(after)) = (before, place()) {
                     waiting.push((ticket, after, token));

@@ -1,4 +1,5 @@
-//! A store on three hosts: one leads, two follow, and everything goes wrong. Stores, logs, cores
+//! A store on three hosts, of fixed sizes or of any: one leads, two follow, and everything goes wrong.
+//! Stores, logs, cores
 //! and bytes are the real ones; links, disks, clocks and processes are the world's.
 //!
 //! Y1. A shard that is at a place has exactly the records that the writes up to there made.
@@ -10,6 +11,7 @@
 //! Y5. Records that a follower gave up, and its leader never had, are set aside.
 //! Y6. What waits at the leader for a follower is bounded, whatever the follower does.
 
+mod kept;
 mod line;
 mod member;
 mod oracle;

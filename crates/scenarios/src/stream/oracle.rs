@@ -2,11 +2,12 @@
 //! place comes from.
 
 use super::{
+    kept::{KEY, bytes_of},
     member::{KEYS, Wanted, change_of},
-    shelf::{KEY, VALUE},
+    shelf::VALUE,
 };
 use mainstay_sim::{Disk, Storage};
-use mainstay_store::{Position, RawStore, write_changes};
+use mainstay_store::Position;
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -31,24 +32,22 @@ pub(super) struct Oracle {
     open: BTreeMap<u64, Open>,
     /// Where each write led.
     placed: BTreeMap<u64, (u32, Position)>,
-}
-
-fn bytes_of(changes: &Wanted) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for change in changes {
-        write_changes(&[change_of(change)], &mut bytes);
-    }
-    bytes
+    /// Keys and values have any sizes, for the stores.
+    is_any: bool,
 }
 
 impl Oracle {
-    pub(super) fn new(shards: u32) -> Self {
-        let mut oracle = Self::default();
+    pub(super) fn new(shards: u32, is_any: bool) -> Self {
+        let mut oracle = Self { is_any, ..Self::default() };
         for shard in 0..shards {
             let records = Rc::default();
             oracle.states.insert((shard, Position::START), State { before: None, records });
         }
         oracle
+    }
+
+    fn bytes_of(&self, changes: &Wanted) -> Vec<u8> {
+        bytes_of(&changes.iter().map(change_of).collect::<Vec<_>>(), self.is_any)
     }
 
     pub(super) fn asked(&mut self, ticket: u64, shard: u32, changes: Wanted) {
@@ -66,7 +65,7 @@ impl Oracle {
             // It was found in a store before its writer told.
             return Ok(());
         };
-        let bytes = bytes_of(&changes);
+        let bytes = self.bytes_of(&changes);
         if before.after(after.epoch, &bytes) != after {
             return Err(format!("Y1: write {ticket} led from {before:?} to {after:?}"));
         }
@@ -98,7 +97,7 @@ impl Oracle {
                 .map(|(_, place)| *place)
                 .collect();
             let leads = |(ticket, open): (&u64, &Open)| {
-                let bytes = (open.shard == shard).then(|| bytes_of(&open.changes))?;
+                let bytes = (open.shard == shard).then(|| self.bytes_of(&open.changes))?;
                 let from = before.iter().find(|from| from.after(at.epoch, &bytes) == at)?;
                 Some((*ticket, *from))
             };
@@ -161,17 +160,6 @@ impl Oracle {
         }
         Ok(())
     }
-}
-
-/// The records of a store's shards.
-pub(super) fn contents(store: &RawStore<Disk>, shard: u32) -> Records {
-    let mut records = Records::new();
-    let mut slot = Some(0);
-    while let Some(from) = slot {
-        let show = |key: &[u8], value: &[u8]| drop(records.insert(key.to_vec(), value.to_vec()));
-        slot = store.scan(shard, from, 100, show).ok().flatten();
-    }
-    records
 }
 
 /// What was set aside on a disk.

@@ -1,15 +1,14 @@
 //! A node's store, as its core sees it: with a rule broken, if one is.
 
-use super::Flaw;
-use mainstay_replica::{Found, Sink, Source};
-use mainstay_sim::{Disk, Storage};
-use mainstay_store::{
-    Change, History, Identity, Options, Position, RawStore, Reached, Result, Tail, Written,
-    limits::SEGMENT_BYTES_MIN,
+use super::{
+    Flaw,
+    kept::{Kept, Look, Place, either, placed},
 };
-use std::{rc::Rc, sync::Arc};
+use mainstay_replica::{Chunk, Found, Mended, Show, Sink, Source};
+use mainstay_sim::{Disk, Storage};
+use mainstay_store::{Change, History, Identity, Position, Reached, Result, Written};
+use std::rc::Rc;
 
-pub(super) const KEY: usize = 1;
 pub(super) const VALUE: usize = 120;
 
 /// A copy of all files of a store.
@@ -20,16 +19,8 @@ const RESTORING: &str = "restoring";
 
 #[derive(Clone)]
 pub(super) struct Shelf {
-    pub(super) store: Arc<RawStore<Disk>>,
+    pub(super) store: Kept,
     flaw: Option<Flaw>,
-}
-
-pub(super) fn identity(shards: u32) -> Identity {
-    Identity { id: [7; 16], key_len: KEY, value_len: VALUE, shards, has_ends: false }
-}
-
-fn options() -> Options {
-    Options { segment_bytes: SEGMENT_BYTES_MIN, threads: 1, ..Options::default() }
 }
 
 /// Takes the files of a disk as they are.
@@ -68,22 +59,16 @@ fn wipe(disk: &Disk) {
 
 impl Shelf {
     /// The store of a disk; an empty replica if there is none.
-    pub(super) fn open(disk: &Disk, shards: u32, flaw: Option<Flaw>) -> Result<Self> {
+    pub(super) fn open(disk: &Disk, shards: u32, is_any: bool, flaw: Option<Flaw>) -> Result<Self> {
         if disk.names().iter().any(|name| name == RESTORING) {
             wipe(disk);
             disk.remove(RESTORING);
         }
-        let store = match RawStore::open(disk.clone(), &options()) {
-            Err(mainstay_store::Error::NotAStore) => {
-                RawStore::create_replica(disk.clone(), &identity(shards), &options())?
-            }
-            opened => opened?,
-        };
-        Ok(Self { store: Arc::new(store), flaw })
+        Ok(Self::of(Kept::open(disk, shards, is_any)?, flaw))
     }
 
-    pub(super) fn of(store: RawStore<Disk>, flaw: Option<Flaw>) -> Self {
-        Self { store: Arc::new(store), flaw }
+    pub(super) fn of(store: Kept, flaw: Option<Flaw>) -> Self {
+        Self { store, flaw }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -92,14 +77,19 @@ impl Shelf {
 }
 
 impl Source for Shelf {
-    type Tail = Tail<Disk>;
+    type Tail = Place;
+    type Scan = Look;
 
     fn identity(&self) -> Identity {
-        RawStore::identity(&self.store)
+        either!(&self.store, store => Source::identity(store))
     }
 
     fn write_bytes_max(&self) -> u64 {
-        RawStore::write_bytes_max(&self.store)
+        either!(&self.store, store => Source::write_bytes_max(store))
+    }
+
+    fn limit_writes(&self, bytes: u64) {
+        either!(&self.store, store => Source::limit_writes(store, bytes));
     }
 
     fn epoch(&self) -> u64 {
@@ -111,69 +101,90 @@ impl Source for Shelf {
     }
 
     fn tip(&self, shard: u32) -> Result<Option<Position>> {
-        Source::tip(&self.store, shard)
+        either!(&self.store, store => Source::tip(store, shard))
     }
 
     fn records(&self, shard: u32) -> Result<u64> {
-        RawStore::records(&self.store, shard)
+        either!(&self.store, store => Source::records(store, shard))
     }
 
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<Disk>>> {
-        match Source::tail(&self.store, shard, position)? {
+    fn tail(&self, shard: u32, position: Position) -> Result<Found<Place>> {
+        let find = |position| {
+            Ok(match &self.store {
+                Kept::Fixed(store) => placed(Source::tail(store, shard, position)?, Place::Fixed),
+                Kept::Any(store) => placed(Source::tail(store, shard, position)?, Place::Any),
+            })
+        };
+        match find(position)? {
             Found::Foreign if self.has(Flaw::DivergedIsEqual) => {
-                let tip = Source::tip(&self.store, shard)?.unwrap_or_default();
-                Source::tail(&self.store, shard, tip)
+                find(Source::tip(self, shard)?.unwrap_or_default())
             }
             found => Ok(found),
         }
     }
 
-    fn place(&self, tail: &Tail<Disk>) -> (Position, u64) {
-        Source::place(&self.store, tail)
+    fn place(&self, tail: &Place) -> (Position, u64) {
+        match tail {
+            Place::Fixed(tail) => (tail.position(), tail.sequence()),
+            Place::Any(tail) => (tail.position(), tail.sequence()),
+        }
     }
 
     fn read(
         &self,
-        tail: &mut Tail<Disk>,
+        tail: &mut Place,
         bytes_max: u64,
         each: &mut dyn FnMut(Written<'_>),
     ) -> Result<Reached> {
-        match Source::read(&self.store, tail, bytes_max, each)? {
+        let reached = match (&self.store, tail) {
+            (Kept::Fixed(store), Place::Fixed(tail)) => Source::read(store, tail, bytes_max, each)?,
+            (Kept::Any(store), Place::Any(tail)) => Source::read(store, tail, bytes_max, each)?,
+            // A place of another store.
+            _ => Reached::Cut,
+        };
+        match reached {
             Reached::Cut if self.has(Flaw::SilentWhenCut) => Ok(Reached::End),
             reached => Ok(reached),
         }
     }
 
-    fn behind_bytes(&self, tail: &Tail<Disk>) -> Result<u64> {
-        self.store.behind_bytes(tail)
+    fn behind_bytes(&self, tail: &Place) -> Result<u64> {
+        match (&self.store, tail) {
+            (Kept::Fixed(store), Place::Fixed(tail)) => Source::behind_bytes(store, tail),
+            (Kept::Any(store), Place::Any(tail)) => Source::behind_bytes(store, tail),
+            _ => Ok(0),
+        }
     }
 
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
-        RawStore::scan(&self.store, shard, slot, max, show)
+        look: &mut Look,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        self.store.look(shard, look, chunk, wanted, show)
     }
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
-        self.store.retain(shard, behind)
+        either!(&self.store, store => Source::retain(store, shard, behind))
     }
 }
 
 impl Sink for Shelf {
+    type Scan = Look;
+
     fn identity(&self) -> Identity {
-        RawStore::identity(&self.store)
+        Source::identity(self)
     }
 
     fn write_bytes_max(&self) -> u64 {
-        RawStore::write_bytes_max(&self.store)
+        Source::write_bytes_max(self)
     }
 
     fn follows(&self) -> bool {
-        Sink::follows(&self.store)
+        either!(&self.store, store => Sink::follows(store))
     }
 
     fn known_epoch(&self) -> u64 {
@@ -189,54 +200,58 @@ impl Sink for Shelf {
     }
 
     fn records(&self, shard: u32) -> Result<u64> {
-        RawStore::records(&self.store, shard)
+        Source::records(self, shard)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.store.get(key)
+    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        either!(&self.store, store => Sink::record(store, key))
     }
 
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
-        RawStore::scan(&self.store, shard, slot, max, show)
+        look: &mut Look,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        self.store.look(shard, look, chunk, wanted, show)
     }
 
     fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
-        self.store.apply(shard, epoch, count, changes)
+        either!(&self.store, store => Sink::apply(store, shard, epoch, count, changes))
     }
 
-    fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
+    fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()> {
         let mut then = then;
         if let (History::Mending(from), true) = (then, self.has(Flaw::CursorAhead)) {
             then = History::At(from);
         }
-        if self.has(Flaw::DeletesNotSent) {
-            let puts: Vec<_> = changes.iter().copied().filter(is_put).collect();
-            return Sink::mend(&self.store, shard, &puts, then);
-        }
-        Sink::mend(&self.store, shard, changes, then)
+        let puts: Vec<_>;
+        let changes = if self.has(Flaw::DeletesNotSent) {
+            puts = changes.iter().copied().filter(is_put).collect();
+            &puts
+        } else {
+            changes
+        };
+        either!(&self.store, store => Sink::mend(store, shard, changes, then))
     }
 
     fn set_aside(&self, shard: u32, from: Position, records: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         if self.has(Flaw::NothingSetAside) {
             return Ok(());
         }
-        Sink::set_aside(&self.store, shard, from, records)
+        either!(&self.store, store => Sink::set_aside(store, shard, from, records))
     }
 
     fn sync(&self) -> Result<()> {
         if self.has(Flaw::AcksBeforeDurable) {
             return Ok(());
         }
-        Sink::sync(&self.store)
+        either!(&self.store, store => Sink::sync(store))
     }
 }
 
-fn is_put(change: &Change<'_>) -> bool {
+fn is_put((change, _): &Mended<'_>) -> bool {
     matches!(change, Change::Put(..))
 }

@@ -3,7 +3,7 @@
 use super::{
     Flaw,
     member::{Journal, KEYS, Member, Order, Report, Setting, Wrote},
-    oracle::{Oracle, contents},
+    oracle::Oracle,
     shelf::{Backup, VALUE},
 };
 use crate::registry::{Options, Outcome};
@@ -78,7 +78,7 @@ impl Watcher {
     fn new(setting: Setting, mut rng: Rng, journal: Journal) -> Self {
         Self {
             setting,
-            oracle: Oracle::new(setting.shards),
+            oracle: Oracle::new(setting.shards, setting.is_any),
             tickets: 0,
             written: 0,
             pause: Duration::from_millis(rng.between(20, 400)),
@@ -416,7 +416,7 @@ impl Story<Member> for Watcher {
                 }
                 let Some(at) = at else { continue };
                 let expected = self.oracle.records(shard, at)?;
-                let found = contents(store, shard);
+                let found = store.contents(shard);
                 if found != *expected {
                     return Err(format!(
                         "Y1: shard {shard} of {node} is at {at:?} with {} records, and not those \
@@ -468,7 +468,8 @@ pub(super) fn run(seed: u64, options: &Options) -> Outcome {
     // With more than one shard no single follower need be ahead in all of them.
     let acks = rng.between(1, 2) as usize;
     let shards = if acks == 1 { 1 } else { 2 };
-    let setting = Setting { shards, acks, first: NodeId(0), flaw: Flaw::of(options) };
+    let is_any = stream(seed, "kind").chance(500_000);
+    let setting = Setting { shards, acks, first: NodeId(0), flaw: Flaw::of(options), is_any };
     let journal = Journal::default();
     let theirs = Journal::clone(&journal);
     let make = move |boot: Boot| Member::new(boot, setting, Journal::clone(&theirs));

@@ -37,7 +37,8 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
     }
 
     fn make_ready(&mut self, parts: &[u8]) -> Result<()> {
-        let entry = Entry { changes: &self.changes, end: self.end, parts };
+        let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
+        self.store.check_local(entry.changes_bytes())?;
         self.shard.make_ready(self.store.store(), &mut self.log, &entry).map(drop)
     }
 
@@ -54,10 +55,11 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
     }
 
     fn append(&mut self, parts: &[u8]) -> Result<Token> {
-        let entry = Entry { changes: &self.changes, end: self.end, parts };
+        let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
         let sequence = self.shard.append(self.store.store(), &mut self.log, &entry, Why::New)?;
         let token = self.store.token(self.shard, sequence);
         self.store.hooks.call(&Commit { token, changes: &self.changes, end: self.end });
+        self.store.tell();
         Ok(token)
     }
 }

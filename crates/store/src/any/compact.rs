@@ -39,8 +39,10 @@ impl<F: Folder> Shard<F> {
     /// Which segment is to go: the oldest that is dead enough; if deletes that may hide something have
     /// become more than a segment, the oldest of all, which ends with their hiding nothing.
     fn choose(&self, store: Store<'_, F>, dead_percent: u32) -> Option<Victim> {
+        let retain = self.retained();
         let index = self.index();
-        let mut full = index.segments.iter().filter(|(_, segment)| segment.last > 0);
+        let mut full =
+            index.segments.iter().filter(|(_, segment)| segment.last > 0 && segment.last <= retain);
         let oldest = index.segments.keys().next().copied();
         let is_dead = |(number, segment): &(&u64, &Segment<F::File>)| {
             let bytes = segment.end - DATA_AT;
@@ -53,6 +55,12 @@ impl<F: Folder> Shard<F> {
         // First, since the others add to them.
         let chosen = if has_many { full.next() } else { full.find(is_dead) };
         chosen.map(|(number, _)| Victim { segment: *number, at: DATA_AT })
+    }
+
+    /// Segments that end behind this frame are to stay.
+    fn retained(&self) -> u64 {
+        let retain = self.writer().retain.unwrap_or(u64::MAX);
+        if planted::is(Fault::RetainIgnored) { u64::MAX } else { retain }
     }
 
     /// Goes on compacting, and reads at most some `budget` bytes, at least a frame. How many it was;
@@ -71,11 +79,11 @@ impl<F: Folder> Shard<F> {
             upkeep.victim = self.choose(store, dead_percent);
         }
         let Some(victim) = &mut upkeep.victim else { return Ok(None) };
-        let (file, end, is_oldest) = {
+        let (file, end, last, is_oldest) = {
             let index = self.index();
             let Some(segment) = index.segments.get(&victim.segment) else { return Ok(None) };
             let is_oldest = index.segments.keys().next() == Some(&victim.segment);
-            (Arc::clone(&segment.file), segment.end, is_oldest)
+            (Arc::clone(&segment.file), segment.end, segment.last, is_oldest)
         };
         let from = victim.at;
         let mut frame = Vec::new();
@@ -94,6 +102,10 @@ impl<F: Folder> Shard<F> {
         }
         let (read, is_done) = (victim.at - from, victim.at >= end);
         let segment = victim.segment;
+        if is_done && last > self.retained() {
+            // A follower has come meanwhile; it goes when that one is further.
+            return Ok(None);
+        }
         upkeep.moved_bytes += moved;
         if is_done {
             // What was moved, and what made the rest dead.

@@ -11,8 +11,13 @@ use zerocopy::{
 use crate::{
     ends::has_ended,
     error::{Error, Result},
-    format::{DATA_AT, FRAME_LEN, FrameHeader, HEADER_LEN, Header, NUMBERS_END, write_header},
+    format::{
+        DATA_AT, FRAME_LEN, FrameHeader, HEADER_LEN, HISTORY_LEN, Header, HistoryBytes,
+        NUMBERS_END, write_header,
+    },
+    history::{History, Position},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
+    log::Written,
     planted::{self, Fault},
     shard::Change,
 };
@@ -32,8 +37,46 @@ pub(crate) struct AnyHeader {
     pub(crate) segment_bytes: U64,
     pub(crate) epoch: U64,
     pub(crate) generation: U64,
-    pub(crate) reserved: [u8; 60],
+    pub(crate) known_epoch: U64,
+    pub(crate) role: U32,
+    pub(crate) reserved: [u8; 48],
     pub(crate) checksum: U32,
+}
+
+/// Where the history of a shard is at some place of its log.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct PastBytes {
+    history: HistoryBytes,
+    /// One more than [`Past::since`]; 0: nothing is noted.
+    since: U64,
+}
+
+/// The same in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Past {
+    pub(crate) history: History,
+    /// Of the last frame that said where the history is; from there on each write follows the one
+    /// before.
+    pub(crate) since: u64,
+}
+
+impl Past {
+    /// Before the first write.
+    pub(crate) const START: Self = Self { history: History::At(Position::START), since: 0 };
+
+    pub(crate) fn bytes_of(past: Option<Self>) -> PastBytes {
+        let (history, since) = match past {
+            Some(past) => (past.history.to_bytes(), past.since + 1),
+            None => (History::At(Position::START).to_bytes(), 0),
+        };
+        PastBytes { history, since: since.into() }
+    }
+
+    pub(crate) fn from_bytes(bytes: &PastBytes) -> Option<Self> {
+        let since = bytes.since.get().checked_sub(1)?;
+        Some(Self { history: History::from_bytes(&bytes.history), since })
+    }
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -48,7 +91,8 @@ pub(crate) struct LogHeader {
     pub(crate) number: U64,
     pub(crate) epoch: U64,
     pub(crate) first_sequence: U64,
-    pub(crate) reserved: [u8; 60],
+    pub(crate) past: PastBytes,
+    pub(crate) reserved: [u8; 24],
     pub(crate) checksum: U32,
 }
 
@@ -99,7 +143,7 @@ pub(crate) struct HintHeader {
     pub(crate) chain: U32,
     pub(crate) body_sum: U32,
     pub(crate) body_bytes: U64,
-    pub(crate) reserved: [u8; 36],
+    pub(crate) past: PastBytes,
     pub(crate) checksum: U32,
 }
 
@@ -130,6 +174,10 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 /// A put whose value has the time of its end before it.
 const PUT_UNTIL: u8 = 3;
+/// Where the history of the shard is after the frame, which is no write.
+const NOTE: u8 = 4;
+/// In a frame's number of records: they were there before, and only got another place.
+const MOVED: u32 = 1 << 31;
 /// What another shard gets of a batch: its records, and which frame they are to become there.
 const PART: u8 = 5;
 /// Bytes of that time.
@@ -140,10 +188,15 @@ const _: () = {
     assert!(size_of::<AnyHeader>() == HEADER_LEN);
     assert!(offset_of!(AnyHeader, segment_bytes) == 40);
     assert!(offset_of!(AnyHeader, generation) == 56);
+    assert!(offset_of!(AnyHeader, known_epoch) == 64);
+    assert!(offset_of!(AnyHeader, role) == 72);
     assert!(offset_of!(AnyHeader, checksum) == 124);
+    assert!(size_of::<PastBytes>() == 36);
+    assert!(offset_of!(PastBytes, since) == 28);
     assert!(size_of::<LogHeader>() == HEADER_LEN);
     assert!(offset_of!(LogHeader, number) == 40);
     assert!(offset_of!(LogHeader, first_sequence) == 56);
+    assert!(offset_of!(LogHeader, past) == 64);
     assert!(offset_of!(LogHeader, checksum) == 124);
     assert!(size_of::<ListHeader>() == HEADER_LEN);
     assert!(offset_of!(ListHeader, generation) == 40);
@@ -154,6 +207,7 @@ const _: () = {
     assert!(size_of::<HintHeader>() == HEADER_LEN);
     assert!(offset_of!(HintHeader, bytes) == 64);
     assert!(offset_of!(HintHeader, body_bytes) == 80);
+    assert!(offset_of!(HintHeader, past) == 88);
     assert!(offset_of!(HintHeader, checksum) == 124);
     assert!(HINT_LEN == 12 && RECORD_LEN == 12 && FRAME_LEN == 48);
     assert!(size_of::<PartKey>() == 12);
@@ -251,27 +305,58 @@ pub(crate) fn stored_len(change: &Change<'_>, end: u64) -> u32 {
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
     pub(crate) changes: &'a [Change<'a>],
-    /// When what they put ends; 0: never.
-    pub(crate) end: u64,
+    /// When what they put ends.
+    pub(crate) ends: Ends<'a>,
     /// What other shards get of the same batch.
     pub(crate) parts: &'a [u8],
+    /// Where the history is after it, if it is not just one write further.
+    pub(crate) note: Option<History>,
+    /// Of a write of a leader; none: that of the store.
+    pub(crate) epoch: Option<u64>,
+}
+
+/// When what some changes put ends; 0: never.
+#[derive(Clone, Copy)]
+pub(crate) enum Ends<'a> {
+    All(u64),
+    Each(&'a [u64]),
+}
+
+impl Ends<'_> {
+    pub(crate) fn of(&self, number: usize) -> u64 {
+        match self {
+            Self::All(end) => *end,
+            Self::Each(ends) => ends.get(number).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl<'a> Entry<'a> {
     pub(crate) fn new(changes: &'a [Change<'a>], end: u64) -> Self {
-        Self { changes, end, parts: &[] }
+        Self { changes, ends: Ends::All(end), parts: &[], note: None, epoch: None }
+    }
+
+    /// Bytes of its changes, as they are in the frame.
+    pub(crate) fn changes_bytes(&self) -> u64 {
+        records_bytes(self.changes, self.ends)
     }
 
     /// Bytes of its frame.
     pub(crate) fn frame_bytes(&self) -> u64 {
-        let bytes = records_bytes(self.changes, self.end) + self.parts.len() as u64;
+        let note = self.note.map_or(0, |_| NOTE_BYTES);
+        let bytes = self.changes_bytes() + self.parts.len() as u64 + note;
         (FRAME_LEN as u64 + bytes).next_multiple_of(8)
     }
 }
 
-fn records_bytes(changes: &[Change<'_>], end: u64) -> u64 {
-    let each = |change| record_bytes(Change::key(change).len(), stored_len(change, end));
-    changes.iter().map(each).sum()
+/// Bytes of the record of a note.
+pub(crate) const NOTE_BYTES: u64 = (RECORD_LEN + HISTORY_LEN) as u64;
+
+fn records_bytes(changes: &[Change<'_>], ends: Ends<'_>) -> u64 {
+    let each = |(number, change)| {
+        record_bytes(Change::key(change).len(), stored_len(change, ends.of(number)))
+    };
+    changes.iter().enumerate().map(each).sum()
 }
 
 /// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
@@ -293,16 +378,19 @@ pub(crate) struct FrameHead {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
     pub(crate) durable: u64,
+    /// What is written was there before.
+    pub(crate) is_moved: bool,
 }
 
 /// Writes a frame into `out`. Returns its checksum.
 pub(crate) fn encode(head: FrameHead, entry: &Entry<'_>, out: &mut Vec<u8>) -> u32 {
-    let Entry { changes, end, parts } = *entry;
+    let Entry { changes, ends, parts, note, .. } = *entry;
+    let count = changes.len() as u32 + count_of(parts) + u32::from(note.is_some());
     let header = FrameHeader {
         magic: FRAME_MAGIC,
         checksum: 0.into(),
         len: (entry.frame_bytes() as u32).into(),
-        count: (changes.len() as u32 + count_of(parts)).into(),
+        count: (count | if head.is_moved { MOVED } else { 0 }).into(),
         chain: head.chain.into(),
         shard: head.shard.into(),
         epoch: head.epoch.into(),
@@ -311,16 +399,23 @@ pub(crate) fn encode(head: FrameHead, entry: &Entry<'_>, out: &mut Vec<u8>) -> u
     };
     out.clear();
     out.extend_from_slice(header.as_bytes());
-    write_records(changes, end, out);
+    write_all(changes, ends, out);
     out.extend_from_slice(parts);
+    if let Some(note) = note {
+        let bytes = note.to_bytes();
+        write_record((NOTE, &[]), HISTORY_LEN as u32, out, |out| {
+            out.extend_from_slice(bytes.as_bytes());
+        });
+    }
     out.resize(out.len().next_multiple_of(8), 0);
     let sum = frame_sum(head.seed, out);
     out[4..8].copy_from_slice(&sum.to_le_bytes());
     sum
 }
 
-fn write_records(changes: &[Change<'_>], end: u64, out: &mut Vec<u8>) {
-    for change in changes {
+fn write_all(changes: &[Change<'_>], ends: Ends<'_>, out: &mut Vec<u8>) {
+    for (number, change) in changes.iter().enumerate() {
+        let end = ends.of(number);
         let (kind, key, value) = match *change {
             Change::Put(key, value) if end == 0 => (PUT, key, value),
             Change::Put(key, value) => (PUT_UNTIL, key, value),
@@ -383,8 +478,9 @@ pub(crate) fn write_part(
     out: &mut Vec<u8>,
 ) {
     let key = PartKey { shard: shard.into(), sequence: sequence.into() };
-    let bytes = records_bytes(changes, end) as u32;
-    write_record((PART, key.as_bytes()), bytes, out, |out| write_records(changes, end, out));
+    let ends = Ends::All(end);
+    let bytes = records_bytes(changes, ends) as u32;
+    write_record((PART, key.as_bytes()), bytes, out, |out| write_all(changes, ends, out));
 }
 
 /// How many records these are, which were written here.
@@ -412,11 +508,50 @@ pub(crate) fn changes_of(mut records: &[u8]) -> Option<(Vec<Change<'_>>, u64)> {
     Some((changes, ends.unwrap_or(0)))
 }
 
+/// The changes that are all there is in these bytes, and when what each puts ends; 0: never.
+pub(crate) fn records_of(count: u32, mut bytes: &[u8]) -> Option<(Vec<Change<'_>>, Vec<u64>)> {
+    let (mut changes, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (Content::Change(change, end), rest) = read_record(bytes)? else { return None };
+        changes.push(change);
+        ends.push(end);
+        bytes = rest;
+    }
+    bytes.is_empty().then_some((changes, ends))
+}
+
+/// So many records at the front of `bytes`, which are all there is, as they are in the log of a
+/// [`RawLogStore`](crate::RawLogStore) and on the wire: changes, and when what they put ends, in
+/// milliseconds since 1970, or 0 for never. None if they are not that.
+///
+/// Example: see [`RawLogStore::record`](crate::RawLogStore::record).
+#[must_use]
+pub fn read_records(bytes: &[u8], count: u32) -> Option<Vec<(Change<'_>, u64)>> {
+    let (changes, ends) = records_of(count, bytes)?;
+    Some(changes.into_iter().zip(ends).collect())
+}
+
+/// Appends changes to `out` as they are in the log of a [`RawLogStore`](crate::RawLogStore), and on the
+/// wire, with when what they put ends; 0: never.
+///
+/// ```
+/// use mainstay_store::{Change, read_records, write_records};
+/// let changes = [(Change::Put(b"de", b"49"), 1_700_000_000_000), (Change::Delete(b"dd"), 0)];
+/// let mut bytes = Vec::new();
+/// write_records(&changes, &mut bytes);
+/// assert_eq!(read_records(&bytes, 2).unwrap(), changes);
+/// ```
+pub fn write_records(changes: &[(Change<'_>, u64)], out: &mut Vec<u8>) {
+    let (changes, ends): (Vec<_>, Vec<_>) = changes.iter().copied().unzip();
+    write_all(&changes, Ends::Each(&ends), out);
+}
+
 /// What a record is.
 enum Content<'a> {
     /// With the time of its end.
     Change(Change<'a>, u64),
     Part(Part<'a>),
+    Note(History),
 }
 
 /// A record at the front of `bytes`, and what is behind it.
@@ -426,7 +561,8 @@ fn read_record(bytes: &[u8]) -> Option<(Content<'_>, &[u8])> {
     let end_len = if head.kind == PUT_UNTIL { END_LEN } else { 0 };
     // A part is as long as its frame allows.
     let is_short = value_len <= ANY_VALUE_BYTES_MAX + end_len || head.kind == PART;
-    let within = (1..=ANY_KEY_BYTES_MAX).contains(&key_len) && is_short && value_len >= end_len;
+    let is_key = (1..=ANY_KEY_BYTES_MAX).contains(&key_len) || head.kind == NOTE;
+    let within = is_key && is_short && value_len >= end_len;
     if !within || head.reserved != 0 {
         return None;
     }
@@ -444,6 +580,9 @@ fn read_record(bytes: &[u8]) -> Option<(Content<'_>, &[u8])> {
             (end != 0).then_some(Content::Change(Change::Put(key, value), end))?
         }
         DELETE if value.is_empty() => Content::Change(Change::Delete(key), 0),
+        NOTE if key.is_empty() => {
+            Content::Note(History::from_bytes(&HistoryBytes::read_from_bytes(value).ok()?))
+        }
         PART => {
             let key = PartKey::read_from_bytes(key).ok()?;
             let (shard, sequence) = (key.shard.get(), key.sequence.get());
@@ -467,6 +606,55 @@ pub(crate) fn parts_of(record: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// What a frame has.
+pub(crate) struct Contents<'a> {
+    pub(crate) records: Vec<Record<'a>>,
+    /// These records as bytes.
+    changes: &'a [u8],
+    pub(crate) parts: Vec<Part<'a>>,
+    note: Option<History>,
+    is_moved: bool,
+}
+
+impl<'a> Contents<'a> {
+    /// Where the history is after the frame of this epoch and sequence, and the write that it is if
+    /// it is one.
+    pub(crate) fn follow(
+        &self,
+        before: Option<Past>,
+        epoch: u64,
+        sequence: u64,
+    ) -> (Option<Past>, Option<Written<'a>>) {
+        let (count, changes) = (self.records.len() as u32, self.changes);
+        let after = follow(before, (epoch, sequence), self.note, (changes, self.is_moved));
+        let written = after.filter(|_| before != after && self.note.is_none()).and_then(|past| {
+            let position = past.history.position()?;
+            Some(Written { position, count, changes })
+        });
+        (after, written)
+    }
+}
+
+/// Where the history is after a frame of this epoch and sequence, with these changes.
+pub(crate) fn follow(
+    before: Option<Past>,
+    (epoch, sequence): (u64, u64),
+    note: Option<History>,
+    (changes, is_moved): (&[u8], bool),
+) -> Option<Past> {
+    if let Some(history) = note {
+        return Some(Past { history, since: sequence });
+    }
+    let past = before?;
+    let is_write = !changes.is_empty() && (!is_moved || planted::is(Fault::MovedCounted));
+    match past.history {
+        History::At(at) if is_write => {
+            Some(Past { history: History::At(at.after(epoch, changes)), ..past })
+        }
+        _ => before,
+    }
+}
+
 /// A frame as found.
 pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader,
@@ -482,6 +670,12 @@ impl<'a> Frame<'a> {
         can_be.then_some(len)
     }
 
+    /// Does the frame whose header is at the front say that it only moves records?
+    pub(crate) fn is_moved(bytes: &[u8]) -> bool {
+        let header = FrameHeader::read_from_prefix(bytes);
+        header.is_ok_and(|(header, _)| header.count.get() & MOVED != 0)
+    }
+
     /// The frame at the front of `bytes`, if its checksum is right.
     pub(crate) fn read(seed: u32, bytes: &'a [u8]) -> Option<Self> {
         let frame = bytes.get(..Self::len_of(bytes)?)?;
@@ -490,26 +684,33 @@ impl<'a> Frame<'a> {
         (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
     }
 
-    /// Its changes, and what it has of other shards; none if they are not what fills a frame.
-    pub(crate) fn contents(&self) -> Option<(Vec<Record<'a>>, Vec<Part<'a>>)> {
-        let (mut records, mut parts) = (Vec::new(), Vec::new());
-        let mut rest = self.body;
-        for _ in 0..self.header.count.get() {
+    /// What it has; none if that is not what fills a frame.
+    pub(crate) fn contents(&self) -> Option<Contents<'a>> {
+        let (mut records, mut parts, mut note) = (Vec::new(), Vec::new(), None);
+        let (mut rest, mut changes) = (self.body, &self.body[..0]);
+        let count = self.header.count.get();
+        for _ in 0..count & !MOVED {
             let at = FRAME_LEN + self.body.len() - rest.len();
             let (content, after) = read_record(rest)?;
             match content {
-                Content::Change(change, end) => records.push(Record { change, end, at }),
+                Content::Change(change, end) => {
+                    records.push(Record { change, end, at });
+                    // They are at the front.
+                    changes = &self.body[..self.body.len() - after.len()];
+                }
                 Content::Part(part) => parts.push(part),
+                Content::Note(history) => note = Some(history),
             }
             rest = after;
         }
         let is_filled = rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
-        is_filled.then_some((records, parts))
+        let is_moved = count & MOVED != 0;
+        is_filled.then_some(Contents { records, changes, parts, note, is_moved })
     }
 
     /// Its changes alone.
     pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
-        self.contents().map(|(records, _)| records)
+        self.contents().map(|contents| contents.records)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    format::{Place, record_bytes},
+    format::{Past, Place, record_bytes},
     kept::Kept,
     lines::Lines,
 };
@@ -16,6 +16,8 @@ use crate::format::DATA_AT;
 pub(crate) struct Segment<S> {
     pub(crate) file: Arc<S>,
     pub(crate) first: u64,
+    /// Where the history is at its begin, if that is known.
+    pub(crate) origin: Option<Past>,
     /// Of its last frame; of the one in use, of none.
     pub(crate) last: u64,
     /// Where its frames end.
@@ -29,8 +31,8 @@ pub(crate) struct Segment<S> {
 }
 
 impl<S> Segment<S> {
-    pub(crate) fn new(file: Arc<S>, first: u64) -> Self {
-        Self { file, first, last: 0, end: DATA_AT, chain: 0, live: 0, deletes: 0 }
+    pub(crate) fn new(file: Arc<S>, first: u64, origin: Option<Past>) -> Self {
+        Self { file, first, origin, last: 0, end: DATA_AT, chain: 0, live: 0, deletes: 0 }
     }
 
     /// Bytes that a compaction would free.

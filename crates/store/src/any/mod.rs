@@ -28,12 +28,17 @@
 //!   is interrupted is what it was before, or what it was to be.
 //! * V12. While shards become others the store is used; then each write that has returned is in the
 //!   new one, with its end, and a kill leaves one of the two under its name.
+//! * V13. A shard that is at a place has exactly the records that this place has in its leader's
+//!   history; what compaction moves is no write of it.
+//! * V14. Who reads a log is told where writes are missing.
+//! * V15. What a follower needs of the log stays for as long as that is wanted.
 
 mod backup;
 mod batch;
 mod cache;
 mod compact;
 mod copy;
+mod follow;
 mod format;
 mod frames;
 mod index;
@@ -48,23 +53,28 @@ mod raw;
 mod recover;
 mod reshard;
 mod restore;
+mod scan;
 mod shard;
 mod snapshot;
 mod survey;
+mod tail;
 mod typed;
 
 pub use backup::LogCopied;
+pub use format::{read_records, write_records};
 pub use options::LogOptions;
 pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};
 pub use reshard::{DirectoryLogResharding, LogResharding, LogStoreResharding};
 pub use restore::is_log_copy;
+pub use scan::LogScan;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};
+pub use tail::LogTail;
 pub use typed::{Field, LogStore};
 
 pub(crate) use copy::is_copy;
-pub(crate) use format::ANY_FILE;
+pub(crate) use format::{ANY_FILE, AnyHeader};
 #[cfg(feature = "encryption")]
 pub(crate) use recover::any_header;
 pub(crate) use restore::restore_into;

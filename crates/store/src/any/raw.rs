@@ -5,13 +5,13 @@ mod opening;
 mod upkeep;
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
 };
 
 use mainstay_storage::Folder;
 
-pub(super) use self::opening::{check_header, clear_for_any};
+pub(super) use self::opening::{check_header, clear_for_any, write_next};
 pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,
@@ -51,6 +51,13 @@ pub struct RawLogStore<F: Folder> {
     pub(super) cache: Cache,
     pub(super) options: LogOptions,
     pub(super) hooks: Arc<Hooks>,
+    /// As it is on the disk.
+    pub(super) kept: Mutex<AnyHeader>,
+    /// No writes of its own are taken.
+    pub(super) is_closed: AtomicBool,
+    /// How long its own writes may be.
+    pub(super) write_bytes: AtomicU64,
+    pub(super) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
     clock: Clock,
     /// Another one has its place.
     pub(super) is_resharded: AtomicBool,
@@ -317,16 +324,21 @@ impl<F: Folder> RawLogStore<F> {
     ) -> Result<Token> {
         self.check_open()?;
         let entry = Entry::new(changes, end);
+        self.check_local(entry.changes_bytes())?;
         let sequence = shard.append(self.store(), &mut log, &entry, Why::New)?;
         let token = self.token(shard, sequence);
         self.hooks.call(&Commit { token, changes, end });
         match durability {
-            Durability::Memory | Durability::Interval => {}
-            Durability::Each => shard.sync_now(&log)?,
-            Durability::Group => {
+            Durability::Each => {
+                shard.sync_now(&log)?;
                 drop(log);
-                shard.wait(sequence)?;
             }
+            // Whoever is told reads the log.
+            _ => drop(log),
+        }
+        self.tell();
+        if durability == Durability::Group {
+            shard.wait(sequence)?;
         }
         Ok(token)
     }

@@ -7,7 +7,7 @@ use mainstay_storage::{Folder, Storage};
 
 use super::{
     format::{
-        ANY_FILE, AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader,
+        ANY_FILE, AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader, Past,
         Place, parse_name, read_list, was_more_durable, write_list,
     },
     index::{Index, Segment},
@@ -303,7 +303,9 @@ impl<S: Storage> Reading<'_, S> {
         let mut log = Log::new(Arc::clone(&file), number);
         (log.first, log.chain) = (head.first_sequence.get(), head.chain.get());
         log.sequence = log.first - 1;
-        self.index.segments.insert(number, Segment::new(Arc::clone(&file), log.first));
+        log.past = Past::from_bytes(&head.past);
+        let segment = Segment::new(Arc::clone(&file), log.first, log.past);
+        self.index.segments.insert(number, segment);
         if self.hints.contains(&number) {
             self.take_hint(folder, &mut log, len, name)?;
         }
@@ -351,6 +353,7 @@ impl<S: Storage> Reading<'_, S> {
         });
         log.hint = hint;
         (log.sequence, log.chain) = (header.last.get(), header.chain.get());
+        log.past = Past::from_bytes(&header.past);
         log.at = header.bytes.get();
         self.durable = self.durable.max(log.sequence);
         Ok(())
@@ -371,9 +374,10 @@ impl<S: Storage> Reading<'_, S> {
             let continues = head.sequence.get() == log.sequence + 1
                 && head.chain.get() == log.chain
                 && head.shard.get() == self.shard;
-            let Some((records, parts)) = frame.contents().filter(|_| continues) else { break };
-            self.parts = Parts::of(head.epoch.get(), (log.segment, log.at), &parts);
-            for record in &records {
+            let Some(contents) = frame.contents().filter(|_| continues) else { break };
+            self.parts = Parts::of(head.epoch.get(), (log.segment, log.at), &contents.parts);
+            (log.past, _) = contents.follow(log.past, head.epoch.get(), head.sequence.get());
+            for record in &contents.records {
                 note(&mut self.index, log, record);
             }
             tail.frames.push((head.sequence.get(), log.at));

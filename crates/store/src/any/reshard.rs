@@ -73,13 +73,15 @@ impl<F: Folder> RawLogStore<F> {
     /// ```
     ///
     /// # Errors
-    /// As [`create`](Self::create); [`Error::Resharded`] if another one has its place already.
+    /// [`Error::Follows`] of a follower; as [`create`](Self::create); [`Error::Resharded`] if another
+    /// one has its place already.
     pub fn reshard_into<G: Folder + 'static>(
         &self,
         folder: G,
         options: &LogOptions,
     ) -> Result<LogResharding<'_, F, G>> {
         self.check_open()?;
+        self.check_local(0)?;
         let to = Arc::new(RawLogStore::create(folder, options)?);
         let failed = Arc::new(Mutex::new(None));
         let (weak, told) = (Arc::downgrade(&to), Arc::clone(&failed));

@@ -13,8 +13,8 @@ use super::{
     cache::Cache,
     compact::Upkeep,
     format::{
-        AnyHeader, Entry, FrameHead, Hint, HintHeader, Kind, LogHeader, Place, RECORD_LEN, Record,
-        encode, parts_of, record_bytes, stored_len, value_of,
+        AnyHeader, Entry, FrameHead, Hint, HintHeader, Kind, LogHeader, Past, Place, RECORD_LEN,
+        Record, encode, follow, parts_of, record_bytes, stored_len, value_of,
     },
     index::{Index, Segment},
     kept::Record as OldRecord,
@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, Header, VERSION, chain_start, write_header},
     group::{Group, lock},
+    history::{History, Position},
     planted::{self, Fault},
     shard::Change,
 };
@@ -44,6 +45,10 @@ pub(super) struct Log<S> {
     pub(super) at: u64,
     pub(super) sequence: u64,
     pub(super) chain: u32,
+    /// Where the history is; none in a store of before there were histories, until it is opened.
+    pub(super) past: Option<Past>,
+    /// All frames behind this one are to stay.
+    pub(super) retain: Option<u64>,
     /// Of the segment in use.
     pub(super) first: u64,
     pub(super) hint: Hint,
@@ -92,7 +97,8 @@ pub(super) fn log_header(store: &AnyHeader, shard: u32, number: u64) -> LogHeade
         number: number.into(),
         epoch: store.epoch,
         first_sequence: 1.into(),
-        reserved: [0; 60],
+        past: Past::bytes_of(Some(Past::START)),
+        reserved: [0; 24],
         checksum: 0.into(),
     }
 }
@@ -174,17 +180,21 @@ impl<F: Folder> Shard<F> {
         why: Why,
     ) -> Result<u64> {
         let (bytes, durable) = self.make_ready(store, log, entry)?;
-        let Entry { changes, end, .. } = *entry;
+        let Entry { changes, ends, .. } = *entry;
         let head = FrameHead {
             seed: chain_start(&store.header.id, self.number),
             chain: log.chain,
             shard: self.number,
-            epoch: store.header.epoch.get(),
+            epoch: entry.epoch.unwrap_or(store.header.epoch.get()),
             sequence: log.sequence + 1,
             durable,
+            is_moved: why == Why::Moved,
         };
         let mut frame = std::mem::take(&mut log.frame);
         let chain = encode(head, entry, &mut frame);
+        let bytes_of_changes = &frame[FRAME_LEN..FRAME_LEN + entry.changes_bytes() as usize];
+        let written = (bytes_of_changes, head.is_moved);
+        let past = follow(log.past, (head.epoch, head.sequence), entry.note, written);
         let written = log.file.write_at(log.at, &frame);
         // A long one is not kept for ever.
         frame.truncate(1 << 20);
@@ -193,7 +203,8 @@ impl<F: Folder> Shard<F> {
         written.map_err(|error| self.group.poison("a write of the log", &error))?;
         let mut index = self.index_mut();
         let mut at = FRAME_LEN;
-        for change in changes {
+        for (number, change) in changes.iter().enumerate() {
+            let end = ends.of(number);
             let record = Record { change: *change, end, at };
             at += record_bytes(change.key().len(), stored_len(change, end)) as usize;
             if why == Why::New && !planted::is(Fault::SnapshotForgotten) {
@@ -204,6 +215,7 @@ impl<F: Folder> Shard<F> {
         log.at += bytes;
         log.sequence += 1;
         log.chain = chain;
+        log.past = past;
         if let Some(segment) = index.segments.get_mut(&log.segment) {
             segment.end = log.at;
         }
@@ -221,6 +233,7 @@ impl<F: Folder> Shard<F> {
         let mut header = log_header(store.header, self.number, number);
         header.chain = log.chain.into();
         header.first_sequence = (log.sequence + 1).into();
+        header.past = Past::bytes_of(log.past);
         write_header(&file, &header)
             .and_then(|()| file.sync())
             .map_err(|error| self.group.poison("beginning a segment", &error))?;
@@ -233,7 +246,8 @@ impl<F: Folder> Shard<F> {
             (segment.last, segment.chain) = (log.sequence, log.chain);
         }
         (log.segment, log.at, log.first) = (number, DATA_AT, log.sequence + 1);
-        index.segments.insert(number, Segment::new(Arc::clone(&log.file), log.first));
+        let segment = Segment::new(Arc::clone(&log.file), log.first, log.past);
+        index.segments.insert(number, segment);
         Ok(())
     }
 
@@ -348,7 +362,7 @@ pub(super) fn hint_header<S>(store: &AnyHeader, shard: u32, log: &Log<S>) -> Hin
         chain: log.chain.into(),
         body_sum: 0.into(),
         body_bytes: 0.into(),
-        reserved: [0; 36],
+        past: Past::bytes_of(log.past),
         checksum: 0.into(),
     }
 }
@@ -367,6 +381,11 @@ pub(super) fn note<S>(index: &mut Index<S>, log: &mut Log<S>, record: &Record<'_
 }
 
 impl<S> Log<S> {
+    /// Where the shard is; a store that is open has a history.
+    pub(super) fn history(&self) -> History {
+        self.past.map_or(History::Mending(Position::START), |past| past.history)
+    }
+
     pub(super) fn new(file: Arc<S>, segment: u64) -> Self {
         Self {
             file,
@@ -374,6 +393,8 @@ impl<S> Log<S> {
             at: DATA_AT,
             sequence: 0,
             chain: 0,
+            past: None,
+            retain: None,
             first: 1,
             hint: Hint::default(),
             full: Vec::new(),

@@ -11,7 +11,7 @@ use super::RawStore;
 use crate::{
     any::is_copy,
     error::{Error, Result},
-    follow::{Identity, Role},
+    follow::Identity,
     format::{
         COPY_AT, ENDS, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
         is_memory_name, parse_name, sealed, write_header,
@@ -23,6 +23,7 @@ use crate::{
     options::Options,
     parts::Parts,
     planted,
+    rank::{Ranked, Role},
     recover::{adopt, load, store_header},
     shard::{self, Shard},
 };
@@ -136,7 +137,7 @@ impl<F: Folder> RawStore<F> {
             header,
             shards,
             kept: Mutex::new(header),
-            is_closed: AtomicBool::new(Role::of(&header) == Role::Follower),
+            is_closed: AtomicBool::new(header.rank().role == Role::Follower),
             is_resharded: AtomicBool::new(false),
             snapshot_bytes_max: options.snapshot_bytes_max,
             compact_bytes: options.compact_bytes(),
@@ -223,8 +224,7 @@ pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
         && (1..=KEY_BYTES_MAX).contains(&lengths.0)
         && lengths.1 <= VALUE_BYTES_MAX
         && header.generation.get() < NUMBERS_END
-        && header.epoch.get() < u64::MAX
-        && header.role.get() <= Role::Follower as u32;
+        && header.has_rank();
     if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, IMPLAUSIBLE)) }
 }
 

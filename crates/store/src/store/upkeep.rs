@@ -5,9 +5,9 @@ use mainstay_storage::Folder;
 use super::RawStore;
 use crate::{
     error::{Error, Result},
-    follow::Role,
     group::lock,
     options::Durability,
+    rank::Role,
     recover::load_apart,
     shard::{Shard, ShardStats},
 };

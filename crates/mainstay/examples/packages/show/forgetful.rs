@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mainstay::{
-    replica::Sink,
+    replica::{Chunk, Mended, Show, Sink},
     store::{Change, Directory, History, Identity, Position, RawStore, Result, read_changes},
 };
 
@@ -12,6 +12,8 @@ use mainstay::{
 pub(super) struct Forgetful(pub(super) Arc<RawStore<Directory>>);
 
 impl Sink for Forgetful {
+    type Scan = <Arc<RawStore<Directory>> as Sink>::Scan;
+
     fn identity(&self) -> Identity {
         Sink::identity(&self.0)
     }
@@ -40,18 +42,19 @@ impl Sink for Forgetful {
         Sink::records(&self.0, shard)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Sink::get(&self.0, key)
+    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Sink::record(&self.0, key)
     }
 
     fn scan(
         &self,
         shard: u32,
-        slot: u32,
-        max: usize,
-        show: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u32>> {
-        Sink::scan(&self.0, shard, slot, max, show)
+        scan: &mut Self::Scan,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        Sink::scan(&self.0, shard, scan, chunk, wanted, show)
     }
 
     fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
@@ -66,15 +69,15 @@ impl Sink for Forgetful {
             kept.extend(self.0.get(key)?.map(|value| (key, value)));
         }
         let position = Sink::apply(&self.0, shard, epoch, count, changes)?;
-        let back: Vec<_> = kept.iter().map(|(key, value)| Change::Put(key, value)).collect();
+        let back: Vec<_> = kept.iter().map(|(key, value)| (Change::Put(key, value), 0)).collect();
         if !back.is_empty() {
             Sink::mend(&self.0, shard, &back, History::At(position))?;
         }
         Ok(position)
     }
 
-    fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
-        let puts = |change: &&Change<'_>| matches!(change, Change::Put(..));
+    fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()> {
+        let puts = |change: &&Mended<'_>| matches!(change.0, Change::Put(..));
         let puts: Vec<_> = changes.iter().filter(puts).copied().collect();
         Sink::mend(&self.0, shard, &puts, then)
     }

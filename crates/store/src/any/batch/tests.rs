@@ -149,7 +149,7 @@ fn parts_that_no_shard_can_have_are_damage_and_not_made() {
     let shard = &store.shards[0];
     let mut parts = Vec::new();
     write_part((1, 1), &[Change::Put(b"k", b"v")], 0, &mut parts);
-    let entry = Entry { changes: &[Change::Put(b"a", b"b")], end: 0, parts: &parts };
+    let entry = Entry { parts: &parts, ..Entry::new(&[Change::Put(b"a", b"b")], 0) };
     shard.append(store.store(), &mut shard.writer(), &entry, Why::New).unwrap();
     drop(store);
     disk.kill();

@@ -1,6 +1,9 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -9,18 +12,20 @@ use crate::{
     any::{
         cache::Cache,
         compact::list_header,
-        format::{ANY_FILE, AnyHeader, Kind, ListHeader, parse_name, write_list},
+        format::{ANY_FILE, AnyHeader, Entry, Kind, ListHeader, parse_name, write_list},
         options::LogOptions,
         parts::Parts,
         recover::{How, any_header, load},
-        shard::{Shard, log_header, make_file},
+        shard::{Shard, Why, log_header, make_file},
     },
     ends::unix_ms,
     error::{Error, Result},
     format::{
         COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
     },
+    history::{History, Position},
     open_files,
+    rank::{Ranked, Role},
     store::{clear_for, in_parallel},
 };
 
@@ -32,12 +37,21 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
     pub fn create(folder: F, options: &LogOptions) -> Result<Self> {
-        options.check()?;
-        clear_for_any(&folder)?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| {
             Error::io("random numbers")(std::io::Error::other(error.to_string()))
         })?;
+        Self::create_as(folder, id, Role::Leader, options)
+    }
+
+    pub(in crate::any) fn create_as(
+        folder: F,
+        id: [u8; 16],
+        role: Role,
+        options: &LogOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        clear_for_any(&folder)?;
         let header = AnyHeader {
             magic: AnyHeader::MAGIC,
             version: VERSION.into(),
@@ -48,7 +62,9 @@ impl<F: Folder> RawLogStore<F> {
             segment_bytes: options.segment_bytes.into(),
             epoch: 0.into(),
             generation: 1.into(),
-            reserved: [0; 60],
+            known_epoch: 0.into(),
+            role: (role as u32).into(),
+            reserved: [0; 48],
             checksum: 0.into(),
         };
         for shard in 0..options.shards {
@@ -99,9 +115,22 @@ impl<F: Folder> RawLogStore<F> {
         let Begun { header, options, shards, parts } = begun;
         let cache = Cache::new(options.cache_bytes);
         let (hooks, clock) = (Arc::default(), Box::new(unix_ms));
-        let is_resharded = AtomicBool::new(false);
-        let store = Self { folder, header, shards, cache, options, hooks, clock, is_resharded };
+        let store = Self {
+            folder,
+            header,
+            shards,
+            cache,
+            options,
+            hooks,
+            kept: Mutex::new(header),
+            is_closed: AtomicBool::new(header.rank().role == Role::Follower),
+            write_bytes: AtomicU64::new(u64::MAX),
+            notify: OnceLock::new(),
+            clock,
+            is_resharded: AtomicBool::new(false),
+        };
         store.finish_batches(&parts)?;
+        store.begin_histories()?;
         Ok(store)
     }
 }
@@ -145,8 +174,28 @@ pub(in crate::any) fn clear_for_any(folder: &impl Folder) -> Result<()> {
     clear_for(folder, any_header(folder), |name| parse_name(name).is_some())
 }
 
+impl<F: Folder> RawLogStore<F> {
+    /// Shards of a store of before there were histories begin theirs here: at a place that only one
+    /// with the same log can be at. What was written before is in no history, and reaches replicas
+    /// by comparing.
+    fn begin_histories(&self) -> Result<()> {
+        for shard in &self.shards {
+            let mut log = shard.writer();
+            if log.past.is_some() {
+                continue;
+            }
+            let (epoch, sequence) = (self.header.epoch.get(), log.sequence);
+            let position = Position { epoch, sequence, sum: u64::from(log.chain) };
+            let note = Some(History::At(position));
+            let entry = Entry { note, ..Entry::new(&[], 0) };
+            shard.append(self.store(), &mut log, &entry, Why::New)?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes the header of the store durably; the copy that is there stays until then.
-fn write_next(folder: &impl Folder, header: &mut AnyHeader) -> Result<()> {
+pub(in crate::any) fn write_next(folder: &impl Folder, header: &mut AnyHeader) -> Result<()> {
     let generation = header.generation.get() + 1;
     header.generation = generation.into();
     let begin = || {
@@ -164,9 +213,8 @@ pub(in crate::any) fn check_header(header: &AnyHeader) -> Result<()> {
         segment_bytes: header.segment_bytes.get(),
         ..LogOptions::default()
     };
-    let is_sound = options.check().is_ok()
-        && header.generation.get() < NUMBERS_END
-        && header.epoch.get() < NUMBERS_END;
+    let is_sound =
+        options.check().is_ok() && header.generation.get() < NUMBERS_END && header.has_rank();
     if is_sound { Ok(()) } else { Err(Error::damaged(ANY_FILE, 0, IMPLAUSIBLE)) }
 }
 
