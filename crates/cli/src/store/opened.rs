@@ -35,7 +35,7 @@ pub(super) fn live(stored: &[u8], has_ends: bool, now: u64) -> Option<(Option<u6
 pub(super) enum View {
     Fixed(OnDisk),
     /// Its values are on the disk, so it is opened.
-    Any(PathBuf, RawLogStore<Directory>),
+    Any(PathBuf, Box<RawLogStore<Directory>>),
 }
 
 impl View {

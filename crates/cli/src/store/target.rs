@@ -44,7 +44,7 @@ impl Target {
     /// To look only, of either kind.
     pub(super) fn look(&self) -> Result<View> {
         if self.is_any() {
-            return Ok(View::Any(self.path.clone(), self.open_any()?));
+            return Ok(View::Any(self.path.clone(), Box::new(self.open_any()?)));
         }
         self.view().map(View::Fixed)
     }

@@ -147,8 +147,8 @@ impl Kept {
         either!(self, store => store.tend())
     }
 
-    /// The records of a shard; none that cannot be read.
-    pub(super) fn contents(&self, shard: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    /// The records of a shard; none if its disk does not let them be read now.
+    pub(super) fn contents(&self, shard: u32) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
         let (mut records, mut look) = (BTreeMap::new(), Look::default());
         let mut show = |key: &[u8], rest: &[u8]| {
             let value = match read_records(rest, 1).as_deref() {
@@ -158,8 +158,8 @@ impl Kept {
             records.insert(key.to_vec(), value.to_vec());
         };
         let all = Chunk { records: 100, bytes: u64::MAX };
-        while self.look(shard, &mut look, all, &|_| true, &mut show).unwrap_or(false) {}
-        records
+        while self.look(shard, &mut look, all, &|_| true, &mut show).ok()? {}
+        Some(records)
     }
 
     pub(super) fn look(

@@ -416,7 +416,13 @@ impl Story<Member> for Watcher {
                 }
                 let Some(at) = at else { continue };
                 let expected = self.oracle.records(shard, at)?;
+                // What the node could not read is still there.
+                let disk = world.disk(node);
+                let faults = disk.faults();
+                disk.set_faults(mainstay_sim::DiskFaults::NONE);
                 let found = store.contents(shard);
+                disk.set_faults(faults);
+                let Some(found) = found else { continue };
                 if found != *expected {
                     return Err(format!(
                         "Y1: shard {shard} of {node} is at {at:?} with {} records, and not those \

@@ -240,7 +240,7 @@ pub(super) fn load<F: Folder>(
             let Reading { index, mut durable, parts, .. } = reading;
             if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
-                drop_leftovers(folder, shard, files, &index)?;
+                log.next_list = drop_leftovers(folder, shard, files, &index)?;
                 durable = log.sequence;
             }
             return Ok(Found { index, log, durable, parts });
@@ -457,20 +457,24 @@ fn mend<S: Storage>(
     log.file.sync()
 }
 
-/// Removes what does not count, once what says so is durable.
+/// Removes what does not count, once what says so is durable: in a new list, since the one that
+/// counts may be in the page cache only, and must stay if it cannot be written again. The number of
+/// the next list.
 fn drop_leftovers<F: Folder>(
     folder: &F,
     shard: u32,
     files: Files<F>,
     index: &Index<F::File>,
-) -> Result<()> {
-    let Files { list, entries, hints, mut leftovers, .. } = files;
+) -> Result<u64> {
+    let Files { mut list, entries, hints, mut leftovers, next_list, .. } = files;
     let without = hints.into_iter().filter(|number| !index.segments.contains_key(number));
     leftovers.extend(without.map(|number| Kind::Hint.name(shard, number)));
     if leftovers.is_empty() {
-        return Ok(());
+        return Ok(next_list);
     }
-    let name = Kind::List.name(shard, list.generation.get());
+    leftovers.push(Kind::List.name(shard, list.generation.get()));
+    list.generation = next_list.into();
+    let name = Kind::List.name(shard, next_list);
     let again = || {
         write_list(&folder.file(&name)?, list, &entries)?;
         folder.sync_names()
@@ -479,5 +483,5 @@ fn drop_leftovers<F: Folder>(
     for name in leftovers {
         folder.remove(&name).map_err(Error::io(name))?;
     }
-    Ok(())
+    Ok(next_list + 1)
 }
