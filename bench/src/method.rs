@@ -10,6 +10,8 @@
 //! * M6: a sample of [`steady`] work is behind untimed work of the same kind and length. What it finds
 //!   in the caches, and in those of addresses, is then what that work leaves there, and not what the
 //!   other sides do.
+//! * M7: what is written to files is timed only when the disk has all that was written before: else a
+//!   sample waits for what another side, or the filling of all of them, has left to be written.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -90,9 +90,9 @@ impl<const V: usize> Engine for Ours<V> {
 
     fn get(&self, times: u64, among: u64, rng: &mut Rng) -> Outcome<()> {
         for _ in 0..times {
-            // Looked at where it is: whoever uses a value needs not move it first.
+            // By reference: a value that is bound is moved first, by a call of `memcpy`.
             match self.0.get(&drawn(among, rng)) {
-                Ok(Some(value)) => black_box(&value),
+                Ok(Some(ref value)) => black_box(value),
                 Ok(None) => return Err(missing("mainstay")),
                 Err(error) => return Err(error.into()),
             };
@@ -183,7 +183,7 @@ macro_rules! armdb_engine {
             fn get(&self, times: u64, among: u64, rng: &mut Rng) -> Outcome<()> {
                 for _ in 0..times {
                     match self.0.get(&drawn(among, rng)) {
-                        Some(value) => black_box(&value),
+                        Some(ref value) => black_box(value),
                         None => return Err(missing($name)),
                     };
                 }

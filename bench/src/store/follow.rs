@@ -26,7 +26,7 @@ use mainstay_replica::{FollowSettings, LeadSettings};
 use mainstay_store::{Directory, Durability, RawStore};
 
 use super::engines::{ArmFixed, Engine, Key, key, options, value};
-use super::{add, on_a_disk};
+use super::{add, on_a_disk, settle};
 use crate::Outcome;
 use crate::clock::{Span, wall_ns};
 use crate::method::{Plan, Round, Timing, rounds};
@@ -264,6 +264,7 @@ fn catch_up(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
             Ok(span.per(COUNT))
         }));
     }
+    settle(disk.path())?;
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     for peer in &timings[1..] {
         add(report, Ratio::of_wall("store.catchup_1e6", Unit::Ns, &timings[0], peer));
@@ -310,6 +311,7 @@ fn delivery(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     let copy = ours.copy(&place("copy"))?;
     let follower = follow(&copy, ours.address)?;
     equal(&follower, &copy)?;
+    settle(disk.path())?;
     let some = |round| key(Rng::seeded(round).below(FEW));
     let stamp = |round: u64| value::<64>(round + FEW);
     let (timing, p99) = ways(
@@ -325,6 +327,7 @@ fn delivery(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     let arms = Arms::new(filled.fixed_engine_access())?;
     let _follower = ArmsCopy::follow(their.clone(), arms.address)?;
     wait("a map of armdb is equal", || their.len() as u64 >= FEW)?;
+    settle(disk.path())?;
     let (theirs, _) = ways(
         "armdb_fixed",
         plan.repetitions,

@@ -8,7 +8,7 @@ use mainstay_base::Rng;
 use mainstay_store::{Change, Directory, Durability, LogOptions, RawLogStore};
 
 use super::engines::{Key, key};
-use super::{add, on_a_disk};
+use super::{add, on_a_disk, settle};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, interleave, rounds};
@@ -152,6 +152,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
     let timings = interleave(plan, sides.collect())?;
     add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], &timings[1]));
 
+    settle(disk.path())?;
     let mut sides: Vec<Round<'_>> = engines
         .iter()
         .map(|engine| {
@@ -170,6 +171,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
     add(report, Ratio::of_wall(names[1], Unit::Ns, &timings[0], &timings[1]));
 
+    settle(disk.path())?;
     let mut sides: Vec<Round<'_>> = engines
         .iter()
         .map(|engine| {

@@ -102,7 +102,13 @@ fn filled<const V: usize>(directory: &Path, count: u64) -> Outcome<Vec<Box<dyn E
         // What is done behind the scenes after a load is not part of any figure.
         engine.put_batch(1, count, &mut Rng::seeded(0))?;
     }
+    settle(directory)?;
     Ok(engines)
+}
+
+/// Waits until the disk has all that was written so far (M7 of [`crate::method`]).
+fn settle(directory: &Path) -> Outcome<()> {
+    Ok(rustix::fs::syncfs(std::fs::File::open(directory)?)?)
 }
 
 /// A directory on a disk, even if the run's own is in memory.

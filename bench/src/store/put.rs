@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use mainstay_base::Rng;
 
 use super::engines::Engine;
-use super::{add, filled, on_a_disk, records};
+use super::{add, filled, on_a_disk, records, settle};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, Timing, interleave, rounds};
@@ -49,6 +49,7 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
     }
 
+    settle(disk.path())?;
     let mut sides: Vec<Round<'_>> = engines
         .iter()
         .map(|engine| {
