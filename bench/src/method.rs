@@ -10,8 +10,11 @@
 //! * M6: a sample of [`steady`] work is behind untimed work of the same kind and length. What it finds
 //!   in the caches, and in those of addresses, is then what that work leaves there, and not what the
 //!   other sides do.
-//! * M7: what is written to files is timed only when the disk has all that was written before: else a
-//!   sample waits for what another side, or the filling of all of them, has left to be written.
+//! * M7: before writes to files are timed, the disk has all that was written until then: else a sample
+//!   waits for what another side, or the filling of all of them, has left to be written. Where that
+//!   makes memory clean that is mapped to a file, each side then does as many writes as it has records,
+//!   which are not timed: a page that was written back costs a fault at its next write, as it does
+//!   twice a minute in a process that goes on, and not at each write of a sample.
 
 use std::hint::black_box;
 use std::time::Duration;

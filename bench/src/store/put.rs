@@ -1,4 +1,7 @@
 //! Putting: volatile, durable in batches, durable one at a time by several writers at once.
+//!
+//! Before volatile puts are timed, the disk has what the engines were filled with, and each engine has
+//! put as many records as it has, untimed (M7 of [`crate::method`]).
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -6,7 +9,7 @@ use std::sync::Barrier;
 use mainstay_base::Rng;
 
 use super::engines::Engine;
-use super::{add, filled, on_a_disk, records, settle};
+use super::{add, filled, on_a_disk, records};
 use crate::Outcome;
 use crate::clock::Span;
 use crate::method::{Plan, Round, Side, Timing, interleave, rounds};
@@ -40,6 +43,9 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
     let disk = on_a_disk(scratch)?;
     let count = records(plan);
     let engines = filled::<V>(disk.path(), count)?;
+    for engine in &engines {
+        engine.put(count, count, &mut Rng::seeded(4))?;
+    }
     let sides = engines.iter().map(|engine| {
         let mut rng = Rng::seeded(2);
         Side::new(engine.name(), move |times| engine.put(times, count, &mut rng))
@@ -49,7 +55,6 @@ fn measure<const V: usize>(plan: &Plan, scratch: &Path, report: &mut Report) -> 
         add(report, Ratio::of_wall(names[0], Unit::Ns, &timings[0], peer));
     }
 
-    settle(disk.path())?;
     let mut sides: Vec<Round<'_>> = engines
         .iter()
         .map(|engine| {
