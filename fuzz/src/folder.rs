@@ -81,6 +81,10 @@ impl Storage for MemoryFile {
             let at = usize::try_from(offset).map_err(io::Error::other)?;
             let end = at.checked_add(bytes.len()).filter(|end| *end <= LEN_MAX);
             let end = end.ok_or(io::ErrorKind::FileTooLarge)?;
+            // As with any file, a write of nothing makes it no longer.
+            if bytes.is_empty() {
+                return Ok(());
+            }
             if file.len() < end {
                 file.resize(end, 0);
             }

@@ -66,6 +66,7 @@ const PLANTED: &[(&str, &str)] = &[
     ("state_durable", "durable-group-ignored"),
     ("state_durable", "durable-length-unchecked"),
     ("state_words", "slot-length-unchecked"),
+    ("storage_encrypted", "sector-tag-unchecked"),
     ("store_files", "store-chunk-unchecked"),
     ("store_files", "store-frame-unchecked"),
     ("stream_follower", "stream-place-unchecked"),

@@ -5,6 +5,7 @@
 //! Values of 4 and 64 KiB go through the log, some 100 MB of them.
 //! Everything lies in a directory on a disk, and is removed when a group has been measured.
 
+mod encrypted;
 mod engines;
 mod follow;
 mod get;
@@ -37,6 +38,9 @@ const GROUPS: &[Group] = &[
     memory::LARGE,
     large::PAGES,
     large::LARGE,
+    encrypted::BATCHES,
+    encrypted::VALUES,
+    encrypted::OPENING,
     follow::CATCH_UP,
     follow::DELIVERY,
     follow::RECONNECT,

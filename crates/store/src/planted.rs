@@ -49,6 +49,10 @@ pub(crate) enum Fault {
     BatchLeftHalf,
     /// Memory is believed though the machine was off since.
     BootIgnored,
+    /// The header of a log says that writes are durable which are not yet.
+    VouchedUnsynced,
+    /// A leader that is closed does not say beside its log where the log ends.
+    EndUnmarked,
     /// A segment is removed before what was moved out of it is durable.
     MovedUnsynced,
     /// A compaction moves what is not a key's newest record.

@@ -224,7 +224,7 @@ fn e3_a_flipped_bit_anywhere_makes_no_record_another_one() {
     let place = dir.path().join("fixed");
     fill_fixed(Directory::lock_with(&place, &keys(1)).unwrap()).close().unwrap();
     let sound = bytes_of(&place);
-    let (mut told, mut same, mut ends) = (0, 0, 0);
+    let (mut told, mut same) = (0, 0);
     for (name, bytes) in &sound {
         for at in (0..bytes.len()).step_by(97) {
             let mut flipped = bytes.clone();
@@ -237,22 +237,16 @@ fn e3_a_flipped_bit_anywhere_makes_no_record_another_one() {
             });
             match seen {
                 Ok(()) if found == filled() => same += 1,
-                // The last sector of a log has its last writes, and what vouches for them: without it
-                // they are as writes that were never finished.
-                Ok(()) => {
-                    let sound = filled();
-                    let is_one = |(key, value)| sound.get(key) == Some(value);
-                    assert!(found.iter().all(is_one), "{name} at {at}: another value");
-                    assert!(found.len() + 12 > sound.len(), "{name} at {at}: {}", found.len());
-                    ends += 1;
-                }
+                // The last sector of a log has its last writes, and the frame that vouches for them;
+                // a mark beside the log tells that from writes that were never finished.
+                Ok(()) => panic!("{name} at {at}: {} of {COUNT} records", found.len()),
                 Err(Error::Damaged { .. }) => told += 1,
                 Err(error) => panic!("{name} at {at}: {error}"),
             }
         }
         fs::write(place.join(name), bytes).unwrap();
     }
-    assert!(told > 100 && same > 100 && ends < 30, "{told} {same} {ends}");
+    assert!(told > 100 && same > 100, "{told} {same}");
 }
 
 type Sealed = RawStore<Encrypted<Disk>>;

@@ -53,7 +53,12 @@ pub fn rekey<F: Folder>(
         match headers.open(keys, name, content_len(file.len()?)) {
             Err(KeyError::NotEncrypted { .. }) => rekeyed.others += 1,
             Err(error) => return Err(error.into()),
-            // Empty, and made under the current key when somebody writes to it.
+            // Empty, and made under the current key when somebody writes to it. A header that nobody
+            // can open, and that names the old key, must not go on asking for it.
+            Ok(None) if headers.copies.iter().any(Option::is_some) => {
+                file.set_len(0)?;
+                file.sync()?;
+            }
             Ok(None) => {}
             Ok(Some(_)) if is_done(&headers, keys, name) => rekeyed.unchanged += 1,
             Ok(Some(opened)) => {

@@ -579,3 +579,24 @@ fn a_file_of_the_first_version_is_read() {
         assert_eq!(found[..584], content);
     }
 }
+
+#[test]
+fn an_empty_file_whose_header_nobody_can_open_does_not_ask_for_the_old_key_after_a_rotation() {
+    let ram = Ram::default();
+    let file = Encrypted::new(ram.clone(), keys(1)).file("a").unwrap();
+    file.write_at(0, b"x").unwrap();
+    file.set_len(0).unwrap();
+    drop(file);
+    // Whoever did it made the checksums right.
+    ram.with("a", |bytes| {
+        for copy in [0, SECTOR_LEN] {
+            bytes[copy + 50] ^= 1;
+            let sum = mainstay_checksum::crc32c(&bytes[copy..copy + 124]).to_le_bytes();
+            bytes[copy + 124..copy + 128].copy_from_slice(&sum);
+        }
+    });
+    rekey(&ram, &keys(2).with_older(keys(1).current().clone()), |_, _| {}).unwrap();
+    let file = Encrypted::new(ram, keys(2)).file("a").unwrap();
+    assert_eq!(file.len().unwrap(), 0);
+    file.write_at(0, b"y").unwrap();
+}

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     group::lock,
     options::Durability,
+    planted::{self, Fault},
     rank::Role,
     recover::load_apart,
     shard::{Shard, ShardStats},
@@ -65,7 +66,9 @@ impl<F: Folder> RawStore<F> {
     pub fn upkeep(&self) -> Result<()> {
         let prepare = |shard: &Shard<F>| {
             shard.prepare(&self.folder, &self.header)?;
-            if self.role() == Role::Follower { shard.vouch_if_idle() } else { Ok(()) }
+            // While memory lasts, a process that dies leaves the end of the log there as well.
+            let needs_mark = self.role() == Role::Follower || !shard.table().lasts();
+            if needs_mark { shard.vouch_if_idle() } else { Ok(()) }
         };
         let prepared: Vec<Result<()>> = self.shards.iter().map(prepare).collect();
         let prepared: Result<()> = prepared.into_iter().collect();
@@ -178,6 +181,12 @@ impl<F: Folder> RawStore<F> {
             }
             if self.check_open().is_ok() {
                 self.commit(shard, shard.writer(), &[], Durability::Each)?;
+                if planted::is(Fault::EndUnmarked) {
+                    continue;
+                }
+                // The frame that vouches for the others may be in one sector with them, and the two
+                // be lost together.
+                shard.vouch()?;
             } else {
                 // A follower's log has its leader's writes and no others.
                 shard.vouch()?;
