@@ -471,3 +471,40 @@ fn a_follower_is_encrypted_under_another_key_than_its_leader() {
     let said = ok(folder, &[&both[..], &ours, &theirs].concat());
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["equal"], 1, "{said}");
 }
+
+#[test]
+fn a_follower_whose_store_is_damaged_is_made_equal_again_by_its_leader() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    let (mut leader, address) = serve(folder, "people", "127.0.0.1:0");
+    let lines: String = (0..50).map(|number| format!("k{number} {number}\n")).collect();
+    leader.write(&lines);
+    follow_until(folder, "copy", &address, 50);
+    // Taken from its log, not by comparing.
+    leader.write("more 1\n");
+    follow_until(folder, "copy", &address, 51);
+    let damaged = std::fs::read_dir(folder.join("copy")).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).ok()?;
+        let is_log = path.extension().is_some_and(|end| end == "log");
+        let at = 4_096 + 50;
+        if !is_log || bytes.get(at).is_none_or(|byte| *byte == 0) {
+            return None;
+        }
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        Some(path)
+    });
+    assert!(damaged.is_some(), "no log of the copy has a write");
+    let code = |arguments: &[&str]| {
+        mainstay(folder, arguments).stdout(Stdio::null()).status().unwrap().code()
+    };
+    assert_eq!(code(&["verify", "copy"]), Some(3));
+    // As the guide says: out of the way, and followed anew.
+    std::fs::rename(folder.join("copy"), folder.join("copy.damaged")).unwrap();
+    follow_until(folder, "copy", &address, 51);
+    leader.kill();
+    ok(folder, &["verify", "copy"]);
+    let said = ok(folder, &["verify", "people", "--against", "copy"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["equal"], 51, "{said}");
+}
