@@ -123,8 +123,8 @@ fn a_copy_takes_what_is_new_and_a_store_is_made_of_it() {
 #[test]
 fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
     let sandbox = with_pictures();
-    let error = sandbox.fails(1, &["promote", "pictures"]);
-    assert!(error.contains("keys and values of any size"), "{error}");
+    let error = sandbox.fails(1, &["repair", "pictures"]);
+    assert!(error.contains("values of any size cannot be repaired"), "{error}");
     let both = ["create", "x", "--values", "any", "--key-bytes", "8"];
     assert!(sandbox.fails(2, &both).contains("--key-bytes"));
 }

@@ -159,6 +159,21 @@ fn a_new_key_takes_the_place_of_the_old_one() {
 }
 
 #[test]
+fn copies_of_values_of_any_size_are_encrypted_too_and_a_store_is_made_of_one() {
+    let sandbox = with_secrets(ANY);
+    for value in ["other", "and another"] {
+        sandbox.ok(&with_key(&["put", "people", "k7", value]));
+        sandbox.ok(&with_key(&["backup", "people", "copy", "--check"]));
+        nothing_is_readable(&sandbox, "copy");
+    }
+    sandbox.fails(1, &["restore", "copy", "anew"]);
+    sandbox.ok(&with_key(&["restore", "copy", "anew"]));
+    nothing_is_readable(&sandbox, "anew");
+    sandbox.ok(&with_key(&["verify", "anew", "--against", "people"]));
+    assert_eq!(sandbox.ok(&with_key(&["get", "anew", "k7"])), "and another\n");
+}
+
+#[test]
 fn copies_are_encrypted_too_and_a_store_is_made_of_one() {
     let sandbox = with_secrets(FIXED);
     sandbox.ok(&with_key(&["backup", "people", "copy", "--check"]));

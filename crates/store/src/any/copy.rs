@@ -253,8 +253,13 @@ impl Copied {
     }
 }
 
-/// Is there a copy of a store of any sizes in this folder, whole or not, encrypted or not?
+/// Is there a copy of a store of any sizes in this folder?
 pub(crate) fn is_copy(folder: &impl Folder) -> Result<bool> {
+    Ok(Copied::read(folder)?.is_some())
+}
+
+/// Is there a file that says of a copy what it has, sound or not, and encrypted or not?
+pub(super) fn is_called_copy(folder: &impl Folder) -> Result<bool> {
     let names = folder.names().map_err(Error::io("the directory"))?;
     Ok(names.iter().any(|name| parse(name).is_some()))
 }

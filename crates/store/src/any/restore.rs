@@ -7,7 +7,7 @@ use mainstay_storage::{Folder, Storage};
 use super::{
     backup::copy_segment,
     compact::list_header,
-    copy::{Copied, is_copy},
+    copy::{Copied, is_called_copy},
     format::{ANY_FILE, AnyHeader, Kind, ListEntry, LogHeader, write_list},
     options::LogOptions,
     raw::{RawLogStore, clear_for_any},
@@ -72,7 +72,8 @@ impl<G: Folder> RawLogStore<G> {
     }
 }
 
-/// Is there a copy of a store with values of any size in a directory?
+/// Is there a copy of a store with values of any size in a directory? Its files are named like one: what
+/// they say, and under which key, is for [`restore`](crate::restore()) to find out.
 ///
 /// ```
 /// use mainstay_store::{Directory, LogOptions, LogStore, is_log_copy};
@@ -86,7 +87,7 @@ impl<G: Folder> RawLogStore<G> {
 /// # Errors
 /// [`Error::NotAStore`] if there is no such directory; [`Error::Locked`]; what the disk says.
 pub fn is_log_copy(path: &Path) -> Result<bool> {
-    is_copy(&ReadOnly::open(path, Ring::NONE)?)
+    is_called_copy(&ReadOnly::open(path, Ring::NONE)?)
 }
 
 /// The same without opening it.
