@@ -53,15 +53,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.store.exists() {
         return Err(CliError::StoreExists(args.store.clone()));
     }
-    if is_log_copy(&copy.path).map_err(copy.failed())? {
-        return restore_any(args, out);
-    }
-    if !copy.survey("checking")?.is_sound() {
+    let is_any = is_log_copy(&copy.path).map_err(copy.failed())?;
+    if !is_any && !copy.survey("checking")?.is_sound() {
         return Err(CliError::DamagedCopy(copy.path));
     }
     // Beside it, so that it can be renamed; what an interrupted one left is begun anew.
     let unfinished = beside(&args.store);
     remove(&unfinished)?;
+    let fill = if is_any { fill_any } else { fill };
     let (records, epoch) = fill(&copy, &unfinished).inspect_err(|_| drop(remove(&unfinished)))?;
     appear(&unfinished, &args.store)?;
     let store = args.store.display().to_string();
@@ -74,29 +73,19 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-#[derive(Serialize)]
-struct AnyReport {
-    store: String,
-    records: u64,
-}
-
-/// A store with values of any size.
-fn restore_any(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let unfinished = beside(&args.store);
-    remove(&unfinished)?;
+/// One with values of any size, of which every checksum is looked at on the way.
+fn fill_any(copy: &Target, path: &Path) -> Result<(u64, u64)> {
     let mut bar = Bar::new("restoring");
-    let restored = keys::restore(&args.copy, &unfinished, |done, total| bar.to(done, total));
+    let restored = keys::restore(&copy.path, path, |done, total| bar.to(done, total));
     drop(bar);
-    let records =
-        restored.inspect_err(|_| drop(remove(&unfinished))).map_err(failed(&args.copy))?;
-    appear(&unfinished, &args.store)?;
-    let store = args.store.display().to_string();
-    if out.json {
-        out.document(&AnyReport { store, records })?;
-    } else {
-        out.line(&format!("{store}: {} records", grouped(records)))?;
-    }
-    Ok(Outcome::Fine)
+    let records = restored.map_err(copy.failed())?;
+    let failed = failed(path);
+    let store = Target { path: path.to_path_buf() }.open_any()?;
+    let known = store.known_epoch();
+    let store = lead(store, known).map_err(&failed)?;
+    let epoch = store.epoch();
+    store.close().map_err(&failed)?;
+    Ok((records, epoch))
 }
 
 fn fill(copy: &Target, path: &Path) -> Result<(u64, u64)> {
