@@ -1,23 +1,26 @@
 //! The bytes of the files of a store of keys and values of any size. The tables are in
 //! `docs/format/log-store.md`.
 
-use mainstay_base::{Crc32c, crc32c};
-use mainstay_storage::Storage;
+mod frame;
+mod hint;
+mod list;
+
+use mainstay_base::crc32c;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U16, U32, U64},
 };
 
+pub(crate) use self::{
+    frame::{Frame, FrameHead, encode, follow, was_more_durable},
+    hint::{Hint, HintHeader},
+    list::{read_list, write_list},
+};
 use crate::{
     ends::has_ended,
-    error::{Error, Result},
-    format::{
-        DATA_AT, FRAME_LEN, FrameHeader, HEADER_LEN, HISTORY_LEN, Header, HistoryBytes,
-        NUMBERS_END, write_header,
-    },
+    format::{FRAME_LEN, HEADER_LEN, HISTORY_LEN, Header, HistoryBytes, NUMBERS_END},
     history::{History, Position},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
-    log::Written,
     planted::{self, Fault},
     shard::Change,
 };
@@ -127,36 +130,6 @@ pub(crate) struct ListEntry {
     pub(crate) reserved: U32,
 }
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct HintHeader {
-    pub(crate) magic: [u8; 8],
-    pub(crate) version: U32,
-    pub(crate) flags: U32,
-    pub(crate) id: [u8; 16],
-    pub(crate) shard: U32,
-    pub(crate) count: U32,
-    pub(crate) number: U64,
-    pub(crate) first: U64,
-    pub(crate) last: U64,
-    pub(crate) bytes: U64,
-    pub(crate) chain: U32,
-    pub(crate) body_sum: U32,
-    pub(crate) body_bytes: U64,
-    pub(crate) past: PastBytes,
-    pub(crate) checksum: U32,
-}
-
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub(crate) struct HintHead {
-    at: U32,
-    value_len: U32,
-    key_len: U16,
-    kind: u8,
-    reserved: u8,
-}
-
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RecordHead {
@@ -168,7 +141,6 @@ struct RecordHead {
 }
 
 pub(crate) const RECORD_LEN: usize = size_of::<RecordHead>();
-const HINT_LEN: usize = size_of::<HintHead>();
 const FRAME_MAGIC: [u8; 4] = *b"MSAF";
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -204,12 +176,7 @@ const _: () = {
     assert!(offset_of!(ListHeader, checksum) == 124);
     assert!(size_of::<ListEntry>() == 40);
     assert!(offset_of!(ListEntry, chain) == 32);
-    assert!(size_of::<HintHeader>() == HEADER_LEN);
-    assert!(offset_of!(HintHeader, bytes) == 64);
-    assert!(offset_of!(HintHeader, body_bytes) == 80);
-    assert!(offset_of!(HintHeader, past) == 88);
-    assert!(offset_of!(HintHeader, checksum) == 124);
-    assert!(HINT_LEN == 12 && RECORD_LEN == 12 && FRAME_LEN == 48);
+    assert!(RECORD_LEN == 12 && FRAME_LEN == 48);
     assert!(size_of::<PartKey>() == 12);
     assert!(offset_of!(PartKey, sequence) == 4);
 };
@@ -222,9 +189,6 @@ impl Header for LogHeader {
 }
 impl Header for ListHeader {
     const MAGIC: [u8; 8] = *b"MAINSLST";
-}
-impl Header for HintHeader {
-    const MAGIC: [u8; 8] = *b"MAINSHNT";
 }
 
 /// Which file of a shard.
@@ -357,60 +321,6 @@ fn records_bytes(changes: &[Change<'_>], ends: Ends<'_>) -> u64 {
         record_bytes(Change::key(change).len(), stored_len(change, ends.of(number)))
     };
     changes.iter().enumerate().map(each).sum()
-}
-
-/// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
-/// So a value that is a part of some other store's log is never taken for a frame.
-fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
-    let mut sum = Crc32c::new();
-    sum.update(&seed.to_le_bytes());
-    sum.update(&frame[8..]);
-    sum.finish()
-}
-
-/// What a frame says beside its changes.
-#[derive(Clone, Copy)]
-pub(crate) struct FrameHead {
-    /// Of the store and the shard; see [`crate::format::chain_start`].
-    pub(crate) seed: u32,
-    pub(crate) chain: u32,
-    pub(crate) shard: u32,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) durable: u64,
-    /// What is written was there before.
-    pub(crate) is_moved: bool,
-}
-
-/// Writes a frame into `out`. Returns its checksum.
-pub(crate) fn encode(head: FrameHead, entry: &Entry<'_>, out: &mut Vec<u8>) -> u32 {
-    let Entry { changes, ends, parts, note, .. } = *entry;
-    let count = changes.len() as u32 + count_of(parts) + u32::from(note.is_some());
-    let header = FrameHeader {
-        magic: FRAME_MAGIC,
-        checksum: 0.into(),
-        len: (entry.frame_bytes() as u32).into(),
-        count: (count | if head.is_moved { MOVED } else { 0 }).into(),
-        chain: head.chain.into(),
-        shard: head.shard.into(),
-        epoch: head.epoch.into(),
-        sequence: head.sequence.into(),
-        durable: head.durable.into(),
-    };
-    out.clear();
-    out.extend_from_slice(header.as_bytes());
-    write_all(changes, ends, out);
-    out.extend_from_slice(parts);
-    if let Some(note) = note {
-        let bytes = note.to_bytes();
-        write_record((NOTE, &[]), HISTORY_LEN as u32, out, |out| {
-            out.extend_from_slice(bytes.as_bytes());
-        });
-    }
-    out.resize(out.len().next_multiple_of(8), 0);
-    let sum = frame_sum(head.seed, out);
-    out[4..8].copy_from_slice(&sum.to_le_bytes());
-    sum
 }
 
 fn write_all(changes: &[Change<'_>], ends: Ends<'_>, out: &mut Vec<u8>) {
@@ -604,284 +514,4 @@ pub(crate) fn parts_of(record: &[u8]) -> Option<(&[u8], &[u8])> {
         (Content::Change(Change::Put(key, value), _), []) => Some((key, value)),
         _ => None,
     }
-}
-
-/// What a frame has.
-pub(crate) struct Contents<'a> {
-    pub(crate) records: Vec<Record<'a>>,
-    /// These records as bytes.
-    changes: &'a [u8],
-    pub(crate) parts: Vec<Part<'a>>,
-    note: Option<History>,
-    is_moved: bool,
-}
-
-impl<'a> Contents<'a> {
-    /// Where the history is after the frame of this epoch and sequence, and the write that it is if
-    /// it is one.
-    pub(crate) fn follow(
-        &self,
-        before: Option<Past>,
-        epoch: u64,
-        sequence: u64,
-    ) -> (Option<Past>, Option<Written<'a>>) {
-        let (count, changes) = (self.records.len() as u32, self.changes);
-        let after = follow(before, (epoch, sequence), self.note, (changes, self.is_moved));
-        let written = after.filter(|_| before != after && self.note.is_none()).and_then(|past| {
-            let position = past.history.position()?;
-            Some(Written { position, count, changes })
-        });
-        (after, written)
-    }
-}
-
-/// Where the history is after a frame of this epoch and sequence, with these changes.
-pub(crate) fn follow(
-    before: Option<Past>,
-    (epoch, sequence): (u64, u64),
-    note: Option<History>,
-    (changes, is_moved): (&[u8], bool),
-) -> Option<Past> {
-    if let Some(history) = note {
-        return Some(Past { history, since: sequence });
-    }
-    let past = before?;
-    let is_write = !changes.is_empty() && (!is_moved || planted::is(Fault::MovedCounted));
-    match past.history {
-        History::At(at) if is_write => {
-            Some(Past { history: History::At(at.after(epoch, changes)), ..past })
-        }
-        _ => before,
-    }
-}
-
-/// A frame as found.
-pub(crate) struct Frame<'a> {
-    pub(crate) header: FrameHeader,
-    body: &'a [u8],
-}
-
-impl<'a> Frame<'a> {
-    /// How long the frame is whose header is at the front, if it can be one.
-    pub(crate) fn len_of(bytes: &[u8]) -> Option<usize> {
-        let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
-        let len = header.len.get() as usize;
-        let can_be = header.magic == FRAME_MAGIC && len >= FRAME_LEN && len.is_multiple_of(8);
-        can_be.then_some(len)
-    }
-
-    /// Does the frame whose header is at the front say that it only moves records?
-    pub(crate) fn is_moved(bytes: &[u8]) -> bool {
-        let header = FrameHeader::read_from_prefix(bytes);
-        header.is_ok_and(|(header, _)| header.count.get() & MOVED != 0)
-    }
-
-    /// The frame at the front of `bytes`, if its checksum is right.
-    pub(crate) fn read(seed: u32, bytes: &'a [u8]) -> Option<Self> {
-        let frame = bytes.get(..Self::len_of(bytes)?)?;
-        let (header, body) = FrameHeader::read_from_prefix(frame).ok()?;
-        let is_sound = frame_sum(seed, frame) == header.checksum.get();
-        (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
-    }
-
-    /// What it has; none if that is not what fills a frame.
-    pub(crate) fn contents(&self) -> Option<Contents<'a>> {
-        let (mut records, mut parts, mut note) = (Vec::new(), Vec::new(), None);
-        let (mut rest, mut changes) = (self.body, &self.body[..0]);
-        let count = self.header.count.get();
-        for _ in 0..count & !MOVED {
-            let at = FRAME_LEN + self.body.len() - rest.len();
-            let (content, after) = read_record(rest)?;
-            match content {
-                Content::Change(change, end) => {
-                    records.push(Record { change, end, at });
-                    // They are at the front.
-                    changes = &self.body[..self.body.len() - after.len()];
-                }
-                Content::Part(part) => parts.push(part),
-                Content::Note(history) => note = Some(history),
-            }
-            rest = after;
-        }
-        let is_filled = rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
-        let is_moved = count & MOVED != 0;
-        is_filled.then_some(Contents { records, changes, parts, note, is_moved })
-    }
-
-    /// Its changes alone.
-    pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
-        self.contents().map(|contents| contents.records)
-    }
-}
-
-/// Is there a frame behind `at` which says that a write after `sequence` was durable?
-pub(crate) fn was_more_durable(
-    seed: u32,
-    bytes: &[u8],
-    at: usize,
-    shard: u32,
-    sequence: u64,
-) -> bool {
-    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
-    places.any(|at| {
-        bytes[at..].starts_with(&FRAME_MAGIC)
-            && Frame::read(seed, &bytes[at..]).is_some_and(|frame| {
-                frame.header.shard.get() == shard && frame.header.durable.get() > sequence
-            })
-    })
-}
-
-/// What a segment's frames do to an index, in short: without the values.
-#[derive(Clone, Default)]
-pub(crate) struct Hint {
-    body: Vec<u8>,
-    count: u32,
-}
-
-/// A line of it.
-pub(crate) struct HintLine<'a> {
-    pub(crate) at: u32,
-    pub(crate) key: &'a [u8],
-    /// None: a delete.
-    pub(crate) value_len: Option<u32>,
-    /// When it ends; 0: never.
-    pub(crate) end: u64,
-}
-
-impl Hint {
-    pub(crate) fn note(&mut self, at: u32, change: &Change<'_>, end: u64) {
-        let kind = match change {
-            Change::Put(..) if end == 0 => PUT,
-            Change::Put(..) => PUT_UNTIL,
-            Change::Delete(_) => DELETE,
-        };
-        let head = HintHead {
-            at: at.into(),
-            value_len: stored_len(change, end).into(),
-            key_len: (change.key().len() as u16).into(),
-            kind,
-            reserved: 0,
-        };
-        self.body.extend_from_slice(head.as_bytes());
-        self.body.extend_from_slice(change.key());
-        if kind == PUT_UNTIL {
-            self.body.extend_from_slice(&end.to_le_bytes());
-        }
-        self.count += 1;
-    }
-
-    /// Are these its lines, and perhaps more behind them?
-    pub(crate) fn begins(&self, other: &Self) -> bool {
-        other.body.starts_with(&self.body)
-    }
-
-    /// Writes it durably.
-    pub(crate) fn write(&self, file: &impl Storage, mut header: HintHeader) -> std::io::Result<()> {
-        header.count = self.count.into();
-        header.body_sum = crc32c(&self.body).into();
-        header.body_bytes = (self.body.len() as u64).into();
-        begin_anew(file)?;
-        file.set_len(DATA_AT + self.body.len() as u64)?;
-        file.write_at(DATA_AT, &self.body)?;
-        write_header(file, &header)?;
-        file.sync()
-    }
-
-    /// Reads one, if it is sound and says nothing impossible.
-    pub(crate) fn read(
-        file: &impl Storage,
-        header: &HintHeader,
-        name: &str,
-    ) -> Result<Option<Self>> {
-        let len = file.len().map_err(Error::io(name))?;
-        let bytes = header.body_bytes.get();
-        if DATA_AT.checked_add(bytes) != Some(len) {
-            return Ok(None);
-        }
-        let mut body = vec![0; bytes as usize];
-        file.read_at(DATA_AT, &mut body).map_err(Error::io(name))?;
-        let hint = Self { body, count: header.count.get() };
-        let mut lines = 0;
-        let mut is_whole = crc32c(&hint.body) == header.body_sum.get();
-        let end = header.bytes.get();
-        is_whole &= hint.each(|line| {
-            lines += 1;
-            let bytes = record_bytes(line.key.len(), line.value_len.unwrap_or(0));
-            is_within(line.at, bytes, end)
-        });
-        Ok((is_whole && lines == header.count.get()).then_some(hint))
-    }
-
-    /// Shows each line while they are accepted; false if one is not, or is no line.
-    pub(crate) fn each(&self, mut show: impl FnMut(HintLine<'_>) -> bool) -> bool {
-        let mut rest = &self.body[..];
-        while !rest.is_empty() {
-            let Ok((head, after)) = HintHead::read_from_prefix(rest) else { return false };
-            let key_len = usize::from(head.key_len.get());
-            let Some((key, after)) = after.split_at_checked(key_len) else { return false };
-            let stored = head.value_len.get();
-            let (value_len, end, after) = match (head.kind, after.split_first_chunk()) {
-                (PUT, _) => (Some(stored), 0, after),
-                (PUT_UNTIL, Some((end, after))) if stored as usize >= END_LEN => {
-                    (Some(stored), u64::from_le_bytes(*end), after)
-                }
-                (DELETE, _) => (None, 0, after),
-                _ => return false,
-            };
-            let is_key = (1..=ANY_KEY_BYTES_MAX).contains(&key_len);
-            let can_be = (head.kind == PUT_UNTIL) == (end != 0);
-            let line = HintLine { at: head.at.get(), key, value_len, end };
-            if !is_key || !can_be || !show(line) {
-                return false;
-            }
-            rest = after;
-        }
-        true
-    }
-}
-
-fn is_within(at: u32, bytes: u64, end: u64) -> bool {
-    u64::from(at) >= DATA_AT && u64::from(at) + bytes <= end
-}
-
-/// A file whose last sync failed may have a length that is taken for safe and is not: it is written
-/// only if it changes.
-fn begin_anew(file: &impl Storage) -> std::io::Result<()> {
-    file.set_len(0)
-}
-
-/// Writes a list durably.
-pub(crate) fn write_list(
-    file: &impl Storage,
-    mut header: ListHeader,
-    entries: &[ListEntry],
-) -> std::io::Result<()> {
-    let body = entries.as_bytes();
-    header.count = (entries.len() as u32).into();
-    header.body_sum = crc32c(body).into();
-    begin_anew(file)?;
-    file.set_len(DATA_AT + body.len() as u64)?;
-    file.write_at(DATA_AT, body)?;
-    write_header(file, &header)?;
-    file.sync()
-}
-
-/// Reads one, if it is sound.
-pub(crate) fn read_list(
-    file: &impl Storage,
-    header: &ListHeader,
-    name: &str,
-) -> Result<Option<Vec<ListEntry>>> {
-    let len = file.len().map_err(Error::io(name))?;
-    let bytes = u64::from(header.count.get()) * size_of::<ListEntry>() as u64;
-    if DATA_AT + bytes != len {
-        return Ok(None);
-    }
-    let mut body = vec![0; bytes as usize];
-    file.read_at(DATA_AT, &mut body).map_err(Error::io(name))?;
-    if crc32c(&body) != header.body_sum.get() {
-        return Ok(None);
-    }
-    let entries = body.chunks_exact(size_of::<ListEntry>());
-    Ok(entries.map(|entry| ListEntry::read_from_bytes(entry).ok()).collect())
 }

@@ -1,0 +1,194 @@
+//! Frames: writes, each with the checksum of the one before it.
+
+use mainstay_base::Crc32c;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{
+    Content, Entry, FRAME_MAGIC, MOVED, NOTE, Part, Past, Record, count_of, read_record, write_all,
+    write_record,
+};
+use crate::{
+    format::{FRAME_LEN, FrameHeader, HISTORY_LEN},
+    history::History,
+    log::Written,
+    planted::{self, Fault},
+};
+
+/// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
+/// So a value that is a part of some other store's log is never taken for a frame.
+fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
+    let mut sum = Crc32c::new();
+    sum.update(&seed.to_le_bytes());
+    sum.update(&frame[8..]);
+    sum.finish()
+}
+
+/// What a frame says beside its changes.
+#[derive(Clone, Copy)]
+pub(crate) struct FrameHead {
+    /// Of the store and the shard; see [`crate::format::chain_start`].
+    pub(crate) seed: u32,
+    pub(crate) chain: u32,
+    pub(crate) shard: u32,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) durable: u64,
+    /// What is written was there before.
+    pub(crate) is_moved: bool,
+}
+
+/// Writes a frame into `out`. Returns its checksum.
+pub(crate) fn encode(head: FrameHead, entry: &Entry<'_>, out: &mut Vec<u8>) -> u32 {
+    let Entry { changes, ends, parts, note, .. } = *entry;
+    let count = changes.len() as u32 + count_of(parts) + u32::from(note.is_some());
+    let header = FrameHeader {
+        magic: FRAME_MAGIC,
+        checksum: 0.into(),
+        len: (entry.frame_bytes() as u32).into(),
+        count: (count | if head.is_moved { MOVED } else { 0 }).into(),
+        chain: head.chain.into(),
+        shard: head.shard.into(),
+        epoch: head.epoch.into(),
+        sequence: head.sequence.into(),
+        durable: head.durable.into(),
+    };
+    out.clear();
+    out.extend_from_slice(header.as_bytes());
+    write_all(changes, ends, out);
+    out.extend_from_slice(parts);
+    if let Some(note) = note {
+        let bytes = note.to_bytes();
+        write_record((NOTE, &[]), HISTORY_LEN as u32, out, |out| {
+            out.extend_from_slice(bytes.as_bytes());
+        });
+    }
+    out.resize(out.len().next_multiple_of(8), 0);
+    let sum = frame_sum(head.seed, out);
+    out[4..8].copy_from_slice(&sum.to_le_bytes());
+    sum
+}
+
+/// What a frame has.
+pub(crate) struct Contents<'a> {
+    pub(crate) records: Vec<Record<'a>>,
+    /// These records as bytes.
+    changes: &'a [u8],
+    pub(crate) parts: Vec<Part<'a>>,
+    note: Option<History>,
+    is_moved: bool,
+}
+
+impl<'a> Contents<'a> {
+    /// Where the history is after the frame of this epoch and sequence, and the write that it is if
+    /// it is one.
+    pub(crate) fn follow(
+        &self,
+        before: Option<Past>,
+        epoch: u64,
+        sequence: u64,
+    ) -> (Option<Past>, Option<Written<'a>>) {
+        let (count, changes) = (self.records.len() as u32, self.changes);
+        let after = follow(before, (epoch, sequence), self.note, (changes, self.is_moved));
+        let written = after.filter(|_| before != after && self.note.is_none()).and_then(|past| {
+            let position = past.history.position()?;
+            Some(Written { position, count, changes })
+        });
+        (after, written)
+    }
+}
+
+/// Where the history is after a frame of this epoch and sequence, with these changes.
+pub(crate) fn follow(
+    before: Option<Past>,
+    (epoch, sequence): (u64, u64),
+    note: Option<History>,
+    (changes, is_moved): (&[u8], bool),
+) -> Option<Past> {
+    if let Some(history) = note {
+        return Some(Past { history, since: sequence });
+    }
+    let past = before?;
+    let is_write = !changes.is_empty() && (!is_moved || planted::is(Fault::MovedCounted));
+    match past.history {
+        History::At(at) if is_write => {
+            Some(Past { history: History::At(at.after(epoch, changes)), ..past })
+        }
+        _ => before,
+    }
+}
+
+/// A frame as found.
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// How long the frame is whose header is at the front, if it can be one.
+    pub(crate) fn len_of(bytes: &[u8]) -> Option<usize> {
+        let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
+        let len = header.len.get() as usize;
+        let can_be = header.magic == FRAME_MAGIC && len >= FRAME_LEN && len.is_multiple_of(8);
+        can_be.then_some(len)
+    }
+
+    /// Does the frame whose header is at the front say that it only moves records?
+    pub(crate) fn is_moved(bytes: &[u8]) -> bool {
+        let header = FrameHeader::read_from_prefix(bytes);
+        header.is_ok_and(|(header, _)| header.count.get() & MOVED != 0)
+    }
+
+    /// The frame at the front of `bytes`, if its checksum is right.
+    pub(crate) fn read(seed: u32, bytes: &'a [u8]) -> Option<Self> {
+        let frame = bytes.get(..Self::len_of(bytes)?)?;
+        let (header, body) = FrameHeader::read_from_prefix(frame).ok()?;
+        let is_sound = frame_sum(seed, frame) == header.checksum.get();
+        (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
+    }
+
+    /// What it has; none if that is not what fills a frame.
+    pub(crate) fn contents(&self) -> Option<Contents<'a>> {
+        let (mut records, mut parts, mut note) = (Vec::new(), Vec::new(), None);
+        let (mut rest, mut changes) = (self.body, &self.body[..0]);
+        let count = self.header.count.get();
+        for _ in 0..count & !MOVED {
+            let at = FRAME_LEN + self.body.len() - rest.len();
+            let (content, after) = read_record(rest)?;
+            match content {
+                Content::Change(change, end) => {
+                    records.push(Record { change, end, at });
+                    // They are at the front.
+                    changes = &self.body[..self.body.len() - after.len()];
+                }
+                Content::Part(part) => parts.push(part),
+                Content::Note(history) => note = Some(history),
+            }
+            rest = after;
+        }
+        let is_filled = rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
+        let is_moved = count & MOVED != 0;
+        is_filled.then_some(Contents { records, changes, parts, note, is_moved })
+    }
+
+    /// Its changes alone.
+    pub(crate) fn records(&self) -> Option<Vec<Record<'a>>> {
+        self.contents().map(|contents| contents.records)
+    }
+}
+
+/// Is there a frame behind `at` which says that a write after `sequence` was durable?
+pub(crate) fn was_more_durable(
+    seed: u32,
+    bytes: &[u8],
+    at: usize,
+    shard: u32,
+    sequence: u64,
+) -> bool {
+    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
+    places.any(|at| {
+        bytes[at..].starts_with(&FRAME_MAGIC)
+            && Frame::read(seed, &bytes[at..]).is_some_and(|frame| {
+                frame.header.shard.get() == shard && frame.header.durable.get() > sequence
+            })
+    })
+}
