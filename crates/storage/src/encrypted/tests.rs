@@ -1,16 +1,14 @@
 //! Encrypted files beside a model, over memory that refuses and forgets; what is changed beneath
 //! them; keys; and the faults that must be found this way. Power cuts are in the tests of the store.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    io,
-    sync::{Arc, Mutex},
-    thread,
-};
+mod ram;
+
+use std::{collections::HashSet, io, thread};
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
+use self::ram::{Ram, RamFile};
 use super::{
     Encrypted, EncryptedFile, Key, KeyError, Keys,
     planted::{Fault, plant},
@@ -18,88 +16,6 @@ use super::{
     sector::{CONTENT_LEN, HEADERS_LEN, NONCE_LEN, Nonces, SECTOR_LEN, content_len, stored_len},
 };
 use crate::{Folder, Storage, limits};
-
-/// Files in memory. Clones are the same.
-#[derive(Clone, Default)]
-struct Ram(Arc<Mutex<Inner>>);
-
-#[derive(Default)]
-struct Inner {
-    files: BTreeMap<String, Vec<u8>>,
-    /// The next write fails after so many bytes.
-    fails_after: Option<usize>,
-}
-
-struct RamFile(Ram, String);
-
-impl Ram {
-    fn with<T>(&self, name: &str, act: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        act(self.0.lock().unwrap().files.entry(name.to_owned()).or_default())
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        self.with(name, |bytes| bytes.clone())
-    }
-}
-
-impl Folder for Ram {
-    type File = RamFile;
-
-    fn file(&self, name: &str) -> io::Result<RamFile> {
-        self.with(name, |_| ());
-        Ok(RamFile(self.clone(), name.to_owned()))
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().unwrap().files.keys().cloned().collect())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().unwrap().files.remove(name);
-        Ok(())
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Storage for RamFile {
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let from = offset as usize;
-        self.0.with(&self.1, |all| {
-            let found = all.get(from..from + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-            bytes.copy_from_slice(found);
-            Ok(())
-        })
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let failed = self.0.0.lock().unwrap().fails_after.take();
-        let count = failed.map_or(bytes.len(), |after| after.min(bytes.len()));
-        let (from, to) = (offset as usize, offset as usize + count);
-        self.0.with(&self.1, |all| {
-            if count > 0 {
-                all.resize(all.len().max(to), 0);
-                all[from..to].copy_from_slice(&bytes[..count]);
-            }
-        });
-        failed.map_or(Ok(()), |_| Err(io::ErrorKind::StorageFull.into()))
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.with(&self.1, |all| all.len() as u64))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.with(&self.1, |all| all.resize(len as usize, 0));
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 const NAME: &str = "file";
 

@@ -39,7 +39,7 @@ pub(crate) struct HintHeader {
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct HintHead {
+struct HintHead {
     at: U32,
     value_len: U32,
     key_len: U16,
