@@ -392,6 +392,9 @@ impl Story<Member> for Watcher {
                 match self.plan {
                     // One that has just started follows nobody.
                     Plan::Halting { .. } => world.command(node, Order::Halt),
+                    // Nor is it told to: what it acknowledged to the old leader now, the new one
+                    // would not have.
+                    Plan::Promoting { .. } => {}
                     _ if node != self.leader => world.command(node, Order::Follow(self.leader)),
                     _ if !leads => self.halt(world),
                     _ => {}

@@ -473,8 +473,9 @@ impl<N: Node> World<N> {
 }
 
 impl<N: Node> Place<N> {
-    /// Also while what was held is not yet taken in: nothing overtakes it.
+    /// Also while what was held is not yet taken in, and while what waited for the disk is not yet
+    /// given out: nothing overtakes either, also not in the very moment the disk is done.
     fn is_busy(&self, now: Time) -> bool {
-        now < self.busy_until || !self.held.is_empty()
+        now < self.busy_until || !self.held.is_empty() || !self.outputs.is_empty()
     }
 }

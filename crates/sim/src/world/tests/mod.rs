@@ -306,6 +306,22 @@ fn a_process_waits_for_its_disk_and_says_nothing_before() {
     assert!(told.monotonic >= saved_at, "it could not take anything in before");
 }
 
+#[test]
+fn what_a_process_says_later_does_not_overtake_what_waits_for_its_disk() {
+    let mut world = stage(1);
+    let slow = DiskFaultsOf { sync_time: SECOND, ..DiskFaultsOf::NONE };
+    world.disk(A).set_faults(slow);
+    world.command(A, Order::Save(b"something"));
+    goes_on(&mut world, Duration::from_millis(1));
+    // Both are due in the same moment: this, and that the disk is done.
+    world.command(A, Order::Say(vec![Output::Report("later")]));
+    world.heal();
+    let memory = goes_on(&mut world, SECOND);
+    let said: Vec<_> = memory.happened.into_iter().map(|(_, what)| what).collect();
+    let report = |report| Happening::Report { node: A, report };
+    assert_eq!(said, [report("saved"), report("later")]);
+}
+
 type DiskFaultsOf = crate::DiskFaults;
 
 #[test]
