@@ -58,12 +58,15 @@ struct Watcher {
     halted: BTreeSet<NodeId>,
     /// Acknowledged writes, as long as no backup was put in their place.
     acked: BTreeSet<u64>,
-    /// Epochs whose leaders have said that they are replaced.
-    replaced: BTreeSet<u64>,
+    /// Who has said that it is replaced, and as the leader of which epoch: a backup that was put
+    /// back on another host leads with the epoch it was made in.
+    replaced: BTreeSet<(NodeId, u64)>,
     journal: Journal,
     known: BTreeMap<NodeId, u64>,
     backup: Option<Backup>,
     restores: bool,
+    /// Who was told to put a backup back, and has not said that it did.
+    restoring: Option<NodeId>,
     /// A backup was put in place of a store: nothing that is acknowledged counts any more.
     is_restored: bool,
     /// Where each shard of each node was last.
@@ -92,6 +95,7 @@ impl Watcher {
             known: BTreeMap::new(),
             backup: None,
             restores: rng.chance(300_000),
+            restoring: None,
             is_restored: false,
             last: BTreeMap::new(),
             whole: BTreeMap::new(),
@@ -155,6 +159,7 @@ impl Watcher {
             4 => world.command(self.leader, Order::BackUp),
             5 if self.restores => {
                 if let Some(backup) = self.backup.clone() {
+                    self.restoring = Some(self.leader);
                     world.command(self.leader, Order::Restore(backup));
                 }
             }
@@ -246,20 +251,13 @@ impl Watcher {
                 }
             }
             Report::Replaced { epoch } => {
-                self.replaced.insert(epoch);
+                self.replaced.insert((node, epoch));
                 if node == self.leader && self.plan == Plan::Nothing {
                     self.halt(world);
                 }
             }
             Report::BackedUp(backup) => self.backup = Some(backup),
-            Report::Restored => {
-                self.acked.clear();
-                self.is_restored = true;
-                self.forget(node);
-                self.known.remove(&node);
-                // Its epochs begin again.
-                self.replaced.clear();
-            }
+            Report::Restored => self.restored(node),
             Report::Joined { epoch, known } => {
                 let seen = self.known.entry(node).or_default();
                 if epoch < *seen {
@@ -272,10 +270,21 @@ impl Watcher {
         Ok(())
     }
 
+    /// A backup was put in place of what this node had, or of some of it.
+    fn restored(&mut self, node: NodeId) {
+        self.restoring = None;
+        self.acked.clear();
+        self.is_restored = true;
+        self.forget(node);
+        self.known.remove(&node);
+        // Its epochs begin again.
+        self.replaced.clear();
+    }
+
     fn hear_of_writes(&mut self) -> Result<(), String> {
         for Wrote { node, ticket, before, after } in self.journal.take() {
             self.written += 1;
-            if self.replaced.contains(&after.epoch) {
+            if self.replaced.contains(&(node, after.epoch)) {
                 return Err(format!("Y4: {node} was replaced, and has written {after:?}"));
             }
             self.oracle.wrote(ticket, before, after)?;
@@ -384,6 +393,10 @@ impl Story<Member> for Watcher {
             Happening::Alarm(_) => {}
             Happening::Restarted(node) => {
                 self.forget(node);
+                if self.restoring == Some(node) {
+                    // It may have died in the middle.
+                    self.restored(node);
+                }
                 let leads = world.node(node).is_some_and(Member::leads);
                 if self.plan == (Plan::Promoting { node }) {
                     // What it had to say has died with it.
