@@ -457,6 +457,7 @@ fn stores_that_do_not_fit_are_told_both_values() {
     let id = ours.identity();
     let others = [
         (mainstay_store::Identity { shards: 4, ..id }, "number of shards: 2 and 4"),
+        (mainstay_store::Identity { shard_bits: 9, ..id }, "choose its shard: 0 and 9"),
         (mainstay_store::Identity { key_len: 8, ..id }, "length of keys: 4 and 8"),
         (mainstay_store::Identity { value_len: 9, ..id }, "length of values: 100 and 9"),
         (mainstay_store::Identity { id: [9; 16], ..id }, "different stores"),

@@ -14,7 +14,6 @@ use crate::{
     rank::{Ranked, Role},
     shard::{Change, Entry},
     store::{RawStore, write_next},
-    table::shard_of,
 };
 
 /// What all replicas of a store have in common.
@@ -30,6 +29,9 @@ pub struct Identity {
     pub value_len: usize,
     /// How many shards.
     pub shards: u32,
+    /// How many bits of a key choose its shard; 0: all. See
+    /// [`Options::shard_bits`](crate::Options::shard_bits).
+    pub shard_bits: u32,
     /// Do values begin with the time at which the record ends? See [`RawExpiring`](crate::RawExpiring).
     pub has_ends: bool,
 }
@@ -96,7 +98,8 @@ impl<F: Folder> RawStore<F> {
     pub fn identity(&self) -> Identity {
         let (key_len, value_len) = self.lengths();
         let (id, shards) = (self.header.id, self.shards.len() as u32);
-        Identity { id, key_len, value_len, shards, has_ends: self.has_ends() }
+        let shard_bits = self.header.shard_bits.get();
+        Identity { id, key_len, value_len, shards, shard_bits, has_ends: self.has_ends() }
     }
 
     fn kept(&self) -> MutexGuard<'_, StoreHeader> {
@@ -305,8 +308,7 @@ impl<F: Folder> RawStore<F> {
 
     fn check_changes(&self, shard: u32, changes: &[Change<'_>]) -> Result<()> {
         for change in changes {
-            let (hash, _) = self.check_key(change.key())?;
-            if shard_of(hash, self.shards.len()) != shard as usize {
+            if self.shard(change.key())? != shard {
                 return Err(Error::Foreign { shard, what: "a key belongs to another shard" });
             }
             if let Change::Put(_, value) = change

@@ -12,7 +12,8 @@ use zerocopy::{
 
 use crate::{
     error::{Error, Result},
-    limits::RECORDS_MAX,
+    limits::{RECORDS_MAX, SHARD_BITS_MAX},
+    route::Route,
 };
 
 /// The version of all formats here.
@@ -26,6 +27,16 @@ pub(crate) const DATA_AT: u64 = 4096;
 /// The file that makes a directory a store.
 pub(crate) const STORE_FILE: &str = "store";
 
+/// The flag of a store with so many bits that choose.
+pub(crate) fn first_bits(shard_bits: u32) -> u32 {
+    if shard_bits > 0 { FIRST_BITS } else { 0 }
+}
+
+/// Can a header with these flags say this of the bits that choose?
+pub(crate) fn are_shard_bits(shard_bits: u32, flags: u32) -> bool {
+    shard_bits <= SHARD_BITS_MAX && flags & FIRST_BITS == first_bits(shard_bits)
+}
+
 /// The header of a kind of file.
 pub(crate) trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     const MAGIC: [u8; 8];
@@ -35,6 +46,9 @@ pub(crate) trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Copy 
 
 /// A flag of a store: its values begin with the time at which the record ends.
 pub(crate) const ENDS: u32 = 1;
+/// A flag of a store of either kind: the first bits of a key choose its shard, not all of them. Who
+/// does not know the flag would look for keys where they are not.
+pub(crate) const FIRST_BITS: u32 = 2;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -46,7 +60,7 @@ pub(crate) struct StoreHeader {
     pub(crate) key_len: U32,
     pub(crate) value_len: U32,
     pub(crate) shards: U32,
-    pub(crate) reserved_32: U32,
+    pub(crate) shard_bits: U32,
     pub(crate) segment_bytes: U64,
     pub(crate) epoch: U64,
     pub(crate) generation: U64,
@@ -151,6 +165,7 @@ const _: () = {
     assert!(size_of::<StoreHeader>() == HEADER_LEN);
     assert!(offset_of!(StoreHeader, id) == 16);
     assert!(offset_of!(StoreHeader, key_len) == 32);
+    assert!(offset_of!(StoreHeader, shard_bits) == 44);
     assert!(offset_of!(StoreHeader, segment_bytes) == 48);
     assert!(offset_of!(StoreHeader, generation) == 64);
     assert!(offset_of!(StoreHeader, known_epoch) == 72);
@@ -182,12 +197,17 @@ const _: () = {
 
 impl Header for StoreHeader {
     const MAGIC: [u8; 8] = *b"MAINSTOR";
-    const FLAGS: u32 = ENDS;
+    const FLAGS: u32 = ENDS | FIRST_BITS;
 }
 impl StoreHeader {
     /// Do its values begin with the time at which the record ends?
     pub(crate) fn has_ends(&self) -> bool {
         self.flags.get() & ENDS != 0
+    }
+
+    /// How the shard of a key is found.
+    pub(crate) fn route(&self) -> Route {
+        Route::new(self.shards.get(), self.shard_bits.get())
     }
 }
 impl Header for SegmentHeader {

@@ -103,6 +103,7 @@ mod recover;
 mod rekey;
 mod reshard;
 mod restore;
+mod route;
 mod shard;
 mod snapshot;
 mod span;

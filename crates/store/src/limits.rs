@@ -28,6 +28,11 @@ pub const ANY_VALUE_BYTES_MAX: usize = 1 << 28;
 /// Example: see [`crate::Options::shards`].
 pub const SHARDS_MAX: u32 = 1_024;
 
+/// The most bits of a key that choose its shard, unless all of them do.
+///
+/// Example: see [`crate::Options::shard_bits`].
+pub const SHARD_BITS_MAX: u32 = 8 * KEY_BYTES_MAX as u32;
+
 /// The smallest segment of a log, in bytes.
 ///
 /// Example: see [`crate::Options::segment_bytes`].

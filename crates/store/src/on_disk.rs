@@ -14,7 +14,6 @@ use crate::{
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
     store::{check_header, in_parallel},
-    table::{hash_of, shard_of},
 };
 
 /// Records copied at a time.
@@ -182,6 +181,22 @@ impl OnDisk {
         self.header.segment_bytes.get()
     }
 
+    /// How many bits of a key choose its shard; 0: all. See
+    /// [`Options::shard_bits`](crate::Options::shard_bits).
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, OnDisk};
+    /// # let dir = tempfile::tempdir()?;
+    /// let options = Options { shard_bits: 16, ..Options::default() };
+    /// drop(FixedStore::<u64, u32>::create(dir.path(), &options)?);
+    /// assert_eq!(OnDisk::open(dir.path())?.shard_bits(), 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn shard_bits(&self) -> u32 {
+        self.header.shard_bits.get()
+    }
+
     /// The value of a key.
     ///
     /// Example: see [`OnDisk`].
@@ -193,8 +208,8 @@ impl OnDisk {
             let (what, must) = ("the length of the key", "that of the store's keys");
             return Err(Error::OutOfLimits { what, value: key.len() as u64, must });
         }
-        let hash = hash_of(key);
-        let (loaded, _) = &self.shards[shard_of(hash, self.shards.len())];
+        let (hash, shard) = self.header.route().find(key);
+        let (loaded, _) = &self.shards[shard];
         loaded.table.get(hash, key)
     }
 

@@ -28,6 +28,20 @@ pub struct Options {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub shards: u32,
+    /// How many bits of a key, from the highest of its first byte on, choose its shard in a new
+    /// store: at most [`SHARD_BITS_MAX`](crate::limits::SHARD_BITS_MAX), and those of a key; 0: all.
+    /// Keys that begin alike are in one shard then: they have one order of writes, and a prefix of
+    /// so many bits is looked for in one shard instead of all. A store that exists keeps it. Shards
+    /// are only as even as these bits are.
+    ///
+    /// ```
+    /// use mainstay_store::{Options, RawStore};
+    /// let options = Options { shards: 16, shard_bits: 32, ..Options::default() };
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 5, 8, &options)?;
+    /// assert_eq!(store.shard(b"user\x01")?, store.shard(b"user\x02")?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    pub shard_bits: u32,
     /// Bytes of a segment of a new store's log: a multiple of 4,096.
     ///
     /// Example: see [`Options`].
@@ -69,6 +83,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             shards: 2,
+            shard_bits: 0,
             segment_bytes: 8 << 20,
             records_max: RECORDS_MAX,
             interval: Duration::from_millis(50),

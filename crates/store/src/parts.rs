@@ -15,8 +15,8 @@ use crate::{
     history::{read_changes, write_changes},
     log::Frame,
     recover::Loaded,
+    route::Route,
     shard::Change,
-    table::{hash_of, shard_of},
 };
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -80,7 +80,6 @@ impl Parts {
     /// The parts, if they are such as shard `home` of this store can have written.
     fn read(&self, store: &StoreHeader, home: u32) -> Option<Vec<Part<'_>>> {
         let lengths = (store.key_len.get() as usize, store.value_len.get() as usize);
-        let shards = store.shards.get();
         let (mut rest, mut parts) = (&self.bytes[..], Vec::new());
         while !rest.is_empty() {
             let (header, after) = PartHeader::read_from_prefix(rest).ok()?;
@@ -89,7 +88,7 @@ impl Parts {
             let (shard, mut found) = (header.shard.get(), Vec::new());
             let used =
                 read_changes(changes, header.count.get(), lengths, |change| found.push(change))?;
-            if used != changes.len() || !can_have(home, shard, shards, &found) {
+            if used != changes.len() || !can_have(home, shard, store.route(), &found) {
                 return None;
             }
             parts.push(Part { shard, sequence: header.sequence.get(), changes: found });
@@ -118,10 +117,8 @@ pub(crate) const BEHIND_GAP: &str =
     "a batch was written behind writes of another shard that are missing";
 
 /// Can shard `home` have written that `shard` is to make these changes?
-pub(crate) fn can_have(home: u32, shard: u32, shards: u32, changes: &[Change<'_>]) -> bool {
-    let is_its =
-        |change: &Change<'_>| shard_of(hash_of(change.key()), shards as usize) == shard as usize;
-    shard < shards && shard > home && changes.iter().all(is_its)
+pub(crate) fn can_have(home: u32, shard: u32, route: Route, changes: &[Change<'_>]) -> bool {
+    route.has(shard) && shard > home && route.leads_to(shard, changes)
 }
 
 /// Is the frame with this sequence still to be written by a shard that has written so far? None if

@@ -80,6 +80,8 @@ impl Source for Part<'_> {
 /// The parts of all shards.
 fn parts<'a, F: Folder>(of: &Of<'a, F>, span: &Span) -> Result<Vec<Part<'a>>> {
     let key_len = of.store().lengths().0;
+    let only = of.store().header.route().only_shard(span);
+    let counts = |shard: &Shard<F>| only.is_none_or(|only| shard.number() == only);
     let part = |shard: &'a Shard<F>, kept: Option<&'a Kept>| {
         let order = shard.order().ok_or(Error::NotOrdered)?;
         let kept = kept.map(|kept| (shard.number(), kept));
@@ -87,9 +89,13 @@ fn parts<'a, F: Folder>(of: &Of<'a, F>, span: &Span) -> Result<Vec<Part<'a>>> {
         Ok(Part { keys: order.keys(bounds.clone()), next: None, kept, bounds })
     };
     match *of {
-        Of::Store(store) => store.shards.iter().map(|shard| part(shard, None)).collect(),
+        Of::Store(store) => {
+            let shards = store.shards.iter().filter(|shard| counts(shard));
+            shards.map(|shard| part(shard, None)).collect()
+        }
         Of::Snapshot(snapshot) => {
-            snapshot.parts().map(|(shard, kept)| part(shard, Some(kept))).collect()
+            let parts = snapshot.parts().filter(|(shard, _)| counts(shard));
+            parts.map(|(shard, kept)| part(shard, Some(kept))).collect()
         }
     }
 }

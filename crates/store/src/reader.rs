@@ -13,7 +13,6 @@ use crate::{
     memory::Memory,
     recover::newest_header,
     store::{SCAN_RECORDS, check_header},
-    table::{hash_of, shard_of},
     view::View,
 };
 
@@ -145,8 +144,8 @@ impl Reader {
                 return Err(Error::OutOfLimits { what, value: found as u64, must });
             }
         }
-        let hash = hash_of(key);
-        let view = &self.shards[shard_of(hash, self.shards.len())];
+        let (hash, shard) = self.header.route().find(key);
+        let view = &self.shards[shard];
         let control = view.control()?;
         if control.is_retired() {
             return Err(Error::OtherMemory);

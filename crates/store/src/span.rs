@@ -106,6 +106,21 @@ impl Span {
         self
     }
 
+    /// The first of all keys, if so many bits of all of them are the same.
+    pub(crate) fn start_of_all(&self, bits: u32) -> Option<&[u8]> {
+        let mut next = self.from.get(..bits.div_ceil(8) as usize)?.to_vec();
+        // The least that begins otherwise: one more in the last of these bits.
+        let one = 0x80 >> (bits.wrapping_sub(1) % 8);
+        let mut carry = one;
+        for (behind, byte) in next.iter_mut().rev().enumerate() {
+            let counts = if behind == 0 { !(one - 1) } else { u16::MAX };
+            let sum = (u16::from(*byte) & counts) + carry;
+            (*byte, carry) = (sum as u8, sum >> 8);
+        }
+        let is_all = carry > 0 || self.to.as_ref().is_some_and(|to| *to <= next);
+        is_all.then_some(&self.from)
+    }
+
     /// The same for keys of any length.
     pub(crate) fn ends(&self) -> Ends {
         let to = self.to.as_deref().map(Box::from);

@@ -15,7 +15,6 @@ use crate::{
     limits::VALUE_BYTES_MAX,
     options::{Durability, Token},
     shard::{Change, Entry, Guard, Shard},
-    table::{hash_of, shard_of},
 };
 
 /// Records copied at a time by [`RawStore::for_each`].
@@ -118,8 +117,8 @@ impl<F: Folder> RawStore<F> {
         if key.len() != self.lengths().0 {
             return Err(Error::OutOfLimits { what: "the length of the key", value, must });
         }
-        let hash = hash_of(key);
-        Ok((hash, &self.shards[shard_of(hash, self.shards.len())]))
+        let (hash, shard) = self.header.route().find(key);
+        Ok((hash, &self.shards[shard]))
     }
 
     #[inline]
@@ -191,9 +190,10 @@ impl<F: Folder> RawStore<F> {
         if (key.len(), value.len()) != self.lengths() {
             return false;
         }
-        let hash = hash_of(key);
-        let shard = self.shards.get(shard_of(hash, self.shards.len()));
-        shard.is_some_and(|shard| shard.table().copy_at_once(hash, key, value).is_some())
+        let (hash, shard) = self.header.route().find(key);
+        self.shards
+            .get(shard)
+            .is_some_and(|shard| shard.table().copy_at_once(hash, key, value).is_some())
     }
 
     /// The value of a key.
@@ -352,8 +352,7 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`] if the key is of another length.
     pub fn shard(&self, key: &[u8]) -> Result<u32> {
-        let (hash, _) = self.check_key(key)?;
-        Ok(shard_of(hash, self.shards.len()) as u32)
+        Ok(self.check_key(key)?.1.number())
     }
 
     fn commit(

@@ -25,6 +25,7 @@ Examples:
   mainstay store create ./sessions --key-bytes 16 --value-bytes 64 --expiring
   mainstay store create ./secrets --values any --key-file secrets.key
   mainstay store create ./counters --key-bytes 8 --value-bytes 8 --shards 8
+  mainstay store create ./calls --key-bytes 16 --value-bytes 64 --shards 16 --shard-bits 64
   mainstay store create ./small --key-bytes 8 --value-bytes 8 --segment 64KiB --json")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -44,6 +45,10 @@ pub(super) struct Args {
     /// How many shards: a power of two, at most 1024
     #[arg(long, value_name = "N", default_value_t = Options::default().shards)]
     shards: u32,
+    /// How many bits of a key, from its beginning on, choose its shard, so that keys that begin
+    /// alike are in one: at most those of a key, and 2048 [default: all]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    shard_bits: u32,
     /// The size of a file of the log: 16KiB to 1GiB, in steps of 4KiB; no value of any size can be
     /// longer [default: 8MiB, with --values any 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse)]
@@ -60,6 +65,7 @@ enum Values {
 struct AnyReport {
     path: String,
     shards: u32,
+    shard_bits: u32,
     segment_bytes: u64,
 }
 
@@ -67,8 +73,9 @@ struct AnyReport {
 fn create_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
     let default = LogOptions::default();
-    let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
-    let options = LogOptions { shards, segment_bytes, ..default };
+    let (shards, shard_bits) = (args.shards, args.shard_bits);
+    let segment_bytes = args.segment.unwrap_or(default.segment_bytes);
+    let options = LogOptions { shards, shard_bits, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
     let folder = keys::lock(&args.target.path).map_err(&failed)?;
     let store = RawLogStore::create(folder, &options).map_err(&failed)?;
@@ -76,14 +83,23 @@ fn create_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     drop(progress);
     let path = args.target.path.display().to_string();
     if out.json {
-        out.document(&AnyReport { path, shards, segment_bytes })?;
+        out.document(&AnyReport { path, shards, shard_bits, segment_bytes })?;
     } else {
-        let shards = counted(shards.into(), "shard", "shards");
+        let shards = sharded(shards, shard_bits);
         let bytes = human(segment_bytes);
         let sizes = "keys and values of any size";
         out.line(&format!("made {path}: {sizes}; {shards}, files of up to {bytes}"))?;
     }
     Ok(Outcome::Fine)
+}
+
+/// Into how many shards, and by what of a key.
+pub(super) fn sharded(shards: u32, shard_bits: u32) -> String {
+    let shards = counted(shards.into(), "shard", "shards");
+    match shard_bits {
+        0 => shards,
+        bits => format!("{shards} by the first {}", counted(bits.into(), "bit", "bits")),
+    }
 }
 
 #[derive(Serialize)]
@@ -93,6 +109,7 @@ struct Report {
     value_bytes: usize,
     expiring: bool,
     shards: u32,
+    shard_bits: u32,
     segment_bytes: u64,
 }
 
@@ -103,8 +120,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     };
     let failed = args.target.failed();
     let default = Options::default();
-    let (shards, segment_bytes) = (args.shards, args.segment.unwrap_or(default.segment_bytes));
-    let options = Options { shards, segment_bytes, ..default };
+    let (shards, shard_bits) = (args.shards, args.shard_bits);
+    let segment_bytes = args.segment.unwrap_or(default.segment_bytes);
+    let options = Options { shards, shard_bits, segment_bytes, ..default };
     let progress = Progress::spinner("creating");
     let folder = keys::lock(&args.target.path).map_err(&failed)?;
     let expiring = args.expiring;
@@ -118,9 +136,17 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     drop(progress);
     let path = args.target.path.display().to_string();
     if out.json {
-        out.document(&Report { path, key_bytes, value_bytes, expiring, shards, segment_bytes })?;
+        out.document(&Report {
+            path,
+            key_bytes,
+            value_bytes,
+            expiring,
+            shards,
+            shard_bits,
+            segment_bytes,
+        })?;
     } else {
-        let shards = counted(shards.into(), "shard", "shards");
+        let shards = sharded(shards, shard_bits);
         let bytes = human(segment_bytes);
         let ends = if expiring { ", which may end" } else { "" };
         out.line(&format!(

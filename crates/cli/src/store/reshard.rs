@@ -63,8 +63,8 @@ fn reshard_fixed(args: &Args) -> Result<Report> {
     let shards_before = store.identity().shards;
     let total = store.stats().iter().map(|shard| shard.records).sum();
     let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
-    let shards = args.shards;
-    let options = Options { shards, segment_bytes, ..Options::default() };
+    let (shards, shard_bits) = (args.shards, store.identity().shard_bits);
+    let options = Options { shards, shard_bits, segment_bytes, ..Options::default() };
     let mut resharding = store.reshard(&options).map_err(&failed)?;
     copy(total, |bar| {
         let is_done = resharding.advance(STEP).map_err(&failed)?;
@@ -84,8 +84,8 @@ fn reshard_any(args: &Args) -> Result<Report> {
     let before = store.stats();
     let total = before.iter().map(|shard| shard.records).sum();
     let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
-    let shards = args.shards;
-    let options = LogOptions { shards, segment_bytes, ..LogOptions::default() };
+    let (shards, shard_bits) = (args.shards, store.identity().shard_bits);
+    let options = LogOptions { shards, shard_bits, segment_bytes, ..LogOptions::default() };
     let mut resharding = store.reshard(&options).map_err(&failed)?;
     copy(total, |bar| {
         let is_done = resharding.advance(STEP).map_err(&failed)?;

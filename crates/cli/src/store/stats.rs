@@ -5,7 +5,7 @@ use crate::{
     error::{Outcome, Result},
     hex,
     output::{Output, Side},
-    size::{grouped, human},
+    size::{counted, grouped, human},
 };
 use mainstay::store::{LogShardStats, OnDisk, ShardFiles, encrypted_under};
 use serde::Serialize;
@@ -37,6 +37,7 @@ struct Document {
     /// Can its records end?
     expiring: bool,
     segment_bytes: u64,
+    shard_bits: u32,
     records: u64,
     log_bytes: u64,
     image_bytes: u64,
@@ -97,6 +98,7 @@ impl Document {
             value_bytes,
             expiring: view.has_ends(),
             segment_bytes: view.segment_bytes(),
+            shard_bits: view.shard_bits(),
             records: sum(|row| row.records),
             log_bytes: sum(|row| row.log_bytes),
             image_bytes: sum(|row| row.image_bytes),
@@ -132,6 +134,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             format!("{}, in files of {}", human(document.log_bytes), human(document.segment_bytes)),
         ),
         ("images", human(document.image_bytes)),
+        ("sharded", by(document.shard_bits)),
         ("opened", format!("{} times", grouped(document.epoch))),
         ("cipher", cipher(document.encrypted_under.as_deref())),
     ])?;
@@ -150,6 +153,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// By what of a key its shard is found.
+fn by(shard_bits: u32) -> String {
+    match shard_bits {
+        0 => "by keys".to_owned(),
+        bits => format!("by the first {} of a key", counted(bits.into(), "bit", "bits")),
+    }
+}
+
 fn cipher(key: Option<&str>) -> String {
     key.map_or_else(|| "none".to_owned(), |key| format!("AES-256-GCM, under key {key}"))
 }
@@ -160,6 +171,7 @@ struct AnyDocument {
     id: String,
     /// What its key is called, if it is encrypted.
     encrypted_under: Option<String>,
+    shard_bits: u32,
     records: u64,
     key_bytes: u64,
     log_bytes: u64,
@@ -213,6 +225,7 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
         path: args.target.path.display().to_string(),
         id: hex::encode(&store.id()),
         encrypted_under: encrypted_under(&args.target.path).map_err(args.target.failed())?,
+        shard_bits: store.identity().shard_bits,
         records: sum(|row| row.records),
         key_bytes: sum(|row| row.key_bytes),
         log_bytes: sum(|row| row.log_bytes),
@@ -230,6 +243,7 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
         ("store", format!("{} ({})", document.path, document.id)),
         ("records", format!("{records}, keys and values of any size; {keys} of keys")),
         ("log", format!("{log}, {live} of it is needed")),
+        ("sharded", by(document.shard_bits)),
         ("cipher", cipher(document.encrypted_under.as_deref())),
     ])?;
     let columns = [

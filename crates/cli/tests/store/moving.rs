@@ -140,3 +140,30 @@ fn a_store_gets_other_shards_and_keeps_its_records_and_its_name() {
     assert!(sandbox.ok(&["get", "pictures", "k"]).contains('v'));
     sandbox.ok(&["verify", "pictures"]);
 }
+
+#[test]
+fn shards_by_the_first_bits_of_a_key_stay_so_when_there_are_others() {
+    let sandbox = Sandbox::new();
+    for (name, sizes) in
+        [("fixed", &["--key-bytes", "8", "--value-bytes", "8"][..]), ("any", &["--values", "any"])]
+    {
+        let made =
+            sandbox.ok(&[&["create", name, "--shards", "4", "--shard-bits", "32"], sizes].concat());
+        assert!(made.contains("4 shards by the first 32 bits"), "{made}");
+        let shards = |sandbox: &Sandbox, store: &str| {
+            let said = ["0001", "0002"].map(|last| {
+                sandbox.json(&["put", store, &format!("aaaa{last}"), "1"])["shard"].clone()
+            });
+            assert_eq!(said[0], said[1]);
+        };
+        shards(&sandbox, name);
+        sandbox.ok(&["reshard", name, "--shards", "16"]);
+        let stats = sandbox.json(&["stats", name]);
+        assert_eq!((&stats["shard_bits"], &stats["records"]), (&32.into(), &2.into()));
+        assert!(sandbox.ok(&["stats", name]).contains("by the first 32 bits of a key"));
+        shards(&sandbox, name);
+    }
+    let wrong = "create wrong --key-bytes 2 --value-bytes 2 --shard-bits 17";
+    let run = sandbox.run(&wrong.split(' ').collect::<Vec<_>>());
+    assert!(run.code == 2 && run.stderr.contains("at most the bits of a key"), "{}", run.stderr);
+}

@@ -320,6 +320,9 @@ pub(crate) fn check_fits(
     if ours.shards != theirs.shards {
         return Err((Reason::Shards, ours.shards.into(), theirs.shards.into()));
     }
+    if ours.shard_bits != theirs.shard_bits {
+        return Err((Reason::ShardBits, ours.shard_bits.into(), theirs.shard_bits.into()));
+    }
     if ours.key_len != theirs.key_len {
         return Err((Reason::KeyLen, ours.key_len as u64, theirs.key_len as u64));
     }

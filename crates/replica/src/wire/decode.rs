@@ -173,6 +173,7 @@ impl<'a> Parser<'a> {
                 key_len: body.key_len.get() as usize,
                 value_len: body.value_len.get() as usize,
                 shards: body.shards.get(),
+                shard_bits: body.kind.get() >> SHARD_BITS_SHIFT,
                 has_ends: body.kind.get() & ENDS != 0,
             },
             write_bytes_max: body.write_bytes_max.get(),

@@ -85,6 +85,11 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
+fn kind(identity: &mainstay_store::Identity) -> u32 {
+    let ends = if identity.has_ends { ENDS } else { 0 };
+    identity.shard_bits << SHARD_BITS_SHIFT | ends
+}
+
 fn hello_body(hello: &Hello) -> HelloBody {
     HelloBody {
         magic: MAGIC,
@@ -93,7 +98,7 @@ fn hello_body(hello: &Hello) -> HelloBody {
         shards: hello.identity.shards.into(),
         key_len: (hello.identity.key_len as u32).into(),
         value_len: (hello.identity.value_len as u32).into(),
-        kind: (if hello.identity.has_ends { ENDS } else { 0 }).into(),
+        kind: kind(&hello.identity).into(),
         write_bytes_max: hello.write_bytes_max.into(),
     }
 }

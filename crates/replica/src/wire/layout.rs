@@ -82,6 +82,8 @@ pub(super) struct RefusalBody {
 
 /// A bit of `kind`: values begin with the time at which the record ends.
 pub(super) const ENDS: u32 = 1;
+/// Above it, in the higher half: how many bits of a key choose its shard.
+pub(super) const SHARD_BITS_SHIFT: u32 = 16;
 
 pub(super) const HEAD: usize = size_of::<Head>();
 pub(super) const MAGIC: [u8; 4] = *b"MSST";

@@ -25,8 +25,14 @@ pub struct Hello {
 
 impl Default for Hello {
     fn default() -> Self {
-        let identity =
-            Identity { id: [0; 16], key_len: 0, value_len: 0, shards: 0, has_ends: false };
+        let identity = Identity {
+            id: [0; 16],
+            key_len: 0,
+            value_len: 0,
+            shards: 0,
+            shard_bits: 0,
+            has_ends: false,
+        };
         Self { version: VERSION, is_blank: false, identity, write_bytes_max: 0 }
     }
 }
@@ -88,10 +94,12 @@ pub enum Reason {
     Failed = 9,
     /// There are as many followers as there may be.
     Full = 10,
+    /// Other bits of a key choose its shard.
+    ShardBits = 11,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Version,
         Self::OtherStore,
         Self::Shards,
@@ -102,6 +110,7 @@ impl Reason {
         Self::Protocol,
         Self::Failed,
         Self::Full,
+        Self::ShardBits,
     ];
 }
 
@@ -127,6 +136,7 @@ impl std::fmt::Display for Refusal<'_> {
             Reason::Version => "the versions of the protocol differ",
             Reason::OtherStore => "these are replicas of different stores",
             Reason::Shards => "the stores differ in the number of shards",
+            Reason::ShardBits => "the stores differ in how many bits of a key choose its shard",
             Reason::KeyLen => "the stores differ in the length of keys",
             Reason::ValueLen => "the stores differ in the length of values",
             Reason::WriteBytes => "the stores differ in the longest write they take",

@@ -44,7 +44,7 @@ pub(super) const KEY: usize = 1;
 
 pub(super) fn identity(shards: u32, is_any: bool) -> Identity {
     let (key_len, value_len) = if is_any { (Identity::ANY, Identity::ANY) } else { (KEY, VALUE) };
-    Identity { id: [7; 16], key_len, value_len, shards, has_ends: false }
+    Identity { id: [7; 16], key_len, value_len, shards, shard_bits: 0, has_ends: false }
 }
 
 /// The changes as they are in the log of one kind.

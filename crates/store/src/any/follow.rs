@@ -23,7 +23,6 @@ use crate::{
     options::Token,
     rank::{Ranked, Role},
     shard::Change,
-    table::{hash_of, shard_of},
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -47,7 +46,8 @@ impl<F: Folder> RawLogStore<F> {
         if !of.is_any() {
             return Err(Error::OtherKind { is: "keys and values of fixed sizes" });
         }
-        let options = LogOptions { shards: of.shards, ..options.clone() };
+        let options =
+            LogOptions { shards: of.shards, shard_bits: of.shard_bits, ..options.clone() };
         Self::create_as(folder, of.id, Role::Follower, &options)
     }
 
@@ -89,7 +89,8 @@ impl<F: Folder> RawLogStore<F> {
         let shards = self.shards.len() as u32;
         let (id, any) = (self.header.id, Identity::ANY);
         // Each record says by itself whether it ends.
-        Identity { id, key_len: any, value_len: any, shards, has_ends: false }
+        let shard_bits = self.header.shard_bits.get();
+        Identity { id, key_len: any, value_len: any, shards, shard_bits, has_ends: false }
     }
 
     fn kept(&self) -> MutexGuard<'_, AnyHeader> {
@@ -313,10 +314,7 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     fn check_changes(&self, shard: u32, changes: &[Change<'_>]) -> Result<()> {
-        let is_there = |change: &Change<'_>| {
-            shard_of(hash_of(change.key()), self.shards.len()) == shard as usize
-        };
-        if !changes.iter().all(is_there) {
+        if !self.header.route().leads_to(shard, changes) {
             return Err(Error::Foreign { shard, what: "a key belongs to another shard" });
         }
         Ok(())

@@ -18,10 +18,11 @@ pub(crate) use self::{
 };
 use crate::{
     ends::has_ended,
-    format::{FRAME_LEN, HEADER_LEN, HISTORY_LEN, Header, HistoryBytes, NUMBERS_END},
+    format::{FIRST_BITS, FRAME_LEN, HEADER_LEN, HISTORY_LEN, Header, HistoryBytes, NUMBERS_END},
     history::{History, Position},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     planted::{self, Fault},
+    route::Route,
     shard::Change,
 };
 
@@ -36,7 +37,7 @@ pub(crate) struct AnyHeader {
     pub(crate) flags: U32,
     pub(crate) id: [u8; 16],
     pub(crate) shards: U32,
-    pub(crate) reserved_32: U32,
+    pub(crate) shard_bits: U32,
     pub(crate) segment_bytes: U64,
     pub(crate) epoch: U64,
     pub(crate) generation: U64,
@@ -158,6 +159,7 @@ pub(crate) const END_LEN: usize = size_of::<u64>();
 const _: () = {
     use std::mem::offset_of;
     assert!(size_of::<AnyHeader>() == HEADER_LEN);
+    assert!(offset_of!(AnyHeader, shard_bits) == 36);
     assert!(offset_of!(AnyHeader, segment_bytes) == 40);
     assert!(offset_of!(AnyHeader, generation) == 56);
     assert!(offset_of!(AnyHeader, known_epoch) == 64);
@@ -183,6 +185,13 @@ const _: () = {
 
 impl Header for AnyHeader {
     const MAGIC: [u8; 8] = *b"MAINSANY";
+    const FLAGS: u32 = FIRST_BITS;
+}
+impl AnyHeader {
+    /// How the shard of a key is found.
+    pub(crate) fn route(&self) -> Route {
+        Route::new(self.shards.get(), self.shard_bits.get())
+    }
 }
 impl Header for LogHeader {
     const MAGIC: [u8; 8] = *b"MAINSVAL";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Error, Result},
-    limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX},
+    limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARD_BITS_MAX, SHARDS_MAX},
 };
 
 /// How to make or open a [`LogStore`](crate::LogStore).
@@ -21,6 +21,20 @@ pub struct LogOptions {
     ///
     /// Example: see [`LogOptions`].
     pub shards: u32,
+    /// How many bits of a key, from the highest of its first byte on, choose its shard in a new
+    /// store: at most [`SHARD_BITS_MAX`](crate::limits::SHARD_BITS_MAX), and those of a key; 0: all.
+    /// Keys that begin alike are in one shard then: they have one order of writes, and a prefix of
+    /// so many bits is looked for in one shard instead of all. A store that exists keeps it. Shards
+    /// are only as even as these bits are.
+    ///
+    /// ```
+    /// use mainstay_store::{LogOptions, RawLogStore};
+    /// let options = LogOptions { shards: 16, shard_bits: 32, ..LogOptions::default() };
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &options)?;
+    /// assert_eq!(store.shard(b"user\x01")?, store.shard(b"user\x02")?);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    pub shard_bits: u32,
     /// Bytes of a segment of a new store's log, at most: a multiple of 4,096. No write can be
     /// longer. Each segment takes a file descriptor.
     ///
@@ -66,6 +80,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             shards: 2,
+            shard_bits: 0,
             segment_bytes: 256 << 20,
             interval: Duration::from_millis(50),
             threads: 0,
@@ -84,6 +99,9 @@ impl LogOptions {
         let segments = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
         if !self.shards.is_power_of_two() || self.shards > SHARDS_MAX {
             return refuse("shards", self.shards.into(), "a power of two, at most 1024");
+        }
+        if self.shard_bits > SHARD_BITS_MAX {
+            return refuse("shard_bits", self.shard_bits.into(), "at most 2048");
         }
         if !segments.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4096) {
             return refuse("segment_bytes", self.segment_bytes, "16384 to 2^30, in steps of 4096");

@@ -47,7 +47,7 @@ impl Parts {
         let mut parts = Vec::new();
         for (shard, sequence, records) in &self.parts {
             let (changes, end) = changes_of(records).ok_or_else(|| damaged(NOBODYS))?;
-            if !can_have(home, *shard, store.shards.get(), &changes) {
+            if !can_have(home, *shard, store.route(), &changes) {
                 return Err(damaged(NOBODYS));
             }
             parts.push((*sequence, Missing { shard: *shard, changes, end }));

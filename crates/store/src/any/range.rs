@@ -38,6 +38,8 @@ type Record = (Box<[u8]>, Arc<[u8]>);
 pub struct RawLogRange<'a, F: Folder> {
     of: Of<'a, F>,
     bounds: span::Ends,
+    /// The shard that has all of them, if it is one.
+    only: Option<u32>,
     ends: Ends<Part<'a, F>>,
 }
 
@@ -119,7 +121,8 @@ impl<'a, F: Folder> RawLogRange<'a, F> {
         if !of.store().options.ordered {
             return Err(Error::NotOrdered);
         }
-        Ok(Self { of, bounds: span.ends(), ends: Ends::new() })
+        let only = of.store().header.route().only_shard(span);
+        Ok(Self { of, bounds: span.ends(), only, ends: Ends::new() })
     }
 
     /// The next key from the front, without its value: nothing is read from the disk.
@@ -154,16 +157,22 @@ impl<'a, F: Folder> RawLogRange<'a, F> {
     }
 
     fn key(&mut self, backward: bool) -> Result<Option<Box<[u8]>>> {
-        let (of, bounds, now) = (&self.of, &self.bounds, self.of.store().now());
+        let (of, bounds, only) = (&self.of, &self.bounds, self.only);
+        let now = self.of.store().now();
         self.ends.next(backward, || {
             let part = |shard, kept| {
                 let (bounds, ready) = (bounds.clone(), VecDeque::new());
                 Part { shard, kept, bounds, ready, is_done: false, now }
             };
+            let counts = |shard: &Shard<F>| only.is_none_or(|only| shard.number == only);
             Ok(match *of {
-                Of::Store(store) => store.shards.iter().map(|shard| part(shard, None)).collect(),
+                Of::Store(store) => {
+                    let shards = store.shards.iter().filter(|shard| counts(shard));
+                    shards.map(|shard| part(shard, None)).collect()
+                }
                 Of::Snapshot(snapshot) => {
-                    snapshot.parts().map(|(shard, kept)| part(shard, Some(kept))).collect()
+                    let parts = snapshot.parts().filter(|(shard, _)| counts(shard));
+                    parts.map(|(shard, kept)| part(shard, Some(kept))).collect()
                 }
             })
         })

@@ -28,7 +28,6 @@ use crate::{
     options::{Durability, Token},
     shard::Change,
     span::Span,
-    table::{hash_of, shard_of},
     watch::Watch,
 };
 
@@ -122,7 +121,7 @@ impl<F: Folder> RawLogStore<F> {
             let (value, must) = (key.len() as u64, "1 to 4096 bytes");
             return Err(Error::OutOfLimits { what: "the length of a key", value, must });
         }
-        Ok(&self.shards[shard_of(hash_of(key), self.shards.len())])
+        Ok(&self.shards[self.header.route().find(key).1])
     }
 
     /// Milliseconds since 1970.

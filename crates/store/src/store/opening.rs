@@ -14,7 +14,7 @@ use crate::{
     follow::Identity,
     format::{
         COPY_AT, ENDS, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
-        is_memory_name, parse_name, sealed, write_header,
+        are_shard_bits, first_bits, is_memory_name, parse_name, sealed, write_header,
     },
     home::InFolder,
     hooks::Hooks,
@@ -50,7 +50,8 @@ impl<F: Folder> RawStore<F> {
         getrandom::fill(&mut id).map_err(|error| {
             Error::io("random numbers")(std::io::Error::other(error.to_string()))
         })?;
-        let of = Identity { id, key_len, value_len, shards: options.shards, has_ends };
+        let (shards, shard_bits) = (options.shards, options.shard_bits);
+        let of = Identity { id, key_len, value_len, shards, shard_bits, has_ends };
         Self::create_as(folder, &of, Role::Leader, options)
     }
 
@@ -61,7 +62,7 @@ impl<F: Folder> RawStore<F> {
         options: &Options,
     ) -> Result<Self> {
         options.check()?;
-        let &Identity { id, key_len, value_len, shards, has_ends } = of;
+        let &Identity { id, key_len, value_len, shards, shard_bits, has_ends } = of;
         let refuse =
             |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
         if !(1..=KEY_BYTES_MAX).contains(&key_len) {
@@ -70,16 +71,20 @@ impl<F: Folder> RawStore<F> {
         if value_len > VALUE_BYTES_MAX {
             return refuse("the length of a value", value_len, "at most 4096 bytes");
         }
+        if !are_bits_of(key_len, shard_bits) {
+            let must = "at most the bits of a key";
+            return refuse("shard_bits", shard_bits as usize, must);
+        }
         clear_for_fixed(&folder)?;
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
-            flags: (if has_ends { ENDS } else { 0 }).into(),
+            flags: (first_bits(shard_bits) | if has_ends { ENDS } else { 0 }).into(),
             id,
             key_len: (key_len as u32).into(),
             value_len: (value_len as u32).into(),
             shards: shards.into(),
-            reserved_32: 0.into(),
+            shard_bits: shard_bits.into(),
             segment_bytes: options.segment_bytes.into(),
             epoch: 0.into(),
             generation: 1.into(),
@@ -212,6 +217,11 @@ pub(crate) fn clear_for_fixed(folder: &impl Folder) -> Result<()> {
     clear_for(folder, store_header(folder), is_leftover)
 }
 
+/// Has a key so many bits?
+fn are_bits_of(key_len: usize, shard_bits: u32) -> bool {
+    shard_bits as usize <= 8 * key_len
+}
+
 /// Whoever wrote the header had the checksum right; the numbers are checked all the same.
 pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
     let options = Options {
@@ -224,6 +234,8 @@ pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
         && (1..=KEY_BYTES_MAX).contains(&lengths.0)
         && lengths.1 <= VALUE_BYTES_MAX
         && header.generation.get() < NUMBERS_END
+        && are_bits_of(lengths.0, header.shard_bits.get())
+        && are_shard_bits(header.shard_bits.get(), header.flags.get())
         && header.has_rank();
     if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, IMPLAUSIBLE)) }
 }

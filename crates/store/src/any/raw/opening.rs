@@ -21,7 +21,8 @@ use crate::{
     ends::unix_ms,
     error::{Error, Result},
     format::{
-        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, chain_start, sealed, write_header,
+        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, are_shard_bits, chain_start,
+        first_bits, sealed, write_header,
     },
     history::{History, Position},
     open_files,
@@ -55,10 +56,10 @@ impl<F: Folder> RawLogStore<F> {
         let header = AnyHeader {
             magic: AnyHeader::MAGIC,
             version: VERSION.into(),
-            flags: 0.into(),
+            flags: first_bits(options.shard_bits).into(),
             id,
             shards: options.shards.into(),
-            reserved_32: 0.into(),
+            shard_bits: options.shard_bits.into(),
             segment_bytes: options.segment_bytes.into(),
             epoch: 0.into(),
             generation: 1.into(),
@@ -149,7 +150,8 @@ impl<F: Folder> Begun<F> {
         let mut header = any_header(folder)?;
         check_header(&header)?;
         let mut options = options.clone();
-        (options.shards, options.segment_bytes) = (header.shards.get(), header.segment_bytes.get());
+        (options.shards, options.shard_bits) = (header.shards.get(), header.shard_bits.get());
+        options.segment_bytes = header.segment_bytes.get();
         options.check()?;
         // A new epoch, durable before anything is acknowledged in it; the other copy stays.
         header.epoch = (header.epoch.get() + 1).into();
@@ -213,8 +215,10 @@ pub(in crate::any) fn check_header(header: &AnyHeader) -> Result<()> {
         segment_bytes: header.segment_bytes.get(),
         ..LogOptions::default()
     };
-    let is_sound =
-        options.check().is_ok() && header.generation.get() < NUMBERS_END && header.has_rank();
+    let is_sound = options.check().is_ok()
+        && are_shard_bits(header.shard_bits.get(), header.flags.get())
+        && header.generation.get() < NUMBERS_END
+        && header.has_rank();
     if is_sound { Ok(()) } else { Err(Error::damaged(ANY_FILE, 0, IMPLAUSIBLE)) }
 }
 
