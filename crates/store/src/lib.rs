@@ -116,9 +116,9 @@ mod view;
 mod watch;
 
 pub use any::{
-    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOptions, LogRange, LogResharding,
-    LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey, LogTail,
-    RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
+    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOnDisk, LogOptions, LogRange,
+    LogResharding, LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey,
+    LogTail, RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;

@@ -43,6 +43,13 @@ impl ReadOnly {
     }
 }
 
+impl ReadOnly {
+    /// The same beside somebody who has the store open, and goes on to change it.
+    pub(crate) fn beside(path: &Path, ring: Ring<'_>) -> Result<Self> {
+        Ok(Self { files: ring.over(Bare(path.to_owned())), _lock: None })
+    }
+}
+
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the store was opened for looking only")
 }

@@ -65,13 +65,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if to_stdout {
         let in_the_way = out.is_terminal();
         write_all(&view, args, out.writer(), &interrupt, in_the_way)?;
-        view.close()?;
         return Ok(Outcome::Fine);
     }
     let (records, bytes) = write_whole(&args.file, args.force, |writer| {
         write_all(&view, args, writer, &interrupt, false)
     })?;
-    view.close()?;
     let file = args.file.display().to_string();
     if out.json {
         out.document(&Report { file, records, bytes })?;

@@ -57,6 +57,5 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     } else {
         hex::dump(out.writer(), &value, |_| {}).map_err(CliError::Output)?;
     }
-    view.close()?;
     Ok(Outcome::Fine)
 }

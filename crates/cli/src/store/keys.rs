@@ -6,7 +6,8 @@
 
 use crate::error::{CliError, Result};
 use mainstay::store::{
-    Directory, Error, Key, KeyError, Keys, LogSurvey, OnDisk, Survey, encrypted_under, restore_with,
+    Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, Survey,
+    encrypted_under, restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -70,6 +71,26 @@ pub(super) fn view(path: &Path) -> mainstay::store::Result<OnDisk> {
     match given() {
         Some(keys) => OnDisk::open_with(path, keys),
         None => OnDisk::open(path),
+    }
+}
+
+/// A store of any sizes, to be looked at.
+pub(super) fn view_any(path: &Path) -> mainstay::store::Result<LogOnDisk> {
+    match given() {
+        Some(keys) => LogOnDisk::open_with(path, keys),
+        None => LogOnDisk::open(path),
+    }
+}
+
+/// A store of fixed sizes that somebody has open, in their memory. Nobody says what it is encrypted
+/// under, so whoever gives a key is refused.
+pub(super) fn live(path: &Path) -> mainstay::store::Result<Reader> {
+    if given().is_some() {
+        return Err(Error::Locked);
+    }
+    match Reader::open(path) {
+        Err(Error::NotInMemory { .. }) => Err(Error::Locked),
+        reader => reader,
     }
 }
 

@@ -1,15 +1,12 @@
 //! A store of any kind: of fixed sizes, whose records may end or not, or of any sizes.
 
-use super::{
-    bytes::{Text, as_text, exact_text},
-    target::failed,
-};
-use crate::error::Result;
+use super::bytes::{Text, as_text, exact_text};
 use mainstay::store::{
-    Directory, Durability, OnDisk, RawExpiring, RawLogStore, RawStore, Token, split_end,
+    Directory, Durability, LogOnDisk, OnDisk, RawExpiring, RawLogStore, RawStore, Reader, Token,
+    split_end,
 };
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -34,8 +31,9 @@ pub(super) fn live(stored: &[u8], has_ends: bool, now: u64) -> Option<(Option<u6
 /// One that is only looked at.
 pub(super) enum View {
     Fixed(OnDisk),
-    /// Its values are on the disk, so it is opened.
-    Any(PathBuf, Box<RawLogStore<Directory>>),
+    /// Somebody has it open: as it is in their memory.
+    Live(Reader),
+    Any(Box<LogOnDisk>),
 }
 
 impl View {
@@ -43,7 +41,8 @@ impl View {
     pub(super) fn lengths(&self) -> Option<(usize, usize)> {
         match self {
             Self::Fixed(view) => Some(without_end(view.lengths(), view.has_ends())),
-            Self::Any(..) => None,
+            Self::Live(view) => Some(without_end(view.lengths(), view.has_ends())),
+            Self::Any(_) => None,
         }
     }
 
@@ -57,28 +56,32 @@ impl View {
     pub(super) fn has_ends(&self) -> bool {
         match self {
             Self::Fixed(view) => view.has_ends(),
-            Self::Any(..) => true,
+            Self::Live(view) => view.has_ends(),
+            Self::Any(_) => true,
         }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> mainstay::store::Result<Option<Found>> {
-        match self {
-            Self::Fixed(view) => {
-                let stored = view.get(key)?;
-                let live = stored.as_deref().and_then(|it| live(it, view.has_ends(), now_ms()));
-                Ok(live.map(|(end, value)| (value.to_vec(), end)))
-            }
-            Self::Any(_, store) => {
-                let Some(value) = store.get(key)? else { return Ok(None) };
-                Ok(Some((value.to_vec(), store.end(key)?.flatten())))
-            }
-        }
+        let stored = match self {
+            Self::Fixed(view) => view.get(key)?,
+            Self::Live(view) => view.get(key)?,
+            Self::Any(view) => return view.get(key),
+        };
+        let live = stored.as_deref().and_then(|it| live(it, self.has_ends(), now_ms()));
+        Ok(live.map(|(end, value)| (value.to_vec(), end)))
     }
 
+    /// How many records there are; of a store that somebody has open, about.
     pub(super) fn records(&self) -> u64 {
         match self {
             Self::Fixed(view) => view.shards().map(|shard| shard.records).sum(),
-            Self::Any(_, store) => store.stats().iter().map(|shard| shard.records).sum(),
+            Self::Live(view) => {
+                let mut records = 0;
+                // Only for who watches the progress; what is wrong is told when they are read.
+                let _told = view.for_each(|_, _| records += 1);
+                records
+            }
+            Self::Any(view) => view.records(),
         }
     }
 
@@ -87,28 +90,16 @@ impl View {
         &self,
         mut show: impl FnMut(&[u8], &[u8], Option<u64>),
     ) -> mainstay::store::Result<()> {
-        match self {
-            Self::Fixed(view) => {
-                let (has_ends, now) = (view.has_ends(), now_ms());
-                view.for_each(|key, stored| {
-                    if let Some((end, value)) = live(stored, has_ends, now) {
-                        show(key, value, end);
-                    }
-                })
-            }
-            Self::Any(_, store) => store.for_each(|key, value| {
-                // Nobody else has it open, so it is still there.
-                let end = store.end(key).ok().flatten().flatten();
+        let (has_ends, now) = (self.has_ends(), now_ms());
+        let stored = |key: &[u8], stored: &[u8]| {
+            if let Some((end, value)) = live(stored, has_ends, now) {
                 show(key, value, end);
-            }),
-        }
-    }
-
-    /// Leaves it as whoever had it open before did.
-    pub(super) fn close(self) -> Result<()> {
+            }
+        };
         match self {
-            Self::Fixed(_) => Ok(()),
-            Self::Any(path, store) => store.close().map_err(failed(&path)),
+            Self::Fixed(view) => view.for_each(stored),
+            Self::Live(view) => view.for_each(stored),
+            Self::Any(view) => view.for_each(show),
         }
     }
 }

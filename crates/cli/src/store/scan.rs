@@ -88,7 +88,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         let mut count = 0_u64;
         view.for_each(|key, _, _| count += u64::from(choice.has(key)))
             .map_err(args.target.failed())?;
-        view.close()?;
         out.line(&count.to_string())?;
         return Ok(Outcome::Fine);
     }
@@ -100,7 +99,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     })
     .map_err(args.target.failed())?;
     let (text, now) = (view.text(), now_ms());
-    view.close()?;
     records.sort_unstable();
     if args.reverse {
         records.reverse();

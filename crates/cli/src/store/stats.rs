@@ -1,6 +1,6 @@
 //! `mainstay store stats`.
 
-use super::{opened::without_end, target::Target};
+use super::{keys, opened::without_end, target::Target};
 use crate::{
     error::{Outcome, Result},
     hex,
@@ -218,21 +218,20 @@ impl AnyRow {
 
 /// A store with values of any size.
 fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let store = args.target.open_any()?;
+    let store = keys::view_any(&args.target.path).map_err(args.target.failed())?;
     let shards: Vec<AnyRow> = (0..).zip(store.stats()).map(AnyRow::of).collect();
     let sum = |of: fn(&AnyRow) -> u64| shards.iter().map(of).sum();
     let document = AnyDocument {
         path: args.target.path.display().to_string(),
         id: hex::encode(&store.id()),
         encrypted_under: encrypted_under(&args.target.path).map_err(args.target.failed())?,
-        shard_bits: store.identity().shard_bits,
+        shard_bits: store.shard_bits(),
         records: sum(|row| row.records),
         key_bytes: sum(|row| row.key_bytes),
         log_bytes: sum(|row| row.log_bytes),
         live_bytes: sum(|row| row.live_bytes),
         shards,
     };
-    store.close().map_err(args.target.failed())?;
     if out.json {
         out.document(&document)?;
         return Ok(Outcome::Fine);

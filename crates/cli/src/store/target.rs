@@ -41,12 +41,18 @@ impl Target {
         survey.map_err(self.failed())
     }
 
-    /// To look only, of either kind.
+    /// To look only, of either kind, also while somebody has it open.
     pub(super) fn look(&self) -> Result<View> {
         if self.is_any() {
-            return Ok(View::Any(self.path.clone(), Box::new(self.open_any()?)));
+            let _progress = Progress::spinner("reading");
+            let view = keys::view_any(&self.path).map_err(self.failed())?;
+            return Ok(View::Any(Box::new(view)));
         }
-        self.view().map(View::Fixed)
+        match keys::view(&self.path) {
+            Err(Error::Locked) => keys::live(&self.path).map(View::Live),
+            view => view.map(View::Fixed),
+        }
+        .map_err(self.failed())
     }
 
     /// To write, of either kind.

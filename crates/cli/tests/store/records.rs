@@ -1,7 +1,7 @@
 //! Making stores; reading, writing and removing records.
 
 use crate::sandbox::{Run, Sandbox, wait_until};
-use mainstay::store::{Durability, FixedStore, Options};
+use mainstay::store::{Durability, FixedStore, LogOptions, LogStore, Options};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -124,22 +124,48 @@ fn a_scan_lists_what_is_asked_for_in_order() {
 }
 
 #[test]
-fn a_store_that_a_program_has_open_is_left_alone() {
+fn a_store_that_a_program_has_open_can_be_looked_at_and_is_left_alone() {
     let sandbox = Sandbox::new();
     let path = sandbox.path("numbers");
     let store = FixedStore::<u64, u64>::create(&path, &Options::default()).unwrap();
-    store.put(&258, &7, Durability::Group).unwrap();
-    for command in
-        [&["get", "numbers", "a"][..], &["put", "numbers", "a", "b"], &["stats", "numbers"]]
-    {
+    store.put(&258, &7, Durability::Memory).unwrap();
+    let get = ["get", "numbers", "258", "--key-as", "number", "--hex"];
+    assert_eq!(sandbox.ok(&get), "0700000000000000\n");
+    assert_eq!(sandbox.ok(&["scan", "numbers", "--count"]), "1\n");
+    assert_eq!(sandbox.json(&["export", "numbers", "all.jsonl"])["records"], 1);
+    for command in [&["put", "numbers", "a", "b"][..], &["stats", "numbers"]] {
         let error = sandbox.fails(1, command);
         assert!(error.contains("open already"), "{error}");
     }
+    store.put(&258, &8, Durability::Memory).unwrap();
+    assert_eq!(sandbox.ok(&get), "0800000000000000\n");
     drop(store);
-    assert_eq!(
-        sandbox.ok(&["get", "numbers", "258", "--key-as", "number", "--hex"]),
-        "0700000000000000\n"
-    );
+    assert_eq!(sandbox.ok(&get), "0800000000000000\n");
+}
+
+#[test]
+fn a_store_of_any_sizes_that_a_program_has_open_can_be_looked_at_and_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("texts");
+    let store = LogStore::<String, String>::create(&path, &LogOptions::default()).unwrap();
+    let put = |value: &str| store.put(&"a".into(), &value.into(), Durability::Memory).unwrap();
+    put("one");
+    assert_eq!(sandbox.ok(&["get", "texts", "a"]), "one\n");
+    assert_eq!(sandbox.ok(&["scan", "texts", "--count"]), "1\n");
+    assert_eq!(sandbox.json(&["export", "texts", "all.jsonl"])["records"], 1);
+    assert_eq!(sandbox.json(&["stats", "texts"])["records"], 1);
+    assert!(sandbox.fails(1, &["put", "texts", "a", "b"]).contains("open already"));
+    put("two");
+    assert_eq!(sandbox.ok(&["get", "texts", "a"]), "two\n");
+    drop(store);
+    // Looking changes nothing, and needs not be allowed to.
+    let before: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let header = std::fs::read(path.join("any")).unwrap();
+    assert_eq!(sandbox.ok(&["get", "texts", "a"]), "two\n");
+    let after: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!((before, header), (after, std::fs::read(path.join("any")).unwrap()));
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod frames;
 mod index;
 mod kept;
 mod lines;
+mod on_disk;
 mod options;
 mod parts;
 #[cfg(test)]
@@ -62,6 +63,7 @@ mod typed;
 
 pub use backup::LogCopied;
 pub use format::{read_records, write_records};
+pub use on_disk::LogOnDisk;
 pub use options::LogOptions;
 pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};

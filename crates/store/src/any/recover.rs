@@ -205,7 +205,9 @@ pub(super) enum How {
         /// Keys are kept in their order.
         ordered: bool,
     },
-    /// Every frame is read, and nothing is changed.
+    /// Hints are believed, and nothing is changed: for who only reads.
+    View,
+    /// Every frame is read, and nothing is changed: for who doubts.
     Look,
 }
 
@@ -222,8 +224,8 @@ pub(super) fn load<F: Folder>(
     let ends: Vec<_> = (0..files.segments.len()).map(|at| files.end_of(at)).collect();
     let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
     let mut sealed = (through.get(), sequence.get(), chain.get());
-    let is_opening = how != How::Look;
-    let hints = if is_opening { files.hints.clone() } else { BTreeSet::new() };
+    let is_opening = matches!(how, How::Open { .. });
+    let hints = if how != How::Look { files.hints.clone() } else { BTreeSet::new() };
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
     let mut reading = Reading { store, shard, hints, index, durable: 0, parts: None };
     let mut full = Vec::new();

@@ -190,7 +190,7 @@ impl<F: Folder> Shard<F> {
         self.index().segments.values().map(|segment| segment.end).sum()
     }
 
-    fn stats(&self) -> LogShardStats {
+    pub(in crate::any) fn stats(&self) -> LogShardStats {
         let (moved_bytes, freed_bytes) = {
             let upkeep = lock(&self.upkeep);
             (upkeep.moved_bytes, upkeep.freed_bytes)

@@ -1,0 +1,282 @@
+//! A store of any sizes as its files say, for who only looks: nothing is written, no epoch begins, and
+//! somebody else may have it open.
+
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+
+use mainstay_storage::Folder;
+
+use super::{
+    cache::Cache,
+    format::{AnyHeader, Place, RECORD_LEN, parts_of},
+    parts::Parts,
+    raw::{LogShardStats, check_header},
+    recover::{How, any_header, load},
+    shard::Shard,
+};
+use crate::{
+    ends::{has_ended, unix_ms},
+    error::{Error, Result},
+    keyed::Ring,
+    open_files,
+    read_only::ReadOnly,
+    shard::Change,
+    store::in_parallel,
+};
+
+/// How often files are looked at anew that somebody changed meanwhile, and after which pause.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A store with keys and values of any size, without taking part: what had been written when it was
+/// looked at, at whatever level, and none of what is written later.
+///
+/// If somebody has it open, it is read beside them, one shard after the other, each as it is at one
+/// moment; nobody waits. Keys are in memory, as they are
+/// for whoever has it open; values are read when they are asked for, from files that are held, so that
+/// they stay readable when a compaction removes them.
+///
+/// ```
+/// use mainstay_store::{Durability, LogOnDisk, LogOptions, LogStore};
+/// let dir = tempfile::tempdir()?;
+/// let store = LogStore::<u64, String>::create(dir.path(), &LogOptions::default())?;
+/// store.put(&7, &"seven".to_owned(), Durability::Memory)?;
+/// // The store is open, and stays so.
+/// let view = LogOnDisk::open(dir.path())?;
+/// assert_eq!(view.records(), 1);
+/// let mut values = Vec::new();
+/// view.for_each(|_, value, end| values.push((value.to_vec(), end)))?;
+/// assert_eq!(values, [(b"seven".to_vec(), None)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct LogOnDisk {
+    header: AnyHeader,
+    shards: Vec<Shard<ReadOnly>>,
+    /// What a batch has written, but not yet where it belongs: values, with when they end. None: it
+    /// deletes.
+    late: BTreeMap<Box<[u8]>, Option<(Vec<u8>, u64)>>,
+    cache: Cache,
+    now: u64,
+    // Last, so that nobody writes before all is forgotten.
+    _folder: ReadOnly,
+}
+
+impl LogOnDisk {
+    /// Reads the index of the store.
+    ///
+    /// Example: see [`LogOnDisk`].
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`]; what the disk says.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, Ring::NONE)
+    }
+
+    /// The same of a store that is encrypted.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Key, Keys, LogOnDisk, LogOptions, RawLogStore};
+    /// let dir = tempfile::tempdir()?;
+    /// let keys = Keys::new(Key::random()?);
+    /// let folder = Directory::lock_with(dir.path(), &keys)?;
+    /// RawLogStore::create(folder, &LogOptions::default())?.close()?;
+    /// assert_eq!(LogOnDisk::open_with(dir.path(), &keys)?.records(), 0);
+    /// assert!(LogOnDisk::open(dir.path()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::OtherKey`]; [`Error::NotEncrypted`].
+    #[cfg(feature = "encryption")]
+    pub fn open_with(path: &Path, keys: &crate::Keys) -> Result<Self> {
+        Self::open_as(path, Ring::of(keys))
+    }
+
+    fn open_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
+        match ReadOnly::open(path, ring) {
+            Err(Error::Locked) => {}
+            folder => return Self::over(folder?, 0),
+        }
+        let mut attempts = 1;
+        loop {
+            // One shard after the other: of a batch over several the first one says what the others
+            // are to have, and they have it or get it later.
+            match ReadOnly::beside(path, ring).and_then(|folder| Self::over(folder, 1)) {
+                Err(error) if attempts < ATTEMPTS && may_pass(&error) => thread::sleep(PAUSE),
+                result => return result,
+            }
+            attempts += 1;
+        }
+    }
+
+    fn over(folder: ReadOnly, threads: u32) -> Result<Self> {
+        let header = any_header(&folder)?;
+        check_header(&header)?;
+        let read = |number| {
+            let mut found = load(&folder, &header, number, How::View, &mut |_| {})?;
+            let parts = found.parts.take();
+            Ok((Shard::resume(number, found), parts))
+        };
+        let shards = header.shards.get();
+        let files = || folder.names().map_or(0, |names| names.len());
+        let shards = in_parallel(shards, threads, read);
+        let shards = open_files::counted(shards, header.shards.get(), files)?;
+        let (shards, parts): (Vec<Shard<ReadOnly>>, Vec<_>) = shards.into_iter().unzip();
+        let late = late(&header, &shards, &parts)?;
+        let (cache, now) = (Cache::new(0), unix_ms());
+        Ok(Self { header, shards, late, cache, now, _folder: folder })
+    }
+
+    /// What tells this store from all others.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, LogOnDisk, LogOptions, RawLogStore};
+    /// let dir = tempfile::tempdir()?;
+    /// let folder = Directory::lock(dir.path())?;
+    /// let store = RawLogStore::create(folder, &LogOptions::default())?;
+    /// let view = LogOnDisk::open(dir.path())?;
+    /// assert_eq!((view.id(), view.shard_bits()), (store.id(), 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.header.id
+    }
+
+    /// How many bits of a key choose its shard; 0: all. See
+    /// [`LogOptions::shard_bits`](crate::LogOptions::shard_bits).
+    ///
+    /// Example: see [`LogOnDisk::id`].
+    #[must_use]
+    pub fn shard_bits(&self) -> u32 {
+        self.header.shard_bits.get()
+    }
+
+    /// How many records there are, those included that have ended and were not yet removed.
+    ///
+    /// Example: see [`LogOnDisk`].
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.index().len()).sum()
+    }
+
+    /// What each shard has. What a batch is still to give to other shards is not counted.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, LogOnDisk, LogOptions, RawLogStore};
+    /// let dir = tempfile::tempdir()?;
+    /// RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?.close()?;
+    /// let stats = LogOnDisk::open(dir.path())?.stats();
+    /// assert!(stats.iter().all(|shard| shard.records == 0 && shard.segments == 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Vec<LogShardStats> {
+        self.shards.iter().map(Shard::stats).collect()
+    }
+
+    /// The value of a key, and when the record ends, in milliseconds since 1970, if it does.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, LogOnDisk, LogOptions, RawLogStore};
+    /// let dir = tempfile::tempdir()?;
+    /// let folder = Directory::lock(dir.path())?;
+    /// let store = RawLogStore::create(folder, &LogOptions::default())?;
+    /// store.put(b"de", b"Deutschland", Durability::Memory)?;
+    /// let view = LogOnDisk::open(dir.path())?;
+    /// assert_eq!(view.get(b"de")?, Some((b"Deutschland".to_vec(), None)));
+    /// assert_eq!(view.get(b"fr")?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the record is not as it was written; what the disk says.
+    pub fn get(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Option<u64>)>> {
+        if let Some(late) = self.late.get(key) {
+            let live = late.as_ref().filter(|(_, end)| !has_ended(*end, self.now));
+            return Ok(live.map(|(value, end)| (value.clone(), end_of(*end))));
+        }
+        let shard = &self.shards[self.header.route().find(key).1];
+        let found = shard.find(&shard.index(), key, self.now)?;
+        let Some(found) = found else { return Ok(None) };
+        let end = found.0.end;
+        let value = shard.read_at(&self.cache, key, found)?;
+        Ok(Some((value.to_vec(), end_of(end))))
+    }
+
+    /// Shows every record to a closure: key, value, and when it ends, as by [`get`](Self::get). They
+    /// come in the order in which they are on the disk.
+    ///
+    /// Example: see [`LogOnDisk`].
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8], Option<u64>)) -> Result<()> {
+        for shard in &self.shards {
+            let index = shard.index();
+            let live = index
+                .lines
+                .iter()
+                .filter(|(key, place)| place.is_live(self.now) && !self.late.contains_key(*key));
+            let mut places: Vec<(Place, usize)> =
+                live.map(|(key, place)| (place, key.len())).collect();
+            places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
+            let mut record = Vec::new();
+            for (place, key_len) in places {
+                let segment = index.segments.get(&place.segment);
+                let file = &segment.ok_or_else(|| shard.damaged(place))?.file;
+                record.clear();
+                record.resize(RECORD_LEN + key_len + place.value_len as usize, 0);
+                shard.read_record(file, place, &mut record)?;
+                let (key, value) = parts_of(&record).ok_or_else(|| shard.damaged(place))?;
+                show(key, value, end_of(place.end));
+            }
+        }
+        for (key, late) in &self.late {
+            if let Some((value, end)) = late.as_ref().filter(|(_, end)| !has_ended(*end, self.now))
+            {
+                show(key, value, end_of(*end));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn end_of(end: u64) -> Option<u64> {
+    (end != 0).then_some(end)
+}
+
+/// Can it be that files were changed while they were looked at?
+fn may_pass(error: &Error) -> bool {
+    use std::io::ErrorKind::{NotFound, UnexpectedEof};
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Io { source, .. } => matches!(source.kind(), NotFound | UnexpectedEof),
+        _ => false,
+    }
+}
+
+/// What the last frame of a shard has of others that these have not.
+fn late(
+    header: &AnyHeader,
+    shards: &[Shard<ReadOnly>],
+    parts: &[Option<Parts>],
+) -> Result<BTreeMap<Box<[u8]>, Option<(Vec<u8>, u64)>>> {
+    let written = |shard: u32| shards.get(shard as usize).map(|shard| shard.writer().sequence);
+    let mut late = BTreeMap::new();
+    for (home, parts) in (0..).zip(parts) {
+        let Some(parts) = parts else { continue };
+        for missing in parts.missing(header, home, written)? {
+            for change in missing.changes {
+                let value = match change {
+                    Change::Put(_, value) => Some((value.to_vec(), missing.end)),
+                    Change::Delete(_) => None,
+                };
+                late.insert(change.key().into(), value);
+            }
+        }
+    }
+    Ok(late)
+}
+
+#[cfg(test)]
+mod tests;
