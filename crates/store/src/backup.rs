@@ -56,7 +56,7 @@ impl<F: Folder> RawStore<F> {
     /// says. Then there is no copy, and the store is as it was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<u64> {
         clear_for_fixed(to)?;
-        let header = *self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let header = self.standing.header();
         let (snapshot, ends) = self.snapshot_with(0, &self.shards, |log| End {
             sequence: log.sequence,
             chain: log.chain,

@@ -207,7 +207,7 @@ impl<F: Folder> RawStore<F> {
         });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let others = members.collect();
-        self.check_open()?;
+        self.standing.check_open()?;
         let tokens = write_batch(home, others)?;
         self.tell();
         Ok(tokens)

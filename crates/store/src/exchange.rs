@@ -137,7 +137,7 @@ impl RawStore<Directory> {
     /// As [`reshard_into`](Self::reshard_into), and [`Error::Locked`] if the directory beside it is
     /// in use.
     pub fn reshard(&self, options: &Options) -> Result<DirectoryResharding<'_>> {
-        self.check_open()?;
+        self.standing.check_open()?;
         let (beside, other) = Beside::of(&self.folder)?;
         let inner = self.reshard_into(other, options)?;
         Ok(DirectoryResharding { from: self, inner, beside })
@@ -190,7 +190,7 @@ impl DirectoryResharding<'_> {
     pub fn finish(self) -> Result<RawStore<Directory>> {
         let Self { from, inner, beside } = self;
         let new = inner.finish()?;
-        beside.take_place(&from.folder, &new.folder, || from.go_on())?;
+        beside.take_place(&from.folder, &new.folder, || from.standing.go_on())?;
         from.retire()?;
         Ok(new)
     }

@@ -1,19 +1,17 @@
 //! Being a replica: the leader's writes and nothing else, at the leader's places in the history.
 
-use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
-
 use mainstay_storage::Folder;
 
 use crate::{
     aside::set_aside,
     error::{Error, Result},
-    format::{DATA_AT, FRAME_LEN, HISTORY_LEN, StoreHeader},
+    format::{DATA_AT, FRAME_LEN, HISTORY_LEN},
     history::{History, Position, read_changes},
     limits::EXPECTED_MAX,
     options::{Options, Token},
-    rank::{Ranked, Role},
+    rank::Role,
     shard::{Change, Entry},
-    store::{RawStore, write_next},
+    store::RawStore,
 };
 
 /// What all replicas of a store have in common.
@@ -102,16 +100,12 @@ impl<F: Folder> RawStore<F> {
         Identity { id, key_len, value_len, shards, shard_bits, has_ends: self.has_ends() }
     }
 
-    fn kept(&self) -> MutexGuard<'_, StoreHeader> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whose writes it takes.
     ///
     /// Example: see [`RawStore::create_replica`].
     #[must_use]
     pub fn role(&self) -> Role {
-        self.kept().rank().role
+        self.standing.rank().role
     }
 
     /// The epoch of its own writes; it began when the store was opened or promoted.
@@ -127,7 +121,7 @@ impl<F: Folder> RawStore<F> {
     /// Example: see [`RawStore::fence`].
     #[must_use]
     pub fn known_epoch(&self) -> u64 {
-        self.kept().rank().known()
+        self.standing.rank().known()
     }
 
     /// Learns, durably, that there is a leader of this epoch. A leader that hears of a higher epoch
@@ -145,13 +139,7 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// What the disk says; a leader takes no more writes nevertheless.
     pub fn fence(&self, epoch: u64) -> Result<()> {
-        let mut kept = self.kept();
-        let Some(fenced) = kept.rank().fenced(epoch) else { return Ok(()) };
-        self.is_closed.store(true, Ordering::SeqCst);
-        // Whoever got in before has written when all locks were free once.
-        self.shards.iter().for_each(|shard| drop(shard.writer()));
-        kept.set_rank(fenced);
-        write_next(&self.folder, &mut kept)
+        self.standing.fence(&self.folder, epoch, || self.let_writers_end())
     }
 
     /// The store as a follower, from now on and when it is opened again.
@@ -166,10 +154,7 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// What the disk says.
     pub fn demote(mut self) -> Result<Self> {
-        let mut header = *self.kept();
-        header.set_rank(header.rank().demoted());
-        write_next(&self.folder, &mut header)?;
-        self.set_header(header);
+        self.header = self.standing.demote(&self.folder)?;
         Ok(self)
     }
 
@@ -191,36 +176,14 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
     /// promotions; what the disk says.
     pub fn promote(mut self, drawn: u16) -> Result<Self> {
-        for shard in &self.shards {
-            if shard.history().position().is_none() {
-                return Err(Error::Mending { shard: shard.number() });
-            }
-        }
-        let mut header = *self.kept();
-        header.set_rank(header.rank().promoted(drawn)?);
-        write_next(&self.folder, &mut header)?;
-        self.set_header(header);
+        let places = self.shards.iter().map(|shard| (shard.number(), shard.history()));
+        self.header = self.standing.promote(&self.folder, drawn, places)?;
         Ok(self)
     }
 
-    fn set_header(&mut self, header: StoreHeader) {
-        self.header = header;
-        *self.kept() = header;
-        self.is_closed.store(header.rank().role == Role::Follower, Ordering::SeqCst);
-    }
-
-    /// Are local writes taken?
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if !self.is_closed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        if self.is_resharded.load(Ordering::SeqCst) {
-            return Err(Error::Resharded);
-        }
-        if self.header.rank().role == Role::Leader {
-            return Err(Error::Replaced { epoch: self.epoch(), by: self.known_epoch() });
-        }
-        Err(Error::Follows)
+    /// Whoever got in before has written when all locks were free once.
+    pub(crate) fn let_writers_end(&self) {
+        self.shards.iter().for_each(|shard| drop(shard.writer()));
     }
 
     /// Where a shard is in its history.
@@ -285,7 +248,7 @@ impl<F: Folder> RawStore<F> {
     pub fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
         let at = self.shard_at(shard)?;
         let found = self.parse(shard, count, changes)?;
-        self.check_follows()?;
+        self.standing.check_follows()?;
         let mut log = at.writer();
         if log.history.position().is_none() {
             return Err(Error::Mending { shard });
@@ -320,13 +283,6 @@ impl<F: Folder> RawStore<F> {
         Ok(())
     }
 
-    fn check_follows(&self) -> Result<()> {
-        match self.role() {
-            Role::Follower => Ok(()),
-            Role::Leader => Err(Error::Leads),
-        }
-    }
-
     /// Makes changes of a replica that catches up by comparing records, which are no write of their
     /// own, and says where the shard is after them.
     ///
@@ -350,7 +306,7 @@ impl<F: Folder> RawStore<F> {
     pub fn mend(&self, shard: u32, changes: &[Change<'_>], then: History) -> Result<()> {
         let at = self.shard_at(shard)?;
         self.check_changes(shard, changes)?;
-        self.check_follows()?;
+        self.standing.check_follows()?;
         let mut log = at.writer();
         let entry = Entry { epoch: self.epoch(), note: Some(then), parts: &[], changes };
         at.append(&self.folder, &self.header, &mut log, &entry)?;

@@ -86,6 +86,7 @@ mod log;
 mod machine;
 mod memory;
 mod merge;
+mod mirror;
 mod on_disk;
 mod open_files;
 mod options;

@@ -1,6 +1,19 @@
 //! Whose writes a store takes, and which leaders it knows of.
 
-use crate::{any::AnyHeader, error::Result, format::StoreHeader, history::promoted};
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+};
+
+use mainstay_storage::{Folder, Storage};
+
+use crate::{
+    any::{ANY_FILE, AnyHeader},
+    error::{Error, Result},
+    format::{COPY_AT, Header, STORE_FILE, StoreHeader, sealed},
+    group::lock,
+    history::{History, promoted},
+};
 
 /// Whose writes a store takes.
 ///
@@ -32,27 +45,33 @@ impl Rank {
     }
 
     /// It as a follower that knows of this epoch, if that is news.
-    pub(crate) fn fenced(self, epoch: u64) -> Option<Self> {
+    fn fenced(self, epoch: u64) -> Option<Self> {
         let fenced = Self { known_epoch: epoch, role: Role::Follower, ..self };
         (epoch > self.known()).then_some(fenced)
     }
 
-    pub(crate) fn demoted(self) -> Self {
+    fn demoted(self) -> Self {
         Self { known_epoch: self.known(), role: Role::Follower, ..self }
     }
 
     /// It as the leader, with an epoch above all that it knows of; see
     /// [`RawStore::promote`](crate::RawStore::promote).
-    pub(crate) fn promoted(self, drawn: u16) -> Result<Self> {
+    fn promoted(self, drawn: u16) -> Result<Self> {
         let epoch = promoted(self.known_epoch.max(self.epoch), drawn)?;
         Ok(Self { epoch, role: Role::Leader, ..self })
     }
 }
 
 /// A header of a store.
-pub(crate) trait Ranked {
+pub(crate) trait Ranked: Header {
+    /// The file that it is in.
+    const FILE: &str;
+
     fn rank(&self) -> Rank;
     fn set_rank(&mut self, rank: Rank);
+
+    /// It has one more generation from now on, and this is which.
+    fn next_generation(&mut self) -> u64;
 
     /// Are the numbers some that can be?
     fn has_rank(&self) -> bool;
@@ -60,8 +79,10 @@ pub(crate) trait Ranked {
 
 /// The fields have the same names in the headers of both kinds of stores.
 macro_rules! ranked {
-    ($header:ty) => {
+    ($header:ty, $file:expr) => {
         impl Ranked for $header {
+            const FILE: &str = $file;
+
             fn rank(&self) -> Rank {
                 let is_leader = self.role.get() == Role::Leader as u32;
                 let role = if is_leader { Role::Leader } else { Role::Follower };
@@ -75,6 +96,11 @@ macro_rules! ranked {
                 self.role = (rank.role as u32).into();
             }
 
+            fn next_generation(&mut self) -> u64 {
+                self.generation = (self.generation.get() + 1).into();
+                self.generation.get()
+            }
+
             fn has_rank(&self) -> bool {
                 self.epoch.get() < u64::MAX && self.role.get() <= Role::Follower as u32
             }
@@ -82,5 +108,139 @@ macro_rules! ranked {
     };
 }
 
-ranked!(StoreHeader);
-ranked!(AnyHeader);
+ranked!(StoreHeader, STORE_FILE);
+ranked!(AnyHeader, ANY_FILE);
+
+/// Writes the header of a store durably; the copy that is there stays until then.
+pub(crate) fn write_next<H: Ranked>(folder: &impl Folder, header: &mut H) -> Result<()> {
+    let generation = header.next_generation();
+    let write = || {
+        let file = folder.file(H::FILE)?;
+        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
+        file.sync()
+    };
+    write().map_err(Error::io(H::FILE))
+}
+
+/// Whether an open store takes writes of its own, and its header as it is on the disk.
+pub(crate) struct Standing<H> {
+    kept: Mutex<H>,
+    /// As it was opened, or made by a promotion; one that was fenced since leads no more.
+    rank: Rank,
+    /// The highest epoch that it was fenced by. Who is refused reads it without the lock of the
+    /// header: whoever fences waits for writers under that.
+    fenced_by: AtomicU64,
+    is_closed: AtomicBool,
+    /// Another store has its place.
+    is_resharded: AtomicBool,
+}
+
+impl<H: Ranked> Standing<H> {
+    pub(crate) fn of(header: H) -> Self {
+        let rank = header.rank();
+        Self {
+            kept: Mutex::new(header),
+            rank,
+            fenced_by: AtomicU64::new(rank.known()),
+            is_closed: AtomicBool::new(rank.role == Role::Follower),
+            is_resharded: AtomicBool::new(false),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, H> {
+        lock(&self.kept)
+    }
+
+    pub(crate) fn header(&self) -> H {
+        *self.kept()
+    }
+
+    pub(crate) fn rank(&self) -> Rank {
+        self.kept().rank()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(SeqCst)
+    }
+
+    /// Are writes of its own taken? Who is about to write asks under the lock of the log.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if !self.is_closed() {
+            return Ok(());
+        }
+        if self.is_resharded.load(SeqCst) {
+            return Err(Error::Resharded);
+        }
+        match self.rank.role {
+            Role::Leader => {
+                let by = self.fenced_by.load(SeqCst);
+                Err(Error::Replaced { epoch: self.rank.epoch, by })
+            }
+            Role::Follower => Err(Error::Follows),
+        }
+    }
+
+    pub(crate) fn check_follows(&self) -> Result<()> {
+        match self.rank().role {
+            Role::Follower => Ok(()),
+            Role::Leader => Err(Error::Leads),
+        }
+    }
+
+    /// There is a leader of this epoch. `wait` is until whoever got in before has written.
+    pub(crate) fn fence(
+        &self,
+        folder: &impl Folder,
+        epoch: u64,
+        wait: impl FnOnce(),
+    ) -> Result<()> {
+        let mut kept = self.kept();
+        let Some(fenced) = kept.rank().fenced(epoch) else { return Ok(()) };
+        self.fenced_by.store(epoch, SeqCst);
+        self.is_closed.store(true, SeqCst);
+        wait();
+        kept.set_rank(fenced);
+        write_next(folder, &mut *kept)
+    }
+
+    /// Makes it a follower, and returns the header.
+    pub(crate) fn demote(&mut self, folder: &impl Folder) -> Result<H> {
+        let rank = self.rank().demoted();
+        self.become_of(folder, rank)
+    }
+
+    /// Makes it the leader, if all of its shards are at a place, and returns the header.
+    pub(crate) fn promote(
+        &mut self,
+        folder: &impl Folder,
+        drawn: u16,
+        shards: impl IntoIterator<Item = (u32, History)>,
+    ) -> Result<H> {
+        let at_none = |(shard, at): (u32, History)| at.position().is_none().then_some(shard);
+        if let Some(shard) = shards.into_iter().find_map(at_none) {
+            return Err(Error::Mending { shard });
+        }
+        let rank = self.rank().promoted(drawn)?;
+        self.become_of(folder, rank)
+    }
+
+    fn become_of(&mut self, folder: &impl Folder, rank: Rank) -> Result<H> {
+        let mut header = self.header();
+        header.set_rank(rank);
+        write_next(folder, &mut header)?;
+        *self = Self::of(header);
+        Ok(header)
+    }
+
+    /// Another store has its place, and it takes no more writes.
+    pub(crate) fn give_way(&self) {
+        self.is_resharded.store(true, SeqCst);
+        self.is_closed.store(true, SeqCst);
+    }
+
+    /// It keeps its place, and takes writes as before.
+    pub(crate) fn go_on(&self) {
+        self.is_resharded.store(false, SeqCst);
+        self.is_closed.store(self.rank().role == Role::Follower, SeqCst);
+    }
+}

@@ -1,19 +1,13 @@
-//! Another number of shards, while the store is used.
-//!
-//! A second store is filled beside the first. Whatever is written meanwhile is written to both, by a
-//! hook, under the lock of the shard; records are copied under the same lock, some at a time. So for
-//! each key the last thing that is done to the second store is what was last done to the first.
-
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst};
+//! Another number of shards, while the store is used: a second one is filled beside it, as
+//! [`crate::mirror`] says.
 
 use mainstay_storage::Folder;
 
 use crate::{
-    error::{Error, Result},
-    hooks::{Commit, Hook},
+    error::Result,
+    mirror::Mirror,
     options::{Durability, Options},
     planted::{self, Fault},
-    rank::Role,
     shard::Change,
     store::RawStore,
 };
@@ -27,10 +21,7 @@ const RECORDS: usize = 256;
 /// what is to be thrown away.
 pub struct Resharding<'a, F: Folder, G: Folder + 'static> {
     from: &'a RawStore<F>,
-    to: Arc<RawStore<G>>,
-    /// Writes to both.
-    hook: Hook,
-    failed: Arc<Mutex<Option<Error>>>,
+    to: Mirror<RawStore<G>>,
     /// The shard and the slot to copy next; none if all is copied.
     next: Option<(u32, u32)>,
     copied: u64,
@@ -65,23 +56,14 @@ impl<F: Folder> RawStore<F> {
         folder: G,
         options: &Options,
     ) -> Result<Resharding<'_, F, G>> {
-        self.check_open()?;
+        self.standing.check_open()?;
         let to = RawStore::create_anew(folder, self.lengths(), self.has_ends(), options)?;
-        let to = Arc::new(to);
         let all: u64 = self.shards.iter().map(|shard| shard.table().len()).sum();
         for shard in 0..options.shards {
             to.expect(shard, all / u64::from(options.shards))?;
         }
-        let failed = Arc::new(Mutex::new(None));
-        let (weak, told) = (Arc::downgrade(&to), Arc::clone(&failed));
-        let mirror = move |commit: &Commit<'_>| {
-            let Some(to) = weak.upgrade() else { return };
-            if let Err(error) = write(&to, commit.changes) {
-                told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        };
-        let hook = self.on_commit(mirror);
-        Ok(Resharding { from: self, to, hook, failed, next: Some((0, 0)), copied: 0 })
+        let to = Mirror::begin(&self.hooks, to, |to, commit| write(to, commit.changes));
+        Ok(Resharding { from: self, to, next: Some((0, 0)), copied: 0 })
     }
 }
 
@@ -98,11 +80,6 @@ fn write<G: Folder>(to: &RawStore<G>, changes: &[Change<'_>]) -> Result<()> {
 }
 
 impl<F: Folder, G: Folder + 'static> Resharding<'_, F, G> {
-    fn check(&self) -> Result<()> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), Err)
-    }
-
     /// Copies some more records, at least `records` if there are so many. True if all are copied.
     /// Writers of a shard wait for 256 of them at most.
     ///
@@ -115,7 +92,7 @@ impl<F: Folder, G: Folder + 'static> Resharding<'_, F, G> {
         let wanted = self.copied.saturating_add(records);
         let mut chunk = Vec::new();
         while let Some((number, slot)) = self.next {
-            self.check()?;
+            self.to.check()?;
             let shard = &self.from.shards[number as usize];
             let log = (!planted::is(Fault::CopiedUnlocked)).then(|| shard.writer());
             chunk.clear();
@@ -125,7 +102,7 @@ impl<F: Folder, G: Folder + 'static> Resharding<'_, F, G> {
             }
             for record in chunk.chunks_exact(shard.table().record()) {
                 let (key, value) = record[size_of::<u64>()..].split_at(key_len);
-                self.to.put(key, value, Durability::Memory)?;
+                self.to.to().put(key, value, Durability::Memory)?;
             }
             drop(log);
             self.copied += count as u64;
@@ -165,29 +142,8 @@ impl<F: Folder, G: Folder + 'static> Resharding<'_, F, G> {
     /// What either store says; then the old one takes writes as before.
     pub fn finish(mut self) -> Result<RawStore<G>> {
         self.advance(u64::MAX)?;
-        // Most of it before anybody has to wait.
-        self.to.sync()?;
-        self.from.is_resharded.store(true, SeqCst);
-        self.from.is_closed.store(true, SeqCst);
-        // Whoever got in before has written, to both, when all locks were free once.
-        self.from.shards.iter().for_each(|shard| drop(shard.writer()));
-        let done = self.check().and_then(|()| self.to.sync().map(drop));
-        let Self { from, to, hook, .. } = self;
-        drop(hook);
-        // The hook took it only while it was called, and is called no more.
-        let new = done.and_then(|()| Arc::into_inner(to).ok_or(Error::Resharded));
-        if new.is_err() {
-            from.go_on();
-        }
-        new
-    }
-}
-
-impl<F: Folder> RawStore<F> {
-    /// Takes writes as before.
-    pub(crate) fn go_on(&self) {
-        self.is_resharded.store(false, SeqCst);
-        self.is_closed.store(self.role() == Role::Follower, SeqCst);
+        let Self { from, to, .. } = self;
+        to.take_place(&from.standing, || from.let_writers_end(), |to| to.sync().map(drop))
     }
 }
 

@@ -3,17 +3,18 @@
 mod opening;
 mod upkeep;
 
-use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mainstay_storage::Folder;
 
-pub(crate) use self::opening::{check_header, clear_for, clear_for_fixed, in_parallel, write_next};
+pub(crate) use self::opening::{check_header, clear_for, clear_for_fixed, in_parallel};
 use crate::{
     error::{Error, Result},
     format::StoreHeader,
     hooks::Hooks,
     limits::VALUE_BYTES_MAX,
     options::{Durability, Token},
+    rank::Standing,
     shard::{Change, Entry, Guard, Shard},
 };
 
@@ -36,12 +37,7 @@ pub struct RawStore<F: Folder> {
     pub(crate) folder: F,
     pub(crate) header: StoreHeader,
     pub(crate) shards: Vec<Shard<F>>,
-    /// As it is on the disk.
-    pub(crate) kept: Mutex<StoreHeader>,
-    /// It takes no writes but those of a leader.
-    pub(crate) is_closed: AtomicBool,
-    /// There is another one with all its records.
-    pub(crate) is_resharded: AtomicBool,
+    pub(crate) standing: Standing<StoreHeader>,
     pub(crate) snapshot_bytes_max: u64,
     /// Bytes of images that one call of `upkeep` may write.
     pub(crate) compact_bytes: u64,
@@ -362,7 +358,7 @@ impl<F: Folder> RawStore<F> {
         changes: &[Change<'_>],
         durability: Durability,
     ) -> Result<Token> {
-        self.check_open()?;
+        self.standing.check_open()?;
         let entry = Entry { epoch: self.header.epoch.get(), note: None, parts: &[], changes };
         let sequence = shard.append(&self.folder, &self.header, &mut log, &entry)?;
         if durability == Durability::Each {

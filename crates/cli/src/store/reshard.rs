@@ -44,8 +44,35 @@ struct Report {
     segment_bytes: u64,
 }
 
+/// The two kinds of stores do it alike, with types of their own.
+macro_rules! resharded {
+    ($args:expr, $store:expr, $options:ident) => {{
+        let (args, store) = ($args, $store);
+        let failed = args.target.failed();
+        let before = store.stats();
+        let total = before.iter().map(|shard| shard.records).sum();
+        let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
+        let (shards, shard_bits) = (args.shards, store.identity().shard_bits);
+        let options = $options { shards, shard_bits, segment_bytes, ..$options::default() };
+        let mut resharding = store.reshard(&options).map_err(&failed)?;
+        copy(total, |bar| {
+            let is_done = resharding.advance(STEP).map_err(&failed)?;
+            bar.to(resharding.copied(), total);
+            Ok(is_done)
+        })?;
+        let new = resharding.finish().map_err(&failed)?;
+        let records = new.stats().iter().map(|shard| shard.records).sum();
+        new.close().map_err(&failed)?;
+        Report { records, shards_before: before.len() as u32, shards, segment_bytes }
+    }};
+}
+
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let report = if args.target.is_any() { reshard_any(args)? } else { reshard_fixed(args)? };
+    let report = if args.target.is_any() {
+        resharded!(args, args.target.open_any()?, LogOptions)
+    } else {
+        resharded!(args, args.target.open()?, Options)
+    };
     if out.json {
         out.document(&report)?;
     } else {
@@ -55,47 +82,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         out.line(&format!("{path}: {records} in {shards} shards, {shards_before} before"))?;
     }
     Ok(Outcome::Fine)
-}
-
-fn reshard_fixed(args: &Args) -> Result<Report> {
-    let failed = args.target.failed();
-    let store = args.target.open()?;
-    let shards_before = store.identity().shards;
-    let total = store.stats().iter().map(|shard| shard.records).sum();
-    let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
-    let (shards, shard_bits) = (args.shards, store.identity().shard_bits);
-    let options = Options { shards, shard_bits, segment_bytes, ..Options::default() };
-    let mut resharding = store.reshard(&options).map_err(&failed)?;
-    copy(total, |bar| {
-        let is_done = resharding.advance(STEP).map_err(&failed)?;
-        bar.to(resharding.copied(), total);
-        Ok(is_done)
-    })?;
-    let new = resharding.finish().map_err(&failed)?;
-    let records = new.stats().iter().map(|shard| shard.records).sum();
-    new.close().map_err(&failed)?;
-    Ok(Report { records, shards_before, shards, segment_bytes })
-}
-
-/// A store with values of any size.
-fn reshard_any(args: &Args) -> Result<Report> {
-    let failed = args.target.failed();
-    let store = args.target.open_any()?;
-    let before = store.stats();
-    let total = before.iter().map(|shard| shard.records).sum();
-    let segment_bytes = args.segment.unwrap_or_else(|| store.segment_bytes());
-    let (shards, shard_bits) = (args.shards, store.identity().shard_bits);
-    let options = LogOptions { shards, shard_bits, segment_bytes, ..LogOptions::default() };
-    let mut resharding = store.reshard(&options).map_err(&failed)?;
-    copy(total, |bar| {
-        let is_done = resharding.advance(STEP).map_err(&failed)?;
-        bar.to(resharding.copied(), total);
-        Ok(is_done)
-    })?;
-    let new = resharding.finish().map_err(&failed)?;
-    let records = new.stats().iter().map(|shard| shard.records).sum();
-    new.close().map_err(&failed)?;
-    Ok(Report { records, shards_before: before.len() as u32, shards, segment_bytes })
 }
 
 /// Goes on until it is done, with a bar.

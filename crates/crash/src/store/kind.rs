@@ -123,7 +123,50 @@ impl Kind for Any {
     }
 }
 
+/// What both kinds call the same.
+macro_rules! alike {
+    () => {
+        fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
+            self.put(key, value, durability)
+        }
+
+        fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
+            self.delete(key, durability)
+        }
+
+        fn batch(&self, changes: &[Change<'_>], durability: Durability) -> Result<Option<Token>> {
+            self.batch(changes, durability)
+        }
+
+        fn shard(&self, key: &[u8]) -> Result<u32> {
+            self.shard(key)
+        }
+
+        fn sequences(&self) -> Vec<u64> {
+            self.stats().iter().map(|shard| shard.sequence).collect()
+        }
+
+        fn compact(&self) -> Result<()> {
+            self.compact()
+        }
+
+        fn tend(&self) -> Result<()> {
+            self.tend()
+        }
+
+        fn verify(&self) -> Result<()> {
+            self.verify()
+        }
+
+        fn close(self) -> Result<()> {
+            self.close()
+        }
+    };
+}
+
 impl<F: Folder> Store<F> for RawStore<F> {
+    alike!();
+
     fn open(folder: F) -> Result<Self> {
         Self::open(folder, &fixed_options())
     }
@@ -132,52 +175,18 @@ impl<F: Folder> Store<F> for RawStore<F> {
         self.get(key)
     }
 
-    fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
-        self.put(key, value, durability)
-    }
-
-    fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
-        self.delete(key, durability)
-    }
-
-    fn batch(&self, changes: &[Change<'_>], durability: Durability) -> Result<Option<Token>> {
-        self.batch(changes, durability)
-    }
-
-    fn shard(&self, key: &[u8]) -> Result<u32> {
-        self.shard(key)
-    }
-
     fn for_each_key(&self, mut show: impl FnMut(&[u8])) -> Result<()> {
         self.for_each(|key, _| show(key))
-    }
-
-    fn sequences(&self) -> Vec<u64> {
-        self.stats().iter().map(|shard| shard.sequence).collect()
-    }
-
-    fn compact(&self) -> Result<()> {
-        self.compact()
     }
 
     fn compacted(&self) -> u64 {
         self.stats().iter().map(|shard| shard.image).sum()
     }
-
-    fn tend(&self) -> Result<()> {
-        self.tend()
-    }
-
-    fn verify(&self) -> Result<()> {
-        self.verify()
-    }
-
-    fn close(self) -> Result<()> {
-        self.close()
-    }
 }
 
 impl<F: Folder> Store<F> for RawLogStore<F> {
+    alike!();
+
     fn open(folder: F) -> Result<Self> {
         Self::open(folder, &any_options())
     }
@@ -186,48 +195,12 @@ impl<F: Folder> Store<F> for RawLogStore<F> {
         Ok(self.get(key)?.map(|value| value.to_vec()))
     }
 
-    fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {
-        self.put(key, value, durability)
-    }
-
-    fn delete(&self, key: &[u8], durability: Durability) -> Result<Option<Token>> {
-        self.delete(key, durability)
-    }
-
-    fn batch(&self, changes: &[Change<'_>], durability: Durability) -> Result<Option<Token>> {
-        self.batch(changes, durability)
-    }
-
-    fn shard(&self, key: &[u8]) -> Result<u32> {
-        self.shard(key)
-    }
-
     fn for_each_key(&self, mut show: impl FnMut(&[u8])) -> Result<()> {
         self.for_each_key(|key, _| show(key));
         Ok(())
     }
 
-    fn sequences(&self) -> Vec<u64> {
-        self.stats().iter().map(|shard| shard.sequence).collect()
-    }
-
-    fn compact(&self) -> Result<()> {
-        self.compact()
-    }
-
     fn compacted(&self) -> u64 {
         self.stats().iter().map(|shard| shard.freed_bytes).sum()
-    }
-
-    fn tend(&self) -> Result<()> {
-        self.tend()
-    }
-
-    fn verify(&self) -> Result<()> {
-        self.verify()
-    }
-
-    fn close(self) -> Result<()> {
-        self.close()
     }
 }

@@ -38,7 +38,7 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
 
     fn make_ready(&mut self, parts: &[u8]) -> Result<()> {
         let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
-        self.store.check_local(entry.changes_bytes())?;
+        self.store.check_length(entry.changes_bytes())?;
         self.shard.make_ready(self.store.store(), &mut self.log, &entry).map(drop)
     }
 
@@ -137,7 +137,7 @@ impl<F: Folder> RawLogStore<F> {
         });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let others = members.collect();
-        self.check_open()?;
+        self.standing.check_open()?;
         write_batch(home, others)
     }
 

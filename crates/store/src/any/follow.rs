@@ -1,14 +1,14 @@
 //! Being a replica, as [`crate::RawStore`] can be one: the leader's writes and nothing else, at the
 //! leader's places in the history.
 
-use std::sync::{MutexGuard, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use mainstay_storage::Folder;
 
 use super::{
-    format::{AnyHeader, Ends, Entry, NOTE_BYTES, records_of},
+    format::{Ends, Entry, NOTE_BYTES, Past, records_of},
     options::LogOptions,
-    raw::{RawLogStore, write_next},
+    raw::RawLogStore,
     scan::LogScan,
     shard::{Shard, Why},
 };
@@ -17,11 +17,10 @@ use crate::{
     error::{Error, Result},
     follow::Identity,
     format::{DATA_AT, FRAME_LEN},
-    group::lock,
     history::{History, Position},
     hooks::Commit,
     options::Token,
-    rank::{Ranked, Role},
+    rank::Role,
     shard::Change,
 };
 
@@ -93,16 +92,12 @@ impl<F: Folder> RawLogStore<F> {
         Identity { id, key_len: any, value_len: any, shards, shard_bits, has_ends: false }
     }
 
-    fn kept(&self) -> MutexGuard<'_, AnyHeader> {
-        lock(&self.kept)
-    }
-
     /// Whose writes it takes.
     ///
     /// Example: see [`RawLogStore::create_replica`].
     #[must_use]
     pub fn role(&self) -> Role {
-        self.kept().rank().role
+        self.standing.rank().role
     }
 
     /// The epoch of its own writes; it began when the store was opened or promoted.
@@ -118,7 +113,7 @@ impl<F: Folder> RawLogStore<F> {
     /// Example: see [`RawLogStore::fence`].
     #[must_use]
     pub fn known_epoch(&self) -> u64 {
-        self.kept().rank().known()
+        self.standing.rank().known()
     }
 
     /// Learns, durably, that there is a leader of this epoch. A leader that hears of a higher epoch
@@ -136,13 +131,7 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// What the disk says; a leader takes no more writes nevertheless.
     pub fn fence(&self, epoch: u64) -> Result<()> {
-        let mut kept = self.kept();
-        let Some(fenced) = kept.rank().fenced(epoch) else { return Ok(()) };
-        self.is_closed.store(true, Ordering::SeqCst);
-        // Whoever got in before has written when all locks were free once.
-        self.shards.iter().for_each(|shard| drop(shard.writer()));
-        kept.set_rank(fenced);
-        write_next(&self.folder, &mut kept)
+        self.standing.fence(&self.folder, epoch, || self.let_writers_end())
     }
 
     /// The store as a follower, from now on and when it is opened again.
@@ -157,10 +146,7 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// What the disk says.
     pub fn demote(mut self) -> Result<Self> {
-        let mut header = *self.kept();
-        header.set_rank(header.rank().demoted());
-        write_next(&self.folder, &mut header)?;
-        self.set_header(header);
+        self.header = self.standing.demote(&self.folder)?;
         Ok(self)
     }
 
@@ -181,37 +167,20 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
     /// promotions; what the disk says.
     pub fn promote(mut self, drawn: u16) -> Result<Self> {
-        for shard in &self.shards {
-            if shard.history().position().is_none() {
-                return Err(Error::Mending { shard: shard.number });
-            }
-        }
-        let mut header = *self.kept();
-        header.set_rank(header.rank().promoted(drawn)?);
-        write_next(&self.folder, &mut header)?;
-        self.set_header(header);
+        let places = self.shards.iter().map(|shard| (shard.number, shard.history()));
+        self.header = self.standing.promote(&self.folder, drawn, places)?;
         Ok(self)
     }
 
-    fn set_header(&mut self, header: AnyHeader) {
-        self.header = header;
-        *self.kept() = header;
-        self.is_closed.store(header.rank().role == Role::Follower, Ordering::SeqCst);
+    /// Whoever got in before has written when all locks were free once.
+    pub(super) fn let_writers_end(&self) {
+        self.shards.iter().for_each(|shard| drop(shard.writer()));
     }
 
-    /// Is a write of its own taken, with changes of so many bytes?
-    pub(super) fn check_local(&self, bytes: u64) -> Result<()> {
-        if self.is_closed.load(Ordering::SeqCst) {
-            if self.header.rank().role == Role::Leader {
-                return Err(Error::Replaced { epoch: self.epoch(), by: self.known_epoch() });
-            }
-            return Err(Error::Follows);
-        }
+    /// Is a write of its own taken whose changes have so many bytes?
+    pub(super) fn check_length(&self, bytes: u64) -> Result<()> {
         let max = self.write_bytes.load(Ordering::SeqCst);
-        if bytes > max {
-            return Err(Error::BatchTooLong { bytes, max });
-        }
-        Ok(())
+        if bytes <= max { Ok(()) } else { Err(Error::BatchTooLong { bytes, max }) }
     }
 
     pub(super) fn shard_at(&self, shard: u32) -> Result<&Shard<F>> {
@@ -235,6 +204,43 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::OutOfLimits`] if there is no such shard.
     pub fn history(&self, shard: u32) -> Result<History> {
         Ok(self.shard_at(shard)?.history())
+    }
+
+    /// Which write of its shard's history the write of a token is: that is what followers count. The
+    /// log has more than the history: what compaction moves is a frame of it, too. Where some of that
+    /// stands between, this is a later write that is there already, so whoever waits for it waits for
+    /// the one of the token.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let token = store.put(b"de", b"49", Memory)?;
+    /// store.put(b"de", b"49", Memory)?;
+    /// assert_eq!(store.sequence_of(token)?, 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OtherEpoch`] for a token from before the store was opened; [`Error::Mending`].
+    pub fn sequence_of(&self, token: Token) -> Result<u64> {
+        let shard = self.shard_of_token(token)?;
+        let log = shard.writer();
+        let Some(Past { history: History::At(tip), since }) = log.past else {
+            return Err(Error::Mending { shard: token.shard });
+        };
+        let mut sequence = tip.sequence;
+        for segment in shard.index().segments.values().rev() {
+            let origin = segment.origin.filter(|past| past.since == since);
+            if let Some(origin) = origin.and_then(|past| past.history.position()) {
+                // Each frame is one write of the history at most.
+                let frames = (token.sequence + 1).saturating_sub(segment.first);
+                sequence = sequence.min(origin.sequence + frames);
+            }
+            if segment.first <= token.sequence {
+                break;
+            }
+        }
+        Ok(sequence)
     }
 
     /// How many records a shard has.
@@ -297,9 +303,7 @@ impl<F: Folder> RawLogStore<F> {
         may: impl FnOnce(History) -> bool,
     ) -> Result<History> {
         let at = self.shard_at(shard)?;
-        if self.role() == Role::Leader {
-            return Err(Error::Leads);
-        }
+        self.standing.check_follows()?;
         let mut log = at.writer();
         if !may(log.history()) {
             return Err(Error::Mending { shard });

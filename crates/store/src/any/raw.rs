@@ -4,14 +4,11 @@ mod ending;
 mod opening;
 mod upkeep;
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
 use mainstay_storage::Folder;
 
-pub(super) use self::opening::{check_header, clear_for_any, write_next};
+pub(super) use self::opening::{check_header, clear_for_any};
 pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,
@@ -26,6 +23,7 @@ use crate::{
     hooks::{Commit, Hook, Hooks},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
+    rank::Standing,
     shard::Change,
     span::Span,
     watch::Watch,
@@ -50,26 +48,16 @@ pub struct RawLogStore<F: Folder> {
     pub(super) cache: Cache,
     pub(super) options: LogOptions,
     pub(super) hooks: Arc<Hooks>,
-    /// As it is on the disk.
-    pub(super) kept: Mutex<AnyHeader>,
-    /// No writes of its own are taken.
-    pub(super) is_closed: AtomicBool,
+    pub(super) standing: Standing<AnyHeader>,
     /// How long its own writes may be.
     pub(super) write_bytes: AtomicU64,
     pub(super) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
     clock: Clock,
-    /// Another one has its place.
-    pub(super) is_resharded: AtomicBool,
 }
 
 impl<F: Folder> RawLogStore<F> {
     pub(super) fn store(&self) -> Store<'_, F> {
         Store { folder: &self.folder, header: &self.header }
-    }
-
-    /// Under the lock of a log.
-    pub(super) fn check_open(&self) -> Result<()> {
-        if self.is_resharded.load(SeqCst) { Err(Error::Resharded) } else { Ok(()) }
     }
 
     /// What tells this store from all others.
@@ -321,9 +309,9 @@ impl<F: Folder> RawLogStore<F> {
         (changes, end): (&[Change<'_>], u64),
         durability: Durability,
     ) -> Result<Token> {
-        self.check_open()?;
+        self.standing.check_open()?;
         let entry = Entry::new(changes, end);
-        self.check_local(entry.changes_bytes())?;
+        self.check_length(entry.changes_bytes())?;
         let sequence = shard.append(self.store(), &mut log, &entry, Why::New)?;
         let token = self.token(shard, sequence);
         self.hooks.call(&Commit { token, changes, end });
@@ -389,7 +377,7 @@ impl<F: Folder> RawLogStore<F> {
         Token { epoch: self.header.epoch.get(), shard: shard.number, sequence }
     }
 
-    fn shard_of_token(&self, token: Token) -> Result<&Shard<F>> {
+    pub(super) fn shard_of_token(&self, token: Token) -> Result<&Shard<F>> {
         let now = self.header.epoch.get();
         match self.shards.get(token.shard as usize) {
             Some(shard) if token.epoch == now => Ok(shard),

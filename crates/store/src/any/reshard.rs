@@ -1,15 +1,8 @@
 //! Another number of shards, while the store is used; as [`crate::reshard`] does it for records of
-//! fixed sizes.
-//!
-//! The keys of a shard are noted, and records copied some at a time, under the lock of its log;
-//! whatever is written meanwhile is written to both stores by a hook, under the same lock, with the
-//! time at which it ends. So for each key the last thing that is done to the second store is what was
-//! last done to the first.
+//! fixed sizes. The keys of a shard are noted, and records copied some at a time, with the time at
+//! which each ends.
 
-use std::{
-    marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst},
-};
+use std::marker::PhantomData;
 
 use mainstay_storage::Folder;
 
@@ -19,10 +12,11 @@ use super::{
     typed::{Field, LogStore},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     exchange::Beside,
     folder::Directory,
-    hooks::{Commit, Hook},
+    hooks::Commit,
+    mirror::Mirror,
     options::Durability,
     planted::{self, Fault},
     shard::Change,
@@ -38,10 +32,7 @@ const BYTES: u64 = 1 << 20;
 /// what is to be thrown away.
 pub struct LogResharding<'a, F: Folder, G: Folder + 'static> {
     from: &'a RawLogStore<F>,
-    to: Arc<RawLogStore<G>>,
-    /// Writes to both.
-    hook: Hook,
-    failed: Arc<Mutex<Option<Error>>>,
+    to: Mirror<RawLogStore<G>>,
     /// The shard whose keys are to be noted next.
     shard: usize,
     /// Those of the one before that are still to be copied.
@@ -80,19 +71,11 @@ impl<F: Folder> RawLogStore<F> {
         folder: G,
         options: &LogOptions,
     ) -> Result<LogResharding<'_, F, G>> {
-        self.check_open()?;
-        self.check_local(0)?;
-        let to = Arc::new(RawLogStore::create(folder, options)?);
-        let failed = Arc::new(Mutex::new(None));
-        let (weak, told) = (Arc::downgrade(&to), Arc::clone(&failed));
-        let mirror = move |commit: &Commit<'_>| {
-            let Some(to) = weak.upgrade() else { return };
-            if let Err(error) = to.mirror(commit.changes, commit.end) {
-                told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        };
-        let hook = self.on_commit(mirror);
-        Ok(LogResharding { from: self, to, hook, failed, shard: 0, keys: Vec::new(), copied: 0 })
+        self.standing.check_open()?;
+        let to = RawLogStore::create(folder, options)?;
+        let write = |to: &RawLogStore<G>, of: &Commit<'_>| to.mirror(of.changes, of.end);
+        let to = Mirror::begin(&self.hooks, to, write);
+        Ok(LogResharding { from: self, to, shard: 0, keys: Vec::new(), copied: 0 })
     }
 
     /// Makes changes that another store has: what they put ends at `end`, or never if that is 0.
@@ -110,19 +93,9 @@ impl<F: Folder> RawLogStore<F> {
         }
         Ok(())
     }
-
-    /// Takes writes as before.
-    fn go_on(&self) {
-        self.is_resharded.store(false, SeqCst);
-    }
 }
 
 impl<F: Folder, G: Folder + 'static> LogResharding<'_, F, G> {
-    fn check(&self) -> Result<()> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), Err)
-    }
-
     /// Copies some more records, at least `records` if there are so many. True if all are copied.
     /// Writers of a shard wait for 256 of them at most, and for little more than a mebibyte.
     ///
@@ -133,7 +106,7 @@ impl<F: Folder, G: Folder + 'static> LogResharding<'_, F, G> {
     pub fn advance(&mut self, records: u64) -> Result<bool> {
         let wanted = self.copied.saturating_add(records);
         while self.copied < wanted {
-            self.check()?;
+            self.to.check()?;
             if self.keys.is_empty() {
                 let Some(shard) = self.from.shards.get(self.shard) else { return Ok(true) };
                 // What is put later is written to both.
@@ -141,7 +114,7 @@ impl<F: Folder, G: Folder + 'static> LogResharding<'_, F, G> {
                 self.shard += 1;
             }
             self.copy_some()?;
-            self.to.write_hints()?;
+            self.to.to().write_hints()?;
         }
         Ok(self.keys.is_empty() && self.shard == self.from.shards.len())
     }
@@ -164,7 +137,7 @@ impl<F: Folder, G: Folder + 'static> LogResharding<'_, F, G> {
             if planted::is(Fault::CopiedUnlocked) {
                 std::thread::yield_now();
             }
-            self.to.mirror(&[Change::Put(&key, &value)], end)?;
+            self.to.to().mirror(&[Change::Put(&key, &value)], end)?;
             self.copied += 1;
             bytes += value.len() as u64;
         }
@@ -199,20 +172,8 @@ impl<F: Folder, G: Folder + 'static> LogResharding<'_, F, G> {
     /// What either store says; then the old one takes writes as before.
     pub fn finish(mut self) -> Result<RawLogStore<G>> {
         self.advance(u64::MAX)?;
-        // Most of it before anybody has to wait.
-        self.to.sync()?;
-        self.from.is_resharded.store(true, SeqCst);
-        // Whoever got in before has written, to both, when all locks were free once.
-        self.from.shards.iter().for_each(|shard| drop(shard.writer()));
-        let done = self.check().and_then(|()| self.to.sync().map(drop));
-        let Self { from, to, hook, .. } = self;
-        drop(hook);
-        // The hook took it only while it was called, and is called no more.
-        let new = done.and_then(|()| Arc::into_inner(to).ok_or(Error::Resharded));
-        if new.is_err() {
-            from.go_on();
-        }
-        new
+        let Self { from, to, .. } = self;
+        to.take_place(&from.standing, || from.let_writers_end(), |to| to.sync().map(drop))
     }
 }
 
@@ -253,7 +214,7 @@ impl RawLogStore<Directory> {
     /// As [`reshard_into`](Self::reshard_into), and [`Error::Locked`] if the directory beside it is
     /// in use.
     pub fn reshard(&self, options: &LogOptions) -> Result<DirectoryLogResharding<'_>> {
-        self.check_open()?;
+        self.standing.check_open()?;
         let (beside, other) = Beside::of(&self.folder)?;
         let inner = self.reshard_into(other, options)?;
         Ok(DirectoryLogResharding { from: self, inner, beside })
@@ -289,7 +250,7 @@ impl DirectoryLogResharding<'_> {
     pub fn finish(self) -> Result<RawLogStore<Directory>> {
         let Self { from, inner, beside } = self;
         let new = inner.finish()?;
-        beside.take_place(&from.folder, &new.folder, || from.go_on())?;
+        beside.take_place(&from.folder, &new.folder, || from.standing.go_on())?;
         Ok(new)
     }
 }

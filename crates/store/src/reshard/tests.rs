@@ -11,7 +11,7 @@ use mainstay_sim::{Disk, DiskFaults};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Durability::Memory, limits::SEGMENT_BYTES_MIN, planted::plant};
+use crate::{Durability::Memory, Error, limits::SEGMENT_BYTES_MIN, planted::plant};
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -1,7 +1,7 @@
 //! How a store begins: made anew, or opened as its files and its memory say (A1).
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock},
     thread,
 };
 
@@ -13,8 +13,8 @@ use crate::{
     error::{Error, Result},
     follow::Identity,
     format::{
-        COPY_AT, ENDS, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION,
-        are_shard_bits, first_bits, is_memory_name, parse_name, sealed, write_header,
+        ENDS, Header, IMPLAUSIBLE, NUMBERS_END, STORE_FILE, StoreHeader, VERSION, are_shard_bits,
+        first_bits, is_memory_name, parse_name, write_header,
     },
     home::InFolder,
     hooks::Hooks,
@@ -23,7 +23,7 @@ use crate::{
     options::Options,
     parts::Parts,
     planted,
-    rank::{Ranked, Role},
+    rank::{Ranked, Role, Standing, write_next},
     recover::{adopt, load, store_header},
     shard::{self, Shard},
 };
@@ -141,9 +141,7 @@ impl<F: Folder> RawStore<F> {
             folder,
             header,
             shards,
-            kept: Mutex::new(header),
-            is_closed: AtomicBool::new(header.rank().role == Role::Follower),
-            is_resharded: AtomicBool::new(false),
+            standing: Standing::of(header),
             snapshot_bytes_max: options.snapshot_bytes_max,
             compact_bytes: options.compact_bytes(),
             compaction: Mutex::default(),
@@ -238,18 +236,6 @@ pub(crate) fn check_header(header: &StoreHeader) -> Result<()> {
         && are_shard_bits(header.shard_bits.get(), header.flags.get())
         && header.has_rank();
     if is_sound { Ok(()) } else { Err(Error::damaged(STORE_FILE, 0, IMPLAUSIBLE)) }
-}
-
-/// Writes the header of the store durably; the copy that is there stays until then.
-pub(crate) fn write_next(folder: &impl Folder, header: &mut StoreHeader) -> Result<()> {
-    let generation = header.generation.get() + 1;
-    header.generation = generation.into();
-    let begin = || {
-        let file = folder.file(STORE_FILE)?;
-        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
-        file.sync()
-    };
-    begin().map_err(Error::io(STORE_FILE))
 }
 
 /// Does the work for 0 to `count` on so many threads; 0: as many as there are processors.

@@ -179,7 +179,7 @@ impl<F: Folder> RawStore<F> {
             if shard.written() == 0 {
                 continue;
             }
-            if self.check_open().is_ok() {
+            if self.standing.check_open().is_ok() {
                 self.commit(shard, shard.writer(), &[], Durability::Each)?;
                 if planted::is(Fault::EndUnmarked) {
                     continue;

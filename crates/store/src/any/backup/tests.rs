@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -97,6 +97,8 @@ fn v11_a_copy_is_the_store_as_it_was_and_is_brought_up_to_date_by_what_is_new() 
     }
 }
 
+const WRITES_PER_COPY: u64 = 300;
+
 /// Copies a store while batches over several shards are written and others compact it; what was not
 /// whole in a copy.
 fn torn(copies: u64) -> Option<String> {
@@ -109,12 +111,18 @@ fn torn(copies: u64) -> Option<String> {
         store.batch_across(&changes).unwrap();
     };
     (0..100).for_each(|number| put(number, 0));
-    let is_over = AtomicBool::new(false);
+    let (is_over, made) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
             plant(fault);
             let (mut rng, mut round) = (Rng::seeded(5), 0);
             while !is_over.load(Relaxed) {
+                // So many a copy: who writes without a pause leaves compaction behind, and each copy
+                // has more to do than the one before.
+                if round == WRITES_PER_COPY * (made.load(Relaxed) + 1) {
+                    thread::yield_now();
+                    continue;
+                }
                 round += 1;
                 put(rng.below(100), round);
             }
@@ -128,6 +136,7 @@ fn torn(copies: u64) -> Option<String> {
         let copy = Disk::new(10);
         let differs = |_| {
             store.backup(&copy, |_, _| {}).unwrap();
+            made.fetch_add(1, Relaxed);
             let anew = match restored(&copy) {
                 Ok(anew) => anew,
                 Err(error) => return Some(error.to_string()),

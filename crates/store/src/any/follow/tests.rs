@@ -341,3 +341,35 @@ fn v13_after_a_power_cut_a_replica_has_what_its_place_says() {
     }
     assert!(cuts > 100, "{cuts} cuts");
 }
+
+#[test]
+fn the_write_of_a_token_is_found_in_the_history_or_one_behind_it_where_compaction_moved_something()
+{
+    let (leader, replica) = pair();
+    let (mut tokens, mut exact) = (Vec::new(), 0);
+    for written in 1..=150 {
+        let value = vec![written as u8; 400 + 9 * written as usize];
+        let token = leader.put(&[(written % 11) as u8], &value, Memory).unwrap();
+        tokens.push((token, written));
+        assert_eq!(leader.sequence_of(token).unwrap(), written, "the last one");
+        if written % 20 == 0 {
+            leader.compact().unwrap();
+        }
+        for (token, of) in &tokens {
+            let found = leader.sequence_of(*token).unwrap();
+            assert!((*of..=written).contains(&found), "{found} is not {of}");
+            exact += usize::from(found == *of);
+        }
+    }
+    assert!(tokens.last().unwrap().0.sequence > 170, "nothing was moved");
+    let all = tokens.len() * (tokens.len() + 1) / 2;
+    assert!(exact > all / 10 && exact < all, "{exact} of {all}");
+    // Where the shard was put at another place, what was before says nothing.
+    let there = History::At(Position { epoch: 3, sequence: 70, sum: 0x5eed });
+    replica.mend(0, &[Change::Put(b"de", b"49")], &[0], there).unwrap();
+    let replica = replica.promote(7).unwrap();
+    let token = replica.put(b"de", b"49", Memory).unwrap();
+    assert_eq!(replica.sequence_of(token).unwrap(), 71);
+    let foreign = leader.sequence_of(token);
+    assert!(matches!(foreign, Err(Error::OtherEpoch { .. })), "{foreign:?}");
+}

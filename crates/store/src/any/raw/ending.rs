@@ -3,7 +3,7 @@
 //! The time is in the record, and in the index: who reads compares it with the clock before anything
 //! is read. What has ended is removed by deletes as any other, which hide older records of the key.
 
-use std::{ops::Bound, sync::atomic::Ordering, time::Duration};
+use std::{ops::Bound, time::Duration};
 
 use mainstay_storage::Folder;
 
@@ -184,7 +184,7 @@ impl<F: Folder> RawLogStore<F> {
     /// As [`delete`](Self::delete); the other shards are swept nevertheless.
     pub fn sweep(&self, max: usize) -> Result<u64> {
         // What ends at its leader is deleted there, and so here.
-        if self.is_closed.load(Ordering::SeqCst) {
+        if self.standing.is_closed() {
             return Ok(0);
         }
         let swept = self.shards.iter().map(|shard| self.sweep_shard(shard, max));

@@ -1,9 +1,6 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicU64},
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -21,12 +18,12 @@ use crate::{
     ends::unix_ms,
     error::{Error, Result},
     format::{
-        COPY_AT, Header, IMPLAUSIBLE, NUMBERS_END, VERSION, are_shard_bits, chain_start,
-        first_bits, sealed, write_header,
+        Header, IMPLAUSIBLE, NUMBERS_END, VERSION, are_shard_bits, chain_start, first_bits,
+        write_header,
     },
     history::{History, Position},
     open_files,
-    rank::{Ranked, Role},
+    rank::{Ranked, Role, Standing, write_next},
     store::{clear_for, in_parallel},
 };
 
@@ -123,12 +120,10 @@ impl<F: Folder> RawLogStore<F> {
             cache,
             options,
             hooks,
-            kept: Mutex::new(header),
-            is_closed: AtomicBool::new(header.rank().role == Role::Follower),
+            standing: Standing::of(header),
             write_bytes: AtomicU64::new(u64::MAX),
             notify: OnceLock::new(),
             clock,
-            is_resharded: AtomicBool::new(false),
         };
         store.finish_batches(&parts)?;
         store.begin_histories()?;
@@ -194,18 +189,6 @@ impl<F: Folder> RawLogStore<F> {
         }
         Ok(())
     }
-}
-
-/// Writes the header of the store durably; the copy that is there stays until then.
-pub(in crate::any) fn write_next(folder: &impl Folder, header: &mut AnyHeader) -> Result<()> {
-    let generation = header.generation.get() + 1;
-    header.generation = generation.into();
-    let begin = || {
-        let file = folder.file(ANY_FILE)?;
-        file.write_at(if generation.is_multiple_of(2) { 0 } else { COPY_AT }, &sealed(header))?;
-        file.sync()
-    };
-    begin().map_err(Error::io(ANY_FILE))
 }
 
 /// Whoever wrote the header had the checksum right; the numbers are checked all the same.

@@ -1,32 +1,37 @@
 //! Leaders that do not keep to the protocol, as fuzzing makes them.
 
-#![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
-
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use mainstay_replica::{
-    FollowSettings, Follower,
+    FollowSettings, Follower, Sink,
     follower::{Input, Output},
     wire::{Hello, Message, Way, encode},
 };
-use mainstay_sim::Disk;
-use mainstay_store::{Durability, Options, Position, RawStore};
+use mainstay_store::Position;
 
-type Store = Arc<RawStore<Disk>>;
+use crate::both::{Kind, for_both, store};
+
+for_both! { as_many_hashes_may_come_back_as_were_sent_and_not_one_more }
 
 /// A follower with two records of one shard, which its leader compares.
-fn compared(now: Duration) -> (Follower<Store>, u64) {
-    let options = Options { shards: 1, ..Options::default() };
-    let store = RawStore::create(Disk::new(1), 2, 3, &options).unwrap();
-    store.put(b"de", b"049", Durability::Memory).unwrap();
-    store.put(b"at", b"043", Durability::Memory).unwrap();
-    let store = Arc::new(store.demote().unwrap());
+fn compared<S: Kind>(now: Duration) -> (Follower<S>, u64) {
+    let (_, store) = store::<S>(1);
+    let mut records = 0;
+    for number in 0.. {
+        // All shards have some, and this one two.
+        let shard = store.put_one(number, 1).unwrap().shard;
+        records += u32::from(shard == 0);
+        if records == 2 {
+            break;
+        }
+    }
+    let store = store.demoted();
     let epoch = store.known_epoch().max(1);
     let mut follower =
-        Follower::new(Arc::clone(&store), FollowSettings::default(), 7, Duration::ZERO).unwrap();
+        Follower::new(store.clone(), FollowSettings::default(), 7, Duration::ZERO).unwrap();
     follower.handle(now, Input::Tick);
     follower.handle(now, Input::Connected);
-    let (identity, write_bytes_max) = (store.identity(), store.write_bytes_max());
+    let (identity, write_bytes_max) = (store.who(), Sink::write_bytes_max(&store));
     let hello = Hello { identity, write_bytes_max, ..Hello::default() };
     let from = Position { epoch, sequence: 9, sum: 3 };
     for message in [
@@ -40,7 +45,7 @@ fn compared(now: Duration) -> (Follower<Store>, u64) {
     (follower, epoch)
 }
 
-fn hangs_up(follower: &mut Follower<Store>, now: Duration) -> bool {
+fn hangs_up(follower: &mut Follower<impl Kind>, now: Duration) -> bool {
     let mut hung_up = false;
     while let Some(output) = follower.poll(now) {
         hung_up |= matches!(output, Output::Disconnect);
@@ -48,11 +53,10 @@ fn hangs_up(follower: &mut Follower<Store>, now: Duration) -> bool {
     hung_up
 }
 
-#[test]
-fn as_many_hashes_may_come_back_as_were_sent_and_not_one_more() {
+fn as_many_hashes_may_come_back_as_were_sent_and_not_one_more<S: Kind>() {
     let now = Duration::ZERO;
     for (times, is_too_many) in [(1, false), (2, true)] {
-        let (mut follower, epoch) = compared(now);
+        let (mut follower, epoch) = compared::<S>(now);
         let hashes = Message::hashes(&[1, 2]);
         for _ in 0..times {
             let stale = Message::Stale { shard: 0, hashes: &hashes };

@@ -1,6 +1,4 @@
-//! The stream of stores of keys and values of any size: the cores are the same, see `stream.rs`.
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
+//! What only streams of stores of keys and values of any size have.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

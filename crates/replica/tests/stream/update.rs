@@ -1,7 +1,5 @@
 //! Bringing a copy up to date while the original is long at what it does.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests; a test may fail at any of them")]
-
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use mainstay_replica::{Chunk, Found, Show, Source, update};
