@@ -115,9 +115,9 @@ mod view;
 mod watch;
 
 pub use any::{
-    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOptions, LogRange, LogResharding,
-    LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey, LogTail,
-    RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
+    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOptions, LogRange, LogRepaired,
+    LogResharding, LogSalvaged, LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding,
+    LogSurvey, LogTail, RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
