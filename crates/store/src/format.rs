@@ -292,6 +292,31 @@ pub(crate) fn read_headers<H: Header>(file: &impl Storage, name: &str) -> Result
     Ok(sound)
 }
 
+/// The last sound copy of a header, and where there is one that is not sound. One that was never
+/// written is zeros, and not meant.
+pub(crate) fn bad_copies<H: Header>(
+    file: &impl Storage,
+    name: &str,
+) -> Result<(Option<H>, Vec<u64>)> {
+    let len = file.len().map_err(Error::io(name))?;
+    let mut sound = read_headers::<H>(file, name)?;
+    let mut bad = Vec::new();
+    for at in [0, COPY_AT] {
+        let mut bytes = [0; HEADER_LEN];
+        if at + HEADER_LEN as u64 <= len {
+            file.read_at(at, &mut bytes).map_err(Error::io(name))?;
+        }
+        let is_sound = sound.iter().any(|header| bytes == sealed(header));
+        if !is_sound && bytes != [0; HEADER_LEN] {
+            bad.push(at);
+        }
+    }
+    Ok((sound.pop(), bad))
+}
+
+/// What is said of such a copy.
+pub(crate) const BAD_COPY: &str = "this copy of the header is not as it was written";
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut four = [0; 4];
     four.copy_from_slice(&bytes[at..at + 4]);

@@ -118,8 +118,9 @@ mod watch;
 
 pub use any::{
     DirectoryLogResharding, Field, LogCopied, LogDamage, LogOnDisk, LogOptions, LogRange,
-    LogResharding, LogScan, LogShardStats, LogSnapshot, LogStore, LogStoreResharding, LogSurvey,
-    LogTail, RawLogRange, RawLogStore, is_log_copy, read_records, write_records,
+    LogRepaired, LogResharding, LogSalvaged, LogScan, LogShardStats, LogSnapshot, LogStore,
+    LogStoreResharding, LogSurvey, LogTail, RawLogRange, RawLogStore, is_log_copy, read_records,
+    write_records,
 };
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;

@@ -73,6 +73,14 @@ pub(crate) enum Fault {
     CopyOfMoments,
     /// The segments of a copy are not synced before they are named.
     CopyUnsynced,
+    /// What is damaged in a store is not told when it is repaired.
+    LossUntold,
+    /// Where a key's last value is damaged, the one before is shown, and nobody is told.
+    OlderShown,
+    /// Damaged records are saved without a look at their checksums.
+    SalvageUnchecked,
+    /// A store made of a damaged one is said to be whole before it is durable.
+    SalvageUnsynced,
     /// Records are shown though their time is over.
     EndIgnored,
     /// A compaction forgets when a record ends.

@@ -13,9 +13,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::{
     error::{Error, Result},
     format::{
-        CHUNK_LEN, CHUNK_RECORDS, COPY_AT, ChunkHeader, DATA_AT, HEADER_LEN, Header, IMPLAUSIBLE,
-        ImageHeader, NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum,
-        parse_name, read_headers,
+        BAD_COPY, CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, Header, IMPLAUSIBLE, ImageHeader,
+        NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, bad_copies, chunk_sum,
+        parse_name,
     },
     keyed::Ring,
     log::Frame,
@@ -325,22 +325,12 @@ impl FileReport {
 
     /// A header has two copies. One that was never written is zeros, and no damage.
     fn check_copies<H: Header>(&mut self, file: &impl Storage) -> Result<Option<H>> {
-        let sound = read_headers::<H>(file, &self.name)?;
-        if sound.len() == 1 {
-            for at in [0, COPY_AT] {
-                let mut bytes = [0; HEADER_LEN];
-                let is_there = at + HEADER_LEN as u64 <= self.bytes;
-                if is_there {
-                    file.read_at(at, &mut bytes).map_err(Error::io(&*self.name))?;
-                }
-                let is_sound = bytes == *crate::format::sealed(&sound[0]).as_slice();
-                if !is_sound && bytes != [0; HEADER_LEN] {
-                    let what = "this copy of the header is not as it was written";
-                    self.damage.push(Damage { offset: at, what, has_copy: true });
-                }
-            }
+        let (sound, bad) = bad_copies::<H>(file, &self.name)?;
+        if sound.is_some() {
+            let damage = |offset| Damage { offset, what: BAD_COPY, has_copy: true };
+            self.damage.extend(bad.into_iter().map(damage));
         }
-        Ok(sound.into_iter().next_back())
+        Ok(sound)
     }
 }
 

@@ -1,26 +1,42 @@
 //! `mainstay store repair`.
 
-use super::target::{Target, fixed_only};
+use super::{
+    bytes::{Row, cell, exact_text},
+    keys,
+    target::Target,
+    verify::AnyPlace,
+};
 use crate::{
     error::{Outcome, Result},
     output::Output,
-    progress::Progress,
+    progress::{Bar, Progress},
     size::{counted, grouped},
 };
-use mainstay::store::Survey;
+use mainstay::store::{RawLogStore, Survey};
 use serde::Serialize;
 
-/// Write anew what is damaged, where there is a sound copy of it
+/// How many lost keys are listed for people, and in JSON.
+const LISTED_MAX: usize = 20;
+const KEYS_MAX: usize = 1_000;
+
+/// Write anew what is damaged, where there is a sound copy of it, and save what is sound
 ///
-/// Looks at every checksum, as `verify` does. Damage that costs no record, as the log and the images
-/// have what it was twice, is repaired: all records are written to new images, and the damaged files
-/// removed. Of damage that costs records nothing is touched; the exit status is 3 then, and they have
-/// to come from a copy.
+/// Looks at every checksum, as `verify` does. Damage that costs no record, as there is a copy of what
+/// it was, is repaired, and the exit status is 0.
+///
+/// Where damage costs records, the exit status is 3. Of a store of fixed sizes nothing is touched then:
+/// its records have to come from a copy. With values of any size, a new store is made of all that is
+/// sound, in STORE.repairing beside it, and takes the place of the damaged one in one step when it is
+/// complete and durable; the damaged files are kept in STORE.damaged-1, and are yours to remove. A key
+/// whose last value is damaged is lost, and listed. Where nobody knows which keys are lost, it is told
+/// how many records may be older than they were. The new one is another store: its followers begin
+/// anew.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store repair ./people
-  mainstay store repair ./people --json")]
+  mainstay store repair ./people --json
+  mainstay store repair ./secrets --key-file people.key")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
@@ -34,6 +50,24 @@ struct Report {
     /// Places that still are.
     left: u64,
     records: u64,
+    /// The rest is of stores with values of any size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved: Option<Saved>,
+}
+
+#[derive(Serialize)]
+struct Saved {
+    damage: Vec<AnyPlace>,
+    /// Where the damaged files are now.
+    kept: Option<String>,
+    /// Writes that are damaged or missing, as far as they can be counted.
+    writes_lost: u64,
+    /// Keys whose last value is lost, and the first of them.
+    keys_lost: u64,
+    keys: Vec<serde_json::Value>,
+    /// Places where nobody knows which keys are lost, and records that may be older than these.
+    unknown: u64,
+    doubtful: u64,
 }
 
 fn places(survey: &Survey) -> u64 {
@@ -42,7 +76,9 @@ fn places(survey: &Survey) -> u64 {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let target = &args.target;
-    fixed_only(&target.path, "repaired")?;
+    if target.is_any() {
+        return any(target, out);
+    }
     let before = target.survey("verifying")?;
     let (found, mut left, mut records) = (places(&before), places(&before), before.records);
     if !before.is_sound() && before.can_be_opened() {
@@ -57,15 +93,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let path = target.path.display().to_string();
     let outcome = if left == 0 { Outcome::Fine } else { Outcome::Damaged };
     if out.json {
-        out.document(&Report { path, found, left, records })?;
+        out.document(&Report { path, found, left, records, saved: None })?;
         return Ok(outcome);
     }
-    let records = grouped(records);
-    if found == 0 {
-        out.line(&format!("{path}: sound, {records} records; there was nothing to do"))?;
-    } else if left == 0 {
-        let places = counted(found, "place", "places");
-        out.line(&format!("{path}: {places} repaired; sound, {records} records"))?;
+    if left == 0 {
+        fine(&path, found, records, out)?;
     } else {
         let places = counted(left, "place", "places");
         out.line(&format!("{path}: damaged in {places}, of which no other copy is here"))?;
@@ -73,6 +105,72 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             "next: `mainstay store verify` says where; keep this directory, and make a store of a \
              backup or of a follower's copy with `mainstay store restore`",
         )?;
+    }
+    Ok(outcome)
+}
+
+fn fine(path: &str, found: u64, records: u64, out: &mut Output) -> Result<()> {
+    let records = grouped(records);
+    if found == 0 {
+        return out.line(&format!("{path}: sound, {records} records; there was nothing to do"));
+    }
+    let places = counted(found, "place", "places");
+    out.line(&format!("{path}: {places} repaired; sound, {records} records"))
+}
+
+/// A store with values of any size.
+fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
+    let mut bar = Bar::new("repairing");
+    let folder = keys::lock(&target.path).map_err(target.failed())?;
+    let repaired = RawLogStore::repair(folder, |done, total| bar.to(done, total));
+    drop(bar);
+    let repaired = repaired.map_err(target.failed())?;
+    let (saved, path) = (&repaired.salvaged, target.path.display().to_string());
+    let outcome = if saved.is_whole() { Outcome::Fine } else { Outcome::Damaged };
+    let (found, records) = (saved.damage.len() as u64, saved.records);
+    let kept = repaired.kept.as_ref().map(|kept| kept.display().to_string());
+    if out.json {
+        let lost = saved.lost.iter().take(KEYS_MAX);
+        let keys = lost.flat_map(|key| serde_json::to_value(Row::with(key, None, exact_text)));
+        let saved = Saved {
+            damage: saved.damage.iter().map(AnyPlace::from).collect(),
+            kept,
+            writes_lost: saved.writes_lost,
+            keys_lost: saved.lost.len() as u64,
+            keys: keys.collect(),
+            unknown: saved.unknown,
+            doubtful: saved.doubtful,
+        };
+        out.document(&Report { path, found, left: 0, records, saved: Some(saved) })?;
+        return Ok(outcome);
+    }
+    for damage in &saved.damage {
+        out.line(&AnyPlace::from(damage).to_string())?;
+    }
+    if saved.is_whole() {
+        fine(&path, found, records, out)?;
+    } else {
+        let keys = counted(saved.lost.len() as u64, "key", "keys");
+        let records = grouped(records);
+        out.line(&format!("{path}: {records} records saved; the last values of {keys} are lost"))?;
+        for key in saved.lost.iter().take(LISTED_MAX) {
+            out.line(&format!("lost: {}", cell(key)))?;
+        }
+        if saved.unknown > 0 {
+            let places = counted(saved.unknown, "place", "places");
+            let doubtful = grouped(saved.doubtful);
+            out.line(&format!(
+                "in {places} nobody knows which keys were written; {doubtful} records may be older \
+                 than that, or were deleted"
+            ))?;
+        }
+        out.line(
+            "next: compare it with a backup or a follower with `mainstay store verify --against`, and \
+             check the disk",
+        )?;
+    }
+    if let Some(kept) = kept {
+        out.line(&format!("the damaged files are in {kept}"))?;
     }
     Ok(outcome)
 }

@@ -17,7 +17,10 @@ use mainstay::store::{
     is_log_copy, read_records, split_end,
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// How many differences are listed for people.
 const LISTED_MAX: usize = 20;
@@ -156,6 +159,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
 struct AnyDocument {
     path: String,
     sound: bool,
+    can_be_opened: bool,
     records: u64,
     segments: u64,
     log_bytes: u64,
@@ -163,12 +167,32 @@ struct AnyDocument {
     damage: Vec<AnyPlace>,
 }
 
+/// A place that is damaged, where not every file has a report.
 #[derive(Serialize)]
-struct AnyPlace {
+pub(super) struct AnyPlace {
     file: String,
     offset: u64,
     what: &'static str,
+    has_copy: bool,
 }
+
+impl From<&LogDamage> for AnyPlace {
+    fn from(damage: &LogDamage) -> Self {
+        let LogDamage { file, offset, what, has_copy, .. } = damage;
+        Self { file: file.clone(), offset: *offset, what, has_copy: *has_copy }
+    }
+}
+
+impl fmt::Display for AnyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, what, has_copy } = self;
+        let copy = if *has_copy { HAS_COPY } else { "" };
+        write!(f, "{file} at byte {offset}: {what}{copy}")
+    }
+}
+
+/// What is said of such a place.
+const HAS_COPY: &str = " (nothing is lost: it is not needed, or has a copy)";
 
 /// A store with values of any size.
 fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -176,27 +200,23 @@ fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let survey = keys::survey_any(&args.target.path, |done, total| bar.to(done, total));
     let survey = survey.map_err(args.target.failed())?;
     drop(bar);
-    let place = |damage: LogDamage| AnyPlace {
-        file: damage.file,
-        offset: damage.offset,
-        what: damage.what,
-    };
     let document = AnyDocument {
         path: args.target.path.display().to_string(),
         sound: survey.damage.is_empty(),
+        can_be_opened: survey.damage.iter().all(|damage| damage.has_copy),
         records: survey.records,
         segments: survey.segments,
         log_bytes: survey.log_bytes,
         live_bytes: survey.live_bytes,
-        damage: survey.damage.into_iter().map(place).collect(),
+        damage: survey.damage.iter().map(AnyPlace::from).collect(),
     };
     let outcome = if document.sound { Outcome::Fine } else { Outcome::Damaged };
     if out.json {
         out.document(&document)?;
         return Ok(outcome);
     }
-    for AnyPlace { file, offset, what } in &document.damage {
-        out.line(&format!("{file} at byte {offset}: {what}"))?;
+    for place in &document.damage {
+        out.line(&place.to_string())?;
     }
     let AnyDocument { path, records, segments, log_bytes, .. } = &document;
     let (records, bytes) = (grouped(*records), human(*log_bytes));
@@ -205,7 +225,9 @@ fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
         return Ok(outcome);
     }
     out.line(&format!("{path}: damaged, {records} records are in shards that can be opened"))?;
-    out.line("next: check the disk, and keep a copy of the directory; import an export")?;
+    out.line(
+        "next: check the disk; `mainstay store repair` saves what is sound, and keeps the damaged files",
+    )?;
     Ok(outcome)
 }
 
@@ -224,15 +246,17 @@ fn verify_copy(args: &Args, out: &mut Output) -> Result<Outcome> {
     drop(bar);
     let damage = match checked {
         Ok(()) => None,
-        Err(Error::Damaged { file, offset, what }) => Some(AnyPlace { file, offset, what }),
+        Err(Error::Damaged { file, offset, what }) => {
+            Some(AnyPlace { file, offset, what, has_copy: false })
+        }
         Err(error) => return Err(args.target.failed()(error)),
     };
     let path = args.target.path.display().to_string();
     let outcome = if damage.is_none() { Outcome::Fine } else { Outcome::Damaged };
     if out.json {
         out.document(&CopyDocument { path, sound: damage.is_none(), damage })?;
-    } else if let Some(AnyPlace { file, offset, what }) = damage {
-        out.line(&format!("{file} at byte {offset}: {what}"))?;
+    } else if let Some(place) = damage {
+        out.line(&place.to_string())?;
         out.line("next: check the disk, and make another copy in another directory")?;
     } else {
         out.line(&format!("{path}: a sound copy; `mainstay store restore` makes a store of it"))?;
@@ -254,8 +278,7 @@ fn tell(document: &Document, out: &mut Output) -> Result<()> {
     out.table(&columns, &rows)?;
     for file in &document.files {
         for Place { offset, what, has_copy } in &file.damage {
-            let copy =
-                if *has_copy { " (nothing is lost: it is not needed, or has a copy)" } else { "" };
+            let copy = if *has_copy { HAS_COPY } else { "" };
             out.line(&format!("{} at byte {offset}: {what}{copy}", file.name))?;
         }
     }

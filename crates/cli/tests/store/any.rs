@@ -122,10 +122,56 @@ fn a_copy_takes_what_is_new_and_a_store_is_made_of_it() {
 }
 
 #[test]
+fn a_damaged_store_becomes_one_of_what_is_sound_and_its_files_are_kept() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["create", "pictures", "--values", "any", "--shards", "1"]);
+    for key in ["alice", "bob", "carol"] {
+        sandbox.ok(&["put", "pictures", key, "a picture"]);
+    }
+    let sound = "pictures: sound, 3 records; there was nothing to do\n";
+    assert_eq!(sandbox.ok(&["repair", "pictures"]), sound);
+    // The second copy of a header costs nothing.
+    sandbox.flip("pictures", ".log", 520);
+    let report = sandbox.json(&["repair", "pictures"]);
+    assert_eq!(
+        (&report["found"], &report["left"], &report["records"]),
+        (&1.into(), &0.into(), &3.into())
+    );
+    assert!(report["saved"]["kept"].is_null());
+    assert_eq!(sandbox.ok(&["repair", "pictures"]), sound);
+    // A value does.
+    let log = fs::read(sandbox.file("pictures", ".log")).unwrap();
+    let at = log.windows(9).position(|bytes| bytes == b"a picture").unwrap();
+    let damaged = fs::read(sandbox.flip("pictures", ".log", at)).unwrap();
+    assert_eq!(sandbox.run(&["verify", "pictures"]).code, 3);
+    let run = sandbox.run(&["repair", "pictures"]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(run.code, 3, "{said}");
+    assert!(
+        said.contains("2 records saved; the last values of 1 key are lost\nlost: alice\n"),
+        "{said}"
+    );
+    assert!(said.contains("next: ") && said.contains("pictures.damaged-1"), "{said}");
+    assert_eq!(fs::read(sandbox.file("pictures.damaged-1", ".log")).unwrap(), damaged);
+    assert!(!sandbox.path("pictures.repairing").exists());
+    sandbox.fails(1, &["get", "pictures", "alice"]);
+    assert_eq!(sandbox.ok(&["get", "pictures", "bob"]), "a picture\n");
+    sandbox.ok(&["verify", "pictures"]);
+    // As a program has it.
+    sandbox.flip("pictures", ".log", 4_096 + 60);
+    let run = sandbox.run(&["repair", "pictures", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(
+        (run.code, &report["records"], &report["saved"]["keys_lost"]),
+        (3, &1.into(), &1.into())
+    );
+    assert_eq!(report["saved"]["keys"][0], serde_json::json!({"key": "bob"}));
+    assert!(report["saved"]["kept"].as_str().unwrap().ends_with("pictures.damaged-2"));
+}
+
+#[test]
 fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
     let sandbox = with_pictures();
-    let error = sandbox.fails(1, &["repair", "pictures"]);
-    assert!(error.contains("values of any size cannot be repaired"), "{error}");
     let both = ["create", "x", "--values", "any", "--key-bytes", "8"];
     assert!(sandbox.fails(2, &both).contains("--key-bytes"));
 }

@@ -32,6 +32,9 @@
 //!   history; what compaction moves is no write of it.
 //! * V14. Who reads a log is told where writes are missing.
 //! * V15. What a follower needs of the log stays for as long as that is wanted.
+//! * V16. A store that is made of a damaged one has the sound records and nothing else: where a key's
+//!   last value is damaged, it has none, or it is told how many records may be older. Until it is whole
+//!   it has a mark, and the damaged one is not touched.
 
 mod backup;
 mod batch;
@@ -52,8 +55,10 @@ mod power;
 mod range;
 mod raw;
 mod recover;
+mod repair;
 mod reshard;
 mod restore;
+mod salvage;
 mod scan;
 mod shard;
 mod snapshot;
@@ -67,8 +72,10 @@ pub use on_disk::LogOnDisk;
 pub use options::LogOptions;
 pub use range::{LogRange, RawLogRange};
 pub use raw::{LogShardStats, RawLogStore};
+pub use repair::LogRepaired;
 pub use reshard::{DirectoryLogResharding, LogResharding, LogStoreResharding};
 pub use restore::is_log_copy;
+pub use salvage::LogSalvaged;
 pub use scan::LogScan;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};

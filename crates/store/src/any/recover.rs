@@ -10,6 +10,7 @@ use super::{
         ANY_FILE, AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader, Past,
         Place, parse_name, read_list, was_more_durable, write_list,
     },
+    frames::NOT_AS_WRITTEN,
     index::{Index, Segment},
     lines::Lines,
     parts::Parts,
@@ -155,6 +156,11 @@ impl<F: Folder> Files<F> {
                 return Err(Error::damaged(&name(number), 0, IMPLAUSIBLE));
             }
         }
+        // A segment is there for good before it has a hint, and its hint goes before it does.
+        let last = self.segments.last().map(|(head, _)| head.number.get());
+        if let Some(number) = self.hints.last().copied().filter(|number| Some(*number) > last) {
+            return Err(Error::damaged(&name(number), 0, "the segment is missing"));
+        }
         let through = self.list.through.get();
         let Some((head, _)) = self.segments.iter().find(|one| one.0.number.get() > through) else {
             let what = "the end of the log is missing";
@@ -179,6 +185,36 @@ impl<F: Folder> Files<F> {
         let (next, _) = self.segments.get(at + 1)?;
         Some((next.first_sequence.get() - 1, next.chain.get()))
     }
+}
+
+/// The newest sound list of a shard, if there is one.
+pub(super) fn newest_list(
+    folder: &impl Folder,
+    store: &AnyHeader,
+    shard: u32,
+) -> Result<Option<(ListHeader, Vec<ListEntry>)>> {
+    let mut newest: Option<(ListHeader, Vec<ListEntry>)> = None;
+    for name in folder.names().map_err(Error::io("the directory"))? {
+        let Some((_, number, Kind::List)) = parse_name(&name).filter(|of| of.0 == shard) else {
+            continue;
+        };
+        if newest.as_ref().is_some_and(|(known, _)| known.generation.get() > number) {
+            continue;
+        }
+        let file = match folder.file(&name).map_err(Error::io(&*name)) {
+            Err(Error::Damaged { .. }) => continue,
+            file => file?,
+        };
+        let Some(head) = read_headers::<ListHeader>(&file, &name)?.pop() else { continue };
+        let is_it = head.id == store.id
+            && head.shard.get() == shard
+            && head.generation.get() == number
+            && head.is_plausible();
+        if let (true, Some(entries)) = (is_it, read_list(&file, &head, &name)?) {
+            newest = Some((head, entries));
+        }
+    }
+    Ok(newest)
 }
 
 impl Plausible for ListHeader {
@@ -225,9 +261,9 @@ pub(super) fn load<F: Folder>(
     let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
     let mut sealed = (through.get(), sequence.get(), chain.get());
     let is_opening = matches!(how, How::Open { .. });
-    let hints = if how != How::Look { files.hints.clone() } else { BTreeSet::new() };
+    let (hints, believes) = (files.hints.clone(), how != How::Look);
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
-    let mut reading = Reading { store, shard, hints, index, durable: 0, parts: None };
+    let mut reading = Reading { store, shard, believes, hints, index, durable: 0, parts: None };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -248,8 +284,7 @@ pub(super) fn load<F: Folder>(
             return Ok(Found { index, log, durable, parts });
         };
         if (log.sequence, log.chain) != (sequence, chain) {
-            let what = "a write that was durable is not as it was written";
-            return Err(Error::damaged(&name, log.at, what));
+            return Err(Error::damaged(&name, log.at, NOT_AS_WRITTEN));
         }
         // Before the next one was begun this one was synced, and all of a batch at its end was.
         reading.parts = None;
@@ -282,7 +317,9 @@ struct Tail {
 struct Reading<'a, S> {
     store: &'a AnyHeader,
     shard: u32,
-    /// Segments whose hints are believed.
+    /// Hints are believed.
+    believes: bool,
+    /// Which segments have one.
     hints: BTreeSet<u64>,
     index: Index<S>,
     /// The last write that something says was durable.
@@ -308,7 +345,8 @@ impl<S: Storage> Reading<'_, S> {
         log.past = Past::from_bytes(&head.past);
         let segment = Segment::new(Arc::clone(&file), log.first, log.past);
         self.index.segments.insert(number, segment);
-        if self.hints.contains(&number) {
+        let has_hint = self.hints.contains(&number);
+        if has_hint && self.believes {
             self.take_hint(folder, &mut log, len, name)?;
         }
         let mut tail = Tail { known: log.at, frames: Vec::new(), len };
@@ -316,6 +354,14 @@ impl<S: Storage> Reading<'_, S> {
         if !bytes.is_empty() {
             file.read_at(log.at, &mut bytes).map_err(Error::io(name))?;
             self.replay(&mut log, &mut tail, &bytes, name)?;
+        }
+        if has_hint && !self.believes {
+            // It was synced before it was described.
+            let hint = read_hint(folder, self.store, self.shard, number)?;
+            let known = hint.filter(|(_, header)| header.first.get() == log.first);
+            if known.is_some_and(|(_, header)| header.last.get() > log.sequence) {
+                return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
+            }
         }
         if let Some(segment) = self.index.segments.get_mut(&number) {
             segment.end = log.at;
@@ -339,8 +385,7 @@ impl<S: Storage> Reading<'_, S> {
         }
         if header.bytes.get() > len {
             // It was synced before it was described.
-            let what = "a write that was durable is not as it was written";
-            return Err(Error::damaged(name, len, what));
+            return Err(Error::damaged(name, len, NOT_AS_WRITTEN));
         }
         let segment = log.segment;
         hint.each(|line| {
@@ -392,8 +437,7 @@ impl<S: Storage> Reading<'_, S> {
         if was_more_durable(seed, bytes, at, self.shard, log.sequence)
             || self.durable > log.sequence
         {
-            let what = "a write that was durable is not as it was written";
-            return Err(Error::damaged(name, log.at, what));
+            return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
         }
         Ok(())
     }
@@ -414,14 +458,18 @@ pub(super) fn hint_of<F: Folder>(
 }
 
 /// The same of one that is there.
-fn read_hint<F: Folder>(
+pub(super) fn read_hint<F: Folder>(
     folder: &F,
     store: &AnyHeader,
     shard: u32,
     number: u64,
 ) -> Result<Option<(Hint, HintHeader)>> {
     let name = Kind::Hint.name(shard, number);
-    let file = folder.file(&name).map_err(Error::io(&*name))?;
+    let file = match folder.file(&name).map_err(Error::io(&*name)) {
+        // It says nothing that the segment does not.
+        Err(Error::Damaged { .. }) => return Ok(None),
+        file => file?,
+    };
     let Some(header) = read_headers::<HintHeader>(&file, &name)?.pop() else { return Ok(None) };
     let is_it = header.id == store.id
         && header.shard.get() == shard

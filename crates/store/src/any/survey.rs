@@ -6,14 +6,15 @@ use std::path::Path;
 use mainstay_storage::{Folder, Storage};
 
 use super::{
-    format::{AnyHeader, Kind, Record, parse_name},
+    format::{ANY_FILE, AnyHeader, Kind, ListHeader, LogHeader, Record, parse_name},
     parts::{Missing, Parts},
     raw::check_header,
-    recover::{Found, How, any_header, hint_of, load},
+    recover::{Found, How, any_header, hint_of, load, read_hint},
     shard::note,
 };
 use crate::{
     error::{Error, Result},
+    format::{BAD_COPY, DATA_AT, Header, bad_copies},
     keyed::Ring,
     read_only::ReadOnly,
 };
@@ -30,6 +31,8 @@ pub struct LogDamage {
     pub offset: u64,
     /// What is wrong.
     pub what: &'static str,
+    /// Is there a sound copy of it, so that nothing is lost? Then the store can be opened.
+    pub has_copy: bool,
 }
 
 /// What a store of any sizes has, and what its checksums say.
@@ -60,7 +63,8 @@ pub struct LogSurvey {
     pub log_bytes: u64,
     /// Bytes of records that are some key's newest.
     pub live_bytes: u64,
-    /// What keeps shards from being opened: the first place in each.
+    /// What keeps shards from being opened, the first place in each, and what is damaged and has a
+    /// copy.
     pub damage: Vec<LogDamage>,
 }
 
@@ -104,7 +108,7 @@ impl LogSurvey {
     pub(crate) fn sound(path: &Path, ring: Ring<'_>) -> Result<u64> {
         let survey = Self::over(&ReadOnly::open(path, ring)?, |_, _| {})?;
         match survey.damage.first() {
-            Some(LogDamage { file, offset, what }) => Err(Error::damaged(file, *offset, what)),
+            Some(LogDamage { file, offset, what, .. }) => Err(Error::damaged(file, *offset, what)),
             None => Ok(survey.records),
         }
     }
@@ -140,6 +144,7 @@ impl LogSurvey {
             live_bytes: 0,
             damage: Vec::new(),
         };
+        survey.check_copies(folder, &header)?;
         let (mut done, mut batches) = (0, Vec::new());
         for shard in 0..survey.shards {
             let mut told = |bytes| {
@@ -167,7 +172,35 @@ impl LogSurvey {
     /// Notes damage; another error ends it.
     fn note(&mut self, error: Error) -> Result<()> {
         let Error::Damaged { file, offset, what } = error else { return Err(error) };
-        self.damage.push(LogDamage { file, offset, what });
+        self.damage.push(LogDamage { file, offset, what, has_copy: false });
+        Ok(())
+    }
+
+    /// Of headers there are two copies, and of what a hint says there are the frames.
+    fn check_copies<F: Folder>(&mut self, folder: &F, header: &AnyHeader) -> Result<()> {
+        let mut names = folder.names().map_err(Error::io("the directory"))?;
+        names.sort_unstable();
+        for name in names {
+            let of = parse_name(&name);
+            let bad = match of.map(|(.., kind)| kind) {
+                Some(Kind::Hint) => Vec::new(),
+                Some(Kind::Log) => bad_copies_of::<LogHeader>(folder, &name)?,
+                Some(Kind::List) => bad_copies_of::<ListHeader>(folder, &name)?,
+                None if name == ANY_FILE => bad_copies_of::<AnyHeader>(folder, &name)?,
+                None => continue,
+            };
+            for offset in bad {
+                let file = name.clone();
+                self.damage.push(LogDamage { file, offset, what: BAD_COPY, has_copy: true });
+            }
+            let Some((shard, number, Kind::Hint)) = of else { continue };
+            let is_sound = read_hint(folder, header, shard, number)?.is_some()
+                || is_unfinished(folder, &name)?;
+            if !is_sound {
+                let what = "the hint is not as it was written";
+                self.damage.push(LogDamage { file: name, offset: 0, what, has_copy: true });
+            }
+        }
         Ok(())
     }
 
@@ -222,9 +255,32 @@ impl LogSurvey {
             if !hint.begins(frames) {
                 let what = "the hint says something else than the segment";
                 let file = Kind::Hint.name(shard, number);
-                self.damage.push(LogDamage { file, offset: 0, what });
+                self.damage.push(LogDamage { file, offset: 0, what, has_copy: false });
             }
         }
         Ok(())
     }
+}
+
+/// Where copies of a header are not sound though there is one that is.
+fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Result<Vec<u64>> {
+    let file = match folder.file(name).map_err(Error::io(name)) {
+        // Whether the file is needed is for the opening to say.
+        Err(Error::Damaged { .. }) => return Ok(Vec::new()),
+        file => file?,
+    };
+    let (sound, bad) = bad_copies::<H>(&file, name)?;
+    Ok(if sound.is_some() { bad } else { Vec::new() })
+}
+
+/// Whoever writes a hint begins it anew, and writes its header at the end.
+fn is_unfinished(folder: &impl Folder, name: &str) -> Result<bool> {
+    let file = match folder.file(name).map_err(Error::io(name)) {
+        Err(Error::Damaged { .. }) => return Ok(false),
+        file => file?,
+    };
+    let len = file.len().map_err(Error::io(name))?;
+    let mut front = vec![0; len.min(DATA_AT) as usize];
+    file.read_at(0, &mut front).map_err(Error::io(name))?;
+    Ok(front.iter().all(|byte| *byte == 0))
 }

@@ -73,7 +73,8 @@ impl Kind for RawLogStore<Machine> {
 
     fn counted(machine: Machine) -> Option<u64> {
         let survey = LogSurvey::over(&machine, |_, _| {}).unwrap();
-        assert!(survey.damage.is_empty(), "{:?}", survey.damage);
+        // A hint, or a copy of a header, may be half written.
+        assert!(survey.damage.iter().all(|damage| damage.has_copy), "{:?}", survey.damage);
         Some(survey.records)
     }
 }

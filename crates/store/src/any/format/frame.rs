@@ -4,11 +4,11 @@ use mainstay_base::Crc32c;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Content, Entry, FRAME_MAGIC, MOVED, NOTE, Part, Past, Record, count_of, read_record, write_all,
-    write_record,
+    Content, Entry, FRAME_MAGIC, MOVED, NOTE, Part, Past, Record, count_of, read_record,
+    record_len, write_all, write_record,
 };
 use crate::{
-    format::{FRAME_LEN, FrameHeader, HISTORY_LEN},
+    format::{FRAME_LEN, FrameHeader, HISTORY_LEN, NUMBERS_END},
     history::History,
     log::Written,
     planted::{self, Fault},
@@ -191,4 +191,70 @@ pub(crate) fn was_more_durable(
                 frame.header.shard.get() == shard && frame.header.durable.get() > sequence
             })
     })
+}
+
+/// The first sound frame of a shard at or behind `at` that is of a write after `sequence`.
+pub(crate) fn next_sound(
+    seed: u32,
+    bytes: &[u8],
+    at: usize,
+    (shard, sequence): (u32, u64),
+) -> Option<(usize, FrameHeader)> {
+    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
+    places.find_map(|at| {
+        let rest = &bytes[at..];
+        let frame = Frame::read(seed, rest).filter(|frame| {
+            frame.header.shard.get() == shard
+                && (sequence + 1..NUMBERS_END).contains(&frame.header.sequence.get())
+                && frame.contents().is_some()
+        })?;
+        Some((at, frame.header))
+    })
+}
+
+/// The sound changes of bytes that were frames, and are not any more, and whether these are all that
+/// the frames had.
+///
+/// They are looked for only where lengths lead to that fit together, as a value may have what looks
+/// like a record: behind one that is not sound nothing is believed, unless the records fill their
+/// frame, and are as many as it says.
+pub(crate) fn sound_changes(bytes: &[u8]) -> (Vec<Record<'_>>, bool) {
+    let (mut found, mut is_all, mut at) = (Vec::new(), true, 0);
+    while at < bytes.len() {
+        // Where the frame ends: as it says, if another one begins there, or nothing does.
+        let said = Frame::len_of(&bytes[at..]).filter(|len| match bytes.get(at + len..) {
+            Some([]) => true,
+            Some(rest) => Frame::len_of(rest).is_some(),
+            None => false,
+        });
+        let end = at + said.unwrap_or(bytes.len() - at);
+        let frame = &bytes[at..end];
+        let (records, is_whole) = changes_in(frame);
+        found.extend(records.into_iter().map(|record| Record { at: at + record.at, ..record }));
+        is_all &= is_whole && said.is_some();
+        at = end;
+    }
+    (found, is_all)
+}
+
+/// The same of one frame.
+fn changes_in(frame: &[u8]) -> (Vec<Record<'_>>, bool) {
+    let (mut records, mut at, mut count, mut bad) = (Vec::new(), FRAME_LEN, 0, None);
+    while let Some(len) = record_len(frame.get(at..).unwrap_or(&[])) {
+        match read_record(&frame[at..at + len]) {
+            Some((Content::Change(change, end), _)) => records.push(Record { change, end, at }),
+            Some(_) => {}
+            None => bad = bad.or(Some(records.len())),
+        }
+        at += len;
+        count += 1;
+    }
+    let padding = frame.get(at..).unwrap_or(&[]);
+    let said =
+        FrameHeader::read_from_prefix(frame).map_or(0, |(head, _)| head.count.get() & !MOVED);
+    let fits = padding.len() < 8 && padding.iter().all(|byte| *byte == 0) && count == said;
+    if let Some(bad) = bad.filter(|_| !fits) {
+        records.truncate(bad);
+    }
+    (records, fits && bad.is_none())
 }

@@ -1,0 +1,391 @@
+//! Every kind of damage in stores of many histories, beside what their bytes were before; and the
+//! faults that must be found this way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_base::Rng;
+use mainstay_sim::Disk;
+use mainstay_storage::{Folder, Storage};
+
+use super::*;
+use crate::{
+    Durability,
+    any::{ANY_FILE, LogSurvey, format::Frame},
+    format::{DATA_AT, FRAME_LEN, chain_start},
+    keyed::Files,
+    limits::SEGMENT_BYTES_MIN,
+    machine::as_it_is,
+    planted::plant,
+};
+
+type Bytes = BTreeMap<String, Vec<u8>>;
+type Over = fn(&Disk) -> Files<Disk>;
+
+const SHARDS: u32 = 2;
+const KEYS: u64 = 24;
+
+fn options() -> LogOptions {
+    LogOptions {
+        shards: SHARDS,
+        segment_bytes: SEGMENT_BYTES_MIN,
+        threads: 1,
+        dead_percent: 40,
+        ..LogOptions::default()
+    }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    vec![b'a' + number as u8; 1 + number as usize % 5]
+}
+
+/// A store with a history, closed or not.
+fn written(seed: u64, over: Over, is_closed: bool) -> Disk {
+    let (disk, mut rng) = (Disk::new(seed), Rng::seeded(seed));
+    let store = RawLogStore::create(over(&disk), &options()).unwrap();
+    for step in 0..60 + rng.below(60) {
+        let name = key(rng.below(KEYS));
+        let value = vec![rng.next_u64() as u8; rng.below(2_500) as usize];
+        let how = if rng.below(3) == 0 { Durability::Memory } else { Durability::Group };
+        match rng.below(12) {
+            0 | 1 => drop(store.delete(&name, how).unwrap()),
+            2 => drop(store.put_until(&name, &value, Some(u64::MAX - step), how).unwrap()),
+            3 => {
+                let other = key(rng.below(KEYS));
+                let changes = [Change::Put(&name, &value), Change::Delete(&other)];
+                drop(store.batch_across(&changes).unwrap());
+            }
+            4 => {
+                let others =
+                    (0..KEYS).map(key).filter(|it| store.shard(it).ok() == store.shard(&name).ok());
+                let others: Vec<_> = others.take(3).collect();
+                let changes: Vec<_> = others.iter().map(|it| Change::Put(it, &value)).collect();
+                assert!(store.batch(&changes, how).unwrap().is_some());
+            }
+            5 if rng.below(4) == 0 => store.compact().map(drop).unwrap(),
+            6 => store.upkeep().unwrap(),
+            _ => drop(store.put(&name, &value, how).unwrap()),
+        }
+    }
+    if is_closed {
+        store.close().unwrap();
+    } else {
+        store.sync().unwrap();
+        drop(store);
+        disk.kill();
+    }
+    disk
+}
+
+/// What the files are; one that nobody can read is none.
+fn bytes_of(folder: &impl Folder) -> Bytes {
+    let mut all = Bytes::new();
+    for name in folder.names().unwrap() {
+        let Ok(file) = folder.file(&name) else { continue };
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(0, &mut bytes).unwrap();
+        all.insert(name, bytes);
+    }
+    all
+}
+
+/// A change in a log.
+struct Found {
+    file: String,
+    shard: u32,
+    frame: std::ops::Range<usize>,
+    record: std::ops::Range<usize>,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+}
+
+impl Found {
+    fn is_sound(&self, part: &std::ops::Range<usize>, before: &Bytes, after: &Bytes) -> bool {
+        let now = after.get(&self.file).and_then(|bytes| bytes.get(part.clone()));
+        now == before[&self.file].get(part.clone())
+    }
+}
+
+/// All changes of the logs, in their order, a shard after the other.
+fn changes(id: &[u8; 16], files: &Bytes) -> Vec<Found> {
+    let mut all = Vec::new();
+    // Names are in the order of shards and numbers.
+    for (name, bytes) in files {
+        let Some((shard, _, Kind::Log)) = parse_name(name) else { continue };
+        let mut at = DATA_AT as usize;
+        while let Some(frame) = Frame::read(chain_start(id, shard), &bytes[at.min(bytes.len())..]) {
+            let len = frame.header.len.get() as usize;
+            for record in frame.records().unwrap() {
+                let (key, value) = match record.change {
+                    Change::Put(key, value) => (key, Some(value.to_vec())),
+                    Change::Delete(key) => (key, None),
+                };
+                let stored = super::super::format::stored_len(&record.change, record.end);
+                let from = at + record.at;
+                let to = from + record_bytes(key.len(), stored) as usize;
+                let (file, key) = (name.clone(), key.to_vec());
+                all.push(Found { file, shard, frame: at..at + len, record: from..to, key, value });
+            }
+            at += len;
+        }
+    }
+    all
+}
+
+/// Damages something: flips bits, shortens or removes a file.
+fn damage(disk: &Disk, rng: &mut Rng, wanted: impl Fn(&str) -> bool) {
+    let names: Vec<_> = disk.names().into_iter().filter(|name| wanted(name)).collect();
+    for _ in 0..1 + rng.below(3) {
+        let name = &names[rng.below(names.len() as u64) as usize];
+        let file = disk.file(name);
+        let len = file.len().unwrap();
+        if len == 0 {
+            continue;
+        }
+        match rng.below(10) {
+            0 => drop(disk.remove(name)),
+            1 => file.set_len(rng.below(len)).unwrap(),
+            _ => {
+                // Headers are small, and are hit as well.
+                let at = if rng.below(6) == 0 { rng.below(len.min(1024)) } else { rng.below(len) };
+                let count = [1, 1, 1, 64, 5_000][rng.below(5) as usize].min(len - at);
+                let mut bytes = vec![0; count as usize];
+                file.read_at(at, &mut bytes).unwrap();
+                let bits = 1 << rng.below(8);
+                bytes.iter_mut().for_each(|byte| *byte ^= bits);
+                file.write_at(at, &bytes).unwrap();
+            }
+        }
+    }
+}
+
+fn salvaged(over: Over, disk: &Disk) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, LogSalvaged)> {
+    let (store, told) = RawLogStore::salvage(&over(disk), Disk::new(1), &options(), |_, _| {})?;
+    let mut records = BTreeMap::new();
+    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())))?;
+    assert_eq!(told.records, records.len() as u64);
+    Ok((records, told))
+}
+
+fn id_of(disk: &Disk, over: Over) -> [u8; 16] {
+    any_header(&over(disk)).unwrap().id
+}
+
+/// Of a store that was closed exactly what is sound is there, and all that is not is told, by its
+/// key.
+fn closed(seed: u64, over: Over) -> std::result::Result<u64, String> {
+    let disk = written(seed, over, true);
+    let (id, before) = (id_of(&disk, over), bytes_of(&over(&disk)));
+    let is_hint = |name: &str| matches!(parse_name(name), Some((.., Kind::Hint)));
+    damage(&disk, &mut Rng::seeded(!seed), |name| !is_hint(name));
+    let after = bytes_of(&over(&disk));
+    let (mut expected, mut lost) = (BTreeMap::new(), BTreeSet::new());
+    for found in changes(&id, &before) {
+        let is_sound = found.is_sound(&found.record, &before, &after);
+        expected.remove(&found.key);
+        lost.remove(&found.key);
+        match &found.value {
+            Some(value) if is_sound => drop(expected.insert(found.key.clone(), value.clone())),
+            Some(_) => drop(lost.insert(found.key.clone())),
+            None => {}
+        }
+    }
+    let (records, told) = match salvaged(over, &disk) {
+        // Every header of a shard, and the store's, was hit.
+        Err(Error::NotAStore | Error::Encrypted { .. }) => return Ok(0),
+        found => found.map_err(|error| error.to_string())?,
+    };
+    if records != expected {
+        let differs = |key: &&Vec<u8>| records.get(*key) != expected.get(*key);
+        let keys: Vec<_> = records.keys().chain(expected.keys()).filter(differs).collect();
+        return Err(format!("{keys:?} differ; {:?}", told.damage));
+    }
+    let told_lost: BTreeSet<_> = told.lost.iter().map(|key| key.to_vec()).collect();
+    if told_lost != lost {
+        return Err(format!("{lost:?} are lost, and {told_lost:?} told"));
+    }
+    let is_hit = |name: &String| {
+        let is_log = matches!(parse_name(name), Some((.., Kind::Log | Kind::List)));
+        let body = |files: &Bytes| files.get(name)?.get(DATA_AT as usize..).map(<[u8]>::to_vec);
+        is_log && body(&before) != body(&after)
+    };
+    if before.keys().any(is_hit) && told.damage.is_empty() {
+        return Err("nothing is told of damage".into());
+    }
+    Ok(lost.len() as u64)
+}
+
+/// Of one that was not, and of one whose hints are hit as well, whatever is sound is there; and if
+/// anything else is there, or anything is not, that is told.
+fn open(seed: u64, over: Over) -> std::result::Result<u64, String> {
+    let disk = written(seed, over, seed.is_multiple_of(3));
+    let (id, before) = (id_of(&disk, over), bytes_of(&over(&disk)));
+    damage(&disk, &mut Rng::seeded(!seed), |_| true);
+    let after = bytes_of(&over(&disk));
+    let all = changes(&id, &before);
+    let (records, told) = match salvaged(over, &disk) {
+        Err(Error::NotAStore | Error::Encrypted { .. }) => return Ok(0),
+        found => found.map_err(|error| error.to_string())?,
+    };
+    let mut older = 0;
+    for key in (0..KEYS).map(key) {
+        let of_key: Vec<_> = all.iter().filter(|found| found.key == key).collect();
+        let got = records.get(&key);
+        let Some(newest) = of_key.last() else { continue };
+        if got == newest.value.as_ref() {
+            continue;
+        }
+        let is_there = newest.is_sound(&newest.frame, &before, &after);
+        // Where nothing sound is behind it, it looks as a write does that was not finished.
+        let is_end = !all.iter().any(|found| {
+            let is_behind = (&found.file, found.frame.start) > (&newest.file, newest.frame.start);
+            found.shard == newest.shard
+                && is_behind
+                && found.is_sound(&found.frame, &before, &after)
+        });
+        let is_never_durable = !told.damage.iter().any(|damage| damage.file == newest.file);
+        if is_there && !is_never_durable {
+            return Err(format!("{key:?} is sound, and not there; {:?}", told.damage));
+        }
+        if got.is_some_and(|got| !of_key.iter().any(|found| found.value.as_ref() == Some(got))) {
+            return Err(format!("{key:?} has a value that it never had"));
+        }
+        if is_end || is_never_durable {
+            continue;
+        }
+        let is_told = if got.is_some() { told.doubtful > 0 } else { true };
+        if told.is_whole() || !is_told {
+            return Err(format!("{key:?} is not what it was, and {told:?}"));
+        }
+        older += u64::from(got.is_some());
+    }
+    Ok(older)
+}
+
+fn run(
+    seeds: std::ops::Range<u64>,
+    over: Over,
+    judge: fn(u64, Over) -> std::result::Result<u64, String>,
+) -> std::result::Result<u64, String> {
+    let mut counted = 0;
+    for seed in seeds {
+        counted += judge(seed, over).map_err(|wrong| format!("seed {seed}: {wrong}"))?;
+    }
+    Ok(counted)
+}
+
+#[test]
+fn v16_of_a_closed_store_exactly_the_sound_records_are_saved_and_the_lost_keys_told() {
+    let lost = run(0..300, as_it_is, closed);
+    assert!(lost.as_ref().is_ok_and(|lost| *lost > 200), "{lost:?}");
+}
+
+#[test]
+fn v16_without_hints_what_is_older_than_something_lost_is_told() {
+    let older = run(0..300, as_it_is, open);
+    assert!(older.as_ref().is_ok_and(|older| *older > 20), "{older:?}");
+}
+
+#[cfg(feature = "encryption")]
+#[test]
+fn v16_encrypted_stores_are_saved_as_well() {
+    use crate::machine::encrypted;
+    let lost = run(0..60, encrypted, closed);
+    assert!(lost.as_ref().is_ok_and(|lost| *lost > 40), "{lost:?}");
+    assert!(run(0..60, encrypted, open).is_ok());
+}
+
+#[test]
+fn v16_the_planted_faults_of_salvage_are_found() {
+    for fault in [Fault::LossUntold, Fault::OlderShown, Fault::SalvageUnchecked] {
+        plant(Some(fault));
+        let found = [run(0..100, as_it_is, closed), run(0..100, as_it_is, open)];
+        plant(None);
+        assert!(found.iter().any(std::result::Result::is_err), "{fault:?} is not found");
+    }
+}
+
+/// A power cut at each step of a salvage: nothing without a mark is less than all of it, and the
+/// damaged store is as it was.
+fn cut(seed: u64) -> std::result::Result<u64, String> {
+    let disk = written(seed, as_it_is, true);
+    damage(&disk, &mut Rng::seeded(!seed), |name| name.ends_with(".log"));
+    let before = bytes_of(&disk);
+    let (expected, _) = salvaged(as_it_is, &disk).map_err(|error| error.to_string())?;
+    let mut images = 0;
+    for steps in 0.. {
+        let to = Disk::new(steps);
+        to.die_after(steps);
+        let made = RawLogStore::salvage(&disk, to.clone(), &options(), |_, _| {}).map(drop);
+        for image in to.crash_images(3) {
+            images += 1;
+            if image.names().iter().any(|name| name == UNFINISHED) {
+                continue;
+            }
+            let store = match RawLogStore::open(image, &options()) {
+                Err(Error::NotAStore) => continue,
+                store => store.map_err(|error| error.to_string())?,
+            };
+            let mut records = BTreeMap::new();
+            let shown = store.for_each(|key, value| {
+                records.insert(key.to_vec(), value.to_vec());
+            });
+            shown.map_err(|error| error.to_string())?;
+            if records != expected {
+                return Err(format!("after {steps} steps it is not all there"));
+            }
+        }
+        if made.is_ok() {
+            break;
+        }
+    }
+    if bytes_of(&disk) == before { Ok(images) } else { Err("the damaged store was changed".into()) }
+}
+
+#[test]
+fn v16_a_store_without_a_mark_is_whole_after_a_power_cut() {
+    let images: std::result::Result<u64, String> = (0..4).map(cut).sum();
+    assert!(images.as_ref().is_ok_and(|images| *images > 500), "{images:?}");
+    plant(Some(Fault::SalvageUnsynced));
+    let found = (0..4).map(cut).collect::<std::result::Result<Vec<_>, _>>();
+    plant(None);
+    assert!(found.is_err(), "the fault is not found");
+}
+
+#[test]
+fn a_value_that_looks_like_records_is_none() {
+    let (disk, nested) = (Disk::new(7), Disk::new(8));
+    let other = RawLogStore::create(nested.clone(), &options()).unwrap();
+    other.put(b"inner", b"not of this store", Durability::Group).unwrap();
+    other.close().unwrap();
+    let of_other = bytes_of(&nested);
+    let log = of_other
+        .iter()
+        .find(|(name, bytes)| name.ends_with(".log") && bytes.len() > DATA_AT as usize + FRAME_LEN);
+    let value = log.unwrap().1[DATA_AT as usize..].to_vec();
+    let one = LogOptions { shards: 1, ..options() };
+    let store = RawLogStore::create(disk.clone(), &one).unwrap();
+    store.put(b"copy", &value, Durability::Group).unwrap();
+    store.put(b"next", b"sound", Durability::Group).unwrap();
+    drop(store);
+    disk.kill();
+    // The magic of the first frame, and the length of its record.
+    let file = disk.file("any-0000-0000000000000001.log");
+    file.write_at(DATA_AT, b"?").unwrap();
+    file.write_at(DATA_AT + FRAME_LEN as u64 + 4, &[5]).unwrap();
+    let (store, told) = RawLogStore::salvage(&disk, Disk::new(1), &one, |_, _| {}).unwrap();
+    assert_eq!((told.records, told.unknown, told.doubtful), (1, 1, 0));
+    assert!(store.contains(b"next").unwrap() && !store.contains(b"inner").unwrap());
+}
+
+#[test]
+fn what_a_disk_cannot_say_any_more_is_not_guessed() {
+    let disk = Disk::new(7);
+    assert!(matches!(salvaged(as_it_is, &disk), Err(Error::NotAStore)));
+    // Without the header, the shards and the identity are known from the logs.
+    let disk = written(3, as_it_is, true);
+    let (expected, _) = salvaged(as_it_is, &disk).unwrap();
+    disk.remove(ANY_FILE);
+    assert!(matches!(LogSurvey::over(&disk, |_, _| {}), Err(Error::NotAStore)));
+    let (records, told) = salvaged(as_it_is, &disk).unwrap();
+    assert_eq!((records, told.damage.len(), told.is_whole()), (expected, 1, true));
+}
