@@ -293,6 +293,12 @@ pub(crate) enum CliError {
     Declined,
     #[error("interrupted; {left}")]
     Interrupted { left: &'static str },
+    /// A leader has another store than the one that is to be repaired.
+    #[error(
+        "{}: {address} leads another store; repair it from its own leader, or without --from",
+        path.display()
+    )]
+    OtherStore { path: PathBuf, address: String },
     /// Standard output is closed: whoever read it has seen enough.
     #[error("cannot write to standard output: {0}; check where it leads to")]
     Output(io::Error),

@@ -171,6 +171,61 @@ fn followers_get_everything_at_once_while_one_stands_still_and_the_leader_stays_
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 
+#[test]
+fn a_damaged_copy_of_either_kind_is_made_anew_from_its_leader() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["create", "pictures", "--values", "any", "--segment", "64KiB"]);
+    ok(folder, &["create", "other", "--values", "any"]);
+    let (_other, other) = serve(folder, "other", "127.0.0.1:0");
+    for store in ["people", "pictures"] {
+        let copy = &format!("copy-of-{store}");
+        let (mut leader, address) = serve(folder, store, "127.0.0.1:0");
+        leader.write(&(0..200).map(|n| format!("k{n} v{n}\n")).collect::<String>());
+        thread::sleep(Duration::from_millis(300));
+        follow_until_equal(folder, copy, &address, SECRET);
+        let repair = |from: &str| {
+            let arguments = [&["repair", copy, "--from", from, "--node", "2"], SECRET].concat();
+            let output = mainstay(folder, &arguments).output().unwrap();
+            let said = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+            (output.status.code().unwrap(), said)
+        };
+        let (code, said) = repair(&address);
+        assert_eq!((code, &said["found"], &said["kept"]), (0, &0.into(), &Value::Null), "{said}");
+        // A byte of a record in the middle of a log.
+        let mut logs: Vec<_> = std::fs::read_dir(folder.join(copy)).unwrap().flatten().collect();
+        logs.retain(|entry| entry.path().extension().is_some_and(|end| end == "log"));
+        let path = logs.remove(0).path();
+        let mut damaged = std::fs::read(&path).unwrap();
+        damaged[4_096 + 70] ^= 4;
+        std::fs::write(&path, &damaged).unwrap();
+        let name = path.file_name().unwrap();
+        let broken = mainstay(folder, &["verify", copy]).output().unwrap();
+        assert_eq!(broken.status.code(), Some(3));
+        // Another store's leader is refused, and nothing is touched.
+        assert_eq!(repair(&other).0, 1);
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        leader.write("late one\nk7\n");
+        thread::sleep(Duration::from_millis(200));
+        let (code, said) = repair(&address);
+        assert_eq!(
+            (code, said["left"].as_u64(), said["records"].as_u64()),
+            (0, Some(0), Some(200))
+        );
+        let kept = folder.join(format!("{copy}.damaged-1"));
+        assert_eq!(std::fs::read(kept.join(name)).unwrap(), damaged);
+        assert!(!folder.join(format!("{copy}.repairing")).exists());
+        leader.kill();
+        ok(folder, &["verify", copy]);
+        let said: Value =
+            serde_json::from_str(&ok(folder, &["verify", store, "--against", copy])).unwrap();
+        assert_eq!(said["equal"], 200, "{said}");
+        for difference in ["different", "only_here", "only_there"] {
+            assert_eq!(said[difference], 0, "{said}");
+        }
+    }
+}
+
 /// The same story with values of any size: killed, promoted, refused, set aside, equal.
 #[test]
 fn a_store_of_any_sizes_is_followed_promoted_and_followed_back() {

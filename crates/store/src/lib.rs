@@ -91,6 +91,7 @@ mod on_disk;
 mod open_files;
 mod options;
 mod order;
+mod paced;
 mod parts;
 mod planted;
 #[cfg(test)]
@@ -102,9 +103,11 @@ mod reader;
 mod recover;
 #[cfg(feature = "encryption")]
 mod rekey;
+mod replacing;
 mod reshard;
 mod restore;
 mod route;
+mod scrub;
 mod shard;
 mod snapshot;
 mod span;
@@ -145,10 +148,14 @@ pub use rank::Role;
 pub use reader::Reader;
 #[cfg(feature = "encryption")]
 pub use rekey::rekey;
+pub use replacing::Replacing;
 pub use reshard::Resharding;
 pub use restore::restore;
 #[cfg(feature = "encryption")]
 pub use restore::restore_with;
+#[cfg(feature = "encryption")]
+pub use scrub::scrub_with;
+pub use scrub::{ScrubOptions, Scrubbed, scrub};
 pub use shard::{Change, ShardStats};
 pub use snapshot::Snapshot;
 pub use span::Span;

@@ -81,6 +81,10 @@ pub(crate) enum Fault {
     SalvageUnchecked,
     /// A store made of a damaged one is said to be whole before it is durable.
     SalvageUnsynced,
+    /// What seems damaged beside a writer is told without another look.
+    ScrubOnce,
+    /// Frames of a segment are checked by themselves, and not whether one is missing.
+    ScrubFramesOnly,
     /// Records are shown though their time is over.
     EndIgnored,
     /// A compaction forgets when a record ends.

@@ -11,6 +11,7 @@ use mainstay_storage::{Folder, Storage};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
+    any::LogDamage,
     error::{Error, Result},
     format::{
         BAD_COPY, CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, Header, IMPLAUSIBLE, ImageHeader,
@@ -102,6 +103,8 @@ pub struct FileReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Survey {
+    /// What tells the store from all others, and what its replicas have as well.
+    pub id: [u8; 16],
     /// Bytes of a key.
     pub key_bytes: usize,
     /// Bytes of a value.
@@ -185,6 +188,7 @@ impl Survey {
         }
         let lengths = (header.key_len.get() as usize, header.value_len.get() as usize);
         let mut survey = Self {
+            id: header.id,
             key_bytes: lengths.0,
             value_bytes: lengths.1,
             shards: header.shards.get(),
@@ -332,6 +336,50 @@ impl FileReport {
         }
         Ok(sound)
     }
+}
+
+/// What is not as it was written in one file of a store that somebody may write to. `names` are all
+/// files, in their order.
+pub(crate) fn scrub_fixed<F: Folder>(
+    folder: &F,
+    names: &[String],
+    name: &str,
+) -> Result<Vec<LogDamage>> {
+    let report = if name == STORE_FILE {
+        store_header(folder)?;
+        store_report(folder)?
+    } else {
+        let header = store_header(folder)?;
+        check_header(&header)?;
+        let mut report = file_report(folder, &header, &[], name)?;
+        let Some((shard, number, is_image)) = parse_name(name) else { return Ok(Vec::new()) };
+        if report.kind == FileKind::Leftover {
+            let file = folder.file(name).map_err(Error::io(name))?;
+            let mut front = vec![0; report.bytes.min(DATA_AT) as usize];
+            file.read_at(0, &mut front).map_err(Error::io(name))?;
+            // One that is being made has zeros there.
+            if front.iter().any(|byte| *byte != 0) {
+                report.add(0, "neither copy of the header is sound");
+            }
+        }
+        let goes_on = |other: &String| {
+            parse_name(other).is_some_and(|(of, at, image)| of == shard && !image && at > number)
+        };
+        // Before the next segment is begun, this one is synced.
+        if !is_image && names.iter().any(goes_on) {
+            for offset in std::mem::take(&mut report.gaps) {
+                report.add(offset, MISSING);
+            }
+        }
+        report
+    };
+    let place = |damage: Damage| LogDamage {
+        file: name.to_owned(),
+        offset: damage.offset,
+        what: damage.what,
+        has_copy: damage.has_copy,
+    };
+    Ok(report.damage.into_iter().map(place).collect())
 }
 
 fn store_report<F: Folder>(folder: &F) -> Result<FileReport> {

@@ -43,6 +43,13 @@ pub(crate) struct Identity {
     /// Our number in the cluster; every node has another
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) node: u64,
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+/// What shows that we belong to the cluster.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Credentials {
     /// Which cluster, by its UUID [default: that of the certificates' folder, or zeros]
     #[arg(long, value_name = "UUID")]
     cluster: Option<ClusterId>,
@@ -55,6 +62,10 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    pub(crate) fn new(node: u64, credentials: Credentials) -> Self {
+        Self { node, credentials }
+    }
+
     /// Over what, and with which settings.
     pub(super) fn on(&self, over: Over) -> Result<(Wire, Settings)> {
         self.on_for(over, "ping")
@@ -67,13 +78,13 @@ impl Identity {
             // Whatever else is missing: this program cannot do it.
             return Err(CliError::WithoutTls);
         }
-        let cluster = match (self.cluster, &self.certs) {
+        let cluster = match (self.credentials.cluster, &self.credentials.certs) {
             (Some(cluster), _) => cluster,
             (None, Some(folder)) => cluster_of(folder)?,
             (None, None) => ClusterId::default(),
         };
         let local = Local::new(NodeId(self.node), cluster, Purpose::new(purpose)?);
-        let settings = Settings::new(match &self.secret_file {
+        let settings = Settings::new(match &self.credentials.secret_file {
             Some(path) => local.with_secret(secret(path)?),
             None => local,
         });
@@ -84,11 +95,11 @@ impl Identity {
         let missing = |missing| Err(CliError::Missing { over: over.name().to_owned(), missing });
         match over {
             Over::Shm => missing("no network: it stays on this host"),
-            Over::Tcp if self.secret_file.is_none() => {
+            Over::Tcp if self.credentials.secret_file.is_none() => {
                 missing("--secret-file, as from `head -c 32 /dev/urandom > secret`")
             }
             Over::Tcp => Ok(Wire::Tcp),
-            Over::Tls | Over::Quic if self.certs.is_none() => {
+            Over::Tls | Over::Quic if self.credentials.certs.is_none() => {
                 missing("--certs, a folder as `mainstay channel cert` makes it")
             }
             Over::Tls | Over::Quic => self.certified(over),
@@ -97,7 +108,7 @@ impl Identity {
 
     #[cfg(feature = "tls")]
     fn certified(&self, over: Over) -> Result<Wire> {
-        let folder = self.certs.clone().unwrap_or_default();
+        let folder = self.credentials.certs.clone().unwrap_or_default();
         certified(over, &folder, NodeId(self.node))
     }
 

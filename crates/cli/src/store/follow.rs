@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     channel::wire::{Identity, Over},
-    error::{Outcome, Result},
+    error::{CliError, Outcome, Result},
     interrupt::Interrupt,
     output::Output,
+    progress::Progress,
     size::parse_duration,
 };
 use mainstay::{
@@ -24,11 +25,14 @@ use mainstay::{
         follower::{Status, Told},
         wire::{Hello, Way},
     },
-    store::{Directory, LogOptions, Options, RawLogStore, RawStore, Role},
+    store::{
+        Directory, Identity as StoreIdentity, LogOptions, Options, RawLogStore, RawStore, Role,
+    },
 };
 use serde::Serialize;
 use std::{
     io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -125,22 +129,68 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             Some(hello) => create_any(args, &hello)?,
             None => args.target.open_any()?,
         };
-        return follow(args, store, on, &interrupt, ticker);
+        follow(args, store, on, &interrupt, ticker)?;
+        return Ok(Outcome::Fine);
     }
     let store = match hello {
         Some(hello) => create(args, &hello)?,
         None => args.target.open()?,
     };
-    follow(args, store, on, &interrupt, ticker)
+    follow(args, store, on, &interrupt, ticker)?;
+    Ok(Outcome::Fine)
 }
 
+/// A leader of which a copy is made.
+pub(super) struct Source<'a> {
+    pub(super) address: &'a str,
+    pub(super) over: Over,
+    pub(super) identity: &'a Identity,
+}
+
+impl Source<'_> {
+    /// Makes a copy of what it has, durable, where there is none, unless `check` refuses what it is.
+    pub(super) fn copy_to(
+        &self,
+        path: &Path,
+        check: impl FnOnce(&StoreIdentity) -> Result<()>,
+        out: &mut Output,
+    ) -> Result<()> {
+        let args = Args {
+            target: Target { path: path.to_path_buf() },
+            address: self.address.to_owned(),
+            over: self.over,
+            identity: self.identity.clone(),
+            every: Duration::from_secs(1),
+            demote: false,
+            until_equal: true,
+        };
+        let interrupt = Interrupt::watch();
+        let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
+        let channel = net::connect(&wire, &args.address, &settings)?;
+        let hello = drive::ask(&channel, settings.silence);
+        channel.close();
+        let hello = hello?;
+        check(&hello.identity)?;
+        let (on, ticker) = ((wire, settings), Ticker::silent(out));
+        let _progress = Progress::spinner("copying");
+        let is_equal = if hello.identity.is_any() {
+            follow(&args, create_any(&args, &hello)?, on, &interrupt, ticker)?
+        } else {
+            follow(&args, create(&args, &hello)?, on, &interrupt, ticker)?
+        };
+        let left = "the damaged store is where it was";
+        if is_equal { Ok(()) } else { Err(CliError::Interrupted { left }) }
+    }
+}
+
+/// True if it has all that the leader has, and was to end then.
 fn follow<S: Replica>(
     args: &Args,
     store: S,
     (wire, settings): (Wire, Settings),
     interrupt: &Interrupt,
     mut ticker: Ticker<'_>,
-) -> Result<Outcome>
+) -> Result<bool>
 where
     Arc<S>: Sink,
 {
@@ -176,7 +226,7 @@ where
                 tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
             }
         })?;
-    let (mut shown, mut equal) = (Instant::now(), Instant::now());
+    let (mut shown, mut equal, mut is_equal) = (Instant::now(), Instant::now(), false);
     while !interrupt.is_asked() {
         thread::sleep(LOOK);
         store.tend().map_err(&failed)?;
@@ -184,7 +234,8 @@ where
             crate::error::warn(&text);
         }
         let line = Line::of(&follower.status(), &mut equal);
-        if args.until_equal && line.caught_up && line.behind == 0 {
+        is_equal = args.until_equal && line.caught_up && line.behind == 0;
+        if is_equal {
             break;
         }
         if shown.elapsed() >= args.every {
@@ -195,7 +246,7 @@ where
     let line = Line::of(&follower.stop(), &mut equal);
     Replica::vouch(&*store).map_err(&failed)?;
     ticker.say(&line, &line.text())?;
-    Ok(Outcome::Fine)
+    Ok(is_equal)
 }
 
 #[derive(Serialize)]

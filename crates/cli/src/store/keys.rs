@@ -6,8 +6,8 @@
 
 use crate::error::{CliError, Result};
 use mainstay::store::{
-    Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, Survey,
-    encrypted_under, restore_with,
+    Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, ScrubOptions,
+    Scrubbed, Survey, encrypted_under, restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -97,6 +97,17 @@ pub(super) fn live(path: &Path) -> mainstay::store::Result<Reader> {
 /// To look only, where a store that is not encrypted will do as well.
 pub(super) fn view_either(path: &Path) -> mainstay::store::Result<OnDisk> {
     if encrypted_under(path)?.is_some() { view(path) } else { OnDisk::open(path) }
+}
+
+pub(super) fn scrub(
+    path: &Path,
+    options: &ScrubOptions,
+    told: impl FnMut(u64, u64) -> bool,
+) -> mainstay::store::Result<Scrubbed> {
+    match given() {
+        Some(keys) => mainstay::store::scrub_with(path, keys, options, told),
+        None => mainstay::store::scrub(path, options, told),
+    }
 }
 
 pub(super) fn survey(path: &Path, told: impl FnMut(u64, u64)) -> mainstay::store::Result<Survey> {

@@ -1,7 +1,7 @@
 //! `mainstay store ...`: one file a command.
 //!
 //! Commands that only look read the files without taking part; the others open the store. Both are
-//! refused while another process has it open.
+//! refused while another process has it open; `scrub` reads beside it.
 
 mod backup;
 mod bench;
@@ -25,6 +25,7 @@ mod reshard;
 mod restore;
 mod rm;
 mod scan;
+mod scrub;
 mod serve;
 mod stats;
 mod sweep;
@@ -89,6 +90,7 @@ enum StoreCommand {
     Import(import::Args),
     Export(export::Args),
     Verify(verify::Args),
+    Scrub(scrub::Args),
     Stats(stats::Args),
     Repair(repair::Args),
     Backup(backup::Args),
@@ -123,6 +125,7 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Import(args) => import::run(&args, out),
         StoreCommand::Export(args) => export::run(&args, out),
         StoreCommand::Verify(args) => verify::run(&args, out),
+        StoreCommand::Scrub(args) => scrub::run(&args, out),
         StoreCommand::Stats(args) => stats::run(&args, out),
         StoreCommand::Repair(args) => repair::run(&args, out),
         StoreCommand::Backup(args) => backup::run(&args, out),

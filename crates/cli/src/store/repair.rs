@@ -2,17 +2,19 @@
 
 use super::{
     bytes::{Row, cell, exact_text},
+    follow::Source,
     keys,
     target::Target,
     verify::AnyPlace,
 };
 use crate::{
-    error::{Outcome, Result},
+    channel::wire::{Credentials, Identity, Over},
+    error::{CliError, Outcome, Result},
     output::Output,
     progress::{Bar, Progress},
     size::{counted, grouped},
 };
-use mainstay::store::{RawLogStore, Survey};
+use mainstay::store::{Error, Identity as StoreIdentity, RawLogStore, Replacing, Survey};
 use serde::Serialize;
 
 /// How many lost keys are listed for people, and in JSON.
@@ -31,15 +33,32 @@ const KEYS_MAX: usize = 1_000;
 /// whose last value is damaged is lost, and listed. Where nobody knows which keys are lost, it is told
 /// how many records may be older than they were. The new one is another store: its followers begin
 /// anew.
+///
+/// With --from, a damaged store of either kind is made anew as a copy of what its leader has, and takes
+/// the place of the damaged one in the same way: it is a follower then, whatever it was before. What the
+/// damaged one had and the leader has not is in the files that are kept.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store repair ./people
   mainstay store repair ./people --json
-  mainstay store repair ./secrets --key-file people.key")]
+  mainstay store repair ./secrets --key-file people.key
+  mainstay store repair ./copy --from leader:7500 --node 2 --secret-file secret")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
+    /// Take the records of a leader that serves the store at this address
+    #[arg(long, value_name = "ADDRESS", requires = "node")]
+    from: Option<String>,
+    /// Over what
+    #[arg(long, value_enum, default_value = "tcp", requires = "from")]
+    over: Over,
+    /// Our number in the cluster; every node has another
+    #[arg(long, value_name = "N", requires = "from")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    node: Option<u64>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Serialize)]
@@ -53,6 +72,11 @@ struct Report {
     /// The rest is of stores with values of any size.
     #[serde(skip_serializing_if = "Option::is_none")]
     saved: Option<Saved>,
+    /// Where the records are from, if it is a leader, and where the damaged files are now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +100,10 @@ fn places(survey: &Survey) -> u64 {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let target = &args.target;
+    if let (Some(address), Some(node)) = (&args.from, args.node) {
+        let identity = &Identity::new(node, args.credentials.clone());
+        return from_leader(target, &Source { address, over: args.over, identity }, out);
+    }
     if target.is_any() {
         return any(target, out);
     }
@@ -93,7 +121,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let path = target.path.display().to_string();
     let outcome = if left == 0 { Outcome::Fine } else { Outcome::Damaged };
     if out.json {
-        out.document(&Report { path, found, left, records, saved: None })?;
+        out.document(&Report { path, found, left, records, saved: None, from: None, kept: None })?;
         return Ok(outcome);
     }
     if left == 0 {
@@ -116,6 +144,68 @@ fn fine(path: &str, found: u64, records: u64, out: &mut Output) -> Result<()> {
     }
     let places = counted(found, "place", "places");
     out.line(&format!("{path}: {places} repaired; sound, {records} records"))
+}
+
+/// What is damaged in a store, and which one it is if that can be told.
+struct Found {
+    places: u64,
+    records: u64,
+    id: Option<[u8; 16]>,
+}
+
+fn look(target: &Target) -> Result<Found> {
+    let found = if target.is_any() {
+        let mut bar = Bar::new("verifying");
+        keys::survey_any(&target.path, |done, total| bar.to(done, total)).map(|survey| {
+            let (places, id) = (survey.damage.len() as u64, Some(survey.id));
+            Found { places, records: survey.records, id }
+        })
+    } else {
+        let mut bar = Bar::new("verifying");
+        keys::survey(&target.path, |done, total| bar.to(done, total)).map(|survey| {
+            let (places, id) = (places(&survey), Some(survey.id));
+            Found { places, records: survey.records, id }
+        })
+    };
+    match found {
+        // Not even its header can be read, or the disk does not say.
+        Err(Error::Damaged { .. } | Error::Io { .. }) => {
+            Ok(Found { places: 1, records: 0, id: None })
+        }
+        found => found.map_err(target.failed()),
+    }
+}
+
+/// A copy of a leader in the place of a damaged one.
+fn from_leader(target: &Target, source: &Source<'_>, out: &mut Output) -> Result<Outcome> {
+    let before = look(target)?;
+    let (shown, from) = (target.path.display().to_string(), source.address.to_owned());
+    let (found, mut records, mut kept) = (before.places, before.records, None);
+    if found > 0 {
+        let failed = target.failed();
+        // Nobody opens it meanwhile.
+        let replacing = Replacing::begin(keys::lock(&target.path).map_err(&failed)?);
+        let replacing = replacing.map_err(&failed)?;
+        let check = |identity: &StoreIdentity| {
+            let is_it = before.id.is_none_or(|id| id == identity.id);
+            let (path, address) = (target.path.clone(), from.clone());
+            if is_it { Ok(()) } else { Err(CliError::OtherStore { path, address }) }
+        };
+        source.copy_to(replacing.path(), check, out)?;
+        kept = Some(replacing.finish().map_err(&failed)?.display().to_string());
+        records = look(target)?.records;
+    }
+    if out.json {
+        let from = found.gt(&0).then_some(from);
+        let path = shown;
+        out.document(&Report { path, found, left: 0, records, saved: None, from, kept })?;
+        return Ok(Outcome::Fine);
+    }
+    fine(&shown, found, records, out)?;
+    if let Some(kept) = kept {
+        out.line(&format!("it is a copy of what {from} has; the damaged files are in {kept}"))?;
+    }
+    Ok(Outcome::Fine)
 }
 
 /// A store with values of any size.
@@ -141,7 +231,15 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
             unknown: saved.unknown,
             doubtful: saved.doubtful,
         };
-        out.document(&Report { path, found, left: 0, records, saved: Some(saved) })?;
+        out.document(&Report {
+            path,
+            found,
+            left: 0,
+            records,
+            saved: Some(saved),
+            from: None,
+            kept: None,
+        })?;
         return Ok(outcome);
     }
     for damage in &saved.damage {

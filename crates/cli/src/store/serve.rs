@@ -178,6 +178,11 @@ impl<'a> Ticker<'a> {
         Self { out, is_closed: false }
     }
 
+    /// Nothing is told.
+    pub(super) fn silent(out: &'a mut Output) -> Self {
+        Self { out, is_closed: true }
+    }
+
     /// One line, at once: somebody may be waiting for it.
     pub(super) fn say(&mut self, json: &impl Serialize, text: &str) -> Result<()> {
         if self.is_closed {

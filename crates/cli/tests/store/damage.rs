@@ -81,3 +81,29 @@ fn stores_are_compared_record_by_record_whatever_their_files_are() {
     let error = sandbox.fails(1, &["verify", "people", "--against", "wide"]);
     assert!(error.contains("same sizes"), "{error}");
 }
+
+#[test]
+fn scrubbing_finds_damage_of_either_kind_and_goes_on_where_it_is_told_to() {
+    let sandbox = filled();
+    sandbox.ok(&["create", "pictures", "--values", "any"]);
+    sandbox.ok(&["import", "people.csv", "pictures"]);
+    for store in ["people", "pictures"] {
+        let text = sandbox.ok(&["scrub", store]);
+        assert!(text.ends_with("read, and as it was written\n"), "{text}");
+        let sound = sandbox.json(&["scrub", store, "--rate", "0"]);
+        assert_eq!((&sound["sound"], &sound["next"]), (&true.into(), &serde_json::Value::Null));
+        let log = sandbox.flip(store, ".log", 4_096 + 70);
+        let name = log.file_name().unwrap().to_str().unwrap();
+        let run = sandbox.run(&["scrub", store, "--rate", "64MiB"]);
+        let text = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(run.code, 3, "{text}");
+        assert!(text.contains(&format!("{name} at byte ")) && text.contains("next: "), "{text}");
+        // Behind the damaged file all is well.
+        let rest = sandbox.json(&["scrub", store, "--from", &format!("{name}~")]);
+        assert!(
+            rest["files"].as_u64() < sound["files"].as_u64() && rest["sound"] == true,
+            "{rest}"
+        );
+    }
+    assert!(sandbox.fails(1, &["scrub", "."]).contains("no store"));
+}

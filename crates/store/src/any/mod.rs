@@ -35,6 +35,7 @@
 //! * V16. A store that is made of a damaged one has the sound records and nothing else: where a key's
 //!   last value is damaged, it has none, or it is told how many records may be older. Until it is whole
 //!   it has a mark, and the damaged one is not touched.
+//! * V17. Scrubbing beside a writer finds what is damaged, and tells nothing that is sound to be damaged.
 
 mod backup;
 mod batch;
@@ -60,6 +61,7 @@ mod reshard;
 mod restore;
 mod salvage;
 mod scan;
+mod scrub;
 mod shard;
 mod snapshot;
 mod survey;
@@ -83,7 +85,8 @@ pub use tail::LogTail;
 pub use typed::{Field, LogStore};
 
 pub(crate) use copy::is_copy;
-pub(crate) use format::{ANY_FILE, AnyHeader};
+pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};
 #[cfg(feature = "encryption")]
 pub(crate) use recover::any_header;
 pub(crate) use restore::restore_into;
+pub(crate) use scrub::scrub_any;

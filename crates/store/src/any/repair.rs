@@ -1,27 +1,22 @@
 //! A damaged store of a directory becomes one with all that is sound of it, and its files are kept
 //! beside.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use mainstay_shm::hook;
 use mainstay_storage::{Folder, Storage};
 
 use super::{
     format::{ANY_FILE, AnyHeader, Kind, ListHeader, LogHeader, parse_name},
     options::LogOptions,
     raw::RawLogStore,
-    salvage::{LogSalvaged, UNFINISHED, mark, options_of, unmark},
+    salvage::{LogSalvaged, options_of},
     survey::{LogDamage, LogSurvey},
 };
 use crate::{
     error::{Error, Result},
-    exchange::{exchange, remove, sync_parent},
     folder::Directory,
     format::{Header, bad_copies, sealed},
+    replacing::{Replacing, clear_marks},
 };
 
 /// What became of a store that was to be repaired.
@@ -69,12 +64,7 @@ impl RawLogStore<Directory> {
     /// # Errors
     /// As [`salvage`](Self::salvage); what the disk says. Then the damaged store is where it was.
     pub fn repair(folder: Directory, mut told: impl FnMut(u64, u64)) -> Result<LogRepaired> {
-        let path = folder.path();
-        // One that was put here, and whose mark could not be removed any more.
-        if folder.names().map_err(Error::io("the directory"))?.iter().any(|it| it == UNFINISHED) {
-            unmark(&folder)?;
-        }
-        let beside = clear_beside(&path)?;
+        clear_marks(&folder)?;
         let mut found = match LogSurvey::over(&folder, &mut told) {
             Ok(survey) if survey.damage.iter().all(|damage| damage.has_copy) => {
                 let damage = survey.damage;
@@ -92,18 +82,14 @@ impl RawLogStore<Directory> {
             Err(error) => return Err(error),
         };
         let options = options_of(&folder)?;
-        let kept = free_name(&path)?;
-        let other = folder.lock_alike(&beside)?;
-        mark(&other)?;
-        let (new, mut salvaged) = Self::salvage_marked(&folder, other, &options, &mut told)?;
+        let replacing = Replacing::begin(folder)?;
+        let old = replacing.old();
+        let other = old.lock_alike(replacing.path())?;
+        let (new, mut salvaged) = Self::salvage_marked(old, other, &options, &mut told)?;
+        drop(new);
         // What a salvage does not look at.
         found.drain(..).for_each(|damage| salvaged.add(damage));
-        exchange(&path, &beside)?;
-        sync_parent(&path)?;
-        new.folder.moved(path);
-        unmark(&new.folder)?;
-        rename(&beside, &kept)?;
-        folder.moved(kept.clone());
+        let kept = replacing.finish()?;
         Ok(LogRepaired { salvaged, kept: Some(kept) })
     }
 }
@@ -132,63 +118,6 @@ fn mend_copy<H: Header>(folder: &Directory, name: &str) -> Result<()> {
         }
     }
     file.sync().map_err(Error::io(name))
-}
-
-/// Where the new store is made. What is there of an attempt that was killed is removed if that was
-/// before it took its place; if it was later, these are the files of the damaged one, and are kept.
-fn clear_beside(path: &Path) -> Result<PathBuf> {
-    let beside = named(path, ".repairing");
-    if beside.is_dir() {
-        drop(Directory::lock(&beside)?);
-        let is_new = beside.join(UNFINISHED).is_file();
-        let is_empty = fs::read_dir(&beside)
-            .map_err(Error::io(beside.display().to_string()))?
-            .all(|entry| entry.is_ok_and(|entry| entry.file_name() == crate::folder::LOCK));
-        if is_new || is_empty {
-            remove_marked(&beside)?;
-        } else {
-            let kept = free_name(path)?;
-            rename(&beside, &kept)?;
-        }
-    }
-    Ok(beside)
-}
-
-/// Removes what has a mark, and the mark at the very end.
-fn remove_marked(beside: &Path) -> Result<()> {
-    let failed = |error| Error::io(beside.display().to_string())(error);
-    for entry in fs::read_dir(beside).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name() != UNFINISHED {
-            fs::remove_file(entry.path()).map_err(failed)?;
-        }
-    }
-    remove(beside)
-}
-
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    hook::step();
-    fs::rename(from, to).map_err(Error::io(to.display().to_string()))?;
-    sync_parent(to)
-}
-
-fn named(path: &Path, ending: &str) -> PathBuf {
-    let mut name: OsString = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    path.with_file_name(name)
-}
-
-/// A name for the damaged files that nothing has.
-fn free_name(path: &Path) -> Result<PathBuf> {
-    for number in 1_u32.. {
-        let kept = named(path, &format!(".damaged-{number}"));
-        match fs::symlink_metadata(&kept) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
-            Err(error) => return Err(Error::io(kept.display().to_string())(error)),
-        }
-    }
-    Err(Error::Exists)
 }
 
 #[cfg(test)]

@@ -26,11 +26,9 @@ use crate::{
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
     planted::{self, Fault},
     rank::Role,
+    replacing::{mark, unmark},
     shard::Change,
 };
-
-/// A file in the folder of a store that is still being made of a damaged one.
-pub(super) const UNFINISHED: &str = "unfinished";
 
 /// What was saved of a damaged store, and what was not.
 ///
@@ -64,26 +62,6 @@ impl LogSalvaged {
     pub fn is_whole(&self) -> bool {
         self.lost.is_empty() && self.unknown == 0
     }
-}
-
-/// Says durably that what is in a folder is not all there yet.
-pub(super) fn mark(folder: &impl Folder) -> Result<()> {
-    let begin = || {
-        let file = folder.file(UNFINISHED)?;
-        file.write_at(0, b"\n")?;
-        file.sync()?;
-        folder.sync_names()
-    };
-    begin().map_err(Error::io(UNFINISHED))
-}
-
-/// And that it is.
-pub(super) fn unmark(folder: &impl Folder) -> Result<()> {
-    let end = || {
-        folder.remove(UNFINISHED)?;
-        folder.sync_names()
-    };
-    end().map_err(Error::io(UNFINISHED))
 }
 
 /// Shards and segments as a damaged store has them.

@@ -263,7 +263,7 @@ impl LogSurvey {
 }
 
 /// Where copies of a header are not sound though there is one that is.
-fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Result<Vec<u64>> {
+pub(super) fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Result<Vec<u64>> {
     let file = match folder.file(name).map_err(Error::io(name)) {
         // Whether the file is needed is for the opening to say.
         Err(Error::Damaged { .. }) => return Ok(Vec::new()),
@@ -274,7 +274,7 @@ fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Result<Vec<u64>
 }
 
 /// Whoever writes a hint begins it anew, and writes its header at the end.
-fn is_unfinished(folder: &impl Folder, name: &str) -> Result<bool> {
+pub(super) fn is_unfinished(folder: &impl Folder, name: &str) -> Result<bool> {
     let file = match folder.file(name).map_err(Error::io(name)) {
         Err(Error::Damaged { .. }) => return Ok(false),
         file => file?,

@@ -1,6 +1,6 @@
 //! A repair that dies at each of its steps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::*;
 use crate::{

@@ -16,6 +16,7 @@ use crate::{
     limits::SEGMENT_BYTES_MIN,
     machine::as_it_is,
     planted::plant,
+    replacing::UNFINISHED,
 };
 
 type Bytes = BTreeMap<String, Vec<u8>>;
