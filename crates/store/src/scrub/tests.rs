@@ -110,7 +110,7 @@ fn v17_what_is_half_written_at_a_first_look_is_no_damage() {
         let opened = Cell::new(odd);
         let open = || {
             opened.set(opened.get() + 1);
-            Ok(if opened.get() % 2 == 0 { torn.clone() } else { whole.clone() })
+            Ok(if opened.get().is_multiple_of(2) { torn.clone() } else { whole.clone() })
         };
         scrub_over(open, &FAST, |_, _| true).unwrap().damage
     };

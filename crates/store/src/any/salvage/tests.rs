@@ -20,6 +20,7 @@ use crate::{
 };
 
 type Bytes = BTreeMap<String, Vec<u8>>;
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 type Over = fn(&Disk) -> Files<Disk>;
 
 const SHARDS: u32 = 2;
@@ -159,9 +160,9 @@ fn damage(disk: &Disk, rng: &mut Rng, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-fn salvaged(over: Over, disk: &Disk) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, LogSalvaged)> {
+fn salvaged(over: Over, disk: &Disk) -> Result<(Records, LogSalvaged)> {
     let (store, told) = RawLogStore::salvage(&over(disk), Disk::new(1), &options(), |_, _| {})?;
-    let mut records = BTreeMap::new();
+    let mut records = Records::new();
     store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())))?;
     assert_eq!(told.records, records.len() as u64);
     Ok((records, told))
@@ -326,7 +327,7 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
                 Err(Error::NotAStore) => continue,
                 store => store.map_err(|error| error.to_string())?,
             };
-            let mut records = BTreeMap::new();
+            let mut records = Records::new();
             let shown = store.for_each(|key, value| {
                 records.insert(key.to_vec(), value.to_vec());
             });
