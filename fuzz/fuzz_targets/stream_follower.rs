@@ -6,18 +6,18 @@
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mainstay_fuzz::{
-    folder::Files,
-    store::{Base, contents, options},
+    folder::{Contents, Files},
+    kinds::{Any, Fixed, Kind, Sizes, records},
     stream::{Ends, Said},
     world,
 };
 use mainstay_replica::{
-    FollowSettings, Follower,
+    FollowSettings, Follower, Sink,
     follower::{Input, Output},
     wire::{Hello, Message, Way, decode, encode, writes},
 };
-use mainstay_store::{History, Position, RawStore};
-use std::{sync::Arc, time::Duration};
+use mainstay_store::{History, Position};
+use std::time::Duration;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -35,32 +35,36 @@ const STEPS_MAX: usize = 64;
 /// What it says between two looks: the hashes of its records, a few times.
 const SAID_MAX: usize = 4 << 20;
 
+fn base<S: Kind>() -> Contents {
+    let files = Files::of(&S::base());
+    S::open(files.clone()).demote();
+    files.contents()
+}
+
 thread_local! {
-    static BASE: Base = {
-        let mut base = Base::new();
-        let files = Files::of(&base.files);
-        let store = RawStore::open(files.clone(), &options()).expect("nobody has damaged it");
-        drop(store.demote().expect("memory takes it"));
-        base.files = files.contents();
-        base
-    };
+    static FIXED: Contents = base::<Fixed>();
+    static ANY: Contents = base::<Any>();
 }
 
 fuzz_target!(|data: &[u8]| {
     world::plant();
-    let Ok(steps) = Vec::<Step>::arbitrary_take_rest(Unstructured::new(data)) else { return };
-    BASE.with(|base| try_all(&Files::of(&base.files), &steps));
+    let input = <(Sizes, Vec<Step>)>::arbitrary_take_rest(Unstructured::new(data));
+    let Ok((sizes, steps)) = input else { return };
+    match sizes {
+        Sizes::Fixed => FIXED.with(|base| try_all::<Fixed>(&Files::of(base), &steps)),
+        Sizes::Any => ANY.with(|base| try_all::<Any>(&Files::of(base), &steps)),
+    }
 });
 
-fn histories(store: &RawStore<Files>) -> Vec<History> {
+fn histories(store: &impl Kind) -> Vec<History> {
     (0..2).map(|shard| store.history(shard).expect("it is there")).collect()
 }
 
-fn try_all(files: &Files, steps: &[Step]) {
-    let store = Arc::new(RawStore::open(files.clone(), &options()).expect("nobody damaged it"));
-    let identity = store.identity();
+fn try_all<S: Kind>(files: &Files, steps: &[Step]) {
+    let store = S::open(files.clone());
+    let identity = store.who();
     let mut now = Duration::ZERO;
-    let follower = Follower::new(Arc::clone(&store), FollowSettings::default(), 7, now);
+    let follower = Follower::new(store.clone(), FollowSettings::default(), 7, now);
     let mut follower = follower.expect("it follows");
     for step in steps.iter().take(STEPS_MAX) {
         let (before, known) = (histories(&store), store.known_epoch());
@@ -93,14 +97,14 @@ fn try_all(files: &Files, steps: &[Step]) {
     }
     take(&mut follower, now);
     store.verify().expect("what it took is what it has");
-    let (wanted, at) = (contents(&store).expect("it is sound"), histories(&store));
+    let (wanted, at) = (records(&store).expect("it is sound"), histories(&store));
     drop((follower, store));
-    let again = RawStore::open(files.clone(), &options()).expect("what was written is read");
+    let again = S::open(files.clone());
     assert_eq!(histories(&again), at, "N1: it is where it was");
-    assert_eq!(contents(&again).expect("it is sound"), wanted, "and has what it had");
+    assert_eq!(records(&again).expect("it is sound"), wanted, "and has what it had");
 }
 
-fn connect(follower: &mut Follower<Arc<RawStore<Files>>>, now: &mut Duration) {
+fn connect(follower: &mut Follower<impl Kind>, now: &mut Duration) {
     *now += Duration::from_secs(40);
     follower.handle(*now, Input::Tick);
     take(follower, *now);
@@ -111,8 +115,8 @@ fn connect(follower: &mut Follower<Arc<RawStore<Files>>>, now: &mut Duration) {
     follower.handle(*now, Input::Connected);
 }
 
-fn join(follower: &mut Follower<Arc<RawStore<Files>>>, now: Duration, store: &RawStore<Files>) {
-    let (identity, write_bytes_max) = (store.identity(), store.write_bytes_max());
+fn join(follower: &mut Follower<impl Kind>, now: Duration, store: &impl Kind) {
+    let (identity, write_bytes_max) = (store.who(), Sink::write_bytes_max(store));
     let hello = Hello { identity, write_bytes_max, ..Hello::default() };
     let epoch = store.known_epoch().max(1);
     follower.handle(now, Input::Message(&encode(epoch, &Message::Welcome(hello))));
@@ -125,7 +129,7 @@ fn join(follower: &mut Follower<Arc<RawStore<Files>>>, now: Duration, store: &Ra
 }
 
 /// What a message may have done.
-fn check(before: &[History], known: u64, store: &RawStore<Files>, said: Option<&[u8]>) {
+fn check(before: &[History], known: u64, store: &impl Kind, said: Option<&[u8]>) {
     let after = histories(store);
     assert!(store.known_epoch() >= known, "N4");
     if before == after {
@@ -143,6 +147,10 @@ fn check(before: &[History], known: u64, store: &RawStore<Files>, said: Option<&
         // O1: each write follows from the one before it, and leads where it says.
         let mut place = from;
         let leads = writes(bytes).any(|write| {
+            // What it has already is passed over.
+            if write.position.sequence <= place.sequence {
+                return false;
+            }
             place = place.after(write.position.epoch, write.changes);
             place == to
         });
@@ -152,7 +160,7 @@ fn check(before: &[History], known: u64, store: &RawStore<Files>, said: Option<&
     }
 }
 
-fn take(follower: &mut Follower<Arc<RawStore<Files>>>, now: Duration) {
+fn take(follower: &mut Follower<impl Kind>, now: Duration) {
     let mut said = 0;
     for _ in 0..10_000 {
         match follower.poll(now) {

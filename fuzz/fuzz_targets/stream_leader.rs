@@ -6,8 +6,8 @@
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mainstay_fuzz::{
-    folder::Files,
-    store::{Base, contents, options},
+    folder::{Contents, Files},
+    kinds::{Any, Fixed, Kind, Record, Sizes, records},
     stream::{Ends, Said},
     world,
 };
@@ -16,8 +16,8 @@ use mainstay_replica::{
     leader::{Input, Output},
     wire::{Hello, Message, decode, encode},
 };
-use mainstay_store::{Durability, Position, RawStore};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use mainstay_store::Position;
+use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -27,7 +27,7 @@ enum Step {
     Lost(u8),
     Said(u8, Said),
     Later(u16),
-    Written(u8, u8),
+    Written(Record),
     Taken,
 }
 
@@ -36,17 +36,18 @@ const STEPS_MAX: usize = 64;
 const HELD_MAX: usize = 1 << 20;
 
 thread_local! {
-    static BASE: Base = Base::new();
+    static FIXED: Contents = Fixed::base();
+    static ANY: Contents = Any::base();
 }
 
 fuzz_target!(|data: &[u8]| {
     world::plant();
-    let Ok(steps) = Vec::<Step>::arbitrary_take_rest(Unstructured::new(data)) else { return };
-    BASE.with(|base| {
-        let files = Files::of(&base.files);
-        let store = RawStore::open(files, &options()).expect("nobody has damaged it");
-        try_all(&Arc::new(store), &steps);
-    });
+    let input = <(Sizes, Vec<Step>)>::arbitrary_take_rest(Unstructured::new(data));
+    let Ok((sizes, steps)) = input else { return };
+    match sizes {
+        Sizes::Fixed => FIXED.with(|base| try_all(&Fixed::open(Files::of(base)), &steps)),
+        Sizes::Any => ANY.with(|base| try_all(&Any::open(Files::of(base)), &steps)),
+    }
 });
 
 /// What a follower has allowed, and was sent of what counts.
@@ -57,14 +58,14 @@ struct Flow {
     largest: u64,
 }
 
-fn try_all(store: &Arc<RawStore<Files>>, steps: &[Step]) {
+fn try_all<S: Kind>(store: &S, steps: &[Step]) {
     let places = (0..2).map(|shard| {
         store.history(shard).ok().and_then(|history| history.position()).unwrap_or(Position::START)
     });
-    let ends = Ends { identity: store.identity(), epoch: store.epoch(), places: places.collect() };
-    let mut wanted = contents(store).expect("it is sound");
+    let ends = Ends { identity: store.who(), epoch: store.epoch(), places: places.collect() };
+    let mut wanted = records(store).expect("it is sound");
     let mut now = Duration::ZERO;
-    let mut leader = Leader::new(Arc::clone(store), LeadSettings::default(), now);
+    let mut leader = Leader::new(store.clone(), LeadSettings::default(), now);
     let mut flows = BTreeMap::<u64, Flow>::new();
     let mut highest = 0;
     for step in steps.iter().take(STEPS_MAX) {
@@ -107,11 +108,12 @@ fn try_all(store: &Arc<RawStore<Files>>, steps: &[Step]) {
                 now += Duration::from_millis((*by).into());
                 leader.handle(now, Input::Tick);
             }
-            Step::Written(key, of) => {
-                let (key, value) = ([0, *key], [*of; 60]);
-                if store.put(&key, &value, Durability::Memory).is_ok() {
-                    let shard = store.shard(&key).expect("its length is right") as usize;
-                    wanted[shard].insert(key.to_vec(), value.to_vec());
+            Step::Written(record) => {
+                // Local writes have no ends here.
+                let record = Record { end: 0, ..*record };
+                if let Ok(shard) = store.put(record) {
+                    let (key, rest) = (record.key(&ends.identity), record.rest(&ends.identity));
+                    wanted[shard as usize].insert(key, rest);
                 } else {
                     assert!(highest > ends.epoch, "only a higher epoch ends a leader");
                 }
@@ -124,10 +126,10 @@ fn try_all(store: &Arc<RawStore<Files>>, steps: &[Step]) {
     }
     take(&mut leader, now, &mut flows);
     assert!(leader.replaced_by().is_none_or(|by| by <= highest), "E3");
-    assert_eq!(contents(store).expect("it is sound"), wanted, "followers change nothing");
+    assert_eq!(records(store).expect("it is sound"), wanted, "followers change nothing");
 }
 
-fn take(leader: &mut Leader<Arc<RawStore<Files>>>, now: Duration, flows: &mut BTreeMap<u64, Flow>) {
+fn take(leader: &mut Leader<impl Kind>, now: Duration, flows: &mut BTreeMap<u64, Flow>) {
     for _ in 0..10_000 {
         let Some(output) = leader.poll(now) else { return };
         let Output::Send { peer, bytes, .. } = output else { continue };

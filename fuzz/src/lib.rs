@@ -2,6 +2,7 @@
 //!
 //! * [`folder`]: files in memory.
 //! * [`store`]: files of a store, and what may come of them.
+//! * [`kinds`]: the two kinds of stores, beside an enemy among replicas.
 //! * [`stream`]: what an enemy among replicas may say.
 //! * [`durable`]: files of persistent states, and what has to come of them.
 //! * [`image`]: a valid pool as bytes, and changes to it that an input asks for.
@@ -13,6 +14,7 @@ pub mod drive;
 pub mod durable;
 pub mod folder;
 pub mod image;
+pub mod kinds;
 pub mod model;
 pub mod store;
 pub mod stream;

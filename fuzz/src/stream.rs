@@ -1,12 +1,13 @@
 //! What an enemy at one end of a stream of replicas may say.
 
 use arbitrary::Arbitrary;
+use mainstay_base::crc32c;
 use mainstay_replica::wire::{
     Acked, Hello, Message, Reason, Refusal, Way, Write, encode, put_write,
 };
-use mainstay_store::{Change, Identity, Position, write_changes};
+use mainstay_store::{Identity, Position};
 
-use crate::store::LENGTHS;
+use crate::kinds::Record;
 
 /// A number that is mostly one that means something.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -45,9 +46,11 @@ pub enum At {
 /// A change of a record, of the right lengths or not.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Changed {
-    Put(u8, u8),
-    Delete(u8),
+    Put(Record),
+    Delete(Record),
     Wrong(u8),
+    /// One of any size whose head says something else, with the right checksum.
+    Head(Record, u8, u16),
 }
 
 /// A message as an enemy makes it.
@@ -77,7 +80,7 @@ enum What {
     Summary { bits: u8, sums: Vec<u64> },
     Differ { parts: Vec<u8> },
     Want { first: u16, last: u16, ends: bool, is_last: bool, hashes: Vec<u64> },
-    Records { records: Vec<(u8, u8)>, extra: u8 },
+    Records { records: Vec<Changed>, extra: u8 },
     Stale { hashes: Vec<u64> },
     Round,
     Writes { tip: Number, writes: Vec<Written> },
@@ -129,10 +132,6 @@ impl Ends {
         let write_bytes_max = if fits { 1 << 20 } else { most.get() };
         Hello { identity, write_bytes_max, ..Hello::default() }
     }
-}
-
-fn value(byte: u8) -> [u8; LENGTHS.1] {
-    [byte; LENGTHS.1]
 }
 
 impl Said {
@@ -191,20 +190,23 @@ impl Said {
             }),
             What::Records { records, extra } => {
                 let mut bytes = Vec::new();
-                for (key, of) in records.iter().take(LIST_MAX) {
-                    bytes.extend_from_slice(&[0, *key]);
-                    bytes.extend_from_slice(&value(*of));
+                for record in records.iter().take(LIST_MAX) {
+                    match record {
+                        Changed::Put(record) => record.write(&ends.identity, &mut bytes),
+                        other => other.write(&ends.identity, &mut bytes),
+                    }
                 }
                 bytes.extend(std::iter::repeat_n(0, usize::from(*extra / 128)));
                 let count = records.len().min(LIST_MAX) as u32;
-                send(&Message::Records { shard, count, are_any: false, bytes: &bytes })
+                let are_any = ends.identity.is_any() != (*extra % 32 == 31);
+                send(&Message::Records { shard, count, are_any, bytes: &bytes })
             }
             What::Stale { hashes } => send(&Message::Stale { shard, hashes: &list(hashes) }),
             What::Round => send(&Message::Round { shard }),
             What::Writes { tip, writes } => {
                 let (mut bytes, mut place) = (Vec::new(), ends.at(At::There, index));
                 for written in writes.iter().take(LIST_MAX) {
-                    let changes = written.changes();
+                    let changes = written.changes(&ends.identity);
                     place = match written.at {
                         None => place.after(epoch, &changes),
                         Some(at) => ends.at(at, index),
@@ -242,17 +244,55 @@ impl Said {
 }
 
 impl Written {
-    fn changes(&self) -> Vec<u8> {
+    fn changes(&self, identity: &Identity) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for change in self.changes.iter().take(LIST_MAX) {
-            match *change {
-                Changed::Put(key, of) => {
-                    write_changes(&[Change::Put(&[0, key], &value(of))], &mut bytes);
+        self.changes.iter().take(LIST_MAX).for_each(|change| change.write(identity, &mut bytes));
+        bytes
+    }
+}
+
+/// Bytes of the head of a message, and of that of a record of any size, whose checksum is first.
+const MESSAGE_HEAD: usize = 16;
+const HEAD: usize = 12;
+/// The kind of a message of records, and the flag of those of any size.
+const RECORDS: [u8; 2] = [8, 1];
+
+/// The message with right checksums of its records, if it has some of any size.
+#[must_use]
+pub fn with_sums(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let Some((head, mut rest)) = message.split_at_mut_checked(MESSAGE_HEAD) else { return message };
+    if head[..2] != RECORDS {
+        return message;
+    }
+    while rest.len() >= HEAD {
+        let value = rest[4..8].try_into().map_or(0, u32::from_le_bytes) as usize;
+        let key = usize::from(u16::from_le_bytes([rest[8], rest[9]]));
+        let Some((record, behind)) = rest.split_at_mut_checked(HEAD + key + value) else { break };
+        let sum = crc32c(&record[4..]);
+        record[..4].copy_from_slice(&sum.to_le_bytes());
+        rest = behind;
+    }
+    message
+}
+
+impl Changed {
+    fn write(self, identity: &Identity, out: &mut Vec<u8>) {
+        match self {
+            Self::Put(record) => record.change(true, identity, out),
+            Self::Delete(record) => record.change(false, identity, out),
+            Self::Wrong(byte) => out.push(byte),
+            Self::Head(record, at, bits) => {
+                let begin = out.len();
+                record.change(true, identity, out);
+                let record = &mut out[begin..];
+                let at = 4 + usize::from(at) % (HEAD - 5);
+                for (byte, bits) in record[at..].iter_mut().zip(bits.to_le_bytes()) {
+                    *byte ^= bits;
                 }
-                Changed::Delete(key) => write_changes(&[Change::Delete(&[0, key])], &mut bytes),
-                Changed::Wrong(byte) => bytes.push(byte),
+                let sum = crc32c(&record[4..]);
+                record[..4].copy_from_slice(&sum.to_le_bytes());
             }
         }
-        bytes
     }
 }

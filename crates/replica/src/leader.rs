@@ -52,7 +52,10 @@ pub struct Leader<S: Source> {
 const STEPS_MAX: usize = 64;
 
 impl<S: Source> Leader<S> {
-    /// A leader without followers.
+    /// A leader without followers. A source whose writes may be longer than
+    /// [`WRITE_BYTES_MAX`] refuses those that are from now on, with
+    /// [`BatchTooLong`](mainstay_store::Error::BatchTooLong): no message has room for them. A record
+    /// that is longer and was there before keeps it from having followers until it is made shorter.
     ///
     /// Example: see [the crate](crate).
     #[must_use]

@@ -155,8 +155,12 @@ pub enum Error {
         /// Another one.
         other: u32,
     },
-    /// A batch is longer than a segment of the log.
-    #[error("the batch takes {bytes} bytes of the log, {max} are the most; make smaller batches")]
+    /// A write is longer than a segment of the log, or than what a store that leads can send to its
+    /// followers.
+    #[error(
+        "the write takes {bytes} bytes of the log, {max} are the most; make smaller batches, or \
+         shorter values"
+    )]
     BatchTooLong {
         /// What it takes.
         bytes: u64,

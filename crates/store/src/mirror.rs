@@ -71,3 +71,6 @@ impl<S: Send + Sync + 'static> Mirror<S> {
         new
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

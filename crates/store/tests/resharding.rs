@@ -39,6 +39,29 @@ trait Numbers: Sized + Send + Sync {
     fn reshard(&self, shards: u32, chunk: u64) -> Self;
 }
 
+/// What both kinds call the same.
+macro_rules! alike {
+    () => {
+        fn put(&self, key: u64, number: u64) -> Result<(), Error> {
+            self.put(&key, &number, Memory).map(drop)
+        }
+
+        fn get(&self, key: u64) -> Option<u64> {
+            self.get(&key).unwrap()
+        }
+
+        fn newest(&self) -> u64 {
+            let mut newest = 0;
+            self.for_each(|_, value| newest = newest.max(value)).unwrap();
+            newest
+        }
+
+        fn shards(&self) -> usize {
+            self.stats().len()
+        }
+    };
+}
+
 impl Numbers for Store {
     const TEST: &str = "a17_whoever_is_killed";
 
@@ -50,23 +73,7 @@ impl Numbers for Store {
         Self::open(path, &options(1)).unwrap()
     }
 
-    fn put(&self, key: u64, number: u64) -> Result<(), Error> {
-        self.put(&key, &number, Memory).map(drop)
-    }
-
-    fn get(&self, key: u64) -> Option<u64> {
-        self.get(&key).unwrap()
-    }
-
-    fn newest(&self) -> u64 {
-        let mut newest = 0;
-        self.for_each(|_, value| newest = newest.max(value)).unwrap();
-        newest
-    }
-
-    fn shards(&self) -> usize {
-        self.stats().len()
-    }
+    alike!();
 
     fn reshard(&self, shards: u32, chunk: u64) -> Self {
         reshard(self, shards, chunk)
@@ -88,23 +95,7 @@ impl Numbers for AnyStore {
         Self::open(path, &log_options(1)).unwrap()
     }
 
-    fn put(&self, key: u64, number: u64) -> Result<(), Error> {
-        self.put(&key, &number, Memory).map(drop)
-    }
-
-    fn get(&self, key: u64) -> Option<u64> {
-        self.get(&key).unwrap()
-    }
-
-    fn newest(&self) -> u64 {
-        let mut newest = 0;
-        self.for_each(|_, value| newest = newest.max(value)).unwrap();
-        newest
-    }
-
-    fn shards(&self) -> usize {
-        self.stats().len()
-    }
+    alike!();
 
     fn reshard(&self, shards: u32, chunk: u64) -> Self {
         let mut resharding = loop {

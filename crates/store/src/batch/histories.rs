@@ -39,6 +39,44 @@ pub(crate) trait Kind: Sized {
     }
 }
 
+/// What both kinds call the same.
+macro_rules! alike {
+    () => {
+        fn shard(&self, key: &[u8]) -> u32 {
+            self.shard(key).unwrap()
+        }
+
+        fn batch(&self, changes: &[Change<'_>], how: Durability) -> Result<()> {
+            self.batch(changes, how).map(drop)
+        }
+
+        fn batch_across(&self, changes: &[Change<'_>]) -> Result<()> {
+            self.batch_across(changes).map(drop)
+        }
+
+        fn for_each(&self, show: impl FnMut(&[u8], &[u8])) -> Result<()> {
+            self.for_each(show)
+        }
+
+        fn tend(&self) {
+            let _may_fail = self.tend();
+        }
+
+        fn compact(&self) {
+            let _may_fail = self.compact();
+        }
+
+        fn has_given_up(&self, shard: usize) -> bool {
+            self.stats()[shard].poisoned.is_some()
+        }
+
+        fn close(self) {
+            let _may_fail = self.close();
+        }
+    };
+}
+pub(crate) use alike;
+
 /// Keys of each shard.
 pub(crate) fn keys(shard_of: impl Fn(&[u8]) -> u32) -> Vec<Vec<Vec<u8>>> {
     let mut keys = vec![Vec::new(); SHARDS as usize];

@@ -6,7 +6,7 @@ use mainstay_base::Rng;
 use mainstay_sim::{Disk, DiskFaults};
 
 use super::{
-    histories::{FAULTS, Kind, SHARDS, VALUE, die, keys, not_found, run},
+    histories::{FAULTS, Kind, SHARDS, VALUE, alike, die, keys, not_found, run},
     *,
 };
 use crate::{
@@ -31,37 +31,7 @@ impl Kind for RawStore<Machine> {
         Self::open(machine, &options())
     }
 
-    fn shard(&self, key: &[u8]) -> u32 {
-        self.shard(key).unwrap()
-    }
-
-    fn batch(&self, changes: &[Change<'_>], how: Durability) -> Result<()> {
-        self.batch(changes, how).map(drop)
-    }
-
-    fn batch_across(&self, changes: &[Change<'_>]) -> Result<()> {
-        self.batch_across(changes).map(drop)
-    }
-
-    fn for_each(&self, show: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        self.for_each(show)
-    }
-
-    fn tend(&self) {
-        let _may_fail = self.tend();
-    }
-
-    fn compact(&self) {
-        let _may_fail = self.compact();
-    }
-
-    fn has_given_up(&self, shard: usize) -> bool {
-        self.stats()[shard].poisoned.is_some()
-    }
-
-    fn close(self) {
-        let _may_fail = self.close();
-    }
+    alike!();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use mainstay_storage::Storage;
 use super::*;
 use crate::{
     Durability, Error, LogOptions, LogSurvey,
-    batch::histories::{FAULTS, Kind, SHARDS, VALUE, keys, not_found, run},
+    batch::histories::{FAULTS, Kind, SHARDS, VALUE, alike, keys, not_found, run},
     limits::SEGMENT_BYTES_MIN,
     machine::Machine,
     planted::{Fault, plant},
@@ -39,37 +39,7 @@ impl Kind for RawLogStore<Machine> {
         Self::open(machine, &options())
     }
 
-    fn shard(&self, key: &[u8]) -> u32 {
-        self.shard(key).unwrap()
-    }
-
-    fn batch(&self, changes: &[Change<'_>], how: Durability) -> Result<()> {
-        self.batch(changes, how).map(drop)
-    }
-
-    fn batch_across(&self, changes: &[Change<'_>]) -> Result<()> {
-        self.batch_across(changes).map(drop)
-    }
-
-    fn for_each(&self, show: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        self.for_each(show)
-    }
-
-    fn tend(&self) {
-        let _may_fail = self.tend();
-    }
-
-    fn compact(&self) {
-        let _may_fail = self.compact();
-    }
-
-    fn has_given_up(&self, shard: usize) -> bool {
-        self.stats()[shard].poisoned.is_some()
-    }
-
-    fn close(self) {
-        let _may_fail = self.close();
-    }
+    alike!();
 
     fn counted(machine: Machine) -> Option<u64> {
         let survey = LogSurvey::over(&machine, |_, _| {}).unwrap();

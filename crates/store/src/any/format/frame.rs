@@ -4,8 +4,8 @@ use mainstay_base::Crc32c;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Content, Entry, FRAME_MAGIC, MOVED, NOTE, Part, Past, Record, count_of, read_record,
-    record_len, write_all, write_record,
+    Entry, Past, Record,
+    record::{Content, NOTE, Part, count_of, read_record, record_len, write_all, write_record},
 };
 use crate::{
     format::{FRAME_LEN, FrameHeader, HISTORY_LEN, NUMBERS_END},
@@ -13,6 +13,10 @@ use crate::{
     log::Written,
     planted::{self, Fault},
 };
+
+const FRAME_MAGIC: [u8; 4] = *b"MSAF";
+/// In a frame's number of records: they were there before, and only got another place.
+const MOVED: u32 = 1 << 31;
 
 /// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
 /// So a value that is a part of some other store's log is never taken for a frame.

@@ -8,7 +8,9 @@ use zerocopy::{
 };
 
 use super::{
-    DELETE, END_LEN, PUT, PUT_UNTIL, PastBytes, list::begin_anew, record_bytes, stored_len,
+    PastBytes,
+    list::begin_anew,
+    record::{DELETE, END_LEN, PUT, PUT_UNTIL, record_bytes, stored_len},
 };
 use crate::{
     error::{Error, Result},

@@ -1,17 +1,14 @@
 //! Another number of shards, beside a model and beside writers.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use mainstay_base::Rng;
 use mainstay_sim::{Disk, DiskFaults};
 
 use super::*;
-use crate::{Durability::Memory, Error, limits::SEGMENT_BYTES_MIN, planted::plant};
+use crate::{
+    Durability::Memory, Error, limits::SEGMENT_BYTES_MIN, mirror::tests::beside, planted::plant,
+};
 
 type Records = BTreeMap<Vec<u8>, (Vec<u8>, Option<Duration>)>;
 
@@ -113,33 +110,19 @@ fn beside_writers(copies_unlocked: bool) -> bool {
     for number in 0..2_000 {
         store.put(&key(number), &[0; 8], Memory).unwrap();
     }
-    let writes = AtomicU64::new(0);
-    let new = thread::scope(|scope| {
-        for seed in 0..2 {
-            let (store, writes) = (&store, &writes);
-            scope.spawn(move || {
-                let mut rng = Rng::seeded(seed);
-                loop {
-                    let key = key(rng.below(2_000));
-                    let written = match rng.below(2) {
-                        0 => store.put(&key, &rng.next_u64().to_le_bytes(), Memory).map(drop),
-                        _ => store.delete(&key, Memory).map(drop),
-                    };
-                    match written {
-                        Ok(()) => writes.fetch_add(1, Relaxed),
-                        Err(Error::Resharded) => break,
-                        Err(error) => panic!("{error}"),
-                    };
-                }
-            });
+    let write = |rng: &mut Rng| {
+        let key = key(rng.below(2_000));
+        match rng.below(2) {
+            0 => store.put(&key, &rng.next_u64().to_le_bytes(), Memory).map(drop),
+            _ => store.delete(&key, Memory).map(drop),
         }
+    };
+    let new = beside(write, |wait_for| {
+        wait_for(500);
         let mut resharding = store.reshard_into(Disk::new(4), &options(8)).unwrap();
         plant(copies_unlocked.then_some(Fault::CopiedUnlocked));
         while !resharding.advance(200).unwrap() {
-            let before = writes.load(Relaxed);
-            while writes.load(Relaxed) < before + 50 {
-                thread::yield_now();
-            }
+            wait_for(50);
         }
         plant(None);
         resharding.finish().unwrap()
