@@ -71,6 +71,10 @@ impl<F: Folder> RawStore<F> {
         let all: u64 = self.shards.iter().map(|shard| shard.table().len()).sum();
         for shard in 0..options.shards {
             to.expect(shard, all / u64::from(options.shards))?;
+            let mut piece = 0;
+            while to.make_ready(shard, piece)? {
+                piece += 1;
+            }
         }
         let failed = Arc::new(Mutex::new(None));
         let (weak, told) = (Arc::downgrade(&to), Arc::clone(&failed));
