@@ -244,7 +244,11 @@ impl NetEnd {
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     return Ok(None);
                 }
-                parker.park(deadline);
+                // Only now would this thread be woken; who could read meanwhile would have to wait
+                // for a message that nobody reads.
+                if !direct.can_read() {
+                    parker.park(deadline);
+                }
             }
         })
     }

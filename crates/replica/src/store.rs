@@ -138,6 +138,10 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
         RawStore::expect(self, shard, records)
     }
 
+    fn make_ready(&self, shard: u32, piece: usize) -> Result<bool> {
+        RawStore::make_ready(self, shard, piece)
+    }
+
     fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         RawStore::get(self, key)
     }

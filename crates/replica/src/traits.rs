@@ -197,6 +197,15 @@ pub trait Sink {
         let _nothing_to_prepare = (shard, records);
         Ok(())
     }
+    /// Has a piece of the memory ready that expected records will be in, while another thread
+    /// writes; says whether there are further ones. Pieces begin with 0.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    fn make_ready(&self, shard: u32, piece: usize) -> Result<bool> {
+        let _nothing_to_prepare = (shard, piece);
+        Ok(false)
+    }
     /// What there is of a key's record beside the key; see [`Show`].
     ///
     /// # Errors

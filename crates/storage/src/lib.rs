@@ -19,4 +19,4 @@ pub use encrypted::planted;
 #[cfg(feature = "encryption")]
 pub use encrypted::{Encrypted, EncryptedFile, Key, KeyError, KeyId, Keys, Rekeyed, rekey};
 pub use folder::Folder;
-pub use storage::Storage;
+pub use storage::{Storage, write_zeros};

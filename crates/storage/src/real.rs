@@ -6,9 +6,12 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::{
+    fs::{Advice, FallocateFlags},
+    io::{Errno, ReadWriteFlags},
+};
 
-use crate::Storage;
+use crate::{Storage, write_zeros};
 
 impl Storage for File {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
@@ -48,6 +51,19 @@ impl Storage for File {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         Self::set_len(self, len)
+    }
+
+    /// Where a file system cannot do it otherwise, zeros are written.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(self, len),
+            done => Ok(done?),
+        }
+    }
+
+    fn forget(&self) {
+        // It is a hint.
+        let _refused = rustix::fs::fadvise(self, 0, None, Advice::DontNeed);
     }
 
     fn sync(&self) -> io::Result<()> {

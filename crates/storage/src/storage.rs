@@ -97,6 +97,41 @@ pub trait Storage {
     /// What the disk says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Has room for `len` bytes, all zeros, in a file that is empty: later writes there are not refused
+    /// for want of it. Other than by writing zeros, room may be had that the file system still has to
+    /// note as used at the first sync after each write.
+    ///
+    /// ```
+    /// use mainstay_storage::Storage;
+    /// let file = tempfile::tempfile()?;
+    /// file.allocate(8_192)?;
+    /// let mut byte = [1];
+    /// file.read_at(8_191, &mut byte)?;
+    /// assert_eq!((file.len()?, byte), (8_192, [0]));
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        write_zeros(self, len)
+    }
+
+    /// What was synced will not be read soon: its memory can be used for something else. Nothing has
+    /// to come of it.
+    ///
+    /// ```
+    /// use mainstay_storage::Storage;
+    /// let file = tempfile::tempfile()?;
+    /// file.write_synced_at(0, b"kept")?;
+    /// file.forget();
+    /// let mut kept = [0; 4];
+    /// file.read_at(0, &mut kept)?;
+    /// assert_eq!(&kept, b"kept");
+    /// # std::io::Result::Ok(())
+    /// ```
+    fn forget(&self) {}
+
     /// Returns when everything written before is safe from a power cut. After an error, nobody
     /// knows what is, and a second try proves nothing.
     ///
@@ -106,3 +141,29 @@ pub trait Storage {
     /// What the disk says.
     fn sync(&self) -> io::Result<()>;
 }
+
+/// Fills the first `len` bytes of a file with zeros.
+///
+/// ```
+/// use mainstay_storage::{Storage, write_zeros};
+/// let file = tempfile::tempfile()?;
+/// write_zeros(&file, 3 << 20)?;
+/// assert_eq!(file.len()?, 3 << 20);
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// What the disk says.
+pub fn write_zeros<S: Storage + ?Sized>(file: &S, len: u64) -> io::Result<()> {
+    let zeros = vec![0; len.min(ZEROS_BYTES) as usize];
+    let mut at = 0;
+    while at < len {
+        let part = zeros.len().min((len - at) as usize);
+        file.write_at(at, &zeros[..part])?;
+        at += part as u64;
+    }
+    Ok(())
+}
+
+/// So many zeros are written at a time.
+const ZEROS_BYTES: u64 = 1 << 20;

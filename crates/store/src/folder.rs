@@ -316,6 +316,14 @@ impl Storage for DirectoryFile {
         self.0.set_len(len)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.0.allocate(len)
+    }
+
+    fn forget(&self) {
+        self.0.forget();
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync()
     }
@@ -345,6 +353,15 @@ impl Storage for BareFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         hook::step();
         Storage::set_len(&self.0, len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        hook::step();
+        self.0.allocate(len)
+    }
+
+    fn forget(&self) {
+        self.0.forget();
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -313,12 +313,15 @@ impl<F: Folder> RawStore<F> {
         Ok(())
     }
 
-    /// Makes room in a shard for so many records that are about to come, if there is room.
+    /// Makes room in a shard for so many records that are about to come, if there is room. They are
+    /// written faster where [`make_ready`](Self::make_ready) was before them.
     ///
     /// ```
     /// use mainstay_store::{Options, RawStore};
     /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
     /// store.expect(0, 50_000)?;
+    /// let pieces = (0..).take_while(|piece| store.make_ready(0, *piece).unwrap());
+    /// assert!(pieces.count() > 1);
     /// assert_eq!(store.records(0)?, 0);
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
@@ -330,6 +333,18 @@ impl<F: Folder> RawStore<F> {
         let _no_writes = at.writer();
         let more = more_expected(records, at.table().len());
         at.table().writing()?.expect(more).map(drop)
+    }
+
+    /// Has one of the pieces of memory ready that expected records will be in, while others write;
+    /// says whether there are further ones. Pieces begin with 0, and what was written already is
+    /// passed over.
+    ///
+    /// Example: see [`expect`](Self::expect).
+    ///
+    /// # Errors
+    /// [`Error::OutOfLimits`] if there is no such shard.
+    pub fn make_ready(&self, shard: u32, piece: usize) -> Result<bool> {
+        Ok(self.shard_at(shard)?.table().make_ready(piece))
     }
 
     /// Shows up to `max` records of a shard from a slot on, and returns the slot to go on from, if

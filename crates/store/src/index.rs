@@ -79,7 +79,7 @@ impl Name {
         WORDS_MIN << self.size()
     }
 
-    fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         self.words() * size_of::<u64>()
     }
 
@@ -113,9 +113,10 @@ pub(crate) fn make(memory: &Memory, name: Name) -> Result<bool> {
     memory.make(name.at(), name.bytes())
 }
 
-/// Has the memory of a table ready before it is written.
-pub(crate) fn make_ready(memory: &Memory, name: Name) {
-    memory.make_ready(name.at(), name.bytes());
+/// Has some of the memory of a table ready before it is written.
+pub(crate) fn make_ready(memory: &Memory, name: Name, from: usize, len: usize) {
+    let left = name.bytes().saturating_sub(from);
+    memory.make_ready(name.at() + from, len.min(left));
 }
 
 /// Gives the memory of a table back.

@@ -132,6 +132,14 @@ impl<S: Storage> Storage for FileOf<S> {
         either!(self, file => file.set_len(len))
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        either!(self, file => file.allocate(len))
+    }
+
+    fn forget(&self) {
+        either!(self, file => file.forget());
+    }
+
     fn sync(&self) -> io::Result<()> {
         either!(self, file => file.sync())
     }

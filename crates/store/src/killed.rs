@@ -7,6 +7,7 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, panic_any},
     sync::Once,
 };
@@ -68,8 +69,31 @@ pub(crate) fn mortal<T>(steps: u64, act: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-fn options() -> Options {
-    Options { shards: 1, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
+/// How long the longest writes are.
+#[derive(Clone, Copy)]
+enum Longest {
+    /// Nearly as long as a segment, and all of them go through the ring.
+    InRing,
+    /// Too long for it.
+    PastRing,
+}
+
+impl Longest {
+    fn options(self) -> Options {
+        let segment_bytes = match self {
+            Self::InRing => SEGMENT_BYTES_MIN,
+            Self::PastRing => 160 << 10,
+        };
+        Options { shards: 1, segment_bytes, ..Options::default() }
+    }
+
+    fn changes(self) -> usize {
+        match self {
+            Self::InRing => 110,
+            // With some deletes among them.
+            Self::PastRing => 1_200,
+        }
+    }
 }
 
 fn contents(store: &RawStore<Machine>) -> Result<Records, String> {
@@ -87,6 +111,7 @@ fn contents(store: &RawStore<Machine>) -> Result<Records, String> {
 }
 
 struct History {
+    longest: Longest,
     machine: Machine,
     store: RawStore<Machine>,
     records: Records,
@@ -95,10 +120,10 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, longest: Longest) -> Self {
         let machine = Machine::new(Disk::new(seed), true);
-        let store = RawStore::create(machine.clone(), 2, VALUE, &options()).unwrap();
-        Self { machine, store, records: Records::new(), rng: Rng::seeded(seed), deaths: 0 }
+        let store = RawStore::create(machine.clone(), 2, VALUE, &longest.options()).unwrap();
+        Self { longest, machine, store, records: Records::new(), rng: Rng::seeded(seed), deaths: 0 }
     }
 
     /// Another process opens the store, and may die doing so.
@@ -107,7 +132,7 @@ impl History {
             self.machine.disk.kill();
             let steps = if self.rng.below(4) == 0 { self.rng.below(40) } else { u64::MAX };
             let machine = self.machine.clone();
-            match mortal(steps, || RawStore::open(machine, &options())) {
+            match mortal(steps, || RawStore::open(machine, &self.longest.options())) {
                 Some(Ok(store)) => {
                     if !store.stats()[0].adopted {
                         return Err("the memory was not believed".to_owned());
@@ -129,7 +154,8 @@ impl History {
             0 => mortal(steps, || self.store.compact().unwrap()).is_none(),
             1..=3 => mortal(steps, || self.store.sync().unwrap()).is_none(),
             _ => {
-                let count = if kind == 4 { 300 } else { 1 + self.rng.below(3) };
+                let most = self.longest.changes();
+                let count = if kind == 4 { most as u64 } else { 1 + self.rng.below(3) };
                 let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = (0..count)
                     .map(|_| {
                         let key = (self.rng.below(KEYS) as u16).to_le_bytes().to_vec();
@@ -143,22 +169,8 @@ impl History {
                         None => next.remove(key),
                     };
                 }
-                // Some batches are nearly as long as a segment.
-                let changes = changes.iter().take(if kind == 4 { 110 } else { 300 });
-                let mut made = self.records.clone();
-                let changes: Vec<Change<'_>> = changes
-                    .map(|(key, value)| match value {
-                        Some(value) => {
-                            made.insert(key.clone(), value.clone());
-                            Change::Put(key, value)
-                        }
-                        None => {
-                            made.remove(key);
-                            Change::Delete(key)
-                        }
-                    })
-                    .collect();
-                next = made;
+                let changes: Vec<Change<'_>> =
+                    changes.iter().map(|(key, value)| Change::of(key, value.as_deref())).collect();
                 let how =
                     [Durability::Memory, Durability::Group][(self.rng.below(4) == 0) as usize];
                 mortal(steps, || self.store.batch(&changes, how).unwrap()).is_none()
@@ -182,11 +194,11 @@ impl History {
     }
 }
 
-fn run(seeds: std::ops::Range<u64>, steps: u64) -> (u64, Option<String>) {
+fn run(longest: Longest, seeds: Range<u64>, steps: u64) -> (u64, Option<String>) {
     be_mortal();
     let mut deaths = 0;
     for seed in seeds {
-        let mut history = History::new(seed);
+        let mut history = History::new(seed, longest);
         for step in 0..steps {
             if let Err(what) = history.step(step) {
                 let what = format!("seed {seed}, step {step}: {what}");
@@ -200,24 +212,34 @@ fn run(seeds: std::ops::Range<u64>, steps: u64) -> (u64, Option<String>) {
 
 #[test]
 fn a10_a_death_before_any_store_leaves_each_write_made_or_not_and_none_is_lost() {
-    let (deaths, wrong) = run(0..4, 6_000);
-    println!("died {deaths} times");
-    assert_eq!(wrong, None);
-    assert!(deaths > 5_000, "{deaths}");
+    for (longest, seeds, least) in [(Longest::InRing, 0..4, 5_000), (Longest::PastRing, 4..5, 500)]
+    {
+        let (deaths, wrong) = run(longest, seeds, 6_000);
+        println!("died {deaths} times");
+        assert_eq!(wrong, None);
+        assert!(deaths > least, "{deaths}");
+    }
 }
 
 #[test]
 fn a10_every_planted_fault_is_found_by_deaths() {
-    let faults = [Fault::CommitLate, Fault::RingLate, Fault::AppliedEarly, Fault::SweepLeftOut];
+    let faults = [
+        (Fault::CommitLate, Longest::InRing),
+        (Fault::RingLate, Longest::InRing),
+        (Fault::LongLate, Longest::PastRing),
+        (Fault::AppliedEarly, Longest::InRing),
+        (Fault::SweepLeftOut, Longest::InRing),
+    ];
     let missed: Vec<Fault> = faults
         .into_iter()
-        .filter(|fault| {
+        .filter(|(fault, longest)| {
             plant(Some(*fault));
-            let (deaths, wrong) = run(0..6, 6_000);
+            let (deaths, wrong) = run(*longest, 0..6, 6_000);
             plant(None);
             println!("{fault:?}: {deaths} deaths, {wrong:?}");
             wrong.is_none()
         })
+        .map(|(fault, _)| fault)
         .collect();
     assert!(missed.is_empty(), "not found: {missed:?}");
 }

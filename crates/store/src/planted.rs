@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     CommitLate,
     /// A write counts before the ring has its frame.
     RingLate,
+    /// A write counts before the file has its frame, which is too long for the ring.
+    LongLate,
     /// A write is taken for made before the records have it.
     AppliedEarly,
     /// Slots that a dead process left filled, and nothing names, are not emptied.

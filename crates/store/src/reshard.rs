@@ -61,6 +61,10 @@ impl<F: Folder> RawStore<F> {
         let all: u64 = self.shards.iter().map(|shard| shard.table().len()).sum();
         for shard in 0..options.shards {
             to.expect(shard, all / u64::from(options.shards))?;
+            let mut piece = 0;
+            while to.make_ready(shard, piece)? {
+                piece += 1;
+            }
         }
         let to = Mirror::begin(&self.hooks, to, |to, commit| write(to, commit.changes));
         Ok(Resharding { from: self, to, next: Some((0, 0)), copied: 0 })

@@ -1,7 +1,8 @@
 //! A shard: records in memory, one log, one writer at a time, a sync for all who wait.
 //!
 //! Where memory lasts longer than the process, a frame is at first in a ring in that memory, and
-//! comes into the file when somebody syncs, or when the ring is full; elsewhere at once.
+//! comes into the file when somebody syncs, or when the ring is full; elsewhere, and if it is longer
+//! than what a sync takes from the ring, at once.
 //!
 //! Locks are taken in this order: `upkeep`, `log`, those of `group`. Under `log` there are only the
 //! syncs of a new segment, of [`Durability::Each`](crate::Durability::Each), and of a mark in a
@@ -323,7 +324,8 @@ impl<F: Folder> Shard<F> {
         };
         let (chain, history) = encode(place, log.history, changes, &mut log.frame);
         let end = log.at + bytes;
-        if self.table.lasts() && bytes <= self.table.ring_bytes() {
+        let is_in_ring = self.table.lasts() && bytes <= self.in_ring_max();
+        if is_in_ring {
             if end - log.drained > self.table.ring_bytes() {
                 self.drain(log)?;
             }
@@ -332,9 +334,9 @@ impl<F: Folder> Shard<F> {
             }
         } else {
             self.drain(log)?;
-            log.file
-                .write_at(log.at, &log.frame)
-                .map_err(|error| self.group.poison("a write of the log", &error))?;
+            if !planted::is(Fault::LongLate) {
+                self.write_frame(log, log.at)?;
+            }
             self.note_written(log, end)?;
         }
         log.at = end;
@@ -351,7 +353,7 @@ impl<F: Folder> Shard<F> {
         if !planted::is(Fault::CommitLate) {
             writing.commit(place);
         }
-        if planted::is(Fault::RingLate) && self.table.lasts() && bytes <= self.table.ring_bytes() {
+        if planted::is(Fault::RingLate) && is_in_ring {
             self.table.ring_write(end - bytes, &log.frame);
         }
         if planted::is(Fault::AppliedEarly) {
@@ -362,6 +364,9 @@ impl<F: Folder> Shard<F> {
                 order.follow(change, (before, self.table.len()));
             }
         });
+        if planted::is(Fault::LongLate) && !is_in_ring {
+            self.write_frame(log, end - bytes)?;
+        }
         if planted::is(Fault::CommitLate) {
             writing.commit(place);
         }
@@ -370,6 +375,12 @@ impl<F: Folder> Shard<F> {
         let token = Token { epoch: store.epoch.get(), shard: self.number, sequence };
         self.hooks.call(&Commit { token, changes, end: 0 });
         Ok(sequence)
+    }
+
+    fn write_frame(&self, log: &Log<F::File>, at: u64) -> Result<()> {
+        log.file
+            .write_at(at, &log.frame)
+            .map_err(|error| self.group.poison("a write of the log", &error))
     }
 
     /// Makes sure that there is room for what is to be written. Whatever is refused is refused here,

@@ -6,9 +6,12 @@
 
 mod writing;
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -63,6 +66,8 @@ struct Writer {
     filled: usize,
     /// The bucket of the old index that is moved next.
     moving: usize,
+    /// The slots that are about to be filled, as far as is known.
+    expected: Range<u64>,
     tables: Names,
 }
 
@@ -93,7 +98,7 @@ impl Table {
         view.control()?.set_tables(name.0, 0);
         let (free, freed) = (Vec::new(), Vec::new());
         let (slots, room, filled, moving) = (0, 0, 0, 0);
-        let writer = Writer { free, freed, slots, room, filled, moving, tables };
+        let writer = Writer { free, freed, slots, room, filled, moving, expected: 0..0, tables };
         let writer = Mutex::new(writer);
         Ok(Self { view, writer, records: AtomicU64::new(0), ring_bytes, lasts })
     }
@@ -152,7 +157,7 @@ impl Table {
         }
         release_others(&view.index, [Some(tables.0), tables.1])?;
         let (freed, moving) = (Vec::new(), 0);
-        let writer = Writer { free, freed, slots, room, filled, moving, tables };
+        let writer = Writer { free, freed, slots, room, filled, moving, expected: 0..0, tables };
         let (writer, records) = (Mutex::new(writer), AtomicU64::new(records));
         Ok(Some(Self { view, writer, records, ring_bytes, lasts: true }))
     }

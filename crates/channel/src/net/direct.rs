@@ -287,6 +287,11 @@ impl Direct {
         None
     }
 
+    /// May threads read, and does none?
+    pub(super) fn can_read(&self) -> bool {
+        self.is_direct.load(Acquire) && try_lock(&self.inbox).is_some()
+    }
+
     fn receive_from(&self, inbox: &mut Inbox, deadline: Option<Instant>) -> Result<Option<Bytes>> {
         // B4. There before the queue is looked at: whoever ends it rings after that.
         let bell = self.bell();

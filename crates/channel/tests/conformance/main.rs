@@ -11,6 +11,7 @@
 mod certificates;
 mod credentials;
 mod crowds;
+mod first;
 mod floods;
 mod hostile;
 mod losses;

@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     follower::{self, FollowSettings, Follower, Status},
     traits::Sink,
+    wire::Way,
 };
 
 /// How soon a thread that waits for a message looks whether what it has is durable.
@@ -51,6 +52,7 @@ pub fn follow<K: Sink + Clone + Send + 'static>(
     let identity = sink.identity();
     let shards = identity.shards;
     let syncer = Syncer::start(sink.clone())?;
+    let readier = Readier::of(sink.clone(), shards);
     let core = Follower::new(sink, settings, seed, Duration::ZERO)?;
     let ends = Arc::new(AtomicBool::new(false));
     let status = Arc::new(Mutex::new((0..shards).filter_map(|at| core.status(at)).collect()));
@@ -62,6 +64,7 @@ pub fn follow<K: Sink + Clone + Send + 'static>(
         dial: Box::new(dial),
         channel: None,
         syncer,
+        readier,
         status: Arc::clone(&status),
         told: Box::new(told),
     };
@@ -121,11 +124,12 @@ struct Seat<K: Sink> {
     dial: Box<Dial>,
     channel: Option<Arc<dyn Channel>>,
     syncer: Syncer,
+    readier: Readier<K>,
     status: Arc<Mutex<Vec<Status>>>,
     told: Box<dyn FnMut(follower::Told) + Send>,
 }
 
-impl<K: Sink> Seat<K> {
+impl<K: Sink + Clone + Send + 'static> Seat<K> {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -146,6 +150,7 @@ impl<K: Sink> Seat<K> {
             }
             self.publish();
         }
+        self.readier.end();
         self.syncer.end();
         match self.core.sink().sync() {
             Ok(()) => self.core.all_synced(),
@@ -212,7 +217,12 @@ impl<K: Sink> Seat<K> {
                     }
                 }
                 follower::Output::Sync => self.syncer.ask(),
-                follower::Output::Told(told) => (self.told)(told),
+                follower::Output::Told(told) => {
+                    if matches!(told, follower::Told::Way { way, .. } if way != Way::Resume) {
+                        self.readier.start();
+                    }
+                    (self.told)(told);
+                }
             }
         }
     }
@@ -270,6 +280,57 @@ impl Syncer {
             && thread.join().is_err()
         {
             tracing::error!("the thread that syncs for a follower had panicked");
+        }
+    }
+}
+
+/// Has memory ready before records come, in a thread of its own: the one that takes them in would wait
+/// for a page at a time.
+struct Readier<K> {
+    sink: K,
+    shards: u32,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<K: Sink + Clone + Send + 'static> Readier<K> {
+    fn of(sink: K, shards: u32) -> Self {
+        Self { sink, shards, ends: Arc::default(), thread: None }
+    }
+
+    /// All shards expect something at the same time, and one thread sees to all of them.
+    fn start(&mut self) {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let (sink, shards, ends) = (self.sink.clone(), self.shards, Arc::clone(&self.ends));
+        let run = move || {
+            let mut waiting: Vec<u32> = (0..shards).collect();
+            for piece in 0.. {
+                waiting.retain(|shard| {
+                    let is_over = ends.load(Ordering::Relaxed);
+                    !is_over && sink.make_ready(*shard, piece).unwrap_or(false)
+                });
+                if waiting.is_empty() {
+                    return;
+                }
+            }
+        };
+        match spawn("store readier", run) {
+            Ok(thread) => self.thread = Some(thread),
+            // It goes without, more slowly.
+            Err(error) => tracing::debug!(%error, "no memory is made ready"),
+        }
+    }
+}
+
+impl<K> Readier<K> {
+    fn end(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that has memory ready for a follower had panicked");
         }
     }
 }

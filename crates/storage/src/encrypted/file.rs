@@ -331,6 +331,10 @@ impl<S: Storage> Storage for EncryptedFile<S> {
         self.write(offset, bytes, S::write_at)
     }
 
+    fn forget(&self) {
+        self.inner.forget();
+    }
+
     fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write(offset, bytes, S::write_synced_at)
     }

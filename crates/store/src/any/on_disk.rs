@@ -23,6 +23,9 @@ use crate::{
     store::in_parallel,
 };
 
+/// Values by key, with when they end; none: the key is deleted.
+type Late = BTreeMap<Box<[u8]>, Option<(Vec<u8>, u64)>>;
+
 /// How often files are looked at anew that somebody changed meanwhile, and after which pause.
 const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -51,9 +54,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct LogOnDisk {
     header: AnyHeader,
     shards: Vec<Shard<ReadOnly>>,
-    /// What a batch has written, but not yet where it belongs: values, with when they end. None: it
-    /// deletes.
-    late: BTreeMap<Box<[u8]>, Option<(Vec<u8>, u64)>>,
+    /// What a batch has written, but not yet where it belongs.
+    late: Late,
     cache: Cache,
     now: u64,
     // Last, so that nobody writes before all is forgotten.
@@ -76,7 +78,7 @@ impl LogOnDisk {
     /// ```
     /// use mainstay_store::{Directory, Key, Keys, LogOnDisk, LogOptions, RawLogStore};
     /// let dir = tempfile::tempdir()?;
-    /// let keys = Keys::new(Key::random()?);
+    /// let keys = Keys::new(Key::new(&[7; 32]));
     /// let folder = Directory::lock_with(dir.path(), &keys)?;
     /// RawLogStore::create(folder, &LogOptions::default())?.close()?;
     /// assert_eq!(LogOnDisk::open_with(dir.path(), &keys)?.records(), 0);
@@ -260,9 +262,9 @@ fn late(
     header: &AnyHeader,
     shards: &[Shard<ReadOnly>],
     parts: &[Option<Parts>],
-) -> Result<BTreeMap<Box<[u8]>, Option<(Vec<u8>, u64)>>> {
+) -> Result<Late> {
     let written = |shard: u32| shards.get(shard as usize).map(|shard| shard.writer().sequence);
-    let mut late = BTreeMap::new();
+    let mut late = Late::new();
     for (home, parts) in (0..).zip(parts) {
         let Some(parts) = parts else { continue };
         for missing in parts.missing(header, home, written)? {

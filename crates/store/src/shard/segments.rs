@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::{Folder, Storage, write_zeros};
 
 use super::{Log, Segment, Shard};
 use crate::{
@@ -16,17 +16,35 @@ use crate::{
     planted::{self, Fault},
 };
 
+/// How a segment gets its zeros.
+#[derive(Clone, Copy)]
+enum Filling {
+    /// Written, so that a sync of frames has nothing to note but their bytes.
+    Written,
+    /// As the file system likes. A shard that mends is filled as fast as its disk takes it, nobody
+    /// waits for a sync of one frame, and what is written twice takes twice as long.
+    Allocated,
+}
+
+impl Filling {
+    fn of(history: History) -> Self {
+        if history.position().is_some() { Self::Written } else { Self::Allocated }
+    }
+}
+
 /// Makes a segment of zeros, durably. A file whose making failed is in doubt for good, and never
 /// made again: the next try takes another number.
-fn make_segment<F: Folder>(folder: &F, name: &str, bytes: u64) -> Result<F::File> {
+fn make_segment<F: Folder>(
+    folder: &F,
+    name: &str,
+    bytes: u64,
+    filling: Filling,
+) -> Result<F::File> {
     let make = || {
         let file = folder.file(name)?;
-        let zeros = vec![0; bytes.min(1 << 20) as usize];
-        let mut at = 0;
-        while at < bytes {
-            let part = zeros.len().min((bytes - at) as usize);
-            file.write_at(at, &zeros[..part])?;
-            at += part as u64;
+        match filling {
+            Filling::Written => write_zeros(&file, bytes)?,
+            Filling::Allocated => file.allocate(bytes)?,
         }
         file.sync()?;
         folder.sync_names()?;
@@ -79,7 +97,7 @@ pub(crate) fn create_behind<F: Folder>(
 
 fn make_begun<F: Folder>(folder: &F, store: &StoreHeader, header: &SegmentHeader) -> Result<()> {
     let name = segment_name(header.shard.get(), header.number.get());
-    let file = make_segment(folder, &name, store.segment_bytes.get())?;
+    let file = make_segment(folder, &name, store.segment_bytes.get(), Filling::Written)?;
     write_header(&file, header).and_then(|()| file.sync()).map_err(Error::io(name))
 }
 
@@ -97,7 +115,8 @@ impl<F: Folder> Shard<F> {
                 let number = log.next_number;
                 log.next_number += 1;
                 let name = segment_name(self.number, number);
-                (number, make_segment(folder, &name, store.segment_bytes.get())?)
+                let filling = Filling::of(log.history);
+                (number, make_segment(folder, &name, store.segment_bytes.get(), filling)?)
             }
         };
         self.drain(log)?;
@@ -113,6 +132,10 @@ impl<F: Folder> Shard<F> {
             .map_err(|error| self.group.poison("beginning a segment", &error))?;
         let (first, origin) = (log.sequence + 1, log.history);
         log.segments.push(Segment { number, first, origin });
+        if log.history.position().is_none() {
+            // Nobody reads the log of a shard that mends; its pages are as good for the next segment.
+            log.file.forget();
+        }
         log.file = Arc::new(file);
         (log.at, log.drained, log.saved) = (DATA_AT, DATA_AT, DATA_AT);
         self.note_written(log, DATA_AT)
@@ -122,16 +145,16 @@ impl<F: Folder> Shard<F> {
     pub(crate) fn prepare(&self, folder: &F, store: &StoreHeader) -> Result<()> {
         let _upkeep = self.upkeep();
         let bytes = store.segment_bytes.get();
-        let number = {
+        let (number, filling) = {
             let mut log = self.writer();
             if log.spare.is_some() || log.at < bytes / 2 {
                 return Ok(());
             }
             log.next_number += 1;
-            log.next_number - 1
+            (log.next_number - 1, Filling::of(log.history))
         };
         let name = segment_name(self.number, number);
-        let file = make_segment(folder, &name, bytes)?;
+        let file = make_segment(folder, &name, bytes, filling)?;
         let mut log = self.writer();
         // A segment that was begun meanwhile has a higher number, and this one would come before.
         if log.segments.iter().any(|begun| begun.number > number) {

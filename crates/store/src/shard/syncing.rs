@@ -49,6 +49,12 @@ impl<F: Folder> Shard<F> {
         })
     }
 
+    /// How long a frame that goes through the ring may be: a longer one would only be copied there and
+    /// back, since a sync does not take it from there.
+    pub(super) fn in_ring_max(&self) -> u64 {
+        SYNCED_BYTES_MAX.min(self.table.ring_bytes())
+    }
+
     /// Writes what is in the ring only.
     pub(super) fn drain(&self, log: &mut Log<F::File>) -> Result<()> {
         if planted::is(Fault::RingLeftOut) {
@@ -73,8 +79,7 @@ impl<F: Folder> Shard<F> {
 
     /// What a sync has to do at present.
     fn job(&self, log: &mut Log<F::File>) -> Result<Job<F::File>> {
-        let few = SYNCED_BYTES_MAX.min(self.table.ring_bytes());
-        let frames = if self.table.lasts() && log.at - log.saved <= few {
+        let frames = if self.table.lasts() && log.at - log.saved <= self.in_ring_max() {
             let from = if planted::is(Fault::SyncTooShort) { log.drained } else { log.saved };
             Some(self.table.ring_read(from, log.at))
         } else {

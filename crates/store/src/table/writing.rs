@@ -1,9 +1,9 @@
 //! Writing to the records of a shard: each change fills a slot that nothing names, and turns one word
 //! of the index to it.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{PoisonError, atomic::Ordering::Relaxed};
 
-use super::{GROWTH_BYTES_MIN, Names, Place, Writer, Writing, hash_of};
+use super::{GROWTH_BYTES_MIN, Names, Place, Table, Writer, Writing, hash_of};
 use crate::{
     error::Result,
     index::{Use, make, make_ready, print_of, release},
@@ -12,8 +12,41 @@ use crate::{
 
 /// Buckets of the old index that are moved along with each record written.
 const MOVED_BUCKETS: usize = 2;
+/// Bytes that are made ready in one go.
+const PIECE_BYTES: usize = 2 << 20;
 /// How many changes of a write are on their way from memory at a time.
 const AHEAD: usize = 8;
+
+impl Table {
+    /// Has some of the memory ready that is about to be written, beside whoever writes: the pieces of
+    /// the index are first, since it is written all over from the beginning on. False if there are no
+    /// more.
+    pub(crate) fn make_ready(&self, piece: usize) -> bool {
+        let view = &self.view;
+        let (name, filled, expected) = {
+            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            (writer.tables.0, writer.slots, writer.expected.clone())
+        };
+        if expected.is_empty() {
+            return false;
+        }
+        let of_index = name.bytes().div_ceil(PIECE_BYTES);
+        if piece < of_index {
+            make_ready(&view.index, name, piece * PIECE_BYTES, PIECE_BYTES);
+            return true;
+        }
+        let bytes = |slots| view.shape.bytes(slots) as usize;
+        let before = (piece - of_index).saturating_mul(PIECE_BYTES);
+        let from = bytes(expected.start).saturating_add(before);
+        let to = bytes(expected.end).min(from.saturating_add(PIECE_BYTES));
+        // Nothing is left to do where the writer was first.
+        let from = from.max(bytes(filled));
+        if from < to {
+            view.memory.make_ready(from, to - from);
+        }
+        to < bytes(expected.end)
+    }
+}
 
 impl Writing<'_> {
     /// Makes sure that so many records can be written. False if there can be no more.
@@ -43,17 +76,14 @@ impl Writing<'_> {
         Ok(true)
     }
 
-    /// Makes room for so many records that are about to come, in one go.
+    /// Makes room for so many records that are about to come, in one go. [`Table::make_ready`] is what
+    /// takes time then.
     pub(crate) fn expect(&mut self, count: usize) -> Result<bool> {
         if !self.reserve(count)? {
             return Ok(false);
         }
-        let view = &self.table.view;
         let slots = self.writer.slots;
-        let from = view.shape.bytes(slots);
-        let to = view.shape.bytes(slots + count as u64);
-        view.memory.make_ready(from as usize, to.saturating_sub(from) as usize);
-        make_ready(&view.index, self.writer.tables.0);
+        self.writer.expected = slots..slots + count as u64;
         Ok(true)
     }
 
