@@ -258,11 +258,7 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// What the last frame of a shard has of others that these have not.
-fn late(
-    header: &AnyHeader,
-    shards: &[Shard<ReadOnly>],
-    parts: &[Option<Parts>],
-) -> Result<Late> {
+fn late(header: &AnyHeader, shards: &[Shard<ReadOnly>], parts: &[Option<Parts>]) -> Result<Late> {
     let written = |shard: u32| shards.get(shard as usize).map(|shard| shard.writer().sequence);
     let mut late = Late::new();
     for (home, parts) in (0..).zip(parts) {
