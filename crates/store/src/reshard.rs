@@ -50,7 +50,7 @@ impl<F: Folder> RawStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Follows`] of a follower; as [`create`](Self::create).
+    /// [`Error::Follows`](crate::Error::Follows) of a follower; as [`create`](Self::create).
     pub fn reshard_into<G: Folder + 'static>(
         &self,
         folder: G,

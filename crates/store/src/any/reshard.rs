@@ -64,8 +64,8 @@ impl<F: Folder> RawLogStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Follows`] of a follower; as [`create`](Self::create); [`Error::Resharded`] if another
-    /// one has its place already.
+    /// [`Error::Follows`](crate::Error::Follows) of a follower; as [`create`](Self::create);
+    /// [`Error::Resharded`](crate::Error::Resharded) if another one has its place already.
     pub fn reshard_into<G: Folder + 'static>(
         &self,
         folder: G,
@@ -211,8 +211,8 @@ impl RawLogStore<Directory> {
     /// ```
     ///
     /// # Errors
-    /// As [`reshard_into`](Self::reshard_into), and [`Error::Locked`] if the directory beside it is
-    /// in use.
+    /// As [`reshard_into`](Self::reshard_into), and [`Error::Locked`](crate::Error::Locked) if the
+    /// directory beside it is in use.
     pub fn reshard(&self, options: &LogOptions) -> Result<DirectoryLogResharding<'_>> {
         self.standing.check_open()?;
         let (beside, other) = Beside::of(&self.folder)?;
@@ -267,7 +267,7 @@ pub struct LogStoreResharding<'a, K, V> {
 impl<K: Field, V: Field> LogStore<K, V> {
     /// Begins to give the store the shards and segments that `options` say, while it is used; see
     /// [`RawLogStore::reshard`]. Whoever writes with the old one afterwards is told
-    /// [`Error::Resharded`], and goes on with the new one.
+    /// [`Error::Resharded`](crate::Error::Resharded), and goes on with the new one.
     ///
     /// ```
     /// use mainstay_store::{Durability::Memory, Error, LogOptions, LogStore};
