@@ -11,7 +11,6 @@
 mod certificates;
 mod credentials;
 mod crowds;
-mod first;
 mod floods;
 mod hostile;
 mod losses;
