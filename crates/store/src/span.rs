@@ -117,6 +117,8 @@ impl Span {
             let sum = (u16::from(*byte) & counts) + carry;
             (*byte, carry) = (sum as u8, sum >> 8);
         }
+        // A key that is shorter comes before the same with zeros.
+        next.truncate(next.iter().rposition(|byte| *byte > 0).map_or(0, |last| last + 1));
         let is_all = carry > 0 || self.to.as_ref().is_some_and(|to| *to <= next);
         is_all.then_some(&self.from)
     }

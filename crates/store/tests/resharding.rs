@@ -199,7 +199,10 @@ fn killed<S: Numbers>() {
     // What has been written last, for each key.
     let mut written: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut shards_seen, mut begun) = (std::collections::BTreeSet::new(), 0);
-    for _ in 0..KILLS {
+    let mut kills = 0;
+    // On a busy machine some more, until enough has come of it.
+    while kills < KILLS || (kills < 8 * KILLS && (shards_seen.len() <= 2 || begun == 0)) {
+        kills += 1;
         let mut child = Command::new(env::current_exe().unwrap())
             .args([S::TEST, "--nocapture"])
             .env(FOLDER, &path)
