@@ -7,8 +7,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{Advice, FallocateFlags},
-    io::{Errno, ReadWriteFlags},
+    fs::{Advice, FallocateFlags, fadvise, fallocate},
+    io::{Errno, ReadWriteFlags, retry_on_intr},
 };
 
 use crate::{Storage, write_zeros};
@@ -55,7 +55,7 @@ impl Storage for File {
 
     /// Where a file system cannot do it otherwise, zeros are written.
     fn allocate(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, len) {
+        match retry_on_intr(|| fallocate(self, FallocateFlags::empty(), 0, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(self, len),
             done => Ok(done?),
         }
@@ -63,7 +63,7 @@ impl Storage for File {
 
     fn forget(&self) {
         // It is a hint.
-        let _refused = rustix::fs::fadvise(self, 0, None, Advice::DontNeed);
+        let _refused = fadvise(self, 0, None, Advice::DontNeed);
     }
 
     fn sync(&self) -> io::Result<()> {

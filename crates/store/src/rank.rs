@@ -123,6 +123,9 @@ pub(crate) fn write_next<H: Ranked>(folder: &impl Folder, header: &mut H) -> Res
 }
 
 /// Whether an open store takes writes of its own, and its header as it is on the disk.
+///
+/// What becomes of it is written to both places of the header: one bad sector must not bring a leader
+/// back that was replaced.
 pub(crate) struct Standing<H> {
     kept: Mutex<H>,
     /// As it was opened, or made by a promotion; one that was fenced since leads no more.
@@ -199,8 +202,14 @@ impl<H: Ranked> Standing<H> {
         self.fenced_by.store(epoch, SeqCst);
         self.is_closed.store(true, SeqCst);
         wait();
-        kept.set_rank(fenced);
-        write_next(folder, &mut *kept)
+        let mut header = *kept;
+        header.set_rank(fenced);
+        // Only what is on the disk is known: where that failed, the next one tries again.
+        write_next(folder, &mut header)?;
+        *kept = header;
+        write_next(folder, &mut header)?;
+        *kept = header;
+        Ok(())
     }
 
     /// Makes it a follower, and returns the header.
@@ -225,8 +234,12 @@ impl<H: Ranked> Standing<H> {
     }
 
     fn become_of(&mut self, folder: &impl Folder, rank: Rank) -> Result<H> {
+        if self.is_resharded.load(SeqCst) {
+            return Err(Error::Resharded);
+        }
         let mut header = self.header();
         header.set_rank(rank);
+        write_next(folder, &mut header)?;
         write_next(folder, &mut header)?;
         *self = Self::of(header);
         Ok(header)
@@ -240,7 +253,96 @@ impl<H: Ranked> Standing<H> {
 
     /// It keeps its place, and takes writes as before.
     pub(crate) fn go_on(&self) {
+        // Nobody fences it between the look and the word.
+        let kept = self.kept();
+        let is_fenced = self.fenced_by.load(SeqCst) > kept.rank().known();
         self.is_resharded.store(false, SeqCst);
-        self.is_closed.store(self.rank().role == Role::Follower, SeqCst);
+        self.is_closed.store(is_fenced || kept.rank().role == Role::Follower, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_sim::{Disk, DiskFaults};
+
+    use super::*;
+    use crate::{Durability::Memory, LogOptions, Options, RawLogStore, RawStore};
+
+    /// The same of stores of both kinds.
+    macro_rules! of_both {
+        ($test:ident) => {
+            let create = |disk| RawStore::create(disk, 1, 1, &Options::default()).unwrap();
+            $test!(create, |disk| RawStore::open(disk, &Options::default()), STORE_FILE);
+            let create = |disk| RawLogStore::create(disk, &LogOptions::default()).unwrap();
+            $test!(create, |disk| RawLogStore::open(disk, &LogOptions::default()), ANY_FILE);
+        };
+    }
+
+    #[test]
+    fn one_bad_sector_does_not_bring_a_leader_back_that_was_replaced() {
+        macro_rules! test {
+            ($create:expr, $open:expr, $file:expr) => {
+                for slot in [0, COPY_AT] {
+                    let disk = Disk::new(7);
+                    let store = $create(disk.clone());
+                    let epoch = store.epoch() + (7 << 32);
+                    store.fence(epoch).unwrap();
+                    drop(store);
+                    disk.power_cut();
+                    disk.file($file).write_at(slot, &[0x5a; 128]).unwrap();
+                    let store = $open(disk).unwrap();
+                    assert_eq!((store.role(), store.known_epoch()), (Role::Follower, epoch));
+                }
+            };
+        }
+        of_both!(test);
+    }
+
+    #[test]
+    fn a_fence_that_failed_is_made_again_and_no_write_is_taken_meanwhile() {
+        macro_rules! test {
+            ($create:expr, $open:expr, $file:expr) => {
+                let disk = Disk::new(7);
+                let store = $create(disk.clone());
+                let epoch = store.epoch() + (7 << 32);
+                disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
+                assert!(store.fence(epoch).is_err());
+                assert!(matches!(store.put(b"k", b"v", Memory), Err(Error::Replaced { .. })));
+                assert!(store.fence(epoch).is_err(), "nothing is durable yet");
+                disk.set_faults(DiskFaults::NONE);
+                store.fence(epoch).unwrap();
+                drop(store);
+                disk.power_cut();
+                let store = $open(disk).unwrap();
+                assert_eq!((store.role(), store.known_epoch()), (Role::Follower, epoch));
+            };
+        }
+        of_both!(test);
+    }
+
+    #[test]
+    fn one_that_gave_way_and_goes_on_stays_fenced() {
+        let header = {
+            let store = RawStore::create(Disk::new(7), 1, 1, &Options::default()).unwrap();
+            store.standing.header()
+        };
+        let (standing, disk) = (Standing::of(header), Disk::new(8));
+        standing.give_way();
+        standing.go_on();
+        standing.check_open().unwrap();
+        standing.give_way();
+        disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
+        standing.fence(&disk, header.epoch.get() + (7 << 32), || {}).unwrap_err();
+        standing.go_on();
+        assert!(matches!(standing.check_open(), Err(Error::Replaced { .. })));
+    }
+
+    #[test]
+    fn one_that_gave_way_is_not_promoted() {
+        let store = RawStore::create(Disk::new(7), 1, 1, &Options::default()).unwrap();
+        let mut standing = Standing::of(store.standing.header());
+        standing.give_way();
+        let refused = standing.promote(&Disk::new(8), 1, []);
+        assert!(matches!(refused, Err(Error::Resharded)));
     }
 }

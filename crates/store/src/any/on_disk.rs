@@ -1,7 +1,7 @@
 //! A store of any sizes as its files say, for who only looks: nothing is written, no epoch begins, and
 //! somebody else may have it open.
 
-use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread, time::Duration};
 
 use mainstay_storage::Folder;
 
@@ -58,6 +58,8 @@ pub struct LogOnDisk {
     late: Late,
     cache: Cache,
     now: u64,
+    /// Somebody had it open.
+    is_beside: bool,
     // Last, so that nobody writes before all is forgotten.
     _folder: ReadOnly,
 }
@@ -96,21 +98,15 @@ impl LogOnDisk {
     fn open_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
         match ReadOnly::open(path, ring) {
             Err(Error::Locked) => {}
-            folder => return Self::over(folder?, 0),
+            folder => return Self::over(folder?, false),
         }
-        let mut attempts = 1;
-        loop {
-            // One shard after the other: of a batch over several the first one says what the others
-            // are to have, and they have it or get it later.
-            match ReadOnly::beside(path, ring).and_then(|folder| Self::over(folder, 1)) {
-                Err(error) if attempts < ATTEMPTS && may_pass(&error) => thread::sleep(PAUSE),
-                result => return result,
-            }
-            attempts += 1;
-        }
+        patiently(true, || ReadOnly::beside(path, ring).and_then(|folder| Self::over(folder, true)))
     }
 
-    fn over(folder: ReadOnly, threads: u32) -> Result<Self> {
+    fn over(folder: ReadOnly, is_beside: bool) -> Result<Self> {
+        // Beside an owner one shard after the other: of a batch over several the first one says what
+        // the others are to have, and they have it or get it later.
+        let threads = u32::from(is_beside);
         let header = any_header(&folder)?;
         check_header(&header)?;
         let read = |number| {
@@ -125,7 +121,7 @@ impl LogOnDisk {
         let (shards, parts): (Vec<Shard<ReadOnly>>, Vec<_>) = shards.into_iter().unzip();
         let late = late(&header, &shards, &parts)?;
         let (cache, now) = (Cache::new(0), unix_ms());
-        Ok(Self { header, shards, late, cache, now, _folder: folder })
+        Ok(Self { header, shards, late, cache, now, is_beside, _folder: folder })
     }
 
     /// What tells this store from all others.
@@ -201,7 +197,8 @@ impl LogOnDisk {
         let found = shard.find(&shard.index(), key, self.now)?;
         let Some(found) = found else { return Ok(None) };
         let end = found.0.end;
-        let value = shard.read_at(&self.cache, key, found)?;
+        let read = || shard.read_at(&self.cache, key, (found.0, Arc::clone(&found.1)));
+        let value = patiently(self.is_beside, read)?;
         Ok(Some((value.to_vec(), end_of(end))))
     }
 
@@ -228,7 +225,10 @@ impl LogOnDisk {
                 let file = &segment.ok_or_else(|| shard.damaged(place))?.file;
                 record.clear();
                 record.resize(RECORD_LEN + key_len + place.value_len as usize, 0);
-                shard.read_record(file, place, &mut record)?;
+                patiently(self.is_beside, || {
+                    shard.read_record(file, place, &mut record)?;
+                    parts_of(&record).map(drop).ok_or_else(|| shard.damaged(place))
+                })?;
                 let (key, value) = parts_of(&record).ok_or_else(|| shard.damaged(place))?;
                 show(key, value, end_of(place.end));
             }
@@ -245,6 +245,19 @@ impl LogOnDisk {
 
 fn end_of(end: u64) -> Option<u64> {
     (end != 0).then_some(end)
+}
+
+/// Does it again, beside an owner, as long as what is wrong may be that files are being changed: of an
+/// encrypted store the last sector is written anew with each write.
+fn patiently<T>(is_beside: bool, mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut attempts = if is_beside { ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match read() {
+            Err(error) if attempts > 0 && may_pass(&error) => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
 }
 
 /// Can it be that files were changed while they were looked at?
