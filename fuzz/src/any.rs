@@ -315,6 +315,12 @@ impl Input {
         self.is_accident() && !self.damage.iter().any(Damage::is_of_names)
     }
 
+    /// One thing has happened, and nobody made checksums right.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.is_accident() && self.damage.len() == 1
+    }
+
     /// One byte, and nothing else: all of a log that was closed can be vouched for.
     #[must_use]
     pub fn is_one_byte(&self) -> bool {
