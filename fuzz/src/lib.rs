@@ -1,7 +1,10 @@
 //! What the fuzz targets share.
 //!
 //! * [`folder`]: files in memory.
-//! * [`store`]: files of a store, and what may come of them.
+//! * [`damage`]: what may happen to files of a store.
+//! * [`store`]: files of a store with values of one size, and what may come of them.
+//! * [`any`]: the same of a store with values of any size, and of copies of it.
+//! * [`seal`]: makes its checksums right again.
 //! * [`kinds`]: the two kinds of stores, beside an enemy among replicas.
 //! * [`stream`]: what an enemy among replicas may say.
 //! * [`durable`]: files of persistent states, and what has to come of them.
@@ -10,12 +13,15 @@
 //! * [`model`]: what a pool must do, in the simplest words, beside a real one.
 //! * [`world`]: the process the targets run in: its limits, and whether something was leaked.
 
+pub mod any;
+pub mod damage;
 pub mod drive;
 pub mod durable;
 pub mod folder;
 pub mod image;
 pub mod kinds;
 pub mod model;
+pub mod seal;
 pub mod store;
 pub mod stream;
 pub mod world;

@@ -8,18 +8,17 @@ use mainstay_base::crc32c;
 use mainstay_store::{Change, Durability, Error, Options, RawStore};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::folder::{Contents, Files};
+use crate::{
+    damage::{COPY_AT, DAMAGE_MAX, DATA_AT, Damage, HEADER},
+    folder::{Contents, Files},
+};
 
 /// Bytes of a key, and of a value.
 pub const LENGTHS: (usize, usize) = (2, 60);
 /// Shards.
 pub const SHARDS: usize = 2;
 
-const HEADER: usize = 128;
-const COPY_AT: usize = 512;
-const DATA_AT: usize = 4096;
 const FRAME: usize = 48;
-const SECTOR: usize = 512;
 
 /// The records of a shard.
 pub type Records = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -107,75 +106,12 @@ pub struct Input {
     fix_checksums: bool,
 }
 
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Damage {
-    /// Bits of a byte.
-    Byte {
-        file: u8,
-        at: u16,
-        bits: u8,
-    },
-    /// A number of a header, a frame or a chunk.
-    Number {
-        file: u8,
-        at: u8,
-        value: Value,
-    },
-    Cut {
-        file: u8,
-        at: u16,
-    },
-    Longer {
-        file: u8,
-        by: u16,
-    },
-    /// A sector that was written to another place.
-    Misdirected {
-        from: (u8, u8),
-        to: (u8, u8),
-    },
-    /// One that was not written.
-    Blank {
-        file: u8,
-        sector: u8,
-    },
-    Removed {
-        file: u8,
-    },
-    Swapped {
-        one: u8,
-        other: u8,
-    },
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Value {
-    Small(u8),
-    Most(u8),
-    Any(u64),
-}
-
-impl Value {
-    fn get(self) -> u64 {
-        match self {
-            Self::Small(value) => value.into(),
-            Self::Most(less) => u64::MAX - u64::from(less),
-            Self::Any(value) => value,
-        }
-    }
-}
-
-/// How often the files are damaged, at most.
-const DAMAGE_MAX: usize = 16;
-
 impl Input {
     /// The damaged files.
     #[must_use]
     pub fn apply(&self, files: &Contents) -> Contents {
         let mut files = files.clone();
-        for damage in self.damage.iter().take(DAMAGE_MAX) {
-            damage.apply(&mut files);
-        }
+        Damage::apply_all(&self.damage, &mut files);
         if self.fix_checksums {
             files.values_mut().for_each(|file| fix(file));
         }
@@ -185,93 +121,13 @@ impl Input {
     /// Nobody made checksums right, and all files are there under their own names.
     #[must_use]
     pub fn is_accident(&self) -> bool {
-        let is_enemy =
-            |one: &Damage| matches!(one, Damage::Removed { .. } | Damage::Swapped { .. });
-        !self.fix_checksums && !self.damage.iter().take(DAMAGE_MAX).any(is_enemy)
+        !self.fix_checksums && !self.damage.iter().take(DAMAGE_MAX).any(Damage::is_of_names)
     }
 
     /// One byte, and nothing else: all of the log can be vouched for.
     #[must_use]
     pub fn is_one_byte(&self) -> bool {
-        !self.fix_checksums && matches!(self.damage[..], [Damage::Byte { .. }])
-    }
-}
-
-fn name(files: &Contents, file: u8) -> Option<String> {
-    let index = usize::from(file).checked_rem(files.len())?;
-    files.keys().nth(index).cloned()
-}
-
-fn pick(files: &mut Contents, file: u8) -> Option<&mut Vec<u8>> {
-    let index = usize::from(file).checked_rem(files.len())?;
-    files.values_mut().nth(index)
-}
-
-impl Damage {
-    fn apply(self, files: &mut Contents) {
-        match self {
-            Self::Byte { file, at, bits } => {
-                let Some(file) = pick(files, file) else { return };
-                let len = file.len().max(1);
-                if let Some(byte) = file.get_mut(usize::from(at) % len) {
-                    *byte ^= bits;
-                }
-            }
-            Self::Number { file, at, value } => {
-                let Some(file) = pick(files, file) else { return };
-                // The first copy of the header, or what comes first behind it.
-                let at = 4 * usize::from(at % 64);
-                let at = if at < HEADER { at } else { DATA_AT + at - HEADER };
-                if let Some(place) = file.get_mut(at..at + 8) {
-                    place.copy_from_slice(&value.get().to_le_bytes());
-                }
-                if at < HEADER && file.len() > COPY_AT + HEADER {
-                    file.copy_within(..HEADER, COPY_AT);
-                }
-            }
-            Self::Cut { file, at } => {
-                let Some(file) = pick(files, file) else { return };
-                file.truncate(usize::from(at) % (file.len() + 1));
-            }
-            Self::Longer { file, by } => {
-                let Some(file) = pick(files, file) else { return };
-                file.resize(file.len() + usize::from(by), 0);
-            }
-            Self::Misdirected { from, to } => {
-                let read = |file: &mut Vec<u8>| {
-                    let at = usize::from(from.1) * SECTOR;
-                    file.get(at..at + SECTOR).map(<[u8]>::to_vec)
-                };
-                let Some(sector) = pick(files, from.0).and_then(read) else { return };
-                let at = usize::from(to.1) * SECTOR;
-                let Some(file) = pick(files, to.0) else { return };
-                if let Some(place) = file.get_mut(at..at + SECTOR) {
-                    place.copy_from_slice(&sector);
-                }
-            }
-            Self::Blank { file, sector } => {
-                let at = usize::from(sector) * SECTOR;
-                let Some(file) = pick(files, file) else { return };
-                if let Some(place) = file.get_mut(at..at + SECTOR) {
-                    place.fill(0);
-                }
-            }
-            Self::Removed { file } => {
-                if let Some(name) = name(files, file) {
-                    files.remove(&name);
-                }
-            }
-            Self::Swapped { one, other } => {
-                let (Some(one), Some(other)) = (name(files, one), name(files, other)) else {
-                    return;
-                };
-                let (Some(first), Some(second)) = (files.remove(&one), files.remove(&other)) else {
-                    return;
-                };
-                files.insert(one, second);
-                files.insert(other, first);
-            }
-        }
+        !self.fix_checksums && matches!(&self.damage[..], [damage] if damage.is_byte())
     }
 }
 

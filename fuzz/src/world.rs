@@ -6,6 +6,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
     fs::File,
     io::Read,
     os::fd::{AsRawFd, OwnedFd},
@@ -100,4 +101,43 @@ impl Holdings {
 #[must_use]
 pub fn duplicate(file: &File) -> OwnedFd {
     fcntl_dupfd_cloexec(file, 0).expect("descriptors are left")
+}
+
+/// No more than this is asked of an allocator at once, in bytes: files are shorter.
+const BLOCK_MAX: usize = 8 * FILE_LEN_MAX as usize;
+
+/// An allocator that ends the process when a number of a file is taken for how much memory to take.
+pub struct Bounded;
+
+fn check_block(bytes: usize) {
+    if bytes > BLOCK_MAX {
+        // Nothing here may allocate.
+        std::process::abort();
+    }
+}
+
+// SAFETY: all is done by the allocator of the system, as it was asked.
+unsafe impl GlobalAlloc for Bounded {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        check_block(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        check_block(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        check_block(bytes);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(block, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
 }

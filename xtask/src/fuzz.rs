@@ -67,6 +67,8 @@ const PLANTED: &[(&str, &str)] = &[
     ("state_durable", "durable-length-unchecked"),
     ("state_words", "slot-length-unchecked"),
     ("storage_encrypted", "sector-tag-unchecked"),
+    ("store_any_files", "any-hint-unchecked"),
+    ("store_any_files", "any-record-unchecked"),
     ("store_files", "store-chunk-unchecked"),
     ("store_files", "store-frame-unchecked"),
     ("stream_follower", "stream-place-unchecked"),

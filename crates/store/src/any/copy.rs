@@ -166,6 +166,19 @@ impl Copied {
         Ok(None)
     }
 
+    /// The same of a copy that is to be read: all segments are there. To ask for one that is not
+    /// would make it.
+    pub(super) fn complete(folder: &impl Folder) -> Result<Self> {
+        let copied = Self::read(folder)?.ok_or(Error::NotACopy)?;
+        let names = folder.names().map_err(Error::io("the directory"))?;
+        let names: std::collections::BTreeSet<String> = names.into_iter().collect();
+        let mut wanted = copied.entries.iter().map(CopyEntry::name);
+        match wanted.find(|name| !names.contains(name)) {
+            Some(name) => Err(Error::damaged(&name, 0, "the segment is missing")),
+            None => Ok(copied),
+        }
+    }
+
     fn read_one(folder: &impl Folder, generation: u64) -> Result<Option<Self>> {
         let name = name_of(generation);
         let file = folder.file(&name).map_err(Error::io(&*name))?;

@@ -219,7 +219,7 @@ pub(super) fn newest_list(
 
 impl Plausible for ListHeader {
     fn is_plausible(&self) -> bool {
-        self.sequence.get() < NUMBERS_END && self.generation.get() < NUMBERS_END
+        [self.sequence, self.generation, self.through].iter().all(|it| it.get() < NUMBERS_END)
     }
 }
 

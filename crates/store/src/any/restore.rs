@@ -57,7 +57,7 @@ impl<G: Folder> RawLogStore<G> {
     /// [`Error::NotACopy`]; [`Error::Damaged`] with the first place that is not as it was written;
     /// what the disk says.
     pub fn check_copy(copy: &G, mut told: impl FnMut(u64, u64)) -> Result<()> {
-        let copied = Copied::read(copy)?.ok_or(Error::NotACopy)?;
+        let copied = Copied::complete(copy)?;
         let all = copied.entries.iter().map(|entry| entry.bytes.get()).sum();
         let mut done = 0;
         for entry in &copied.entries {
@@ -96,7 +96,7 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
     to: &F,
     mut told: impl FnMut(u64, u64),
 ) -> Result<()> {
-    let copied = Copied::read(from)?.ok_or(Error::NotACopy)?;
+    let copied = Copied::complete(from)?;
     clear_for_any(to)?;
     let all = copied.entries.iter().map(|entry| entry.bytes.get()).sum();
     let mut done = 0;

@@ -320,6 +320,8 @@ fn damage_of_a_store_or_of_a_copy_is_told_with_its_place() {
     // One that lost a file gets it again.
     assert!(copy.remove(&names[0]));
     assert!(restored(&copy).is_err());
+    assert!(RawLogStore::check_copy(&copy, |_, _| {}).is_err());
+    assert!(!copy.names().contains(&names[0]), "who looks for it does not make it");
     store.backup(&copy, |_, _| {}).unwrap();
     assert_eq!(contents(&restored(&copy).unwrap()), contents(&store));
 }

@@ -275,7 +275,9 @@ impl LogSalvaged {
                 contents.records.iter().for_each(|record| rest.take(log, record));
                 rest.parts = Parts::of(head.epoch.get(), (number, log.at), &contents.parts);
                 rest.sequence = head.sequence.get();
-                known = known.max(head.durable.get());
+                // More than there can be was never written.
+                let durable = head.durable.get();
+                known = known.max(if durable < NUMBERS_END { durable } else { 0 });
                 at += head.len.get() as usize;
                 continue;
             }

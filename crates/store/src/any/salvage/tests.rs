@@ -391,3 +391,51 @@ fn what_a_disk_cannot_say_any_more_is_not_guessed() {
     let (records, told) = salvaged(as_it_is, &disk).unwrap();
     assert_eq!((records, told.damage.len(), told.is_whole()), (expected, 1, true));
 }
+
+/// Their checksums are right, and no store has written them.
+#[test]
+fn numbers_that_are_higher_than_there_can_be_are_refused_and_what_is_sound_is_saved() {
+    let one = LogOptions { shards: 1, ..options() };
+    let made = |seed| {
+        let disk = Disk::new(seed);
+        let store = RawLogStore::create(disk.clone(), &one).unwrap();
+        for number in 0..9 {
+            store.put(&key(number), &[7; 3_000], Durability::Group).unwrap();
+        }
+        let id = store.header.id;
+        store.close().unwrap();
+        (disk, id)
+    };
+    let refused = |disk: &Disk| {
+        assert!(matches!(RawLogStore::open(disk.clone(), &one), Err(Error::Damaged { .. })));
+        let (records, told) = salvaged(as_it_is, disk).unwrap();
+        assert!(records.len() == 9 && !told.damage.is_empty(), "{told:?}");
+    };
+
+    // A frame says what is durable. There are segments behind its own.
+    let (disk, id) = made(5);
+    let file = disk.file(&Kind::Log.name(0, 1));
+    disk.names().iter().filter(|name| name.ends_with(".hint")).for_each(|name| {
+        assert!(disk.remove(name));
+    });
+    let mut frames = vec![0; (file.len().unwrap() - DATA_AT) as usize];
+    file.read_at(DATA_AT, &mut frames).unwrap();
+    let len = Frame::len_of(&frames).unwrap();
+    frames[40..48].fill(0xFF);
+    let mut sum = mainstay_base::Crc32c::new();
+    sum.update(&chain_start(&id, 0).to_le_bytes());
+    sum.update(&frames[8..len]);
+    frames[4..8].copy_from_slice(&sum.finish().to_le_bytes());
+    file.write_at(DATA_AT, &frames).unwrap();
+    refused(&disk);
+
+    // A list says how far it goes.
+    let (disk, _) = made(6);
+    let list = disk.names().into_iter().find(|name| name.ends_with(".list")).unwrap();
+    let file = disk.file(&list);
+    let found = crate::format::read_headers::<crate::any::format::ListHeader>(&file, &list);
+    let mut head = found.unwrap().pop().unwrap();
+    head.through = u64::MAX.into();
+    crate::format::write_header(&file, &head).unwrap();
+    refused(&disk);
+}
