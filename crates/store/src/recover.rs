@@ -294,7 +294,7 @@ fn check(header: &impl Plausible, name: &str) -> Result<()> {
 }
 
 /// A segment that was never begun has nothing but zeros behind its headers.
-fn is_blank(file: &impl Storage, name: &str) -> Result<bool> {
+pub(crate) fn is_blank(file: &impl Storage, name: &str) -> Result<bool> {
     let len = file.len().map_err(Error::io(name))?;
     let mut bytes = vec![0; 64 << 10];
     let mut at = DATA_AT;

@@ -5,7 +5,10 @@
 
 use mainstay_base::crc32c;
 use mainstay_sim::{Disk, Storage};
-use mainstay_store::{Durability, Error, Options, RawStore, Survey};
+use mainstay_store::{
+    Directory, Durability, Error, LogOnDisk, LogOptions, LogSurvey, Options, RawLogStore, RawStore,
+    Survey,
+};
 
 const HEADER: usize = 128;
 
@@ -84,4 +87,28 @@ fn a_frame_with_a_right_checksum_that_is_not_made_of_changes_is_found_once() {
     let survey = Survey::over(&disk, |_, _| {}).unwrap();
     let damage: usize = survey.files.iter().map(|file| file.damage.len()).sum();
     assert!((1..=2).contains(&damage), "{survey:?}");
+}
+
+#[test]
+fn a_log_that_says_it_is_huge_takes_no_memory_and_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let folder = Directory::lock(dir.path()).unwrap();
+        RawLogStore::open(folder, &LogOptions::default())
+    };
+    let folder = Directory::lock(dir.path()).unwrap();
+    let store = RawLogStore::create(folder, &LogOptions::default()).unwrap();
+    store.put(b"a", b"1", Durability::Each).unwrap();
+    drop(store);
+    let logs = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let log = logs.into_iter().find(|path| path.extension().is_some_and(|it| it == "log")).unwrap();
+    let file = std::fs::File::options().write(true).open(log).unwrap();
+    let len = file.metadata().unwrap().len();
+    // More than this machine has memory; none of it is on the disk.
+    file.set_len(1 << 42).unwrap();
+    assert!(matches!(open(), Err(Error::Damaged { .. })));
+    assert!(!LogSurvey::of(dir.path(), |_, _| {}).unwrap().damage.is_empty());
+    assert!(matches!(LogOnDisk::open(dir.path()), Err(Error::Damaged { .. })));
+    file.set_len(len).unwrap();
+    assert_eq!(open().unwrap().get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
 }

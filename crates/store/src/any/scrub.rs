@@ -9,7 +9,7 @@ use super::{
     },
     frames::NOT_AS_WRITTEN,
     raw::check_header,
-    recover::{any_header, hint_of, newest_list, read_hint},
+    recover::{LEN_MAX, TOO_LONG, any_header, hint_of, newest_list, read_hint},
     survey::{LogDamage, bad_copies_of, is_unfinished},
 };
 use crate::{
@@ -89,6 +89,10 @@ impl<F: Folder> Looking<'_, F> {
         let mut known = hint.map_or(0, |(_, head)| head.last.get());
         known = known.max(entry.map_or(0, |entry| entry.last.get()));
         let len = file.len().map_err(Error::io(name))?;
+        if len > LEN_MAX {
+            self.add(LEN_MAX, TOO_LONG, false);
+            return Ok(());
+        }
         let mut bytes = vec![0; len.saturating_sub(DATA_AT) as usize];
         if !bytes.is_empty() {
             file.read_at(DATA_AT, &mut bytes).map_err(Error::io(name))?;

@@ -8,7 +8,7 @@ use crate::{
         DATA_AT, FRAME_LEN, SegmentHeader, StoreHeader, chain_start, read_headers, segment_name,
     },
     history::{History, Position},
-    limits::RECORDS_MAX,
+    limits::{RECORDS_MAX, SEGMENT_BYTES_MAX},
     live::{Control, Place},
     log::{Frame, was_more_durable},
     parts::Parts,
@@ -19,7 +19,7 @@ use crate::{
 /// All bytes of a segment.
 fn whole(file: &impl Storage, name: &str, segment: &SegmentHeader) -> Result<Vec<u8>> {
     let len = file.len().map_err(Error::io(name))?;
-    if len != segment.bytes.get() {
+    if len != segment.bytes.get() || len > SEGMENT_BYTES_MAX {
         return Err(Error::damaged(name, len, "the segment is not as long as its header says"));
     }
     let mut bytes = vec![0; len as usize];

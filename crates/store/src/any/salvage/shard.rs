@@ -24,7 +24,7 @@ use crate::{
         index::{Index, Segment},
         lines::Lines,
         parts::Parts,
-        recover::{newest_list, read_hint},
+        recover::{LEN_MAX, newest_list, read_hint},
         shard::{Log, note},
     },
     error::{Error, Result},
@@ -377,7 +377,7 @@ impl LogSalvaged {
 
     /// All frames of a segment. What the disk cannot read is told, and is no frame.
     fn read<S: Storage>(&mut self, file: &S, name: &str) -> Result<Vec<u8>> {
-        let len = file.len().map_err(Error::io(name))?;
+        let len = file.len().map_err(Error::io(name))?.min(LEN_MAX);
         let mut bytes = vec![0; len.saturating_sub(DATA_AT) as usize];
         if bytes.is_empty() || file.read_at(DATA_AT, &mut bytes).is_ok() {
             return Ok(bytes);
