@@ -92,6 +92,8 @@ struct Saved {
     /// Places where nobody knows which keys are lost, and records that may be older than these.
     unknown: u64,
     doubtful: u64,
+    /// The header was gone: what chooses shards, and how large segments are, is a guess.
+    guessed: bool,
 }
 
 fn places(survey: &Survey) -> u64 {
@@ -225,6 +227,7 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
             keys: keys.collect(),
             unknown: saved.unknown,
             doubtful: saved.doubtful,
+            guessed: saved.is_guessed,
         };
         out.document(&Report {
             path,
@@ -239,6 +242,12 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
     }
     for damage in &saved.damage {
         out.line(&AnyPlace::from(damage).to_string())?;
+    }
+    if saved.is_guessed {
+        out.line(
+            "the header of the store is gone: that it had as many shards as there are logs, that whole \
+             keys chose them (no --shard-bits), and segments of 1 GiB, is a guess",
+        )?;
     }
     if saved.is_whole() {
         fine(&path, found, records, out)?;
