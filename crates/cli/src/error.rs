@@ -299,6 +299,13 @@ pub(crate) enum CliError {
         path.display()
     )]
     OtherStore { path: PathBuf, address: String },
+    /// It is of before what the store knew that is to be repaired.
+    #[error(
+        "{address} leads with epoch {epoch}, and the damaged store knew of {known}; repair it from that \
+         leader, or promote this one with --above {known} if that one is gone; the damaged store is \
+         where it was"
+    )]
+    StaleLeader { address: String, epoch: u64, known: u64 },
     /// Standard output is closed: whoever read it has seen enough.
     #[error("cannot write to standard output: {0}; check where it leads to")]
     Output(io::Error),

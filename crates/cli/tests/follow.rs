@@ -226,6 +226,53 @@ fn a_damaged_copy_of_either_kind_is_made_anew_from_its_leader() {
     }
 }
 
+/// A copy that is made anew knows of the leaders that the damaged one knew of: a replaced leader which
+/// has not heard of that yet does not get it back. And of what the damaged one is the header tells, when
+/// another file cannot even be read.
+#[test]
+fn n4_a_copy_that_is_made_anew_takes_nothing_of_a_leader_older_than_the_damaged_one_knew() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["create", "pictures", "--values", "any", "--segment", "64KiB"]);
+    ok(folder, &["create", "other", "--values", "any"]);
+    for store in ["people", "pictures"] {
+        let copy = &format!("copy-of-{store}");
+        let (mut leader, address) = serve(folder, store, "127.0.0.1:0");
+        leader.write(&(0..100).map(|n| format!("k{n} v{n}\n")).collect::<String>());
+        thread::sleep(Duration::from_millis(300));
+        follow_until_equal(folder, copy, &address, SECRET);
+        leader.kill();
+        // It leads from now on, and so knows of an epoch that its leader of before has not heard of.
+        let led: Value = serde_json::from_str(&ok(folder, &["promote", copy])).unwrap();
+        let mut logs: Vec<_> = std::fs::read_dir(folder.join(copy)).unwrap().flatten().collect();
+        logs.retain(|entry| entry.path().extension().is_some_and(|end| end == "log"));
+        // What is not even a file says nothing at all.
+        std::fs::remove_file(logs[0].path()).unwrap();
+        std::fs::create_dir(logs[0].path()).unwrap();
+        let repair = |from: &str| {
+            let arguments = [&["repair", copy, "--from", from, "--node", "2"], SECRET].concat();
+            let mut command = mainstay(folder, &arguments);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut repairing = Running::new(child);
+            let begun = Instant::now();
+            while repairing.child.try_wait().unwrap().is_none() {
+                assert!(begun.elapsed() < PATIENCE, "{copy} waits for {from}");
+                thread::sleep(Duration::from_millis(20));
+            }
+            let mut said = String::new();
+            repairing.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            (repairing.child.wait().unwrap().code().unwrap(), said)
+        };
+        let (_leader, address) = serve(folder, store, "127.0.0.1:0");
+        let (code, said) = repair(&address);
+        assert!(code == 1 && said.contains(&led["epoch"].to_string()), "{code}: {said}");
+        assert!(logs[0].path().is_dir(), "the damaged one is where it was");
+        let (_other, other) = serve(folder, "other", "127.0.0.1:0");
+        let (code, said) = repair(&other);
+        assert!(code == 1 && said.contains("another store"), "{code}: {said}");
+    }
+}
+
 /// The same story with values of any size: killed, promoted, refused, set aside, equal.
 #[test]
 fn a_store_of_any_sizes_is_followed_promoted_and_followed_back() {

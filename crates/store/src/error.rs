@@ -75,6 +75,15 @@ pub enum Error {
         /// Its version.
         version: u32,
     },
+    /// Files are to be read from one on that is behind all of them.
+    #[error(
+        "no file of the store is called {file}, and none comes after it; begin with the file that the \
+         last run has told, or with the first"
+    )]
+    NoSuchFile {
+        /// What was asked for.
+        file: String,
+    },
     /// The store was opened without a key, and is encrypted.
     #[error("the store is encrypted under key {key}; open it with that key")]
     Encrypted {

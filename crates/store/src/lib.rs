@@ -80,6 +80,7 @@ mod kept;
 mod keyed;
 #[cfg(test)]
 mod killed;
+mod known;
 mod live;
 mod log;
 #[cfg(test)]
@@ -137,6 +138,7 @@ pub use follow::Identity;
 pub use history::{History, Position, read_changes, write_changes};
 pub use hooks::{Commit, Hook};
 pub use keyed::encrypted_under;
+pub use known::Known;
 pub use log::Written;
 pub use mainstay_storage::Folder;
 #[cfg(feature = "encryption")]

@@ -7,14 +7,17 @@
 //! what is damaged then as well is told. What a frame, a hint or a header says was durable was so before
 //! they were written, so a second reading finds it.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
     any::{ANY_FILE, LogDamage, any_parts, scrub_any},
     error::{Error, Result},
-    format::STORE_FILE,
+    format::{Header, STORE_FILE, read_headers},
     keyed::Ring,
     paced::{Pace, Paced},
     planted::{self, Fault},
@@ -85,7 +88,8 @@ pub struct Scrubbed {
 /// ```
 ///
 /// # Errors
-/// [`Error::NotAStore`]; [`Error::Encrypted`]; [`Error::Damaged`] if no header of the store is sound, as
+/// [`Error::NotAStore`]; [`Error::NoSuchFile`] if it is to begin behind all files; [`Error::Encrypted`];
+/// [`Error::Damaged`] if no header of the store is sound, as
 /// nothing can be checked without; what the disk says.
 pub fn scrub(
     path: &Path,
@@ -150,6 +154,9 @@ pub(crate) fn scrub_over<F: Folder>(
         return Err(Error::NotAStore);
     }
     names.sort_unstable();
+    if let Some(from) = options.from.as_ref().filter(|from| names.last() < Some(from)) {
+        return Err(Error::NoSuchFile { file: from.clone() });
+    }
     let mut sizes = Vec::new();
     for name in &names {
         let size = folder.file(name).and_then(|file| file.len());
@@ -158,6 +165,7 @@ pub(crate) fn scrub_over<F: Folder>(
     let (all, mut behind) = (sizes.iter().sum(), 0);
     let mut scrubbed = Scrubbed::default();
     let check = |name: &str| -> Result<Vec<LogDamage>> {
+        let mut last = Error::Locked;
         for _ in 0..TRIES {
             let folder = Paced { inner: open()?, pace: &pace };
             let found = match is_any {
@@ -173,11 +181,16 @@ pub(crate) fn scrub_over<F: Folder>(
                     if unless_gone(folder.file(name), name)?.is_none() {
                         return Ok(Vec::new());
                     }
+                    last = Error::Locked;
+                }
+                // It was made shorter after it was asked how long it is.
+                Err(Error::Io { what, source }) if source.kind() == ErrorKind::UnexpectedEof => {
+                    last = Error::Io { what, source };
                 }
                 found => return found,
             }
         }
-        Err(Error::Locked)
+        Err(last)
     };
     for (name, size) in names.iter().zip(sizes) {
         if options.from.as_ref().is_some_and(|from| name < from) {
@@ -201,8 +214,16 @@ pub(crate) fn scrub_over<F: Folder>(
     Ok(scrubbed)
 }
 
+/// Was this file begun: has it a sound header? A segment is made, blank, long before it is needed.
+pub(crate) fn is_begun<H: Header>(folder: &impl Folder, name: &str) -> Result<bool> {
+    match unless_gone(folder.file(name), name)? {
+        Some(file) => Ok(!read_headers::<H>(&file, name)?.is_empty()),
+        None => Ok(false),
+    }
+}
+
 fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
+    error.kind() == ErrorKind::NotFound
 }
 
 fn unless_gone<T>(found: io::Result<T>, name: &str) -> Result<Option<T>> {

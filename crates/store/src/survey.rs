@@ -23,6 +23,7 @@ use crate::{
     parts::complete,
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
+    scrub::is_begun,
     store::check_header,
     unwritten::Unwritten,
 };
@@ -351,8 +352,16 @@ pub(crate) fn scrub_fixed<F: Folder>(
     } else {
         let header = store_header(folder)?;
         check_header(&header)?;
-        let mut report = file_report(folder, &header, &[], name)?;
         let Some((shard, number, is_image)) = parse_name(name) else { return Ok(Vec::new()) };
+        let is_later = |other: &&String| {
+            parse_name(other).is_some_and(|(of, at, image)| of == shard && !image && at > number)
+        };
+        // What follows it is asked before it is read itself.
+        let mut is_full = false;
+        for later in names.iter().filter(is_later).filter(|_| !is_image) {
+            is_full = is_full || is_begun::<SegmentHeader>(folder, later)?;
+        }
+        let mut report = file_report(folder, &header, &[], name)?;
         if report.kind == FileKind::Leftover {
             let file = folder.file(name).map_err(Error::io(name))?;
             let mut front = vec![0; report.bytes.min(DATA_AT) as usize];
@@ -362,11 +371,8 @@ pub(crate) fn scrub_fixed<F: Folder>(
                 report.add(0, "neither copy of the header is sound");
             }
         }
-        let goes_on = |other: &String| {
-            parse_name(other).is_some_and(|(of, at, image)| of == shard && !image && at > number)
-        };
         // Before the next segment is begun, this one is synced.
-        if !is_image && names.iter().any(goes_on) {
+        if is_full {
             for offset in std::mem::take(&mut report.gaps) {
                 report.add(offset, MISSING);
             }

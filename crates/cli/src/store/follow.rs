@@ -26,7 +26,8 @@ use mainstay::{
         wire::{Hello, Way},
     },
     store::{
-        Directory, Identity as StoreIdentity, LogOptions, Options, RawLogStore, RawStore, Role,
+        Directory, Identity as StoreIdentity, Known, LogOptions, Options, RawLogStore, RawStore,
+        Role,
     },
 };
 use serde::Serialize;
@@ -70,6 +71,9 @@ pub(super) struct Args {
     /// End when it has all that the leader has
     #[arg(long)]
     until_equal: bool,
+    /// What the store knew in whose place the copy goes: of a leader of before nothing is taken.
+    #[arg(skip)]
+    instead: Option<Known>,
 }
 
 #[derive(Serialize)]
@@ -148,10 +152,12 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Makes a copy of what it has, durable, where there is none, unless `check` refuses what it is.
+    /// Makes a copy of what it has, durable, where there is none, unless `check` refuses what it is. It
+    /// knows of the leaders that the store knew `instead` of which it is: nothing is taken of an older one.
     pub(super) fn copy_to(
         &self,
         path: &Path,
+        instead: Option<Known>,
         check: impl FnOnce(&StoreIdentity) -> Result<()>,
         out: &mut Output,
     ) -> Result<()> {
@@ -163,6 +169,7 @@ impl Source<'_> {
             every: Duration::from_secs(1),
             demote: false,
             until_equal: true,
+            instead,
         };
         let interrupt = Interrupt::watch();
         let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
@@ -200,10 +207,15 @@ where
     } else {
         store
     };
+    if let Some(known) = args.instead {
+        store.fence(known.epoch).map_err(&failed)?;
+    }
     let store = Arc::new(store);
     let address = args.address.clone();
     let told = Arc::new(Mutex::new(Vec::new()));
     let (tells, misses) = (Arc::clone(&told), Arc::clone(&told));
+    let stale = Arc::new(Mutex::new(None));
+    let is_stale = Arc::clone(&stale);
     let mut missed = String::new();
     let dial = move || match net::connect(&wire, &address, &settings) {
         Ok(channel) => {
@@ -222,6 +234,9 @@ where
     };
     let follower =
         drive::follow(Arc::clone(&store), dial, FollowSettings::default(), move |told| {
+            if let Told::StaleLeader { epoch, known } = told {
+                *is_stale.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, known));
+            }
             if let Some(text) = text(&told) {
                 tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
             }
@@ -232,6 +247,12 @@ where
         store.tend().map_err(&failed)?;
         for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
             crate::error::warn(&text);
+        }
+        let stale = *stale.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((epoch, known)), Some(_)) = (stale, args.instead) {
+            follower.stop();
+            let address = args.address.clone();
+            return Err(CliError::StaleLeader { address, epoch, known });
         }
         let line = Line::of(&follower.status(), &mut equal);
         is_equal = args.until_equal && line.caught_up && line.behind == 0;

@@ -1,7 +1,8 @@
 //! `mainstay store ...`: one file a command.
 //!
-//! Commands that only look read the files without taking part; the others open the store. Both are
-//! refused while another process has it open; `scrub` reads beside it.
+//! Commands that only look read the files without taking part; the others open the store, and are
+//! refused while another process has it open. Beside that one `scrub` reads all files, and `get`, `scan`,
+//! `export` and `stats` what they need, as far as the kind of the store allows it; `verify` is refused.
 
 mod backup;
 mod bench;

@@ -14,7 +14,7 @@ use crate::{
     progress::{Bar, Progress},
     size::{counted, grouped},
 };
-use mainstay::store::{Error, Identity as StoreIdentity, RawLogStore, Replacing, Survey};
+use mainstay::store::{Error, Identity as StoreIdentity, Known, RawLogStore, Replacing, Survey};
 use serde::Serialize;
 
 /// How many lost keys are listed for people, and in JSON.
@@ -92,6 +92,8 @@ struct Saved {
     /// Places where nobody knows which keys are lost, and records that may be older than these.
     unknown: u64,
     doubtful: u64,
+    /// The header was gone: what chooses shards, and how large segments are, is a guess.
+    guessed: bool,
 }
 
 fn places(survey: &Survey) -> u64 {
@@ -146,32 +148,25 @@ fn fine(path: &str, found: u64, records: u64, out: &mut Output) -> Result<()> {
     out.line(&format!("{path}: {places} repaired; sound, {records} records"))
 }
 
-/// What is damaged in a store, and which one it is if that can be told.
+/// What is damaged in a store.
 struct Found {
     places: u64,
     records: u64,
-    id: Option<[u8; 16]>,
 }
 
 fn look(target: &Target) -> Result<Found> {
     let found = if target.is_any() {
         let mut bar = Bar::new("verifying");
-        keys::survey_any(&target.path, |done, total| bar.to(done, total)).map(|survey| {
-            let (places, id) = (survey.damage.len() as u64, Some(survey.id));
-            Found { places, records: survey.records, id }
-        })
+        keys::survey_any(&target.path, |done, total| bar.to(done, total))
+            .map(|survey| Found { places: survey.damage.len() as u64, records: survey.records })
     } else {
         let mut bar = Bar::new("verifying");
-        keys::survey(&target.path, |done, total| bar.to(done, total)).map(|survey| {
-            let (places, id) = (places(&survey), Some(survey.id));
-            Found { places, records: survey.records, id }
-        })
+        keys::survey(&target.path, |done, total| bar.to(done, total))
+            .map(|survey| Found { places: places(&survey), records: survey.records })
     };
     match found {
         // Not even its header can be read, or the disk does not say.
-        Err(Error::Damaged { .. } | Error::Io { .. }) => {
-            Ok(Found { places: 1, records: 0, id: None })
-        }
+        Err(Error::Damaged { .. } | Error::Io { .. }) => Ok(Found { places: 1, records: 0 }),
         found => found.map_err(target.failed()),
     }
 }
@@ -184,14 +179,16 @@ fn from_leader(target: &Target, source: &Source<'_>, out: &mut Output) -> Result
     if found > 0 {
         let failed = target.failed();
         // Nobody opens it meanwhile.
-        let replacing = Replacing::begin(keys::lock(&target.path).map_err(&failed)?);
-        let replacing = replacing.map_err(&failed)?;
+        let folder = keys::lock(&target.path).map_err(&failed)?;
+        // Its header may be sound whatever else cannot be read; who has lost that knows nothing.
+        let known = Known::of(&folder).ok();
+        let replacing = Replacing::begin(folder).map_err(&failed)?;
         let check = |identity: &StoreIdentity| {
-            let is_it = before.id.is_none_or(|id| id == identity.id);
+            let is_it = known.is_none_or(|known| known.id == identity.id);
             let (path, address) = (target.path.clone(), from.clone());
             if is_it { Ok(()) } else { Err(CliError::OtherStore { path, address }) }
         };
-        source.copy_to(replacing.path(), check, out)?;
+        source.copy_to(replacing.path(), known, check, out)?;
         kept = Some(replacing.finish().map_err(&failed)?.display().to_string());
         records = look(target)?.records;
     }
@@ -230,6 +227,7 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
             keys: keys.collect(),
             unknown: saved.unknown,
             doubtful: saved.doubtful,
+            guessed: saved.is_guessed,
         };
         out.document(&Report {
             path,
@@ -244,6 +242,12 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
     }
     for damage in &saved.damage {
         out.line(&AnyPlace::from(damage).to_string())?;
+    }
+    if saved.is_guessed {
+        out.line(
+            "the header of the store is gone: that it had as many shards as there are logs, that whole \
+             keys chose them (no --shard-bits), and segments of 1 GiB, is a guess",
+        )?;
     }
     if saved.is_whole() {
         fine(&path, found, records, out)?;

@@ -167,6 +167,14 @@ fn a_damaged_store_becomes_one_of_what_is_sound_and_its_files_are_kept() {
     );
     assert_eq!(report["saved"]["keys"][0], serde_json::json!({"key": "bob"}));
     assert!(report["saved"]["kept"].as_str().unwrap().ends_with("pictures.damaged-2"));
+    assert_eq!(report["saved"]["guessed"], false);
+    // Both copies of the header.
+    let header = sandbox.path("pictures/any");
+    let mut bytes = fs::read(&header).unwrap();
+    (bytes[20], bytes[512 + 20]) = (!bytes[20], !bytes[512 + 20]);
+    fs::write(&header, bytes).unwrap();
+    let said = sandbox.ok(&["repair", "pictures"]);
+    assert!(said.contains("is a guess\n") && said.contains("sound, 1 records"), "{said}");
 }
 
 #[test]

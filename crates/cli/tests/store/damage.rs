@@ -104,6 +104,8 @@ fn scrubbing_finds_damage_of_either_kind_and_goes_on_where_it_is_told_to() {
             rest["files"].as_u64() < sound["files"].as_u64() && rest["sound"] == true,
             "{rest}"
         );
+        let error = sandbox.fails(1, &["scrub", store, "--from", "zebra"]);
+        assert!(error.contains("none comes after it"), "{error}");
     }
     assert!(sandbox.fails(1, &["scrub", "."]).contains("no store"));
 }

@@ -86,7 +86,6 @@ pub use typed::{Field, LogStore};
 
 pub(crate) use copy::is_copy;
 pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};
-#[cfg(feature = "encryption")]
 pub(crate) use recover::any_header;
 pub(crate) use restore::restore_into;
 pub(crate) use scrub::scrub_any;

@@ -157,7 +157,8 @@ impl<F: Folder> Files<F> {
                 return Err(Error::damaged(&name(number), 0, IMPLAUSIBLE));
             }
         }
-        // A segment is there for good before it has a hint, and its hint goes before it does.
+        // A segment is there for good before it has a hint. A hint may outlast its segment, which goes
+        // only when there is a later one.
         let last = self.segments.last().map(|(head, _)| head.number.get());
         if let Some(number) = self.hints.last().copied().filter(|number| Some(*number) > last) {
             return Err(Error::damaged(&name(number), 0, "the segment is missing"));

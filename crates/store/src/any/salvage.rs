@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
+    parts::is_missing,
     planted::{self, Fault},
     rank::Role,
     replacing::{mark, unmark},
@@ -52,6 +53,10 @@ pub struct LogSalvaged {
     /// Records of the new store that are older than such a write of their shard: it may have replaced
     /// or deleted them. There are none where [`unknown`](Self::unknown) is 0.
     pub doubtful: u64,
+    /// The header of the store is gone. How many shards there were is known from the files of logs, if
+    /// the last of them has one; that whole keys choose their shards, and that segments are as large as
+    /// they can be, is a guess.
+    pub is_guessed: bool,
 }
 
 impl LogSalvaged {
@@ -130,9 +135,10 @@ impl<F: Folder> RawLogStore<F> {
         let to = Self::create(to, options)?;
         let shards = header.shards.get();
         let (mut written, mut batches) = (Vec::new(), Vec::new());
+        let mut counted = Vec::new();
         for shard in 0..shards {
             let rest = salvaged.shard(from, &header, shard)?;
-            salvaged.doubtful += rest.doubtful();
+            counted.push((rest.doubtful(), rest.index.len()));
             to.put_all(shard, &rest.index)?;
             written.push(rest.sequence);
             batches.extend(rest.parts.map(|parts| (shard, parts)));
@@ -141,16 +147,35 @@ impl<F: Folder> RawLogStore<F> {
             told(u64::from(shard) + 1, shards.into());
         }
         for (home, parts) in &batches {
-            let written = |shard: u32| written.get(shard as usize).copied();
-            match parts.missing(&header, *home, written) {
-                Ok(missing) => {
-                    for part in missing {
-                        to.mirror(&part.changes, part.end)?;
+            for part in parts.each(header.route(), *home, !salvaged.is_guessed) {
+                let (sequence, part) = match part {
+                    Ok(part) => part,
+                    // Nobody knows what it was to do, and to which shard.
+                    Err(error) => {
+                        salvaged.unknown += 1;
+                        salvaged.note(error)?;
+                        continue;
+                    }
+                };
+                let shard = part.shard as usize;
+                let before = written.get(shard).copied().unwrap_or(0);
+                match is_missing(before, sequence) {
+                    Some(false) => continue,
+                    Some(true) => {}
+                    // Writes that the batch came after are gone, and whatever its shard has is older.
+                    None => {
+                        salvaged.note(parts.behind_gap(*home))?;
+                        salvaged.unknown += 1;
+                        salvaged.writes_lost += (sequence - 1).saturating_sub(before);
+                        if let Some((doubtful, records)) = counted.get_mut(shard) {
+                            *doubtful = *records;
+                        }
                     }
                 }
-                Err(error) => salvaged.note(error)?,
+                to.mirror(&part.changes, part.end)?;
             }
         }
+        salvaged.doubtful = counted.iter().map(|(doubtful, _)| doubtful).sum();
         if !planted::is(Fault::SalvageUnsynced) {
             to.finish()?;
         }
@@ -199,6 +224,7 @@ impl LogSalvaged {
             }
             Err(error) => self.note(error)?,
         }
+        self.is_guessed = true;
         let (mut id, mut shards) = (None, 0);
         for name in from.names().map_err(Error::io("the directory"))? {
             let Some((shard, _, Kind::Log)) = parse_name(&name) else { continue };
@@ -219,7 +245,7 @@ impl LogSalvaged {
             flags: 0.into(),
             id: id.ok_or(Error::NotAStore)?,
             shards: shards.next_power_of_two().into(),
-            // Not known, and for the records that are read no matter.
+            // Not known, and for the records of a shard no matter.
             shard_bits: 0.into(),
             segment_bytes: SEGMENT_BYTES_MAX.into(),
             epoch: 0.into(),

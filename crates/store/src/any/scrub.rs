@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     format::{BAD_COPY, DATA_AT, Header, IMPLAUSIBLE, Plausible, chain_start, read_headers},
     planted::{self, Fault},
+    scrub::is_begun,
 };
 
 /// `names` are all files, in their order.
@@ -31,11 +32,16 @@ pub(crate) fn scrub_any<F: Folder>(
         None if name == ANY_FILE => looking.copies::<AnyHeader>()?,
         None => {}
         Some((shard, number, Kind::Log)) => {
-            let goes_on = |other: &String| {
+            let is_later = |other: &&String| {
                 parse_name(other)
                     .is_some_and(|(of, at, kind)| of == shard && kind == Kind::Log && at > number)
             };
-            looking.log(shard, number, names.iter().any(goes_on))?;
+            // What follows it is asked before it is read itself.
+            let mut is_full = false;
+            for later in names.iter().filter(is_later) {
+                is_full = is_full || is_begun::<LogHeader>(folder, later)?;
+            }
+            looking.log(shard, number, is_full)?;
         }
         Some((shard, number, Kind::Hint)) => looking.hint(shard, number)?,
         Some((shard, _, Kind::List)) => looking.list(shard)?,

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -185,4 +185,129 @@ fn it_takes_as_long_as_the_budget_says() {
     let scrubbed = scrub_over(|| Ok(disk.clone()), &slow, |_, _| true).unwrap();
     assert_eq!(scrubbed.bytes, bytes);
     assert!(begin.elapsed() > Duration::from_millis(100), "{:?}", begin.elapsed());
+}
+
+/// What a store has whose writer was killed amid a write: the segment in use has half a frame, and the
+/// next one is there already, blank.
+fn half_written(disk: &Disk, spare: impl Fn(&str) -> Option<String>) -> (String, String) {
+    let names = Disk::names(disk);
+    let live = names.iter().rfind(|name| name.ends_with(".log")).unwrap().clone();
+    let next = spare(&live).unwrap();
+    let file = disk.file(&live);
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    file.set_len(last as u64 - 3).unwrap();
+    disk.file(&next).set_len(SEGMENT_BYTES_MIN).unwrap();
+    (live, next)
+}
+
+#[test]
+fn v17_half_a_frame_is_no_damage_where_the_next_segment_is_made_and_not_begun() {
+    let disk = Disk::new(7);
+    let store = RawLogStore::create(disk.clone(), &any_options()).unwrap();
+    for n in 0..4 {
+        store.put(&[n], &[n; 900], Durability::Memory).unwrap();
+    }
+    drop(store);
+    let (live, next) = half_written(&disk, |live| {
+        let (shard, number, kind) = any_parts(live)?;
+        Some(kind.name(shard, number + 1))
+    });
+    assert_eq!(found(&disk), Vec::new());
+    // Once it is begun, the one before it was synced.
+    let mut header = vec![0; DATA_AT as usize];
+    disk.file(&live).read_at(0, &mut header).unwrap();
+    disk.file(&next).write_at(0, &header).unwrap();
+    assert!(found(&disk).iter().any(|damage| damage.file == live));
+
+    let disk = Disk::new(7);
+    let store = RawStore::create(disk.clone(), 2, 100, &fixed_options()).unwrap();
+    for n in 0..9 {
+        store.put(&[n, 1], &[n; 100], Durability::Memory).unwrap();
+    }
+    drop(store);
+    let (live, next) = half_written(&disk, |live| {
+        let (shard, number, _) = crate::format::parse_name(live)?;
+        Some(crate::format::segment_name(shard, number + 1))
+    });
+    assert_eq!(found(&disk), Vec::new());
+    disk.file(&live).read_at(0, &mut header).unwrap();
+    disk.file(&next).write_at(0, &header).unwrap();
+    assert!(found(&disk).iter().any(|damage| damage.file == live));
+}
+
+/// A folder whose files end, as often as is said, before they are read.
+struct Shrinking<'a>(Disk, &'a AtomicU64);
+
+struct ShrinkingFile<'a>(<Disk as Folder>::File, &'a AtomicU64);
+
+impl<'a> Folder for Shrinking<'a> {
+    type File = ShrinkingFile<'a>;
+
+    fn file(&self, name: &str) -> io::Result<Self::File> {
+        Ok(ShrinkingFile(Folder::file(&self.0, name)?, self.1))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Folder::names(&self.0)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Folder::remove(&self.0, name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Folder::sync_names(&self.0)
+    }
+}
+
+impl Storage for ShrinkingFile<'_> {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(_) => self.0.read_at(offset, bytes),
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn v17_a_file_that_is_made_shorter_while_it_is_read_is_read_again() {
+    for disk in [any_store(), fixed_store()] {
+        let shorter = AtomicU64::new(5);
+        let open = || Ok(Shrinking(disk.clone(), &shorter));
+        assert_eq!(scrub_over(open, &FAST, |_, _| true).unwrap().damage, Vec::new());
+        assert_eq!(shorter.load(Relaxed), 0);
+        // One that never can be read is an error, and no loop.
+        shorter.store(u64::MAX, Relaxed);
+        assert!(matches!(scrub_over(open, &FAST, |_, _| true), Err(Error::Io { .. })));
+    }
+}
+
+#[test]
+fn what_is_behind_all_files_is_no_place_to_begin_at() {
+    let disk = any_store();
+    let last = Disk::names(&disk).into_iter().max().unwrap();
+    let from = |name: String| {
+        let options = ScrubOptions { from: Some(name), ..FAST };
+        scrub_over(|| Ok(disk.clone()), &options, |_, _| true)
+    };
+    assert_eq!(from(last.clone()).unwrap().files, 1);
+    assert!(matches!(from(last + "~"), Err(Error::NoSuchFile { .. })));
 }

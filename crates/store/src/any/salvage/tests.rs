@@ -390,6 +390,65 @@ fn what_a_disk_cannot_say_any_more_is_not_guessed() {
     assert!(matches!(LogSurvey::over(&disk, |_, _| {}), Err(Error::NotAStore)));
     let (records, told) = salvaged(as_it_is, &disk).unwrap();
     assert_eq!((records, told.damage.len(), told.is_whole()), (expected, 1, true));
+    assert!(told.is_guessed);
+}
+
+/// A store of four shards whose last write, of the first shard, is a batch of which the others have not
+/// written their parts: each has three records before it. The keys are in the order of their shards.
+fn half_made(shard_bits: u32) -> (Disk, Vec<Vec<u8>>) {
+    let options = LogOptions { shards: 4, shard_bits, ..options() };
+    let disk = Disk::new(7);
+    let store = RawLogStore::create(disk.clone(), &options).unwrap();
+    let of_shard = |shard: u32| {
+        let keys = (0..=u16::MAX).map(|key| key.to_be_bytes().to_vec());
+        keys.filter(|key| store.shard(key).unwrap() == shard).take(4).collect::<Vec<_>>()
+    };
+    let keys: Vec<_> = (0..4).map(of_shard).collect();
+    for key in keys.iter().flat_map(|keys| &keys[1..]) {
+        store.put(key, b"before", Durability::Group).unwrap();
+    }
+    let before = bytes_of(&disk);
+    let firsts: Vec<_> = keys.into_iter().map(|mut keys| keys.remove(0)).collect();
+    let changes: Vec<_> = firsts.iter().map(|key| Change::Put(key, b"of the batch")).collect();
+    store.batch_across(&changes).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    disk.kill();
+    for (name, bytes) in before {
+        if parse_name(&name).is_some_and(|(shard, _, kind)| shard > 0 && kind == Kind::Log) {
+            disk.file(&name).set_len(0).unwrap();
+            disk.file(&name).write_at(0, &bytes).unwrap();
+        }
+    }
+    (disk, firsts)
+}
+
+#[test]
+fn a_batch_behind_writes_that_are_gone_is_saved_and_these_are_told_to_be_lost() {
+    let (disk, keys) = half_made(0);
+    // The last two of the three records of the third shard.
+    let name = "any-0002-0000000000000001.log";
+    let all = bytes_of(&disk);
+    let first =
+        Frame::read(chain_start(&id_of(&disk, as_it_is), 2), &all[name][DATA_AT as usize..]);
+    disk.file(name).set_len(DATA_AT + u64::from(first.unwrap().header.len.get())).unwrap();
+    assert!(RawLogStore::open(disk.clone(), &options()).is_err());
+    let (records, told) = salvaged(as_it_is, &disk).unwrap();
+    assert!(keys.iter().all(|key| records[key] == b"of the batch"), "{records:?}");
+    assert_eq!((records.len(), told.damage.len()), (4 * 4 - 2, 1));
+    assert!(!told.is_whole(), "{told:?}");
+    assert_eq!((told.unknown, told.writes_lost, told.doubtful), (1, 2, 1));
+}
+
+#[test]
+fn without_the_header_the_parts_of_a_batch_are_made_wherever_they_belong() {
+    for shard_bits in [0, 8] {
+        let (disk, keys) = half_made(shard_bits);
+        disk.remove(ANY_FILE);
+        let (records, told) = salvaged(as_it_is, &disk).unwrap();
+        assert!(keys.iter().all(|key| records.get(key).is_some()), "{shard_bits}: {told:?}");
+        assert!(told.is_guessed && told.is_whole() && records.len() == 16, "{told:?}");
+    }
 }
 
 /// Their checksums are right, and no store has written them.
