@@ -17,7 +17,7 @@ use crate::{
 /// let store = RawStore::create(disk.clone(), 2, 3, &Options::default())?;
 /// store.fence(store.epoch() + 5)?;
 /// let known = Known::of(&disk)?;
-/// assert_eq!((known.id, known.epoch), (store.id(), store.epoch() + 5));
+/// assert_eq!((known.id, known.epoch), (store.identity().id, store.epoch() + 5));
 /// # Ok::<(), mainstay_store::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
