@@ -34,12 +34,23 @@ pub trait Kind: Source + Sink + Clone {
     /// It follows from now on, also when it is opened again.
     fn demote(self);
     /// What it has in common with its replicas.
-    fn who(&self) -> Identity;
-    /// Writes a record of a key, and says which shard it is in.
+    fn who(&self) -> Identity {
+        Source::identity(self)
+    }
+    /// Writes a record of a key, and says which shard it is in. With no end: that of a local write
+    /// would be counted from now.
     ///
     /// # Errors
     /// If it takes no writes.
-    fn put(&self, record: Record) -> Result<u32, Error>;
+    fn put(&self, record: Record) -> Result<u32, Error> {
+        let identity = self.who();
+        self.put_bytes(&record.key(&identity), &record.value(&identity))
+    }
+    /// The same of a key and a value.
+    ///
+    /// # Errors
+    /// If it takes no writes.
+    fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<u32, Error>;
     /// Is everything as its checksums say?
     ///
     /// # Errors
@@ -159,14 +170,8 @@ impl Kind for Fixed {
         drop(own(self).demote().expect("memory takes it"));
     }
 
-    fn who(&self) -> Identity {
-        Source::identity(self)
-    }
-
-    fn put(&self, record: Record) -> Result<u32, Error> {
-        let identity = self.who();
-        let (key, value) = (record.key(&identity), record.value(&identity));
-        Ok(RawStore::put(self, &key, &value, Memory)?.shard)
+    fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<u32, Error> {
+        Ok(RawStore::put(self, key, value, Memory)?.shard)
     }
 
     fn verify(&self) -> Result<(), Error> {
@@ -215,15 +220,8 @@ impl Kind for Any {
         drop(own(self).demote().expect("memory takes it"));
     }
 
-    fn who(&self) -> Identity {
-        Source::identity(self)
-    }
-
-    /// With no end: that of a local write would be counted from now.
-    fn put(&self, record: Record) -> Result<u32, Error> {
-        let identity = self.who();
-        let (key, value) = (record.key(&identity), record.value(&identity));
-        Ok(RawLogStore::put(self, &key, &value, Memory)?.shard)
+    fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<u32, Error> {
+        Ok(RawLogStore::put(self, key, value, Memory)?.shard)
     }
 
     fn verify(&self) -> Result<(), Error> {

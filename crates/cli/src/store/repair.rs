@@ -69,12 +69,13 @@ struct Report {
     /// Places that still are.
     left: u64,
     records: u64,
-    /// The rest is of stores with values of any size.
+    /// What a store with values of any size was made anew of.
     #[serde(skip_serializing_if = "Option::is_none")]
     saved: Option<Saved>,
-    /// Where the records are from, if it is a leader, and where the damaged files are now.
+    /// Where the records are from, if it is a leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    /// Where the damaged files are now, if another store is in their place.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<String>,
 }
@@ -82,8 +83,6 @@ struct Report {
 #[derive(Serialize)]
 struct Saved {
     damage: Vec<AnyPlace>,
-    /// Where the damaged files are now.
-    kept: Option<String>,
     /// Writes that are damaged or missing, as far as they can be counted.
     writes_lost: u64,
     /// Keys whose last value is lost, and the first of them.
@@ -221,7 +220,6 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
         let keys = lost.flat_map(|key| serde_json::to_value(Row::with(key, None, exact_text)));
         let saved = Saved {
             damage: saved.damage.iter().map(AnyPlace::from).collect(),
-            kept,
             writes_lost: saved.writes_lost,
             keys_lost: saved.lost.len() as u64,
             keys: keys.collect(),
@@ -236,7 +234,7 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
             records,
             saved: Some(saved),
             from: None,
-            kept: None,
+            kept,
         })?;
         return Ok(outcome);
     }
