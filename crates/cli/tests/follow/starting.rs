@@ -112,7 +112,7 @@ fn a_leader_whose_output_is_closed_goes_on_leading() {
 fn a_store_is_followed_over_tls_and_over_quic() {
     let sandbox = sandbox();
     let folder = sandbox.path();
-    let mut cert = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    let mut cert = std::process::Command::new(env!("CARGO_BIN_EXE_mainstay"));
     cert.current_dir(folder).args(["channel", "cert", "certs", "--node", "1", "--node", "2"]);
     assert!(cert.stdin(Stdio::null()).output().unwrap().status.success());
     for (over, key) in [("tls", "alice"), ("quic", "bob")] {
