@@ -13,6 +13,7 @@ mod crash;
 mod dist;
 mod error;
 mod fuzz;
+mod images;
 mod interop;
 mod metadata;
 mod netns;
@@ -47,6 +48,7 @@ enum Command {
     Crash(crash::Args),
     Sim(sim::Args),
     Fuzz(fuzz::Args),
+    Images(images::Args),
     Interop(interop::Args),
     Systemd(systemd::Args),
     Powercut(powercut::Args),
@@ -75,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Crash(args) => crash::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
         Command::Fuzz(args) => fuzz::run(&project, &args),
+        Command::Images(args) => images::run(&project, &args),
         Command::Interop(args) => interop::run(&project, &args),
         Command::Systemd(args) => systemd::run(&project, &args),
         Command::Powercut(args) => powercut::run(&project, &args),

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    interop, netns, powercut,
+    images, interop, netns, powercut,
     project::{self, Project, Stream},
     report::{Outcome, Report},
     sim, systemd,
@@ -45,8 +45,13 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
     report.step("cargo test --workspace", || {
         let mut command = project.cargo(&["test", "--no-fail-fast"]);
         command.args(with_everything(without_dbus.is_none()));
+        // They have a step of their own, which shows what they say.
+        command.args(["--", "--skip", images::TESTS]);
         project::run(&mut command)?;
         Ok(Outcome::Passed)
+    });
+    report.step("disks after power cuts", || {
+        images::test(project, &with_everything(without_dbus.is_none()))
     });
     if let Some(reason) = &without_dbus {
         report.step("D-Bus", || Ok(Outcome::Skipped(reason.clone())));

@@ -168,6 +168,7 @@ fn a7_after_any_power_cut_a_replica_is_at_the_place_whose_records_it_has() {
         assert_eq!(states.get(&at(&replica)), Some(&contents(&replica)));
         opened += 1;
     }
+    println!("opened {opened} disks of a replica");
     assert!(opened > 10, "{opened}");
 }
 
@@ -485,6 +486,7 @@ fn a4_after_any_power_cut_a_replica_has_all_that_was_vouched_for_and_never_calls
             }
         }
     }
+    println!("opened {images} disks of a replica that vouches");
     assert!(images >= 200, "{images} images");
 }
 
