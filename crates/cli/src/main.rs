@@ -14,6 +14,7 @@ mod output;
 mod place;
 mod pool;
 mod progress;
+mod random;
 #[cfg(feature = "sds")]
 mod sds;
 mod size;

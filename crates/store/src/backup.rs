@@ -14,7 +14,7 @@ use crate::{
     kept::Kept,
     shard::{Shard, create_behind},
     snapshot::Snapshot,
-    store::{RawStore, clear_for_fixed},
+    store::{Comes, RawStore, clear_for_fixed},
 };
 
 /// Numbers of the files of a copied shard.
@@ -55,7 +55,7 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::Exists`]; [`Error::SnapshotLost`] if too much is changed meanwhile; what the disk
     /// says. Then there is no copy, and the store is as it was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<u64> {
-        clear_for_fixed(to)?;
+        clear_for_fixed(Comes::ToCopy, to)?;
         let header = self.standing.header();
         let (snapshot, ends) = self.snapshot_with(0, &self.shards, |log| End {
             sequence: log.sequence,

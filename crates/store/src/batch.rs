@@ -9,12 +9,13 @@
 //! 1. Whatever may be refused is refused, and room is made.
 //! 2. The other logs are synced: a part must not be made behind a gap (A1).
 //! 3. The frame of the home is written and synced. Here the batch begins to count.
-//! 4. The other shards get their frames. Their locks are free again.
+//! 4. The other shards get their frames, and their locks are free again.
 //! 5. Their frames are made durable. Only then may another frame follow that of the home, so that an
 //!    opening has to look at the last frame of each log and at no other.
 //!
 //! An error from 3 on leaves the batch to the next opening: all its shards take no more writes until
-//! then, since another one could take the place that the batch has named.
+//! then, since another one could take the place that the batch has named. They are told so while
+//! their logs are locked, or who waits for one of these would be first.
 
 use std::collections::BTreeMap;
 
@@ -70,25 +71,31 @@ pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<
         }
     }
     let shards: Vec<_> = others.iter().map(Member::shard).collect();
-    let written = write_parts(&mut home, others, &shards, &parts);
-    if let Err(error) = &written
-        && !planted::is(Fault::BatchForgotten)
-    {
-        let what = format!("a batch that it has a part of failed: {error}");
-        shards.iter().chain([&home.shard()]).for_each(|shard| shard.give_up(&what));
+    let written = write_parts(&mut home, &mut others, &parts);
+    let give_up = |error: &Error| {
+        if !planted::is(Fault::BatchForgotten) {
+            let what = format!("a batch that it has a part of failed: {error}");
+            shards.iter().chain([&home.shard()]).for_each(|shard| shard.give_up(&what));
+        }
+    };
+    if written.is_err() && planted::is(Fault::BatchUnlockedEarly) {
+        others.clear();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // Under all locks: whoever waits for one would take the place that the batch has named.
+    let tokens = written.inspect_err(give_up)?;
+    drop(others);
+    if !planted::is(Fault::BatchUnsettled) {
+        let mut parts = shards.iter().zip(&tokens[1..]);
+        parts.try_for_each(|(shard, token)| shard.wait(token.sequence)).inspect_err(give_up)?;
     }
     // The lock of the home is free only now: all is done, or nothing more will be.
     drop(home);
-    written
+    Ok(tokens)
 }
 
-/// Steps 3 to 5.
-fn write_parts<M: Member>(
-    home: &mut M,
-    others: Vec<M>,
-    shards: &[M::Shard],
-    parts: &[u8],
-) -> Result<Vec<Token>> {
+/// Steps 3 and 4.
+fn write_parts<M: Member>(home: &mut M, others: &mut [M], parts: &[u8]) -> Result<Vec<Token>> {
     let mut tokens = vec![home.append(parts)?];
     if !planted::is(Fault::BatchUnsynced) {
         home.sync()?;
@@ -96,13 +103,8 @@ fn write_parts<M: Member>(
     if planted::is(Fault::BatchLeftHalf) {
         return Err(Error::io("a batch")(std::io::ErrorKind::Interrupted.into()));
     }
-    for mut member in others {
+    for member in others {
         tokens.push(member.append(&[])?);
-    }
-    if !planted::is(Fault::BatchUnsettled) {
-        for (shard, token) in shards.iter().zip(&tokens[1..]) {
-            shard.wait(token.sequence)?;
-        }
     }
     Ok(tokens)
 }
@@ -235,5 +237,7 @@ impl<F: Folder> RawStore<F> {
 
 #[cfg(test)]
 pub(crate) mod histories;
+#[cfg(test)]
+pub(crate) mod refused;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,15 @@ pub enum Error {
     /// There is no store here.
     #[error("there is no store in this directory; check the path, or create one")]
     NotAStore,
+    /// The files of a store are here, with what was written to it, but for its header.
+    #[error(
+        "the header of this store is gone, and {file} has writes of it; repair the store, or \
+         restore it from a backup"
+    )]
+    HeaderGone {
+        /// One of these files.
+        file: String,
+    },
     /// There is a store of another kind here.
     #[error("the store in this directory has {is}; open it as such a store")]
     OtherKind {

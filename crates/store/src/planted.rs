@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     BatchUnsettled,
     /// Shards go on after a batch with a part of them has failed.
     BatchForgotten,
+    /// The shards of a batch that fails are unlocked before they give up.
+    BatchUnlockedEarly,
     /// A batch ends when it begins to count.
     BatchLeftHalf,
     /// Memory is believed though the machine was off since.

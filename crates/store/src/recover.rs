@@ -57,10 +57,41 @@ pub(crate) fn store_header(folder: &impl Folder) -> Result<StoreHeader> {
     if names.iter().any(|name| name == ANY_FILE) {
         return Err(Error::OtherKind { is: "keys and values of any size" });
     }
-    if !names.iter().any(|name| name == STORE_FILE) {
-        return Err(Error::NotAStore);
+    let found = if names.iter().any(|name| name == STORE_FILE) {
+        newest_header(&folder.file(STORE_FILE).map_err(Error::io(STORE_FILE))?)
+    } else {
+        Err(Error::NotAStore)
+    };
+    or_gone(found, folder, &names, |name| parse_name(name).is_some())
+}
+
+/// Where no header is found: is it gone from a store that has writes, in one of its `files`? A creation
+/// makes these files before the header, but writes nothing to them.
+pub(crate) fn or_gone<H>(
+    found: Result<H>,
+    folder: &impl Folder,
+    names: &[String],
+    is_log: impl Fn(&str) -> bool,
+) -> Result<H> {
+    if !matches!(found, Err(Error::NotAStore)) {
+        return found;
     }
-    newest_header(&folder.file(STORE_FILE).map_err(Error::io(STORE_FILE))?)
+    for name in names.iter().filter(|name| is_log(name)) {
+        if has_data(folder, name).map_err(Error::io(name))? {
+            return Err(Error::HeaderGone { file: name.clone() });
+        }
+    }
+    found
+}
+
+/// Is there anything behind the header of a file?
+fn has_data(folder: &impl Folder, name: &str) -> std::io::Result<bool> {
+    let (file, mut first) = (folder.file(name)?, [0; 8]);
+    if file.len()? < DATA_AT + first.len() as u64 {
+        return Ok(false);
+    }
+    file.read_at(DATA_AT, &mut first)?;
+    Ok(first != [0; 8])
 }
 
 /// The newest sound header in the file of a store.

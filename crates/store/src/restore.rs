@@ -12,7 +12,7 @@ use crate::{
     keyed::Ring,
     read_only::ReadOnly,
     recover::store_header,
-    store::{check_header, clear_for_fixed},
+    store::{Comes, check_header, clear_for_fixed},
     survey::{FileKind, Survey},
     unwritten::Unwritten,
 };
@@ -95,7 +95,7 @@ fn restore_as(
     }
     let survey = sound(from, ring)?;
     let target = Directory::lock_as(to, ring)?;
-    clear_for_fixed(&target)?;
+    clear_for_fixed(Comes::ToCopy, &target)?;
     let needed = |kind| matches!(kind, FileKind::Segment | FileKind::Image);
     let files: Vec<_> = survey.files.iter().filter(|file| needed(file.kind)).collect();
     let all = files.iter().map(|file| file.bytes).sum();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use mainstay_storage::Folder;
 
-pub(crate) use self::opening::{check_header, clear_for, clear_for_fixed, in_parallel};
+pub(crate) use self::opening::{Comes, check_header, clear_for, clear_for_fixed, in_parallel};
 use crate::{
     error::{Error, Result},
     format::StoreHeader,

@@ -81,7 +81,8 @@ struct Line {
     applied: u64,
     durable: u64,
     leader: u64,
-    behind: u64,
+    /// Not known as long as no leader has said how far it is.
+    behind: Option<u64>,
     /// How long it has not had everything.
     lag_ms: u64,
     caught_up: bool,
@@ -94,9 +95,10 @@ impl Line {
         let leader = status.iter().map(|shard| shard.tip).sum();
         let behind =
             |shard: &Status| shard.tip.saturating_sub(shard.at.map_or(0, |at| at.sequence));
-        let behind = status.iter().map(behind).sum();
         let caught_up = status.iter().all(|shard| shard.is_caught_up);
-        if caught_up && behind == 0 {
+        let is_known = caught_up || leader > 0;
+        let behind = is_known.then(|| status.iter().map(behind).sum());
+        if caught_up && behind == Some(0) {
             *equal = Instant::now();
         }
         let lag_ms = u64::try_from(equal.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -107,8 +109,10 @@ impl Line {
     fn text(&self) -> String {
         let Self { applied, durable, behind, lag_ms, caught_up, .. } = self;
         let how = if *caught_up { "caught up" } else { "catching up" };
+        let behind =
+            behind.map_or("how far behind is not known".to_owned(), |it| format!("{it} behind"));
         let since = if *lag_ms > 0 { format!(" for {lag_ms} ms") } else { String::new() };
-        format!("{how}: {applied} writes, {durable} durable, {behind} behind{since}")
+        format!("{how}: {applied} writes, {durable} durable, {behind}{since}")
     }
 }
 
@@ -122,7 +126,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         // Nothing is made before it is known what the leader has.
         let hello = ask(args, &wire, &settings, &interrupt, &mut ticker)?;
         if hello.is_none() {
-            return Ok(Outcome::Fine);
+            return ended(args, false, "there is no copy yet; follow again");
         }
         hello
     };
@@ -133,15 +137,27 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             Some(hello) => create_any(args, &hello)?,
             None => args.target.open_any()?,
         };
-        follow(args, store, on, &interrupt, ticker)?;
-        return Ok(Outcome::Fine);
+        let is_equal = follow(args, store, on, &interrupt, ticker)?;
+        return ended(args, is_equal, LESS);
     }
     let store = match hello {
         Some(hello) => create(args, &hello)?,
         None => args.target.open()?,
     };
-    follow(args, store, on, &interrupt, ticker)?;
-    Ok(Outcome::Fine)
+    let is_equal = follow(args, store, on, &interrupt, ticker)?;
+    ended(args, is_equal, LESS)
+}
+
+/// What is left by who was to end when the copy is equal, and did so before.
+const LESS: &str = "the copy has less than its leader; follow again";
+
+/// To be interrupted is how a follower ends, unless it was to end with a copy that is equal.
+fn ended(args: &Args, is_equal: bool, left: &'static str) -> Result<Outcome> {
+    if args.until_equal && !is_equal {
+        Err(CliError::Interrupted { left })
+    } else {
+        Ok(Outcome::Fine)
+    }
 }
 
 /// A leader of which a copy is made.
@@ -255,7 +271,7 @@ where
             return Err(CliError::StaleLeader { address, epoch, known });
         }
         let line = Line::of(&follower.status(), &mut equal);
-        is_equal = args.until_equal && line.caught_up && line.behind == 0;
+        is_equal = args.until_equal && line.caught_up && line.behind == Some(0);
         if is_equal {
             break;
         }
@@ -290,7 +306,7 @@ fn ask(
         channel.close();
         hello
     };
-    let (mut backoff, mut random) = (Backoff::default(), u64::from(std::process::id()));
+    let (mut backoff, mut random) = (Backoff::default(), crate::random::drawn());
     while !interrupt.is_asked() {
         let why = match ask() {
             Ok(hello) => return Ok(Some(hello)),

@@ -250,7 +250,12 @@ impl Opened {
     }
 }
 
-/// Is there a store of any sizes at this path?
+/// Is there a store of any sizes at this path, or what is left of one whose header is gone?
 pub(super) fn is_any(path: &Path) -> bool {
-    path.join("any").is_file()
+    let is_log = |name: &str| name.starts_with("any-") && name.ends_with(".log");
+    let has_log = || {
+        let mut entries = path.read_dir().into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_str().is_some_and(is_log))
+    };
+    path.join("any").is_file() || !path.join("store").exists() && has_log()
 }

@@ -57,7 +57,7 @@ fn promote<S: Replica>(args: &Args, store: S, out: &mut Output) -> Result<Outcom
 /// Makes a store the leader, above `known` and all that it knows of itself.
 pub(super) fn lead<S: Replica>(store: S, known: u64) -> mainstay::store::Result<S> {
     store.fence(known)?;
-    // Of two stores that are promoted at once, one has to be above the other: any number will do.
-    let drawn = mainstay_base::mix64(u64::from(std::process::id()) ^ store.epoch()) as u16;
-    store.promote(drawn)
+    // Of two copies that are promoted at once, one has to be above the other; and in containers all
+    // processes have the same number.
+    store.promote(crate::random::drawn() as u16)
 }

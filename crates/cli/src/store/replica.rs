@@ -23,7 +23,7 @@ pub(super) trait Replica: Sized + Send + Sync + 'static {
     fn vouch(&self) -> Result<()>;
 
     /// Makes the write that a line says.
-    fn write(&self, line: &str) -> Result<()>;
+    fn write(&self, line: &[u8]) -> Result<()>;
 }
 
 macro_rules! same {
@@ -81,10 +81,10 @@ impl Replica for RawStore<Directory> {
         Self::vouch(self)
     }
 
-    fn write(&self, line: &str) -> Result<()> {
+    fn write(&self, line: &[u8]) -> Result<()> {
         let (key_len, value_len) = without_end(self.lengths(), self.has_ends());
-        let fill = |text: &str, len: usize| {
-            let mut bytes = text.as_bytes().to_vec();
+        let fill = |given: &[u8], len: usize| {
+            let mut bytes = given.to_vec();
             if bytes.len() < len {
                 bytes.resize(len, 0);
             }
@@ -115,13 +115,13 @@ impl Replica for RawLogStore<Directory> {
         Self::vouch(self)
     }
 
-    fn write(&self, line: &str) -> Result<()> {
+    fn write(&self, line: &[u8]) -> Result<()> {
         match change(line) {
             Some((key, Some(value))) => {
-                self.put(key.as_bytes(), value.as_bytes(), Durability::Interval)?;
+                self.put(key, value, Durability::Interval)?;
             }
             Some((key, None)) => {
-                self.delete(key.as_bytes(), Durability::Interval)?;
+                self.delete(key, Durability::Interval)?;
             }
             None => {}
         }
@@ -130,10 +130,25 @@ impl Replica for RawLogStore<Directory> {
 }
 
 /// What a line says of a key: its value, or that it is to go.
-fn change(line: &str) -> Option<(&str, Option<&str>)> {
-    let line = line.trim_end();
-    match line.split_once(' ') {
-        Some((key, value)) => Some((key, Some(value))),
+fn change(line: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match line.iter().position(|byte| *byte == b' ') {
+        Some(at) => Some((&line[..at], Some(&line[at + 1..]))),
         None => (!line.is_empty()).then_some((line, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_bytes_and_a_blank_behind_the_key_begins_a_value() {
+        assert_eq!(change(b"de 49"), Some((&b"de"[..], Some(&b"49"[..]))));
+        assert_eq!(change(b"de 4 9 \r"), Some((&b"de"[..], Some(&b"4 9 "[..]))));
+        assert_eq!(change(b"de "), Some((&b"de"[..], Some(&b""[..]))));
+        assert_eq!(change(b"de\xff \xfe"), Some((&b"de\xff"[..], Some(&b"\xfe"[..]))));
+        assert_eq!(change(b"de"), Some((&b"de"[..], None)));
+        assert_eq!(change(b"\r"), None);
     }
 }

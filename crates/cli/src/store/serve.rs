@@ -31,8 +31,9 @@ const SWEPT_PARTS: usize = 8;
 
 /// Lead: let followers have a copy of a store, and keep it up to date
 ///
-/// Takes writes from standard input, a line each: `KEY VALUE` sets, `KEY` alone deletes. Both are
-/// texts, filled up with zeros where sizes are fixed. Ends when interrupted.
+/// Takes writes from standard input, a line each: `KEY VALUE` sets, `KEY` alone deletes. A blank
+/// behind a key begins its value, which may be empty and has all that follows in the line. Both are
+/// filled up with zeros where sizes are fixed. Ends when interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -115,9 +116,17 @@ where
     let writer = Arc::clone(store);
     // Standard input cannot be interrupted; the thread ends with the program.
     thread::spawn(move || {
-        for line in stdin().lock().lines().map_while(std::io::Result::ok) {
-            if let Err(error) = writer.write(&line) {
-                crate::error::warn(&error);
+        for line in stdin().lock().split(b'\n') {
+            match line {
+                Ok(line) => {
+                    if let Err(error) = writer.write(&line) {
+                        crate::error::warn(&error);
+                    }
+                }
+                Err(error) => {
+                    crate::error::warn(&format!("standard input takes no more writes: {error}"));
+                    break;
+                }
             }
         }
     });

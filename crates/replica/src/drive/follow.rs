@@ -1,6 +1,7 @@
 //! A follower's thread, and one that syncs for it.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -47,8 +48,8 @@ pub fn follow<K: Sink + Clone + Send + 'static>(
     settings: FollowSettings,
     told: impl FnMut(follower::Told) + Send + 'static,
 ) -> Result<Following> {
-    // Pauses of two followers must differ, and need not be secret.
-    let seed = mainstay_base::mix64(u64::from(std::process::id()));
+    // Pauses of two followers must differ, also where all processes have the same number.
+    let seed = RandomState::new().build_hasher().finish();
     let identity = sink.identity();
     let shards = identity.shards;
     let syncer = Syncer::start(sink.clone())?;

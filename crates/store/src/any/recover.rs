@@ -25,7 +25,7 @@ use crate::{
     keyed,
     limits::SEGMENT_BYTES_MAX,
     planted::{self, Fault},
-    recover::is_blank,
+    recover::{is_blank, or_gone},
 };
 
 /// A shard as found.
@@ -44,15 +44,21 @@ pub(crate) fn any_header(folder: &impl Folder) -> Result<AnyHeader> {
     if names.iter().any(|name| name == STORE_FILE) {
         return Err(Error::OtherKind { is: "keys and values of fixed sizes" });
     }
-    if !names.iter().any(|name| name == ANY_FILE) {
-        return Err(Error::NotAStore);
-    }
-    let file = folder.file(ANY_FILE).map_err(Error::io(ANY_FILE))?;
-    let sound = read_headers::<AnyHeader>(&file, ANY_FILE)?;
+    let found = if names.iter().any(|name| name == ANY_FILE) {
+        newest_header(&folder.file(ANY_FILE).map_err(Error::io(ANY_FILE))?)
+    } else {
+        Err(Error::NotAStore)
+    };
+    let is_log = |name: &str| matches!(parse_name(name), Some((_, _, Kind::Log)));
+    or_gone(found, folder, &names, is_log)
+}
+
+fn newest_header(file: &impl Storage) -> Result<AnyHeader> {
+    let sound = read_headers::<AnyHeader>(file, ANY_FILE)?;
     match sound.into_iter().max_by_key(|header| header.generation.get()) {
         Some(header) => Ok(header),
         None if file.len().map_err(Error::io(ANY_FILE))? == 0 => Err(Error::NotAStore),
-        None => Err(keyed::not_sound(&file, ANY_FILE)),
+        None => Err(keyed::not_sound(file, ANY_FILE)),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     format::write_header,
     keyed::Ring,
     read_only::ReadOnly,
+    store::Comes,
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -97,7 +98,7 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
     mut told: impl FnMut(u64, u64),
 ) -> Result<()> {
     let copied = Copied::complete(from)?;
-    clear_for_any(to)?;
+    clear_for_any(Comes::ToCopy, to)?;
     let all = copied.entries.iter().map(|entry| entry.bytes.get()).sum();
     let mut done = 0;
     let mut told = |bytes| {

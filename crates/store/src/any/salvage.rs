@@ -219,7 +219,7 @@ impl LogSalvaged {
     fn header(&mut self, from: &impl Folder) -> Result<AnyHeader> {
         match any_header(from).and_then(|header| check_header(&header).map(|()| header)) {
             Ok(header) => return Ok(header),
-            Err(Error::NotAStore) => {
+            Err(Error::NotAStore | Error::HeaderGone { .. }) => {
                 self.note(Error::damaged(ANY_FILE, 0, "the header of the store is missing"))?;
             }
             Err(error) => self.note(error)?,

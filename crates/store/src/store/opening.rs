@@ -75,7 +75,7 @@ impl<F: Folder> RawStore<F> {
             let must = "at most the bits of a key";
             return refuse("shard_bits", shard_bits as usize, must);
         }
-        clear_for_fixed(&folder)?;
+        clear_for_fixed(Comes::ToCreate, &folder)?;
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
@@ -189,14 +189,25 @@ impl<F: Folder> Begun<F> {
     }
 }
 
-/// Removes what a creation left that did not come to its end, from a folder in which there is no store
-/// and no copy of one: `found` is what was looked for as its header.
+/// Who comes to a folder in which there is no store yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comes {
+    /// A creation, which finds files of an earlier one with nothing in them, or is refused.
+    ToCreate,
+    /// A copy of another store, which puts its files in the place of those that an earlier one left.
+    ToCopy,
+}
+
+/// Removes what was left by who did not come to its end, from a folder in which there is no store and
+/// no copy of one: `found` is what was looked for as its header.
 pub(crate) fn clear_for<H>(
+    who: Comes,
     folder: &impl Folder,
     found: Result<H>,
     is_leftover: impl Fn(&str) -> bool,
 ) -> Result<()> {
     match found {
+        Err(Error::HeaderGone { .. }) if who == Comes::ToCopy && !is_copy(folder)? => {}
         Err(Error::NotAStore) if !is_copy(folder)? => {}
         Err(Error::NotAStore | Error::OtherKind { .. }) | Ok(_) => return Err(Error::Exists),
         Err(error) => return Err(error),
@@ -210,9 +221,9 @@ pub(crate) fn clear_for<H>(
 }
 
 /// The same for a store of fixed sizes.
-pub(crate) fn clear_for_fixed(folder: &impl Folder) -> Result<()> {
+pub(crate) fn clear_for_fixed(who: Comes, folder: &impl Folder) -> Result<()> {
     let is_leftover = |name: &str| parse_name(name).is_some() || is_memory_name(name);
-    clear_for(folder, store_header(folder), is_leftover)
+    clear_for(who, folder, store_header(folder), is_leftover)
 }
 
 /// Has a key so many bits?

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mainstay_sim::{Disk, DiskFaults};
+use mainstay_sim::{Disk, DiskFaults, Storage};
 use mainstay_store::{Durability, Error, FixedStore, Options, RawStore, limits::SEGMENT_BYTES_MIN};
 
 use crate::{key, on, small, value};

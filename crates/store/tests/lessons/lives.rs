@@ -5,12 +5,12 @@ use std::{
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
 };
 
-use mainstay_sim::Disk;
+use mainstay_sim::{Disk, Storage};
 use mainstay_store::{
-    Directory, Durability, Error, FixedStore, Options, RawStore,
+    Directory, Durability, Error, FixedStore, Folder, LogOptions, Options, RawLogStore, RawStore,
+    Result,
     limits::{KEY_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX, VALUE_BYTES_MAX},
 };
 
@@ -104,6 +104,55 @@ fn a_killed_creation_leaves_no_store_and_can_be_done_again() {
         }
     }
     panic!("no creation came to its end");
+}
+
+/// What `open` and `create` say of a store with a record whose header is gone, and whether it is there
+/// again with its header.
+fn without_its_header<S>(
+    header: &str,
+    (create, open): (impl Fn(&Disk) -> Result<S>, impl Fn(&Disk) -> Result<S>),
+    (put, has): (impl Fn(&S), impl Fn(&S) -> bool),
+) -> (Option<Error>, Option<Error>, bool) {
+    let disk = Disk::new(3);
+    put(&create(&disk).unwrap());
+    let file = Folder::file(&disk, header).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    drop(file);
+    Folder::remove(&disk, header).unwrap();
+    let (opened, created) = (open(&disk).err(), create(&disk).err());
+    Folder::file(&disk, header).unwrap().write_at(0, &bytes).unwrap();
+    (opened, created, has(&open(&disk).unwrap()))
+}
+
+#[test]
+fn a_store_whose_header_is_gone_is_told_and_no_creation_removes_it() {
+    let create = |disk: &Disk| RawStore::create(disk.clone(), 4, 64, &small());
+    let open = |disk: &Disk| RawStore::open(disk.clone(), &small());
+    let put = |store: &RawStore<Disk>| {
+        store.put(&key(1), &value(1), Durability::Each).unwrap();
+    };
+    let has = |store: &RawStore<Disk>| store.get(&key(1)).unwrap() == Some(value(1).to_vec());
+    let fixed = without_its_header("store", (create, open), (put, has));
+    let compacted = |store: &RawStore<Disk>| {
+        put(store);
+        // Its records are in an image.
+        store.compact().unwrap();
+    };
+    let image = without_its_header("store", (create, open), (compacted, has));
+    let options = LogOptions { shards: 1, ..LogOptions::default() };
+    let create = |disk: &Disk| RawLogStore::create(disk.clone(), &options);
+    let open = |disk: &Disk| RawLogStore::open(disk.clone(), &options);
+    let put = |store: &RawLogStore<Disk>| {
+        store.put(b"key", b"value", Durability::Each).unwrap();
+    };
+    let has = |store: &RawLogStore<Disk>| store.contains(b"key").unwrap();
+    let any = without_its_header("any", (create, open), (put, has));
+    for (opened, created, is_there) in [fixed, image, any] {
+        assert!(matches!(opened, Some(Error::HeaderGone { .. })), "{opened:?}");
+        assert!(matches!(created, Some(Error::HeaderGone { .. })), "{created:?}");
+        assert!(is_there);
+    }
 }
 
 #[test]

@@ -155,12 +155,13 @@ fn partings(loss_percent: u8) -> u32 {
 
 async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
     let interrupt = Interrupt::watch();
-    let own_id = name_with_tag(&args.name, random());
+    let own_id = name_with_tag(&args.name, random::drawn());
     let faults = Faults {
         loss: f64::from(args.loss) / 100.0,
         ..Faults::none(args.seed.unwrap_or_else(random))
     };
-    let Joined { handle, mut events, addresses } = args.way.join(&own_id, faults, random()).await?;
+    let Joined { handle, mut events, addresses } =
+        args.way.join(&own_id, faults, random::drawn()).await?;
     handle.join(&args.channel, config(args)).await?;
     // Whoever is there already tells then what there is.
     announce(args, &handle).await?;
@@ -270,12 +271,6 @@ async fn finish(
         return Err(CliError::Unacknowledged { count: unacknowledged });
     }
     Ok(Outcome::Fine)
-}
-
-/// 64 bits from the system's source, by way of the standard library's hash keys.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

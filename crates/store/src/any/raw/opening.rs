@@ -24,7 +24,7 @@ use crate::{
     history::{History, Position},
     open_files,
     rank::{Ranked, Role, Standing, write_next},
-    store::{clear_for, in_parallel},
+    store::{Comes, clear_for, in_parallel},
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -49,7 +49,7 @@ impl<F: Folder> RawLogStore<F> {
         options: &LogOptions,
     ) -> Result<Self> {
         options.check()?;
-        clear_for_any(&folder)?;
+        clear_for_any(Comes::ToCreate, &folder)?;
         let header = AnyHeader {
             magic: AnyHeader::MAGIC,
             version: VERSION.into(),
@@ -167,8 +167,8 @@ impl<F: Folder> Begun<F> {
 }
 
 /// Makes sure that a store can be made in a folder.
-pub(in crate::any) fn clear_for_any(folder: &impl Folder) -> Result<()> {
-    clear_for(folder, any_header(folder), |name| parse_name(name).is_some())
+pub(in crate::any) fn clear_for_any(who: Comes, folder: &impl Folder) -> Result<()> {
+    clear_for(who, folder, any_header(folder), |name| parse_name(name).is_some())
 }
 
 impl<F: Folder> RawLogStore<F> {

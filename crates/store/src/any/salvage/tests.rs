@@ -193,7 +193,7 @@ fn closed(seed: u64, over: Over) -> std::result::Result<u64, String> {
     }
     let (records, told) = match salvaged(over, &disk) {
         // Every header of a shard, and the store's, was hit.
-        Err(Error::NotAStore | Error::Encrypted { .. }) => return Ok(0),
+        Err(Error::NotAStore | Error::HeaderGone { .. } | Error::Encrypted { .. }) => return Ok(0),
         found => found.map_err(|error| error.to_string())?,
     };
     if records != expected {
@@ -225,7 +225,7 @@ fn open(seed: u64, over: Over) -> std::result::Result<u64, String> {
     let after = bytes_of(&over(&disk));
     let all = changes(&id, &before);
     let (records, told) = match salvaged(over, &disk) {
-        Err(Error::NotAStore | Error::Encrypted { .. }) => return Ok(0),
+        Err(Error::NotAStore | Error::HeaderGone { .. } | Error::Encrypted { .. }) => return Ok(0),
         found => found.map_err(|error| error.to_string())?,
     };
     let mut older = 0;
@@ -324,7 +324,7 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
                 continue;
             }
             let store = match RawLogStore::open(image, &options()) {
-                Err(Error::NotAStore) => continue,
+                Err(Error::NotAStore | Error::HeaderGone { .. }) => continue,
                 store => store.map_err(|error| error.to_string())?,
             };
             let mut records = Records::new();
@@ -387,7 +387,7 @@ fn what_a_disk_cannot_say_any_more_is_not_guessed() {
     let disk = written(3, as_it_is, true);
     let (expected, _) = salvaged(as_it_is, &disk).unwrap();
     disk.remove(ANY_FILE);
-    assert!(matches!(LogSurvey::over(&disk, |_, _| {}), Err(Error::NotAStore)));
+    assert!(matches!(LogSurvey::over(&disk, |_, _| {}), Err(Error::HeaderGone { .. })));
     let (records, told) = salvaged(as_it_is, &disk).unwrap();
     assert_eq!((records, told.damage.len(), told.is_whole()), (expected, 1, true));
     assert!(told.is_guessed);
