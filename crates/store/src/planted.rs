@@ -97,6 +97,8 @@ pub(crate) enum Fault {
     HolesIgnored,
     /// A compaction removes what a follower needs.
     RetainIgnored,
+    /// A hint that the disk cannot read is an error.
+    HintNeeded,
 }
 
 pub(crate) use switch::{current, plant};

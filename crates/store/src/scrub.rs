@@ -160,7 +160,11 @@ pub(crate) fn scrub_over<F: Folder>(
     let mut sizes = Vec::new();
     for name in &names {
         let size = folder.file(name).and_then(|file| file.len());
-        sizes.push(unless_gone(size, name)?.unwrap_or(0));
+        sizes.push(match unless_gone(size, name) {
+            // What the disk cannot say is asked again when the file is read.
+            Err(Error::Io { .. }) => 0,
+            size => size?.unwrap_or(0),
+        });
     }
     let (all, mut behind) = (sizes.iter().sum(), 0);
     let mut scrubbed = Scrubbed::default();

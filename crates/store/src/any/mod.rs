@@ -36,6 +36,7 @@
 //!   last value is damaged, it has none, or it is told how many records may be older. Until it is whole
 //!   it has a mark, and the damaged one is not touched.
 //! * V17. Scrubbing beside a writer finds what is damaged, and tells nothing that is sound to be damaged.
+//! * V18. A hint that the disk cannot read is as good as none, and is told.
 
 mod backup;
 mod batch;

@@ -9,8 +9,11 @@ use super::{
     },
     frames::NOT_AS_WRITTEN,
     raw::check_header,
-    recover::{LEN_MAX, TOO_LONG, any_header, hint_of, newest_list, read_hint},
-    survey::{LogDamage, bad_copies_of, is_unfinished},
+    recover::{
+        Hinted, LEN_MAX, TOO_LONG, UNREAD_HINT, any_header, hint_of, is_unfinished, is_unread,
+        newest_list, wrong_with,
+    },
+    survey::{LogDamage, bad_copies_of},
 };
 use crate::{
     error::{Error, Result},
@@ -88,7 +91,7 @@ impl<F: Folder> Looking<'_, F> {
             return Ok(());
         }
         // What something says was durable of it is asked first: then it has to be in the file.
-        let hint = hint_of(self.folder, &self.store, shard, number)?;
+        let hint = hint_of(self.folder, &self.store, shard, number)?.and_then(Hinted::sound);
         let listed = newest_list(self.folder, &self.store, shard)?;
         let entry = listed.iter().flat_map(|(_, entries)| entries);
         let entry = entry.clone().find(|entry| entry.number.get() == number);
@@ -133,12 +136,12 @@ impl<F: Folder> Looking<'_, F> {
     }
 
     fn hint(&mut self, shard: u32, number: u64) -> Result<()> {
-        self.copies::<HintHeader>()?;
-        let is_sound = read_hint(self.folder, &self.store, shard, number)?.is_some()
-            || is_unfinished(self.folder, self.name)?;
-        if !is_sound {
-            self.damage.clear();
-            self.add(0, "the hint is not as it was written", true);
+        match wrong_with(self.folder, &self.store, shard, number)? {
+            Some(what) => self.add(0, what, true),
+            None => match self.copies::<HintHeader>() {
+                Err(error) if is_unread(&error) => self.add(0, UNREAD_HINT, true),
+                copies => copies?,
+            },
         }
         Ok(())
     }

@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::{Folder, Storage as _};
 
 use super::{
     format::{ANY_FILE, AnyHeader, Kind, ListHeader, LogHeader, Record, parse_name},
     parts::{Missing, Parts},
     raw::check_header,
-    recover::{Found, How, any_header, hint_of, load, read_hint},
+    recover::{Found, Hinted, How, UNREAD_HINT, any_header, hint_of, load, wrong_with},
     shard::note,
 };
 use crate::{
     error::{Error, Result},
-    format::{BAD_COPY, DATA_AT, Header, bad_copies},
+    format::{BAD_COPY, Header, bad_copies},
     keyed::Ring,
     read_only::ReadOnly,
 };
@@ -194,10 +194,7 @@ impl LogSurvey {
                 self.damage.push(LogDamage { file, offset, what: BAD_COPY, has_copy: true });
             }
             let Some((shard, number, Kind::Hint)) = of else { continue };
-            let is_sound = read_hint(folder, header, shard, number)?.is_some()
-                || is_unfinished(folder, &name)?;
-            if !is_sound {
-                let what = "the hint is not as it was written";
+            if let Some(what) = wrong_with(folder, header, shard, number)? {
                 self.damage.push(LogDamage { file: name, offset: 0, what, has_copy: true });
             }
         }
@@ -251,11 +248,18 @@ impl LogSurvey {
         let log = &found.log;
         let full = log.full.iter().map(|(hint, header)| (header.number.get(), hint));
         for (number, frames) in full.chain([(log.segment, &log.hint)]) {
-            let Some((hint, _)) = hint_of(folder, header, shard, number)? else { continue };
-            if !hint.begins(frames) {
-                let what = "the hint says something else than the segment";
-                let file = Kind::Hint.name(shard, number);
-                self.damage.push(LogDamage { file, offset: 0, what, has_copy: false });
+            let (what, has_copy) = match hint_of(folder, header, shard, number)? {
+                Some(Hinted::Sound(hint, _)) if !hint.begins(frames) => {
+                    ("the hint says something else than the segment", false)
+                }
+                // It could be read a moment ago.
+                Some(Hinted::Unread(_)) => (UNREAD_HINT, true),
+                _ => continue,
+            };
+            let damage =
+                LogDamage { file: Kind::Hint.name(shard, number), offset: 0, what, has_copy };
+            if !self.damage.contains(&damage) {
+                self.damage.push(damage);
             }
         }
         Ok(())
@@ -271,16 +275,4 @@ pub(super) fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Resu
     };
     let (sound, bad) = bad_copies::<H>(&file, name)?;
     Ok(if sound.is_some() { bad } else { Vec::new() })
-}
-
-/// Whoever writes a hint begins it anew, and writes its header at the end.
-pub(super) fn is_unfinished(folder: &impl Folder, name: &str) -> Result<bool> {
-    let file = match folder.file(name).map_err(Error::io(name)) {
-        Err(Error::Damaged { .. }) => return Ok(false),
-        file => file?,
-    };
-    let len = file.len().map_err(Error::io(name))?;
-    let mut front = vec![0; len.min(DATA_AT) as usize];
-    file.read_at(0, &mut front).map_err(Error::io(name))?;
-    Ok(front.iter().all(|byte| *byte == 0))
 }
