@@ -49,6 +49,13 @@ pub enum Error {
     /// There is a store here already.
     #[error("there is a store in this directory already; open it, or choose another directory")]
     Exists,
+    /// A store was being made of a damaged one, and not all of it is here.
+    #[error(
+        "what is here is being made of a damaged store, and is not all of it; if nobody is making it, \
+         run `salvage` again, from the same store into this directory, or repair the damaged one \
+         (`mainstay store repair`)"
+    )]
+    Unfinished,
     /// Another process, or this one, has the directory open.
     #[error("the directory is open already; close the store that has it open, then try again")]
     Locked,

@@ -85,6 +85,7 @@ mod live;
 mod log;
 #[cfg(test)]
 mod machine;
+mod mark;
 mod memory;
 mod merge;
 mod mirror;

@@ -97,6 +97,8 @@ pub(crate) enum Fault {
     HolesIgnored,
     /// A compaction removes what a follower needs.
     RetainIgnored,
+    /// A store that a salvage has not finished is opened.
+    MarkIgnored,
     /// A hint that the disk cannot read is an error.
     HintNeeded,
 }

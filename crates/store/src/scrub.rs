@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     format::{Header, STORE_FILE, read_headers},
     keyed::Ring,
+    mark::check_whole,
     paced::{Pace, Paced},
     planted::{self, Fault},
     read_only::ReadOnly,
@@ -88,7 +89,7 @@ pub struct Scrubbed {
 /// ```
 ///
 /// # Errors
-/// [`Error::NotAStore`]; [`Error::NoSuchFile`] if it is to begin behind all files; [`Error::Encrypted`];
+/// [`Error::NotAStore`]; [`Error::Unfinished`]; [`Error::NoSuchFile`] if it is to begin behind all files; [`Error::Encrypted`];
 /// [`Error::Damaged`] if no header of the store is sound, as
 /// nothing can be checked without; what the disk says.
 pub fn scrub(
@@ -144,6 +145,7 @@ pub(crate) fn scrub_over<F: Folder>(
 ) -> Result<Scrubbed> {
     let pace = Pace::new(options.bytes_per_second);
     let folder = open()?;
+    check_whole(&folder)?;
     let mut names = folder.names().map_err(Error::io("the directory"))?;
     let is_any = names.iter().any(|name| name == ANY_FILE);
     names.retain(|name| match is_any {

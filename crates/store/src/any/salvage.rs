@@ -16,7 +16,7 @@ use super::{
     frames::NOT_AS_WRITTEN,
     index::Index,
     options::LogOptions,
-    raw::{RawLogStore, check_header},
+    raw::{RawLogStore, check_header, clear_for_any},
     recover::{How, any_header, load},
     survey::LogDamage,
 };
@@ -24,10 +24,10 @@ use crate::{
     error::{Error, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
+    mark::{Maker, begun_by, mark, unmark},
     parts::is_missing,
     planted::{self, Fault},
     rank::Role,
-    replacing::{mark, unmark},
     shard::Change,
 };
 
@@ -69,6 +69,16 @@ impl LogSalvaged {
     }
 }
 
+/// Removes what a salvage has not finished.
+fn clear_begun(folder: &impl Folder) -> Result<()> {
+    let mut names = folder.names().map_err(Error::io("the directory"))?;
+    names.retain(|name| name == ANY_FILE || parse_name(name).is_some());
+    for name in names {
+        folder.remove(&name).map_err(Error::io(name))?;
+    }
+    folder.sync_names().map_err(Error::io("the directory"))
+}
+
 /// Shards and segments as a damaged store has them.
 pub(super) fn options_of(folder: &impl Folder) -> Result<LogOptions> {
     let header = LogSalvaged::default().header(folder)?;
@@ -81,7 +91,8 @@ impl<F: Folder> RawLogStore<F> {
     /// Makes a store in another folder, with all that is sound of one that is damaged, and says what
     /// is not. Nothing is changed in the damaged one, which nobody may have open. The new one is
     /// another store, with an identity and a history of its own, of `options`. While it is being made,
-    /// there is a file `unfinished` with it. `told` hears how many shards were read, and of how many.
+    /// there is a file `unfinished` with it, and nobody can open it; whoever salvages into the same
+    /// folder again removes what one that was killed has left there, and begins anew. `told` hears how many shards were read, and of how many.
     ///
     /// A record is taken if its own checksum is right. A key of which the last value is damaged is not
     /// there, and is told; a full segment, and all of a store that was closed, has a hint, which knows the
@@ -117,13 +128,28 @@ impl<F: Folder> RawLogStore<F> {
         options: &LogOptions,
         mut told: impl FnMut(u64, u64),
     ) -> Result<(Self, LogSalvaged)> {
-        mark(&to)?;
+        options.check()?;
+        // Before anything is done to the other folder.
+        LogSalvaged::default().header(from)?;
+        let begun = begun_by(&to)?;
+        if begun == Some(Maker::Salvage) {
+            clear_begun(&to)?;
+        } else {
+            clear_for_any(&to)?;
+        }
+        // Who is to put it in the place of another store ends its mark then.
+        let is_ours = begun != Some(Maker::Replacing);
+        if is_ours {
+            mark(&to, Maker::Salvage)?;
+        }
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
-        unmark(&to.folder)?;
+        if is_ours {
+            unmark(&to.folder)?;
+        }
         Ok((to, salvaged))
     }
 
-    /// The same in a folder with the mark, which is left there.
+    /// The same in a folder with a mark, which is left there, and nothing else.
     pub(super) fn salvage_marked<G: Folder>(
         from: &G,
         to: F,
@@ -132,7 +158,7 @@ impl<F: Folder> RawLogStore<F> {
     ) -> Result<(Self, LogSalvaged)> {
         let mut salvaged = LogSalvaged::default();
         let header = salvaged.header(from)?;
-        let to = Self::create(to, options)?;
+        let to = Self::create_begun(to, options)?;
         let shards = header.shards.get();
         let (mut written, mut batches) = (Vec::new(), Vec::new());
         let mut counted = Vec::new();

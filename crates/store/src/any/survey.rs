@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     format::{BAD_COPY, Header, bad_copies},
     keyed::Ring,
+    mark::check_whole,
     read_only::ReadOnly,
 };
 
@@ -75,8 +76,8 @@ impl LogSurvey {
     /// Example: see [`LogSurvey`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Locked`]; [`Error::Damaged`] if neither
-    /// copy of the store's header is sound; what the disk says.
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`]; [`Error::Locked`];
+    /// [`Error::Damaged`] if neither copy of the store's header is sound; what the disk says.
     pub fn of(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Self> {
         Self::over(&ReadOnly::open(path, Ring::NONE)?, progress)
     }
@@ -126,6 +127,7 @@ impl LogSurvey {
     /// # Errors
     /// As [`of`](Self::of).
     pub fn over<F: Folder>(folder: &F, mut progress: impl FnMut(u64, u64)) -> Result<Self> {
+        check_whole(folder)?;
         let header = any_header(folder)?;
         check_header(&header)?;
         let mut total = 0;
