@@ -114,6 +114,8 @@ mod shard;
 mod snapshot;
 mod span;
 mod store;
+#[cfg(test)]
+mod strangers;
 mod survey;
 mod table;
 mod tail;

@@ -99,6 +99,8 @@ pub(crate) enum Fault {
     RetainIgnored,
     /// A store that a salvage has not finished is opened.
     MarkIgnored,
+    /// Keys are taken from files of a shard where they do not belong.
+    StrangersTaken,
     /// A hint that the disk cannot read is an error.
     HintNeeded,
 }

@@ -37,6 +37,8 @@
 //!   it has a mark and is nobody's store, and the damaged one is not touched.
 //! * V17. Scrubbing beside a writer finds what is damaged, and tells nothing that is sound to be damaged.
 //! * V18. A hint that the disk cannot read is as good as none, and is told.
+//! * V19. Keys in a file of a shard where they do not belong are told by who opens and reads them, and by
+//!   who looks.
 
 mod backup;
 mod batch;

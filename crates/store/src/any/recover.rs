@@ -27,6 +27,7 @@ use crate::{
     keyed,
     limits::SEGMENT_BYTES_MAX,
     planted::{self, Fault},
+    route::Route,
 };
 
 /// A shard as found.
@@ -84,6 +85,8 @@ pub(super) enum How {
     View,
     /// Every frame is read, and nothing is changed: for who doubts.
     Look,
+    /// The same, and keys are taken wherever they are: for who saves what is sound.
+    Save,
 }
 
 /// Reads a shard. `told` is told how many bytes each segment has.
@@ -100,11 +103,13 @@ pub(super) fn load<F: Folder>(
     let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
     let mut sealed = (through.get(), sequence.get(), chain.get());
     let is_opening = matches!(how, How::Open { .. });
-    let (hints, believes) = (files.hints.clone(), how != How::Look);
+    let believes = !matches!(how, How::Look | How::Save);
+    let hints = files.hints.clone();
+    let route = (how != How::Save).then(|| store.route());
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
     let (durable, parts, unread_hints) = (0, None, 0);
     let mut reading =
-        Reading { store, shard, believes, hints, index, durable, parts, unread_hints };
+        Reading { store, shard, route, believes, hints, index, durable, parts, unread_hints };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -158,6 +163,8 @@ struct Tail {
 struct Reading<'a, S> {
     store: &'a AnyHeader,
     shard: u32,
+    /// Which keys belong to it, if that matters.
+    route: Option<Route>,
     /// Hints are believed.
     believes: bool,
     /// Which segments have one.
@@ -236,8 +243,13 @@ impl<S: Storage> Reading<'_, S> {
             // It was synced before it was described.
             return Err(Error::damaged(name, len, NOT_AS_WRITTEN));
         }
-        let segment = log.segment;
+        let (segment, route, shard) = (log.segment, self.route, self.shard);
+        let mut misplaced = None;
         hint.each(|line| {
+            misplaced = check(route, shard, line.key, (name, line.at.into())).err();
+            if misplaced.is_some() {
+                return false;
+            }
             match line.value_len {
                 Some(value_len) => {
                     let place = Place { segment, at: line.at, value_len, end: line.end };
@@ -247,6 +259,7 @@ impl<S: Storage> Reading<'_, S> {
             }
             true
         });
+        misplaced.map_or(Ok(()), Err)?;
         log.hint = hint;
         (log.sequence, log.chain) = (header.last.get(), header.chain.get());
         log.past = Past::from_bytes(&header.past);
@@ -274,6 +287,8 @@ impl<S: Storage> Reading<'_, S> {
             self.parts = Parts::of(head.epoch.get(), (log.segment, log.at), &contents.parts);
             (log.past, _) = contents.follow(log.past, head.epoch.get(), head.sequence.get());
             for record in &contents.records {
+                let place = (name, log.at + record.at as u64);
+                check(self.route, self.shard, record.change.key(), place)?;
                 note(&mut self.index, log, record);
             }
             tail.frames.push((head.sequence.get(), log.at));
@@ -289,6 +304,14 @@ impl<S: Storage> Reading<'_, S> {
             return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
         }
         Ok(())
+    }
+}
+
+/// Does a key that was found at this place belong to the shard?
+fn check(route: Option<Route>, shard: u32, key: &[u8], (file, offset): (&str, u64)) -> Result<()> {
+    match route.and_then(|route| route.elsewhere(shard, key)) {
+        Some(belongs) => Err(Error::Misplaced { file: file.to_owned(), offset, shard, belongs }),
+        None => Ok(()),
     }
 }
 

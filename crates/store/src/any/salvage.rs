@@ -8,11 +8,13 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use mainstay_storage::{Folder, Storage};
 
 use self::shard::Rest;
 use super::{
-    format::{ANY_FILE, AnyHeader, Kind, LogHeader, parse_name, record_bytes, value_of},
+    format::{ANY_FILE, AnyHeader, Kind, LogHeader, Place, parse_name, record_bytes, value_of},
     frames::NOT_AS_WRITTEN,
     index::Index,
     options::LogOptions,
@@ -21,7 +23,7 @@ use super::{
     survey::LogDamage,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, MISPLACED, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
     mark::{Maker, begun_by, mark, unmark},
@@ -48,10 +50,12 @@ pub struct LogSalvaged {
     /// Keys whose last value is lost. The new store does not have them: what they had before is not
     /// shown in its place.
     pub lost: Vec<Box<[u8]>>,
-    /// Places at which writes are lost of which nobody knows the keys.
+    /// Places at which writes are lost of which nobody knows the keys, and shards with keys that belong
+    /// to others.
     pub unknown: u64,
     /// Records of the new store that are older than such a write of their shard: it may have replaced
-    /// or deleted them. There are none where [`unknown`](Self::unknown) is 0.
+    /// or deleted them. So may deletes those that were found in another shard, which are saved where
+    /// their own shard has nothing of the key. There are none where [`unknown`](Self::unknown) is 0.
     pub doubtful: u64,
     /// The header of the store is gone. How many shards there were is known from the files of logs, if
     /// the last of them has one; that whole keys choose their shards, and that segments are as large as
@@ -66,6 +70,21 @@ impl LogSalvaged {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.lost.is_empty() && self.unknown == 0
+    }
+}
+
+/// A record in a file of a shard to which its key does not belong.
+struct Stranger<S> {
+    shard: u32,
+    key: Box<[u8]>,
+    place: Place,
+    file: Arc<S>,
+}
+
+impl<S> Stranger<S> {
+    fn damage(&self) -> LogDamage {
+        let file = Kind::Log.name(self.shard, self.place.segment);
+        LogDamage { file, offset: self.place.at.into(), what: MISPLACED, has_copy: false }
     }
 }
 
@@ -162,10 +181,16 @@ impl<F: Folder> RawLogStore<F> {
         let shards = header.shards.get();
         let (mut written, mut batches) = (Vec::new(), Vec::new());
         let mut counted = Vec::new();
+        let mut strangers = Vec::new();
         for shard in 0..shards {
             let rest = salvaged.shard(from, &header, shard)?;
             counted.push((rest.doubtful(), rest.index.len()));
-            to.put_all(shard, &rest.index)?;
+            let found = to.put_all(shard, &rest.index, (&header, salvaged.is_guessed))?;
+            if let Some(first) = found.first() {
+                salvaged.add(first.damage());
+                salvaged.unknown += 1;
+            }
+            strangers.extend(found);
             written.push(rest.sequence);
             batches.extend(rest.parts.map(|parts| (shard, parts)));
             salvaged.lost.extend(rest.lost);
@@ -202,6 +227,7 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         salvaged.doubtful = counted.iter().map(|(doubtful, _)| doubtful).sum();
+        salvaged.doubtful += to.put_strangers(&strangers, &salvaged.lost)?;
         if !planted::is(Fault::SalvageUnsynced) {
             to.finish()?;
         }
@@ -209,27 +235,65 @@ impl<F: Folder> RawLogStore<F> {
         Ok((to, salvaged))
     }
 
-    /// Puts what an index has of another store.
-    fn put_all<S: Storage>(&self, shard: u32, index: &Index<S>) -> Result<()> {
+    /// Puts what an index has of another store, but for keys that do not belong there: those are
+    /// returned. Where that is a guess all of them do.
+    fn put_all<S: Storage>(
+        &self,
+        shard: u32,
+        index: &Index<S>,
+        (store, is_guessed): (&AnyHeader, bool),
+    ) -> Result<Vec<Stranger<S>>> {
+        let route = store.route();
+        let mut strangers = Vec::new();
         let mut places: Vec<_> = index.lines.iter().map(|(key, place)| (place, key)).collect();
         places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
         for (place, key) in places {
-            let name = Kind::Log.name(shard, place.segment);
-            let damaged = || Error::damaged(&name, place.at.into(), NOT_AS_WRITTEN);
-            let segment = index.segments.get(&place.segment).ok_or_else(damaged)?;
-            let mut record = vec![0; record_bytes(key.len(), place.value_len) as usize];
-            segment.file.read_at(place.at.into(), &mut record).map_err(Error::io(&*name))?;
-            let value = value_of(&record, key).ok_or_else(damaged)?;
-            self.mirror(&[Change::Put(key, value)], place.end)?;
+            let name = || Kind::Log.name(shard, place.segment);
+            let damaged = || Error::damaged(&name(), place.at.into(), NOT_AS_WRITTEN);
+            let file = &index.segments.get(&place.segment).ok_or_else(damaged)?.file;
+            if !is_guessed && route.elsewhere(shard, key).is_some() {
+                let (key, file) = (key.into(), Arc::clone(file));
+                strangers.push(Stranger { shard, key, place, file });
+                continue;
+            }
+            self.put_one(shard, key, place, &**file)?;
         }
-        Ok(())
+        Ok(strangers)
+    }
+
+    fn put_one(&self, shard: u32, key: &[u8], place: Place, file: &impl Storage) -> Result<()> {
+        let name = Kind::Log.name(shard, place.segment);
+        let mut record = vec![0; record_bytes(key.len(), place.value_len) as usize];
+        file.read_at(place.at.into(), &mut record).map_err(Error::io(&*name))?;
+        let damaged = || Error::damaged(&name, place.at.into(), NOT_AS_WRITTEN);
+        let value = value_of(&record, key).ok_or_else(damaged)?;
+        self.mirror(&[Change::Put(key, value)], place.end)
+    }
+
+    /// Puts those of which their own shards have nothing, and have lost nothing. How many that were:
+    /// they may be older than a delete there.
+    fn put_strangers<S: Storage>(
+        &self,
+        strangers: &[Stranger<S>],
+        lost: &[Box<[u8]>],
+    ) -> Result<u64> {
+        let lost: BTreeSet<&[u8]> = lost.iter().map(|key| &**key).collect();
+        let mut count = 0;
+        for Stranger { shard, key, place, file } in strangers {
+            let is_there = self.shard_of(key)?.index().find(key).is_some();
+            if !is_there && !lost.contains(&**key) {
+                self.put_one(*shard, key, *place, &**file)?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 }
 
 impl LogSalvaged {
     /// Notes damage; another error ends it.
     fn note(&mut self, error: Error) -> Result<()> {
-        let Error::Damaged { file, offset, what } = error else { return Err(error) };
+        let (file, offset, what) = error.into_damage()?;
         self.add(LogDamage { file, offset, what, has_copy: false });
         Ok(())
     }
@@ -291,7 +355,7 @@ impl LogSalvaged {
         store: &AnyHeader,
         shard: u32,
     ) -> Result<Rest<G::File>> {
-        match load(from, store, shard, How::Look, &mut |_| {}) {
+        match load(from, store, shard, How::Save, &mut |_| {}) {
             Ok(found) => Ok(Rest::of(found.index, found.log.sequence, found.parts)),
             Err(error) => {
                 if !matches!(error, Error::Io { .. }) {

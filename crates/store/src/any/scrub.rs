@@ -4,7 +4,7 @@ use mainstay_storage::{Folder, Storage};
 
 use super::{
     format::{
-        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, next_sound,
+        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, Record, next_sound,
         parse_name, read_list,
     },
     frames::NOT_AS_WRITTEN,
@@ -16,7 +16,7 @@ use super::{
     survey::{LogDamage, bad_copies_of},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, MISPLACED, Result},
     format::{BAD_COPY, DATA_AT, Header, IMPLAUSIBLE, Plausible, chain_start, read_headers},
     planted::{self, Fault},
     scrub::is_begun,
@@ -106,7 +106,8 @@ impl<F: Folder> Looking<'_, F> {
         if !bytes.is_empty() {
             file.read_at(DATA_AT, &mut bytes).map_err(Error::io(name))?;
         }
-        let seed = chain_start(&self.store.id, shard);
+        let (seed, route) = (chain_start(&self.store.id, shard), self.store.route());
+        let mut is_told = false;
         let (mut at, mut sequence) = (0, head.first_sequence.get() - 1);
         let mut chain = Some(head.chain.get());
         loop {
@@ -114,9 +115,17 @@ impl<F: Folder> Looking<'_, F> {
                 frame.header.shard.get() == shard
                     && frame.header.sequence.get() == sequence + 1
                     && chain.is_none_or(|chain| chain == frame.header.chain.get())
-                    && frame.contents().is_some()
             });
-            if let Some(frame) = frame {
+            let contents = frame.as_ref().and_then(Frame::contents);
+            if let (Some(frame), Some(contents)) = (frame, contents) {
+                let is_strange =
+                    |of: &&Record<'_>| route.elsewhere(shard, of.change.key()).is_some();
+                // The first one of a file: there may be as many as there are keys.
+                if let Some(strange) = contents.records.iter().find(is_strange).filter(|_| !is_told)
+                {
+                    self.add(DATA_AT + (at + strange.at) as u64, MISPLACED, false);
+                    is_told = true;
+                }
                 sequence += 1;
                 chain = Some(frame.header.checksum.get());
                 at += frame.header.len.get() as usize;

@@ -173,7 +173,7 @@ impl LogSurvey {
 
     /// Notes damage; another error ends it.
     fn note(&mut self, error: Error) -> Result<()> {
-        let Error::Damaged { file, offset, what } = error else { return Err(error) };
+        let (file, offset, what) = error.into_damage()?;
         self.damage.push(LogDamage { file, offset, what, has_copy: false });
         Ok(())
     }

@@ -44,7 +44,7 @@ impl<F: Folder> RawLogStore<F> {
         Self::create_in(folder, new_id()?, Role::Leader, options)
     }
 
-    pub(in crate::any) fn create_as(
+    pub(crate) fn create_as(
         folder: F,
         id: [u8; 16],
         role: Role,

@@ -7,7 +7,7 @@ use mainstay_storage::{Folder, Storage};
 
 use crate::{
     any::format::{AnyHeader, Hint, HintHeader, Kind},
-    error::{Error, Result},
+    error::{Error, MISPLACED, Result},
     format::{DATA_AT, NUMBERS_END, read_headers},
     limits::SEGMENT_BYTES_MAX,
     planted::{self, Fault},
@@ -71,7 +71,11 @@ pub(in crate::any) fn wrong_with<F: Folder>(
     number: u64,
 ) -> Result<Option<&'static str>> {
     let found = match read_hint(folder, store, shard, number)? {
-        Hinted::Sound(..) => return Ok(None),
+        Hinted::Sound(hint, _) => {
+            let route = store.route();
+            let is_whole = hint.each(|line| route.elsewhere(shard, line.key).is_none());
+            return Ok((!is_whole).then_some(MISPLACED));
+        }
         Hinted::NotSound => is_unfinished(folder, &Kind::Hint.name(shard, number)),
         Hinted::Unread(error) => Err(error),
     };
