@@ -101,6 +101,8 @@ pub(crate) enum Fault {
     MarkIgnored,
     /// Keys are taken from files of a shard where they do not belong.
     StrangersTaken,
+    /// Of a hint only the keys are compared with the segment.
+    HintHeaderIgnored,
     /// A hint that the disk cannot read is an error.
     HintNeeded,
 }

@@ -39,6 +39,7 @@
 //! * V18. A hint that the disk cannot read is as good as none, and is told.
 //! * V19. Keys in a file of a shard where they do not belong are told by who opens and reads them, and by
 //!   who looks.
+//! * V20. All that a hint says of its segment is what the frames say, or a survey tells it.
 
 mod backup;
 mod batch;

@@ -8,10 +8,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_storage::{Folder, Storage};
 
-use self::files::{Files, drop_leftovers};
 pub(super) use self::{
     files::newest_list,
     hints::{Hinted, UNREAD_HINT, hint_of, is_unfinished, is_unread, read_hint, wrong_with},
+};
+use self::{
+    files::{Files, drop_leftovers},
+    hints::Beside,
 };
 use super::{
     format::{ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, was_more_durable},
@@ -38,8 +41,10 @@ pub(super) struct Found<F: Folder> {
     pub(super) durable: u64,
     /// What the last frame has of other shards.
     pub(super) parts: Option<Parts>,
-    /// How many hints the disk could not read.
-    pub(super) unread_hints: u64,
+    /// Of which segments the disk could not read the hints.
+    pub(super) unread_hints: Vec<u64>,
+    /// Of which segments the hints say something else, and whether an opening would believe them.
+    pub(super) wrong_hints: Vec<(u64, bool)>,
 }
 
 /// The newest sound header of the store.
@@ -107,9 +112,19 @@ pub(super) fn load<F: Folder>(
     let hints = files.hints.clone();
     let route = (how != How::Save).then(|| store.route());
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
-    let (durable, parts, unread_hints) = (0, None, 0);
-    let mut reading =
-        Reading { store, shard, route, believes, hints, index, durable, parts, unread_hints };
+    let (durable, parts, unread_hints, wrong_hints) = (0, None, Vec::new(), Vec::new());
+    let mut reading = Reading {
+        store,
+        shard,
+        route,
+        believes,
+        hints,
+        index,
+        durable,
+        parts,
+        unread_hints,
+        wrong_hints,
+    };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -121,13 +136,13 @@ pub(super) fn load<F: Folder>(
             log.sealed = sealed;
             log.full = full;
             (log.next_number, log.next_list) = (files.next_number, files.next_list);
-            let Reading { index, mut durable, parts, unread_hints, .. } = reading;
+            let Reading { index, mut durable, parts, unread_hints, wrong_hints, .. } = reading;
             if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
                 log.next_list = drop_leftovers(folder, shard, files, &index)?;
                 durable = log.sequence;
             }
-            return Ok(Found { index, log, durable, parts, unread_hints });
+            return Ok(Found { index, log, durable, parts, unread_hints, wrong_hints });
         };
         if (log.sequence, log.chain) != (sequence, chain) {
             return Err(Error::damaged(&name, log.at, NOT_AS_WRITTEN));
@@ -174,8 +189,10 @@ struct Reading<'a, S> {
     durable: u64,
     /// What the last frame that was read has of other shards.
     parts: Option<Parts>,
-    /// How many hints the disk could not read.
-    unread_hints: u64,
+    /// Of which segments the disk could not read the hints.
+    unread_hints: Vec<u64>,
+    /// Of which segments the hints say something else, and whether an opening would believe them.
+    wrong_hints: Vec<(u64, bool)>,
 }
 
 impl<S: Storage> Reading<'_, S> {
@@ -199,19 +216,31 @@ impl<S: Storage> Reading<'_, S> {
         if has_hint && self.believes {
             self.take_hint(folder, &mut log, len, name)?;
         }
+        let mut beside = None;
+        if has_hint && !self.believes {
+            match read_hint(folder, self.store, self.shard, number)? {
+                Hinted::Sound(hint, header) => beside = Some(Beside::new(hint, header)),
+                Hinted::NotSound => {}
+                Hinted::Unread(_) => self.unread_hints.push(number),
+            }
+        }
+        if let Some(beside) = &mut beside {
+            beside.look(&log);
+        }
         let mut tail = Tail { known: log.at, frames: Vec::new(), len };
         let mut bytes = vec![0; len.saturating_sub(log.at) as usize];
         if !bytes.is_empty() {
             file.read_at(log.at, &mut bytes).map_err(Error::io(name))?;
-            self.replay(&mut log, &mut tail, &bytes, name)?;
+            self.replay(&mut log, &mut tail, (&bytes, name), beside.as_mut())?;
         }
-        if has_hint && !self.believes {
+        if let Some(beside) = beside {
+            let header = &beside.header;
             // It was synced before it was described.
-            let hint = read_hint(folder, self.store, self.shard, number)?;
-            let known = hint.sound().filter(|(_, header)| header.first.get() == log.first);
-            if known.is_some_and(|(_, header)| header.last.get() > log.sequence) {
+            if header.first.get() == log.first && header.last.get() > log.sequence {
                 return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
             }
+            let wrong = beside.is_wrong(log.first).map(|is_believed| (number, is_believed));
+            self.wrong_hints.extend(wrong);
         }
         if let Some(segment) = self.index.segments.get_mut(&number) {
             segment.end = log.at;
@@ -232,7 +261,7 @@ impl<S: Storage> Reading<'_, S> {
             Hinted::NotSound => return Ok(()),
             Hinted::Unread(error) => {
                 tracing::warn!(%error, "a hint cannot be read; its segment is read instead");
-                self.unread_hints += 1;
+                self.unread_hints.push(log.segment);
                 return Ok(());
             }
         };
@@ -273,8 +302,8 @@ impl<S: Storage> Reading<'_, S> {
         &mut self,
         log: &mut Log<S>,
         tail: &mut Tail,
-        bytes: &[u8],
-        name: &str,
+        (bytes, name): (&[u8], &str),
+        mut beside: Option<&mut Beside>,
     ) -> Result<()> {
         let seed = chain_start(&self.store.id, self.shard);
         let mut at = 0;
@@ -296,6 +325,9 @@ impl<S: Storage> Reading<'_, S> {
             (log.sequence, log.chain) = (head.sequence.get(), head.checksum.get());
             at += head.len.get() as usize;
             log.at += u64::from(head.len.get());
+            if let Some(beside) = &mut beside {
+                beside.look(log);
+            }
         }
         // Frames begin at multiples of 8, in the file and so here.
         if was_more_durable(seed, bytes, at, self.shard, log.sequence)

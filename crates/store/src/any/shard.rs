@@ -131,7 +131,7 @@ impl<F: Folder> Shard<F> {
             log: Mutex::new(log),
             group: Group::at(number, durable),
             upkeep: Mutex::new(Upkeep::default()),
-            unread_hints,
+            unread_hints: unread_hints.len() as u64,
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     format::{ANY_FILE, AnyHeader, Kind, ListHeader, LogHeader, Record, parse_name},
     parts::{Missing, Parts},
     raw::check_header,
-    recover::{Found, Hinted, How, UNREAD_HINT, any_header, hint_of, load, wrong_with},
+    recover::{Found, How, UNREAD_HINT, any_header, load, wrong_with},
     shard::note,
 };
 use crate::{
@@ -163,7 +163,7 @@ impl LogSurvey {
                         }
                     }
                     survey.add(&found);
-                    survey.compare_hints(folder, &header, shard, &found)?;
+                    survey.add_hints(shard, &found);
                 }
                 Err(error) => survey.note(error)?,
             }
@@ -240,31 +240,18 @@ impl LogSurvey {
     }
 
     /// What a hint says must be what the frames say: an opening believes it.
-    fn compare_hints<F: Folder>(
-        &mut self,
-        folder: &F,
-        header: &AnyHeader,
-        shard: u32,
-        found: &Found<F>,
-    ) -> Result<()> {
-        let log = &found.log;
-        let full = log.full.iter().map(|(hint, header)| (header.number.get(), hint));
-        for (number, frames) in full.chain([(log.segment, &log.hint)]) {
-            let (what, has_copy) = match hint_of(folder, header, shard, number)? {
-                Some(Hinted::Sound(hint, _)) if !hint.begins(frames) => {
-                    ("the hint says something else than the segment", false)
-                }
-                // It could be read a moment ago.
-                Some(Hinted::Unread(_)) => (UNREAD_HINT, true),
-                _ => continue,
-            };
-            let damage =
-                LogDamage { file: Kind::Hint.name(shard, number), offset: 0, what, has_copy };
+    fn add_hints<F: Folder>(&mut self, shard: u32, found: &Found<F>) {
+        const OTHER: &str = "the hint says something else than the segment";
+        let wrong = found.wrong_hints.iter().map(|(at, is_believed)| (*at, OTHER, !is_believed));
+        // It could be read a moment ago.
+        let unread = found.unread_hints.iter().map(|at| (*at, UNREAD_HINT, true));
+        for (number, what, has_copy) in wrong.chain(unread) {
+            let file = Kind::Hint.name(shard, number);
+            let damage = LogDamage { file, offset: 0, what, has_copy };
             if !self.damage.contains(&damage) {
                 self.damage.push(damage);
             }
         }
-        Ok(())
     }
 }
 

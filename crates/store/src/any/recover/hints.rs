@@ -6,7 +6,10 @@ use std::io::ErrorKind::{NotFound, UnexpectedEof};
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
-    any::format::{AnyHeader, Hint, HintHeader, Kind},
+    any::{
+        format::{AnyHeader, Hint, HintHeader, Kind, Past},
+        shard::Log,
+    },
     error::{Error, MISPLACED, Result},
     format::{DATA_AT, NUMBERS_END, read_headers},
     limits::SEGMENT_BYTES_MAX,
@@ -97,6 +100,38 @@ pub(in crate::any) fn is_unfinished(folder: &impl Folder, name: &str) -> Result<
     let mut front = vec![0; len.min(DATA_AT) as usize];
     file.read_at(0, &mut front).map_err(Error::io(name))?;
     Ok(front.iter().all(|byte| *byte == 0))
+}
+
+/// A hint beside the frames that it describes.
+pub(super) struct Beside {
+    hint: Hint,
+    pub(super) header: HintHeader,
+    is_right: bool,
+}
+
+impl Beside {
+    pub(super) fn new(hint: Hint, header: HintHeader) -> Self {
+        Self { hint, header, is_right: false }
+    }
+
+    /// Looks whether all that it says is so, where it says that what it describes ends.
+    pub(super) fn look<S>(&mut self, log: &Log<S>) {
+        let header = &self.header;
+        if log.at != header.bytes.get() {
+            return;
+        }
+        let is_header = header.first.get() == log.first
+            && header.last.get() == log.sequence
+            && header.chain.get() == log.chain
+            && Past::from_bytes(&header.past) == log.past;
+        self.is_right =
+            self.hint.is(&log.hint) && (is_header || planted::is(Fault::HintHeaderIgnored));
+    }
+
+    /// Does it say something else than the frames? Then, whether an opening would believe it.
+    pub(super) fn is_wrong(&self, first: u64) -> Option<bool> {
+        (!self.is_right).then(|| self.header.first.get() == first)
+    }
 }
 
 /// Is this an error of the disk, and not of a file that is being removed or written anew?
