@@ -127,6 +127,15 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
+    /// Another store is to take the place of one whose directory is a mount point.
+    #[error(
+        "{path} is a mount point, and another store cannot take its place: move the files of the store \
+         into a directory on that file system while nobody has it open, and name that one"
+    )]
+    MountPoint {
+        /// The directory.
+        path: String,
+    },
     /// A key is in a file of a shard to which it does not belong.
     #[error(
         "{file} at byte {offset}: the key of this write belongs to shard {belongs}, and the file is of \

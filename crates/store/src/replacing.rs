@@ -16,7 +16,7 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    exchange::{exchange, remove, sync_parent},
+    exchange::{check_place, exchange, remove, sync_parent},
     folder::{Directory, LOCK},
     mark::{Maker, UNFINISHED, begun_by, mark, unmark},
 };
@@ -51,9 +51,11 @@ impl Replacing {
     /// Example: see [`Replacing`].
     ///
     /// # Errors
-    /// [`Error::Locked`] if the directory beside is in use; what the disk says.
+    /// [`Error::MountPoint`], as that cannot be replaced; [`Error::Locked`] if the directory beside is in
+    /// use; what the disk says.
     pub fn begin(old: Directory) -> Result<Self> {
         let path = old.path();
+        check_place(&path)?;
         clear_marks(&old)?;
         let (beside, kept) = (named(&path, ".repairing"), free_name(&path)?);
         mark(&old.lock_alike(&beside)?, Maker::Replacing)?;
