@@ -67,8 +67,9 @@ pub struct Scrubbed {
 }
 
 /// Reads all files of a store, of either kind, and checks all checksums: of headers, logs, images,
-/// lists and hints. A program may have the store open meanwhile, and write. `told` hears before each file
-/// how many bytes are behind, and of how many; it goes on as long as that returns true.
+/// lists and hints. A program may have the store open meanwhile, and write. `told` hears before each file,
+/// and before each piece of it, how many bytes are behind, and of how many; it goes on as long as that
+/// returns true. A file that was not read to its end is read from its beginning by who goes on.
 ///
 /// Records that are in memory only are not looked at. What an opening would make of the files is for
 /// [`Survey`](crate::Survey) and [`LogSurvey`](crate::LogSurvey) to say.
@@ -95,7 +96,7 @@ pub struct Scrubbed {
 pub fn scrub(
     path: &Path,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     scrub_as(path, Ring::NONE, options, told)
 }
@@ -120,7 +121,7 @@ pub fn scrub_with(
     path: &Path,
     keys: &crate::Keys,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     scrub_as(path, Ring::of(keys), options, told)
 }
@@ -129,7 +130,7 @@ fn scrub_as(
     path: &Path,
     ring: Ring<'_>,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     if !path.is_dir() {
         return Err(Error::NotAStore);
@@ -141,9 +142,8 @@ fn scrub_as(
 pub(crate) fn scrub_over<F: Folder>(
     open: impl Fn() -> Result<F>,
     options: &ScrubOptions,
-    mut told: impl FnMut(u64, u64) -> bool,
+    mut told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
-    let pace = Pace::new(options.bytes_per_second);
     let folder = open()?;
     check_whole(&folder)?;
     let mut names = folder.names().map_err(Error::io("the directory"))?;
@@ -169,6 +169,7 @@ pub(crate) fn scrub_over<F: Folder>(
         });
     }
     let (all, mut behind) = (sizes.iter().sum(), 0);
+    let pace = Pace::new(options.bytes_per_second, all, &mut told);
     let mut scrubbed = Scrubbed::default();
     let check = |name: &str| -> Result<Vec<LogDamage>> {
         let mut last = Error::Locked;
@@ -203,15 +204,22 @@ pub(crate) fn scrub_over<F: Folder>(
             behind += size;
             continue;
         }
-        if !told(behind, all) {
+        let check = || if pace.begin(behind, size) { check(name) } else { Ok(Vec::new()) };
+        let mut found = check();
+        if found.as_ref().is_ok_and(|damage| !damage.is_empty()) && !planted::is(Fault::ScrubOnce) {
+            let again = check();
+            found = found.and_then(|mut damage| {
+                let again = again?;
+                damage.retain(|place| again.contains(place));
+                Ok(damage)
+            });
+        }
+        // Whatever it says then is of a file that was not read to its end.
+        if pace.is_stopped() {
             scrubbed.next = Some(name.clone());
             break;
         }
-        let mut damage = check(name)?;
-        if !damage.is_empty() && !planted::is(Fault::ScrubOnce) {
-            let again = check(name)?;
-            damage.retain(|place| again.contains(place));
-        }
+        let damage = found?;
         scrubbed.damage.extend(damage);
         scrubbed.files += 1;
         behind += size;

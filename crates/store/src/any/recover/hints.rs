@@ -1,7 +1,7 @@
 //! What there is of a hint. It says nothing that its segment does not: one that is not sound, or that
 //! the disk cannot read, is as good as none.
 
-use std::io::ErrorKind::{NotFound, UnexpectedEof};
+use std::io::ErrorKind::{Interrupted, NotFound, UnexpectedEof};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -137,7 +137,8 @@ impl Beside {
 /// Is this an error of the disk, and not of a file that is being removed or written anew?
 pub(in crate::any) fn is_unread(error: &Error) -> bool {
     let Error::Io { source, .. } = error else { return false };
-    !matches!(source.kind(), NotFound | UnexpectedEof) && !planted::is(Fault::HintNeeded)
+    !matches!(source.kind(), NotFound | UnexpectedEof | Interrupted)
+        && !planted::is(Fault::HintNeeded)
 }
 
 fn read<F: Folder>(
