@@ -338,7 +338,8 @@ impl CliError {
             Self::NoOldKey => 2,
             Self::Size { .. } | Self::NotANumber { .. } | Self::NoPrefix => 2,
             Self::Store { source: store::Error::OutOfLimits { .. }, .. } => 2,
-            Self::Store { source: store::Error::Damaged { .. }, .. } => 3,
+            Self::Store { source: store::Error::Damaged { .. }, .. }
+            | Self::Store { source: store::Error::Misplaced { .. }, .. } => 3,
             Self::DamagedCopy(_) | Self::Unequal { .. } => 3,
             Self::Import { source, .. } if source.is_damage() => 3,
             #[cfg(feature = "sds")]

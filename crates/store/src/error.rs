@@ -58,6 +58,13 @@ pub enum Error {
     /// There is a store here already.
     #[error("there is a store in this directory already; open it, or choose another directory")]
     Exists,
+    /// A store was being made of a damaged one, and not all of it is here.
+    #[error(
+        "what is here is being made of a damaged store, and is not all of it; if nobody is making it, \
+         run `salvage` again, from the same store into this directory, or repair the damaged one \
+         (`mainstay store repair`)"
+    )]
+    Unfinished,
     /// Another process, or this one, has the directory open.
     #[error("the directory is open already; close the store that has it open, then try again")]
     Locked,
@@ -128,6 +135,31 @@ pub enum Error {
         offset: u64,
         /// What is wrong.
         what: &'static str,
+    },
+    /// Another store is to take the place of one whose directory is a mount point.
+    #[error(
+        "{path} is a mount point, and another store cannot take its place: move the files of the store \
+         into a directory on that file system while nobody has it open, and name that one"
+    )]
+    MountPoint {
+        /// The directory.
+        path: String,
+    },
+    /// A key is in a file of a shard to which it does not belong.
+    #[error(
+        "{file} at byte {offset}: the key of this write belongs to shard {belongs}, and the file is of \
+         shard {shard}; if files were moved or put together by hand put them back, otherwise restore \
+         the store from a backup"
+    )]
+    Misplaced {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// The shard that the file is of.
+        shard: u32,
+        /// The shard of the key.
+        belongs: u32,
     },
     /// The operating system refused something.
     #[error("{what}: {source}; make sure there is room and the disk is sound, then try again")]
@@ -299,12 +331,27 @@ pub enum Error {
     },
 }
 
+/// What is said of a key in a file of another shard.
+pub(crate) const MISPLACED: &str = "a key is in a file of a shard to which it does not belong";
+
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| {
             let refused = keyed::refused(&source).or_else(|| open_files::refused(&what, &source));
             refused.unwrap_or(Self::Io { what, source })
+        }
+    }
+
+    /// What a survey says of a file of which this is an error: where, and what is wrong.
+    ///
+    /// # Errors
+    /// If it is none of those that say that something is not as it was written.
+    pub(crate) fn into_damage(self) -> Result<(String, u64, &'static str)> {
+        match self {
+            Self::Damaged { file, offset, what } => Ok((file, offset, what)),
+            Self::Misplaced { file, offset, .. } => Ok((file, offset, MISPLACED)),
+            error => Err(error),
         }
     }
 

@@ -4,11 +4,12 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use mainstay_shm::hook;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, StatxAttributes, StatxFlags, renameat_with, statx};
 
 use crate::{
     error::{Error, Result},
@@ -35,6 +36,7 @@ impl Beside {
     /// Makes one, beside a store of either kind; what an attempt that was killed left there is
     /// removed. The other one is encrypted as this one is.
     pub(crate) fn of(folder: &Directory) -> Result<(Self, Directory)> {
+        check_place(&folder.path())?;
         let path = beside(&folder.path());
         // Only what nobody uses; the lock of a store that was replaced is held as long as it is open.
         remove_gone(&path)?;
@@ -134,8 +136,8 @@ impl RawStore<Directory> {
     /// ```
     ///
     /// # Errors
-    /// As [`reshard_into`](Self::reshard_into), and [`Error::Locked`] if the directory beside it is
-    /// in use.
+    /// As [`reshard_into`](Self::reshard_into), [`Error::Locked`] if the directory beside it is in use,
+    /// and [`Error::MountPoint`].
     pub fn reshard(&self, options: &Options) -> Result<DirectoryResharding<'_>> {
         self.standing.check_open()?;
         let (beside, other) = Beside::of(&self.folder)?;
@@ -196,6 +198,26 @@ impl DirectoryResharding<'_> {
     }
 }
 
+/// Can another directory take the place of this one? Not of one that a file system is mounted on: that
+/// is refused at the very end, when all is done.
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    let failed = |error: io::Error| Error::io(path.display().to_string())(error);
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS);
+    let found = found.map_err(|error| failed(error.into()))?;
+    let is_mounted = if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    } else {
+        // An older kernel tells it only where the other file system is another one.
+        let parent = path.parent().unwrap_or(path);
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).map_err(failed);
+        path.parent().is_none() || device(path)? != device(parent)?
+    };
+    if is_mounted {
+        return Err(Error::MountPoint { path: path.display().to_string() });
+    }
+    Ok(())
+}
+
 /// Changes two names in one step.
 pub(crate) fn exchange(path: &Path, beside: &Path) -> Result<()> {
     hook::step();
@@ -209,4 +231,29 @@ pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let synced = File::open(parent).and_then(|parent| parent.sync_all());
     synced.map_err(Error::io(parent.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Replacing;
+
+    /// Every machine has one.
+    const MOUNTED: &str = "/proc";
+
+    #[test]
+    fn the_place_of_a_mount_point_is_refused_before_anything_is_done() {
+        let refused = check_place(Path::new(MOUNTED));
+        assert!(
+            matches!(&refused, Err(Error::MountPoint { path }) if path == MOUNTED),
+            "{refused:?}"
+        );
+        let refused = check_place(Path::new("/"));
+        assert!(matches!(refused, Err(Error::MountPoint { .. })), "{refused:?}");
+        let place = tempfile::tempdir().unwrap();
+        assert!(check_place(place.path()).is_ok());
+        let within = place.path().join("within");
+        drop(Replacing::begin(Directory::lock(&within).unwrap()).unwrap());
+        assert!(check_place(&place.path().join("missing")).is_err());
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     format::{CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, ImageHeader, chunk_sum, image_name},
     limits::RECORDS_MAX,
+    route::Route,
     table::{Table, Writing},
 };
 
@@ -129,6 +130,7 @@ pub(crate) fn load(
     header: &ImageHeader,
     table: &Table,
     writing: &mut Writing<'_>,
+    (route, key_len): (Route, usize),
 ) -> Result<()> {
     let name = image_name(header.shard.get(), header.number.get());
     let end = header.bytes.get();
@@ -158,7 +160,12 @@ pub(crate) fn load(
         if !is_it || !is_sound {
             return Err(damaged());
         }
-        for record in bytes.chunks_exact(table.record()) {
+        for (number, record) in bytes.chunks_exact(table.record()).enumerate() {
+            let shard = header.shard.get();
+            if let Some(belongs) = route.elsewhere(shard, &record[8..8 + key_len]) {
+                let (file, offset) = (name.clone(), from + (number * table.record()) as u64);
+                return Err(Error::Misplaced { file, offset, shard, belongs });
+            }
             if !Table::load(writing, record)? {
                 return Err(Error::Full { shard: header.shard.get(), max: RECORDS_MAX });
             }

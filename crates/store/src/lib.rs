@@ -85,6 +85,7 @@ mod live;
 mod log;
 #[cfg(test)]
 mod machine;
+mod mark;
 mod memory;
 mod merge;
 mod mirror;
@@ -113,6 +114,8 @@ mod shard;
 mod snapshot;
 mod span;
 mod store;
+#[cfg(test)]
+mod strangers;
 mod survey;
 mod table;
 mod tail;

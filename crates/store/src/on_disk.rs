@@ -9,6 +9,7 @@ use crate::{
     format::{FRAME_LEN, StoreHeader, segment_name},
     keyed::Ring,
     log::Frame,
+    mark::check_whole,
     open_files,
     parts::complete,
     read_only::ReadOnly,
@@ -94,6 +95,7 @@ impl OnDisk {
 
     fn open_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
         let folder = ReadOnly::open(path, ring)?;
+        check_whole(&folder)?;
         let header = store_header(&folder)?;
         check_header(&header)?;
         let read = |number| {

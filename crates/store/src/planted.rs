@@ -99,6 +99,14 @@ pub(crate) enum Fault {
     HolesIgnored,
     /// A compaction removes what a follower needs.
     RetainIgnored,
+    /// A store that a salvage has not finished is opened.
+    MarkIgnored,
+    /// Keys are taken from files of a shard where they do not belong.
+    StrangersTaken,
+    /// Of a hint only the keys are compared with the segment.
+    HintHeaderIgnored,
+    /// A hint that the disk cannot read is an error.
+    HintNeeded,
 }
 
 pub(crate) use switch::{current, plant};

@@ -123,7 +123,9 @@ pub(crate) fn load<F: Folder>(
     let mut writing = table.writing()?;
     if let Some(header) = &image {
         let file = folder.file(&image_name(shard, header.number.get()));
-        image::load(&file.map_err(Error::io("an image"))?, header, &table, &mut writing)?;
+        let file = file.map_err(Error::io("an image"))?;
+        let keys = (store.route(), store.key_len.get() as usize);
+        image::load(&file, header, &table, &mut writing, keys)?;
     }
     let from = image.map_or(0, |image| image.from.get());
     found.drop_old_segments(from)?;

@@ -16,12 +16,10 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    exchange::{exchange, remove, sync_parent},
+    exchange::{check_place, exchange, remove, sync_parent},
     folder::{Directory, LOCK},
+    mark::{Maker, UNFINISHED, begun_by, mark, unmark},
 };
-
-/// A file in the folder of a store that is still being made.
-pub(crate) const UNFINISHED: &str = "unfinished";
 
 /// A store that is to be replaced by another one, and kept.
 ///
@@ -53,12 +51,14 @@ impl Replacing {
     /// Example: see [`Replacing`].
     ///
     /// # Errors
-    /// [`Error::Locked`] if the directory beside is in use; what the disk says.
+    /// [`Error::MountPoint`], as that cannot be replaced; [`Error::Locked`] if the directory beside is in
+    /// use; what the disk says.
     pub fn begin(old: Directory) -> Result<Self> {
         let path = old.path();
+        check_place(&path)?;
         clear_marks(&old)?;
         let (beside, kept) = (named(&path, ".repairing"), free_name(&path)?);
-        mark(&old.lock_alike(&beside)?)?;
+        mark(&old.lock_alike(&beside)?, Maker::Replacing)?;
         Ok(Self { old, beside, kept })
     }
 
@@ -104,31 +104,11 @@ impl Replacing {
     }
 }
 
-/// Says durably that what is in a folder is not all there yet.
-pub(crate) fn mark(folder: &impl Folder) -> Result<()> {
-    use mainstay_storage::Storage;
-    let begin = || {
-        let file = folder.file(UNFINISHED)?;
-        file.write_at(0, b"\n")?;
-        file.sync()?;
-        folder.sync_names()
-    };
-    begin().map_err(Error::io(UNFINISHED))
-}
-
-/// And that it is.
-pub(crate) fn unmark(folder: &impl Folder) -> Result<()> {
-    let end = || {
-        folder.remove(UNFINISHED)?;
-        folder.sync_names()
-    };
-    end().map_err(Error::io(UNFINISHED))
-}
-
 /// Ends what an attempt that was killed has begun. Of a store that got its place only the mark is
 /// left. Beside it is a new one that did not, and is removed; or what was damaged, which is kept.
 pub(crate) fn clear_marks(folder: &Directory) -> Result<()> {
-    if folder.names().map_err(Error::io("the directory"))?.iter().any(|name| name == UNFINISHED) {
+    // What a salvage has not finished stays that.
+    if begun_by(folder)? == Some(Maker::Replacing) {
         unmark(folder)?;
     }
     let path = folder.path();

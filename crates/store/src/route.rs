@@ -3,6 +3,7 @@
 
 use crate::{
     limits::{KEY_BYTES_MAX, SHARD_BITS_MAX},
+    planted::{Fault, is},
     shard::Change,
     span::Span,
     table::{hash_of, shard_of},
@@ -37,6 +38,15 @@ impl Route {
     #[inline]
     pub(crate) fn shard(self, key: &[u8]) -> u32 {
         self.find(key).1 as u32
+    }
+
+    /// Where a key belongs that was found in a file of a shard, if that is another one.
+    #[inline]
+    pub(crate) fn elsewhere(self, shard: u32, key: &[u8]) -> Option<u32> {
+        if self.shards == 1 {
+            return None;
+        }
+        Some(self.shard(key)).filter(|belongs| *belongs != shard && !is(Fault::StrangersTaken))
     }
 
     /// Do all of these belong to a shard?

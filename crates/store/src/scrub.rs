@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     format::{Header, STORE_FILE, read_headers},
     keyed::Ring,
+    mark::check_whole,
     paced::{Pace, Paced},
     planted::{self, Fault},
     read_only::ReadOnly,
@@ -66,8 +67,9 @@ pub struct Scrubbed {
 }
 
 /// Reads all files of a store, of either kind, and checks all checksums: of headers, logs, images,
-/// lists and hints. A program may have the store open meanwhile, and write. `told` hears before each file
-/// how many bytes are behind, and of how many; it goes on as long as that returns true.
+/// lists and hints. A program may have the store open meanwhile, and write. `told` hears before each file,
+/// and before each piece of it, how many bytes are behind, and of how many; it goes on as long as that
+/// returns true. A file that was not read to its end is read from its beginning by who goes on.
 ///
 /// Records that are in memory only are not looked at. What an opening would make of the files is for
 /// [`Survey`](crate::Survey) and [`LogSurvey`](crate::LogSurvey) to say.
@@ -88,13 +90,13 @@ pub struct Scrubbed {
 /// ```
 ///
 /// # Errors
-/// [`Error::NotAStore`]; [`Error::NoSuchFile`] if it is to begin behind all files; [`Error::Encrypted`];
+/// [`Error::NotAStore`]; [`Error::Unfinished`]; [`Error::NoSuchFile`] if it is to begin behind all files; [`Error::Encrypted`];
 /// [`Error::Damaged`] if no header of the store is sound, as
 /// nothing can be checked without; what the disk says.
 pub fn scrub(
     path: &Path,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     scrub_as(path, Ring::NONE, options, told)
 }
@@ -119,7 +121,7 @@ pub fn scrub_with(
     path: &Path,
     keys: &crate::Keys,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     scrub_as(path, Ring::of(keys), options, told)
 }
@@ -128,7 +130,7 @@ fn scrub_as(
     path: &Path,
     ring: Ring<'_>,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
     if !path.is_dir() {
         return Err(Error::NotAStore);
@@ -140,10 +142,10 @@ fn scrub_as(
 pub(crate) fn scrub_over<F: Folder>(
     open: impl Fn() -> Result<F>,
     options: &ScrubOptions,
-    mut told: impl FnMut(u64, u64) -> bool,
+    mut told: impl FnMut(u64, u64) -> bool + Send,
 ) -> Result<Scrubbed> {
-    let pace = Pace::new(options.bytes_per_second);
     let folder = open()?;
+    check_whole(&folder)?;
     let mut names = folder.names().map_err(Error::io("the directory"))?;
     let is_any = names.iter().any(|name| name == ANY_FILE);
     names.retain(|name| match is_any {
@@ -160,9 +162,14 @@ pub(crate) fn scrub_over<F: Folder>(
     let mut sizes = Vec::new();
     for name in &names {
         let size = folder.file(name).and_then(|file| file.len());
-        sizes.push(unless_gone(size, name)?.unwrap_or(0));
+        sizes.push(match unless_gone(size, name) {
+            // What the disk cannot say is asked again when the file is read.
+            Err(Error::Io { .. }) => 0,
+            size => size?.unwrap_or(0),
+        });
     }
     let (all, mut behind) = (sizes.iter().sum(), 0);
+    let pace = Pace::new(options.bytes_per_second, all, &mut told);
     let mut scrubbed = Scrubbed::default();
     let check = |name: &str| -> Result<Vec<LogDamage>> {
         let mut last = Error::Locked;
@@ -197,15 +204,22 @@ pub(crate) fn scrub_over<F: Folder>(
             behind += size;
             continue;
         }
-        if !told(behind, all) {
+        let check = || if pace.begin(behind, size) { check(name) } else { Ok(Vec::new()) };
+        let mut found = check();
+        if found.as_ref().is_ok_and(|damage| !damage.is_empty()) && !planted::is(Fault::ScrubOnce) {
+            let again = check();
+            found = found.and_then(|mut damage| {
+                let again = again?;
+                damage.retain(|place| again.contains(place));
+                Ok(damage)
+            });
+        }
+        // Whatever it says then is of a file that was not read to its end.
+        if pace.is_stopped() {
             scrubbed.next = Some(name.clone());
             break;
         }
-        let mut damage = check(name)?;
-        if !damage.is_empty() && !planted::is(Fault::ScrubOnce) {
-            let again = check(name)?;
-            damage.retain(|place| again.contains(place));
-        }
+        let damage = found?;
         scrubbed.damage.extend(damage);
         scrubbed.files += 1;
         behind += size;

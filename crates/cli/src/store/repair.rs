@@ -165,7 +165,9 @@ fn look(target: &Target) -> Result<Found> {
     };
     match found {
         // Not even its header can be read, or the disk does not say.
-        Err(Error::Damaged { .. } | Error::Io { .. }) => Ok(Found { places: 1, records: 0 }),
+        Err(Error::Damaged { .. } | Error::Misplaced { .. } | Error::Io { .. }) => {
+            Ok(Found { places: 1, records: 0 })
+        }
         found => found.map_err(target.failed()),
     }
 }

@@ -176,6 +176,8 @@ struct AnyDocument {
     key_bytes: u64,
     log_bytes: u64,
     live_bytes: u64,
+    /// Hints that the disk could not read: segments were read instead.
+    unread_hints: u64,
     shards: Vec<AnyRow>,
 }
 
@@ -188,6 +190,7 @@ struct AnyRow {
     segments: u64,
     log_bytes: u64,
     live_bytes: u64,
+    unread_hints: u64,
 }
 
 impl AnyRow {
@@ -200,6 +203,7 @@ impl AnyRow {
             segments: stats.segments,
             log_bytes: stats.log_bytes,
             live_bytes: stats.live_bytes,
+            unread_hints: stats.unread_hints,
         }
     }
 
@@ -230,6 +234,7 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
         key_bytes: sum(|row| row.key_bytes),
         log_bytes: sum(|row| row.log_bytes),
         live_bytes: sum(|row| row.live_bytes),
+        unread_hints: sum(|row| row.unread_hints),
         shards,
     };
     if out.json {
@@ -256,5 +261,10 @@ fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     ];
     let rows: Vec<_> = document.shards.iter().map(AnyRow::cells).collect();
     out.table(&columns, &rows)?;
+    if document.unread_hints > 0 {
+        let hints = counted(document.unread_hints, "hint", "hints");
+        out.line(&format!("the disk could not read {hints}; what they describe was read instead"))?;
+        out.line("next: check the disk; `mainstay store repair` writes them anew")?;
+    }
     Ok(Outcome::Fine)
 }

@@ -1,7 +1,12 @@
 //! What `verify` says of sound, damaged and different stores.
 
-use crate::sandbox::Sandbox;
-use std::fs;
+use crate::sandbox::{Run, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 fn filled() -> Sandbox {
     let sandbox = Sandbox::with_people();
@@ -108,4 +113,50 @@ fn scrubbing_finds_damage_of_either_kind_and_goes_on_where_it_is_told_to() {
         assert!(error.contains("none comes after it"), "{error}");
     }
     assert!(sandbox.fails(1, &["scrub", "."]).contains("no store"));
+}
+
+#[test]
+fn a_scrub_is_interrupted_within_a_file_and_says_where_to_go_on() {
+    let sandbox = filled();
+    // A file takes it minutes.
+    let mut command = sandbox.command(&["scrub", "people", "--rate", "1KiB"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    kill_process(Pid::from_child(&process), Signal::INT).unwrap();
+    let run = Run::of(process.wait_with_output().unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(run.code == 130 && text.contains("next: go on with --from "), "{} {text}", run.code);
+}
+
+#[test]
+fn a_store_whose_directory_is_a_mount_point_is_not_replaced_and_it_is_said_what_to_do() {
+    // Where whoever runs this may mount something for themselves.
+    let may = Command::new("unshare").args(["-rm", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("nothing can be mounted here");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["create", "pictures", "--values", "any", "--shards", "1"]);
+    sandbox.ok(&["put", "pictures", "alice", "a picture"]);
+    sandbox.flip("pictures", ".log", 4_096 + 70);
+    for told in ["repair mounted", "reshard mounted --shards 2"] {
+        let (program, mut command) = (env!("CARGO_BIN_EXE_mainstay"), Command::new("unshare"));
+        let script = format!(
+            "mkdir -p mounted && mount -t tmpfs none mounted && cp pictures/* mounted \
+             && {{ {} '{program}' store {told}; code=$?; ls; exit $code; }}",
+            // What is damaged has no other number of shards.
+            if told.starts_with("repair") { "" } else { "cp sound/* mounted;" },
+        );
+        if !sandbox.path("sound").exists() {
+            sandbox.ok(&["create", "sound", "--values", "any", "--shards", "1"]);
+        }
+        command.args(["-rm", "sh", "-c", &script]).current_dir(sandbox.path(""));
+        let run = Run::of(command.stdin(Stdio::null()).output().unwrap());
+        assert!(run.code == 1 && run.stderr.contains("mounted is a mount point"), "{run:?}");
+        assert_eq!(String::from_utf8(run.stdout).unwrap(), "mounted\npictures\nsound\n");
+    }
 }

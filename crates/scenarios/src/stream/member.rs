@@ -191,7 +191,9 @@ impl Member {
                 }
                 self.shelf = Some(shelf);
             }
-            Err(error @ (Error::Damaged { .. } | Error::Version { .. })) => {
+            Err(
+                error @ (Error::Damaged { .. } | Error::Misplaced { .. } | Error::Version { .. }),
+            ) => {
                 self.part = Part::Broken(error.to_string());
                 self.report(Report::Wrong(format!("{}: {error}", self.id)));
             }

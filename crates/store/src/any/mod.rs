@@ -34,8 +34,12 @@
 //! * V15. What a follower needs of the log stays for as long as that is wanted.
 //! * V16. A store that is made of a damaged one has the sound records and nothing else: where a key's
 //!   last value is damaged, it has none, or it is told how many records may be older. Until it is whole
-//!   it has a mark, and the damaged one is not touched.
+//!   it has a mark and is nobody's store, and the damaged one is not touched.
 //! * V17. Scrubbing beside a writer finds what is damaged, and tells nothing that is sound to be damaged.
+//! * V18. A hint that the disk cannot read is as good as none, and is told.
+//! * V19. Keys in a file of a shard where they do not belong are told by who opens and reads them, and by
+//!   who looks.
+//! * V20. All that a hint says of its segment is what the frames say, or a survey tells it.
 
 mod backup;
 mod batch;

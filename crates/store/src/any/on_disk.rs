@@ -17,6 +17,7 @@ use crate::{
     ends::{has_ended, unix_ms},
     error::{Error, Result},
     keyed::Ring,
+    mark::check_whole,
     open_files,
     read_only::ReadOnly,
     shard::Change,
@@ -70,7 +71,8 @@ impl LogOnDisk {
     /// Example: see [`LogOnDisk`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`]; what the disk says.
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`]; [`Error::Damaged`]; what the
+    /// disk says.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_as(path, Ring::NONE)
     }
@@ -107,6 +109,7 @@ impl LogOnDisk {
         // Beside an owner one shard after the other: of a batch over several the first one says what
         // the others are to have, and they have it or get it later.
         let threads = u32::from(is_beside);
+        check_whole(&folder)?;
         let header = any_header(&folder)?;
         check_header(&header)?;
         let read = |number| {

@@ -1,15 +1,23 @@
 //! What the files of a shard say: which segments there are, what their frames do, and where the log
 //! ends.
 
+mod files;
+mod hints;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_storage::{Folder, Storage};
 
+pub(super) use self::{
+    files::newest_list,
+    hints::{Hinted, UNREAD_HINT, hint_of, is_unfinished, is_unread, read_hint, wrong_with},
+};
+use self::{
+    files::{Files, drop_leftovers},
+    hints::Beside,
+};
 use super::{
-    format::{
-        ANY_FILE, AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader, Past,
-        Place, parse_name, read_list, was_more_durable, write_list,
-    },
+    format::{ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, was_more_durable},
     frames::NOT_AS_WRITTEN,
     index::{Index, Segment},
     lines::Lines,
@@ -18,14 +26,12 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    format::{
-        DATA_AT, IMPLAUSIBLE, NUMBERS_END, Plausible, STORE_FILE, chain_start, read_headers,
-        write_header,
-    },
+    format::{DATA_AT, STORE_FILE, chain_start, read_headers, write_header},
     keyed,
     limits::SEGMENT_BYTES_MAX,
     planted::{self, Fault},
-    recover::{is_blank, or_gone},
+    recover::or_gone,
+    route::Route,
 };
 
 /// A shard as found.
@@ -36,6 +42,10 @@ pub(super) struct Found<F: Folder> {
     pub(super) durable: u64,
     /// What the last frame has of other shards.
     pub(super) parts: Option<Parts>,
+    /// Of which segments the disk could not read the hints.
+    pub(super) unread_hints: Vec<u64>,
+    /// Of which segments the hints say something else, and whether an opening would believe them.
+    pub(super) wrong_hints: Vec<(u64, bool)>,
 }
 
 /// The newest sound header of the store.
@@ -59,175 +69,6 @@ fn newest_header(file: &impl Storage) -> Result<AnyHeader> {
         Some(header) => Ok(header),
         None if file.len().map_err(Error::io(ANY_FILE))? == 0 => Err(Error::NotAStore),
         None => Err(keyed::not_sound(file, ANY_FILE)),
-    }
-}
-
-impl Plausible for LogHeader {
-    fn is_plausible(&self) -> bool {
-        (1..NUMBERS_END).contains(&self.first_sequence.get())
-    }
-}
-
-/// The files that count, before their frames are read.
-struct Files<F: Folder> {
-    shard: u32,
-    /// Oldest first.
-    segments: Vec<(LogHeader, F::File)>,
-    entries: Vec<ListEntry>,
-    list: ListHeader,
-    /// Which segments have one.
-    hints: BTreeSet<u64>,
-    leftovers: Vec<String>,
-    next_number: u64,
-    next_list: u64,
-}
-
-impl<F: Folder> Files<F> {
-    fn of(folder: &F, store: &AnyHeader, shard: u32) -> Result<Self> {
-        let (mut lists, mut segments) = (Vec::new(), Vec::new());
-        let (mut leftovers, mut blank) = (Vec::new(), Vec::new());
-        let (mut next_number, mut next_list, mut hints) = (1, 1, BTreeSet::new());
-        for name in folder.names().map_err(Error::io("the directory"))? {
-            let Some((_, number, kind)) = parse_name(&name).filter(|name| name.0 == shard) else {
-                continue;
-            };
-            let file = folder.file(&name).map_err(Error::io(&*name))?;
-            let ours = |id: [u8; 16], of: u32, named: u64| {
-                let is_ours = id == store.id && of == shard && named == number;
-                let what = "the file belongs to another store, shard or place";
-                if is_ours { Ok(()) } else { Err(Error::damaged(&name, 0, what)) }
-            };
-            match kind {
-                Kind::List => {
-                    next_list = next_list.max(number + 1);
-                    let head = read_headers::<ListHeader>(&file, &name)?.pop();
-                    let entries = head.map(|head| read_list(&file, &head, &name)).transpose()?;
-                    if let (Some(head), Some(Some(entries))) = (head, entries) {
-                        ours(head.id, head.shard.get(), head.generation.get())?;
-                        lists.push((head, entries));
-                    } else {
-                        leftovers.push(name);
-                    }
-                }
-                Kind::Log => {
-                    next_number = next_number.max(number + 1);
-                    match read_headers::<LogHeader>(&file, &name)?.pop() {
-                        Some(head) => {
-                            ours(head.id, head.shard.get(), head.number.get())?;
-                            segments.push((head, file));
-                        }
-                        None => blank.push((number, name, file)),
-                    }
-                }
-                Kind::Hint => drop(hints.insert(number)),
-            }
-        }
-        lists.sort_unstable_by_key(|(head, _)| head.generation.get());
-        let Some((list, entries)) = lists.pop().filter(|(list, _)| list.is_plausible()) else {
-            let what = "the list of segments is missing";
-            return Err(Error::damaged(&Kind::List.name(shard, 1), 0, what));
-        };
-        let older = lists.iter().map(|(head, _)| Kind::List.name(shard, head.generation.get()));
-        leftovers.extend(older);
-        let is_listed = |number: u64| entries.iter().any(|entry| entry.number.get() == number);
-        for (number, name, file) in blank {
-            if is_listed(number) || (number > list.through.get() && !is_blank(&file, &name)?) {
-                return Err(Error::damaged(&name, 0, "neither copy of the header is sound"));
-            }
-            leftovers.push(name);
-        }
-        segments.retain(|(head, _)| {
-            let number = head.number.get();
-            let counts = number > list.through.get() || is_listed(number);
-            if !counts {
-                leftovers.push(Kind::Log.name(shard, number));
-            }
-            counts
-        });
-        segments.sort_unstable_by_key(|(head, _)| head.number.get());
-        Ok(Self { shard, segments, entries, list, hints, leftovers, next_number, next_list })
-    }
-
-    /// Every listed segment is there, and behind the list each continues the one before it.
-    fn check(&self, store: &AnyHeader) -> Result<()> {
-        let name = |number| Kind::Log.name(self.shard, number);
-        for entry in &self.entries {
-            let number = entry.number.get();
-            if !self.segments.iter().any(|(head, _)| head.number.get() == number) {
-                return Err(Error::damaged(&name(number), 0, "the segment is missing"));
-            }
-        }
-        for (head, _) in &self.segments {
-            if !head.is_plausible() {
-                let number = head.number.get();
-                return Err(Error::damaged(&name(number), 0, IMPLAUSIBLE));
-            }
-        }
-        // A segment is there for good before it has a hint. A hint may outlast its segment, which goes
-        // only when there is a later one.
-        let last = self.segments.last().map(|(head, _)| head.number.get());
-        if let Some(number) = self.hints.last().copied().filter(|number| Some(*number) > last) {
-            return Err(Error::damaged(&name(number), 0, "the segment is missing"));
-        }
-        let through = self.list.through.get();
-        let Some((head, _)) = self.segments.iter().find(|one| one.0.number.get() > through) else {
-            let what = "the end of the log is missing";
-            return Err(Error::damaged(&name(through), 0, what));
-        };
-        let (sequence, chain) = (self.list.sequence.get(), self.list.chain.get());
-        let follows = head.first_sequence.get() == sequence + 1 && head.chain.get() == chain;
-        let starts = sequence > 0 || chain == chain_start(&store.id, self.shard);
-        if !follows || !starts {
-            let what = "the segment does not continue the one before";
-            return Err(Error::damaged(&name(head.number.get()), 0, what));
-        }
-        Ok(())
-    }
-
-    /// Where a full segment has to end: as the list says, or the one behind it.
-    fn end_of(&self, at: usize) -> Option<(u64, u32)> {
-        let number = self.segments[at].0.number.get();
-        if let Some(entry) = self.entries.iter().find(|entry| entry.number.get() == number) {
-            return Some((entry.last.get(), entry.chain.get()));
-        }
-        let (next, _) = self.segments.get(at + 1)?;
-        Some((next.first_sequence.get() - 1, next.chain.get()))
-    }
-}
-
-/// The newest sound list of a shard, if there is one.
-pub(super) fn newest_list(
-    folder: &impl Folder,
-    store: &AnyHeader,
-    shard: u32,
-) -> Result<Option<(ListHeader, Vec<ListEntry>)>> {
-    let mut newest: Option<(ListHeader, Vec<ListEntry>)> = None;
-    for name in folder.names().map_err(Error::io("the directory"))? {
-        let Some((_, number, Kind::List)) = parse_name(&name).filter(|of| of.0 == shard) else {
-            continue;
-        };
-        if newest.as_ref().is_some_and(|(known, _)| known.generation.get() > number) {
-            continue;
-        }
-        let file = match folder.file(&name).map_err(Error::io(&*name)) {
-            Err(Error::Damaged { .. }) => continue,
-            file => file?,
-        };
-        let Some(head) = read_headers::<ListHeader>(&file, &name)?.pop() else { continue };
-        let is_it = head.id == store.id
-            && head.shard.get() == shard
-            && head.generation.get() == number
-            && head.is_plausible();
-        if let (true, Some(entries)) = (is_it, read_list(&file, &head, &name)?) {
-            newest = Some((head, entries));
-        }
-    }
-    Ok(newest)
-}
-
-impl Plausible for ListHeader {
-    fn is_plausible(&self) -> bool {
-        [self.sequence, self.generation, self.through].iter().all(|it| it.get() < NUMBERS_END)
     }
 }
 
@@ -256,6 +97,8 @@ pub(super) enum How {
     View,
     /// Every frame is read, and nothing is changed: for who doubts.
     Look,
+    /// The same, and keys are taken wherever they are: for who saves what is sound.
+    Save,
 }
 
 /// Reads a shard. `told` is told how many bytes each segment has.
@@ -272,9 +115,23 @@ pub(super) fn load<F: Folder>(
     let (through, sequence, chain) = (&files.list.through, &files.list.sequence, &files.list.chain);
     let mut sealed = (through.get(), sequence.get(), chain.get());
     let is_opening = matches!(how, How::Open { .. });
-    let (hints, believes) = (files.hints.clone(), how != How::Look);
+    let believes = !matches!(how, How::Look | How::Save);
+    let hints = files.hints.clone();
+    let route = (how != How::Save).then(|| store.route());
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
-    let mut reading = Reading { store, shard, believes, hints, index, durable: 0, parts: None };
+    let (durable, parts, unread_hints, wrong_hints) = (0, None, Vec::new(), Vec::new());
+    let mut reading = Reading {
+        store,
+        shard,
+        route,
+        believes,
+        hints,
+        index,
+        durable,
+        parts,
+        unread_hints,
+        wrong_hints,
+    };
     let mut full = Vec::new();
     for ((head, file), end) in std::mem::take(&mut files.segments).into_iter().zip(ends) {
         let number = head.number.get();
@@ -286,13 +143,13 @@ pub(super) fn load<F: Folder>(
             log.sealed = sealed;
             log.full = full;
             (log.next_number, log.next_list) = (files.next_number, files.next_list);
-            let Reading { index, mut durable, parts, .. } = reading;
+            let Reading { index, mut durable, parts, unread_hints, wrong_hints, .. } = reading;
             if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
                 log.next_list = drop_leftovers(folder, shard, files, &index)?;
                 durable = log.sequence;
             }
-            return Ok(Found { index, log, durable, parts });
+            return Ok(Found { index, log, durable, parts, unread_hints, wrong_hints });
         };
         if (log.sequence, log.chain) != (sequence, chain) {
             return Err(Error::damaged(&name, log.at, NOT_AS_WRITTEN));
@@ -328,6 +185,8 @@ struct Tail {
 struct Reading<'a, S> {
     store: &'a AnyHeader,
     shard: u32,
+    /// Which keys belong to it, if that matters.
+    route: Option<Route>,
     /// Hints are believed.
     believes: bool,
     /// Which segments have one.
@@ -337,6 +196,10 @@ struct Reading<'a, S> {
     durable: u64,
     /// What the last frame that was read has of other shards.
     parts: Option<Parts>,
+    /// Of which segments the disk could not read the hints.
+    unread_hints: Vec<u64>,
+    /// Of which segments the hints say something else, and whether an opening would believe them.
+    wrong_hints: Vec<(u64, bool)>,
 }
 
 impl<S: Storage> Reading<'_, S> {
@@ -360,19 +223,31 @@ impl<S: Storage> Reading<'_, S> {
         if has_hint && self.believes {
             self.take_hint(folder, &mut log, len, name)?;
         }
+        let mut beside = None;
+        if has_hint && !self.believes {
+            match read_hint(folder, self.store, self.shard, number)? {
+                Hinted::Sound(hint, header) => beside = Some(Beside::new(hint, header)),
+                Hinted::NotSound => {}
+                Hinted::Unread(_) => self.unread_hints.push(number),
+            }
+        }
+        if let Some(beside) = &mut beside {
+            beside.look(&log);
+        }
         let mut tail = Tail { known: log.at, frames: Vec::new(), len };
         let mut bytes = vec![0; len.saturating_sub(log.at) as usize];
         if !bytes.is_empty() {
             file.read_at(log.at, &mut bytes).map_err(Error::io(name))?;
-            self.replay(&mut log, &mut tail, &bytes, name)?;
+            self.replay(&mut log, &mut tail, (&bytes, name), beside.as_mut())?;
         }
-        if has_hint && !self.believes {
+        if let Some(beside) = beside {
+            let header = &beside.header;
             // It was synced before it was described.
-            let hint = read_hint(folder, self.store, self.shard, number)?;
-            let known = hint.filter(|(_, header)| header.first.get() == log.first);
-            if known.is_some_and(|(_, header)| header.last.get() > log.sequence) {
+            if header.first.get() == log.first && header.last.get() > log.sequence {
                 return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
             }
+            let wrong = beside.is_wrong(log.first).map(|is_believed| (number, is_believed));
+            self.wrong_hints.extend(wrong);
         }
         if let Some(segment) = self.index.segments.get_mut(&number) {
             segment.end = log.at;
@@ -388,8 +263,14 @@ impl<S: Storage> Reading<'_, S> {
         len: u64,
         name: &str,
     ) -> Result<()> {
-        let Some((hint, header)) = read_hint(folder, self.store, self.shard, log.segment)? else {
-            return Ok(());
+        let (hint, header) = match read_hint(folder, self.store, self.shard, log.segment)? {
+            Hinted::Sound(hint, header) => (hint, header),
+            Hinted::NotSound => return Ok(()),
+            Hinted::Unread(error) => {
+                tracing::warn!(%error, "a hint cannot be read; its segment is read instead");
+                self.unread_hints.push(log.segment);
+                return Ok(());
+            }
         };
         if header.first.get() != log.first || header.last.get() < log.sequence {
             return Ok(());
@@ -398,8 +279,13 @@ impl<S: Storage> Reading<'_, S> {
             // It was synced before it was described.
             return Err(Error::damaged(name, len, NOT_AS_WRITTEN));
         }
-        let segment = log.segment;
+        let (segment, route, shard) = (log.segment, self.route, self.shard);
+        let mut misplaced = None;
         hint.each(|line| {
+            misplaced = check(route, shard, line.key, (name, line.at.into())).err();
+            if misplaced.is_some() {
+                return false;
+            }
             match line.value_len {
                 Some(value_len) => {
                     let place = Place { segment, at: line.at, value_len, end: line.end };
@@ -409,6 +295,7 @@ impl<S: Storage> Reading<'_, S> {
             }
             true
         });
+        misplaced.map_or(Ok(()), Err)?;
         log.hint = hint;
         (log.sequence, log.chain) = (header.last.get(), header.chain.get());
         log.past = Past::from_bytes(&header.past);
@@ -422,8 +309,8 @@ impl<S: Storage> Reading<'_, S> {
         &mut self,
         log: &mut Log<S>,
         tail: &mut Tail,
-        bytes: &[u8],
-        name: &str,
+        (bytes, name): (&[u8], &str),
+        mut beside: Option<&mut Beside>,
     ) -> Result<()> {
         let seed = chain_start(&self.store.id, self.shard);
         let mut at = 0;
@@ -436,6 +323,8 @@ impl<S: Storage> Reading<'_, S> {
             self.parts = Parts::of(head.epoch.get(), (log.segment, log.at), &contents.parts);
             (log.past, _) = contents.follow(log.past, head.epoch.get(), head.sequence.get());
             for record in &contents.records {
+                let place = (name, log.at + record.at as u64);
+                check(self.route, self.shard, record.change.key(), place)?;
                 note(&mut self.index, log, record);
             }
             tail.frames.push((head.sequence.get(), log.at));
@@ -443,6 +332,9 @@ impl<S: Storage> Reading<'_, S> {
             (log.sequence, log.chain) = (head.sequence.get(), head.checksum.get());
             at += head.len.get() as usize;
             log.at += u64::from(head.len.get());
+            if let Some(beside) = &mut beside {
+                beside.look(log);
+            }
         }
         // Frames begin at multiples of 8, in the file and so here.
         if was_more_durable(seed, bytes, at, self.shard, log.sequence)
@@ -454,43 +346,12 @@ impl<S: Storage> Reading<'_, S> {
     }
 }
 
-/// The hint of a segment, if there is one that is sound.
-pub(super) fn hint_of<F: Folder>(
-    folder: &F,
-    store: &AnyHeader,
-    shard: u32,
-    number: u64,
-) -> Result<Option<(Hint, HintHeader)>> {
-    let name = Kind::Hint.name(shard, number);
-    if !folder.names().map_err(Error::io("the directory"))?.contains(&name) {
-        return Ok(None);
+/// Does a key that was found at this place belong to the shard?
+fn check(route: Option<Route>, shard: u32, key: &[u8], (file, offset): (&str, u64)) -> Result<()> {
+    match route.and_then(|route| route.elsewhere(shard, key)) {
+        Some(belongs) => Err(Error::Misplaced { file: file.to_owned(), offset, shard, belongs }),
+        None => Ok(()),
     }
-    read_hint(folder, store, shard, number)
-}
-
-/// The same of one that is there.
-pub(super) fn read_hint<F: Folder>(
-    folder: &F,
-    store: &AnyHeader,
-    shard: u32,
-    number: u64,
-) -> Result<Option<(Hint, HintHeader)>> {
-    let name = Kind::Hint.name(shard, number);
-    let file = match folder.file(&name).map_err(Error::io(&*name)) {
-        // It says nothing that the segment does not.
-        Err(Error::Damaged { .. }) => return Ok(None),
-        file => file?,
-    };
-    let Some(header) = read_headers::<HintHeader>(&file, &name)?.pop() else { return Ok(None) };
-    let is_it = header.id == store.id
-        && header.shard.get() == shard
-        && header.number.get() == number
-        && header.last.get() < NUMBERS_END
-        && (DATA_AT..=SEGMENT_BYTES_MAX).contains(&header.bytes.get());
-    if !is_it {
-        return Ok(None);
-    }
-    Ok(Hint::read(&file, &header, &name)?.map(|hint| (hint, header)))
 }
 
 /// Writes again what may be in the page cache only, cuts off what is no frame, and syncs: after a
@@ -518,31 +379,5 @@ fn mend<S: Storage>(
     log.file.sync()
 }
 
-/// Removes what does not count, once what says so is durable: in a new list, since the one that
-/// counts may be in the page cache only, and must stay if it cannot be written again. The number of
-/// the next list.
-fn drop_leftovers<F: Folder>(
-    folder: &F,
-    shard: u32,
-    files: Files<F>,
-    index: &Index<F::File>,
-) -> Result<u64> {
-    let Files { mut list, entries, hints, mut leftovers, next_list, .. } = files;
-    let without = hints.into_iter().filter(|number| !index.segments.contains_key(number));
-    leftovers.extend(without.map(|number| Kind::Hint.name(shard, number)));
-    if leftovers.is_empty() {
-        return Ok(next_list);
-    }
-    leftovers.push(Kind::List.name(shard, list.generation.get()));
-    list.generation = next_list.into();
-    let name = Kind::List.name(shard, next_list);
-    let again = || {
-        write_list(&folder.file(&name)?, list, &entries)?;
-        folder.sync_names()
-    };
-    again().map_err(Error::io(&*name))?;
-    for name in leftovers {
-        folder.remove(&name).map_err(Error::io(name))?;
-    }
-    Ok(next_list + 1)
-}
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     folder::Directory,
     format::{Header, bad_copies, sealed},
+    mark::check_whole,
     replacing::{Replacing, clear_marks},
 };
 
@@ -62,8 +63,10 @@ impl RawLogStore<Directory> {
     /// ```
     ///
     /// # Errors
-    /// As [`salvage`](Self::salvage); what the disk says. Then the damaged store is where it was.
+    /// As [`salvage`](Self::salvage); [`Error::Unfinished`] if a salvage was to make it and did not come
+    /// to its end, as what it is to be made of is elsewhere; what the disk says. Then the damaged store is where it was.
     pub fn repair(folder: Directory, mut told: impl FnMut(u64, u64)) -> Result<LogRepaired> {
+        check_whole(&folder)?;
         clear_marks(&folder)?;
         let mut found = match LogSurvey::over(&folder, &mut told) {
             Ok(survey) if survey.damage.iter().all(|damage| damage.has_copy) => {

@@ -8,7 +8,7 @@ use super::{
     backup::copy_segment,
     compact::list_header,
     copy::{Copied, is_called_copy},
-    format::{ANY_FILE, AnyHeader, Kind, ListEntry, LogHeader, write_list},
+    format::{ANY_FILE, AnyHeader, Kind, ListEntry, LogHeader, Past, write_list},
     options::LogOptions,
     raw::{RawLogStore, clear_for_any},
     shard::{Log, hint_header},
@@ -114,10 +114,15 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
             let target = to.file(&name).map_err(Error::io(&*name))?;
             let target = Arc::new(target);
             let mut log = Log::new(Arc::clone(&target), entry.number.get());
+            log.past = Past::from_bytes(&entry.header_in(&source, &copied.store)?.past);
             copy_segment((&source, &*target), entry, &copied.store, 0, &mut told, |at, frame| {
-                for record in frame.records().into_iter().flatten() {
+                // What is no frame is refused where it is copied.
+                let Some(contents) = frame.contents() else { return };
+                for record in &contents.records {
                     log.hint.note(at as u32 + record.at as u32, &record.change, record.end);
                 }
+                let (epoch, sequence) = (frame.header.epoch.get(), frame.header.sequence.get());
+                (log.past, _) = contents.follow(log.past, epoch, sequence);
             })?;
             target.sync().map_err(Error::io(&*name))?;
             (log.first, log.sequence) = (entry.first.get(), entry.last.get());

@@ -8,26 +8,28 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use mainstay_storage::{Folder, Storage};
 
 use self::shard::Rest;
 use super::{
-    format::{ANY_FILE, AnyHeader, Kind, LogHeader, parse_name, record_bytes, value_of},
+    format::{ANY_FILE, AnyHeader, Kind, LogHeader, Place, parse_name, record_bytes, value_of},
     frames::NOT_AS_WRITTEN,
     index::Index,
     options::LogOptions,
-    raw::{RawLogStore, check_header},
+    raw::{RawLogStore, check_header, clear_for_any},
     recover::{How, any_header, load},
     survey::LogDamage,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, MISPLACED, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
+    mark::{Maker, begun_by, mark, unmark},
     parts::is_missing,
     planted::{self, Fault},
     rank::Role,
-    replacing::{mark, unmark},
     shard::Change,
 };
 
@@ -48,10 +50,12 @@ pub struct LogSalvaged {
     /// Keys whose last value is lost. The new store does not have them: what they had before is not
     /// shown in its place.
     pub lost: Vec<Box<[u8]>>,
-    /// Places at which writes are lost of which nobody knows the keys.
+    /// Places at which writes are lost of which nobody knows the keys, and shards with keys that belong
+    /// to others.
     pub unknown: u64,
     /// Records of the new store that are older than such a write of their shard: it may have replaced
-    /// or deleted them. There are none where [`unknown`](Self::unknown) is 0.
+    /// or deleted them. So may deletes those that were found in another shard, which are saved where
+    /// their own shard has nothing of the key. There are none where [`unknown`](Self::unknown) is 0.
     pub doubtful: u64,
     /// The header of the store is gone. How many shards there were is known from the files of logs, if
     /// the last of them has one; that whole keys choose their shards, and that segments are as large as
@@ -69,6 +73,31 @@ impl LogSalvaged {
     }
 }
 
+/// A record in a file of a shard to which its key does not belong.
+struct Stranger<S> {
+    shard: u32,
+    key: Box<[u8]>,
+    place: Place,
+    file: Arc<S>,
+}
+
+impl<S> Stranger<S> {
+    fn damage(&self) -> LogDamage {
+        let file = Kind::Log.name(self.shard, self.place.segment);
+        LogDamage { file, offset: self.place.at.into(), what: MISPLACED, has_copy: false }
+    }
+}
+
+/// Removes what a salvage has not finished.
+fn clear_begun(folder: &impl Folder) -> Result<()> {
+    let mut names = folder.names().map_err(Error::io("the directory"))?;
+    names.retain(|name| name == ANY_FILE || parse_name(name).is_some());
+    for name in names {
+        folder.remove(&name).map_err(Error::io(name))?;
+    }
+    folder.sync_names().map_err(Error::io("the directory"))
+}
+
 /// Shards and segments as a damaged store has them.
 pub(super) fn options_of(folder: &impl Folder) -> Result<LogOptions> {
     let header = LogSalvaged::default().header(folder)?;
@@ -81,7 +110,8 @@ impl<F: Folder> RawLogStore<F> {
     /// Makes a store in another folder, with all that is sound of one that is damaged, and says what
     /// is not. Nothing is changed in the damaged one, which nobody may have open. The new one is
     /// another store, with an identity and a history of its own, of `options`. While it is being made,
-    /// there is a file `unfinished` with it. `told` hears how many shards were read, and of how many.
+    /// there is a file `unfinished` with it, and nobody can open it; whoever salvages into the same
+    /// folder again removes what one that was killed has left there, and begins anew. `told` hears how many shards were read, and of how many.
     ///
     /// A record is taken if its own checksum is right. A key of which the last value is damaged is not
     /// there, and is told; a full segment, and all of a store that was closed, has a hint, which knows the
@@ -117,13 +147,28 @@ impl<F: Folder> RawLogStore<F> {
         options: &LogOptions,
         mut told: impl FnMut(u64, u64),
     ) -> Result<(Self, LogSalvaged)> {
-        mark(&to)?;
+        options.check()?;
+        // Before anything is done to the other folder.
+        LogSalvaged::default().header(from)?;
+        let begun = begun_by(&to)?;
+        if begun == Some(Maker::Salvage) {
+            clear_begun(&to)?;
+        } else {
+            clear_for_any(&to)?;
+        }
+        // Who is to put it in the place of another store ends its mark then.
+        let is_ours = begun != Some(Maker::Replacing);
+        if is_ours {
+            mark(&to, Maker::Salvage)?;
+        }
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
-        unmark(&to.folder)?;
+        if is_ours {
+            unmark(&to.folder)?;
+        }
         Ok((to, salvaged))
     }
 
-    /// The same in a folder with the mark, which is left there.
+    /// The same in a folder with a mark, which is left there, and nothing else.
     pub(super) fn salvage_marked<G: Folder>(
         from: &G,
         to: F,
@@ -132,14 +177,20 @@ impl<F: Folder> RawLogStore<F> {
     ) -> Result<(Self, LogSalvaged)> {
         let mut salvaged = LogSalvaged::default();
         let header = salvaged.header(from)?;
-        let to = Self::create(to, options)?;
+        let to = Self::create_begun(to, options)?;
         let shards = header.shards.get();
         let (mut written, mut batches) = (Vec::new(), Vec::new());
         let mut counted = Vec::new();
+        let mut strangers = Vec::new();
         for shard in 0..shards {
             let rest = salvaged.shard(from, &header, shard)?;
             counted.push((rest.doubtful(), rest.index.len()));
-            to.put_all(shard, &rest.index)?;
+            let found = to.put_all(shard, &rest.index, (&header, salvaged.is_guessed))?;
+            if let Some(first) = found.first() {
+                salvaged.add(first.damage());
+                salvaged.unknown += 1;
+            }
+            strangers.extend(found);
             written.push(rest.sequence);
             batches.extend(rest.parts.map(|parts| (shard, parts)));
             salvaged.lost.extend(rest.lost);
@@ -176,6 +227,7 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         salvaged.doubtful = counted.iter().map(|(doubtful, _)| doubtful).sum();
+        salvaged.doubtful += to.put_strangers(&strangers, &salvaged.lost)?;
         if !planted::is(Fault::SalvageUnsynced) {
             to.finish()?;
         }
@@ -183,27 +235,65 @@ impl<F: Folder> RawLogStore<F> {
         Ok((to, salvaged))
     }
 
-    /// Puts what an index has of another store.
-    fn put_all<S: Storage>(&self, shard: u32, index: &Index<S>) -> Result<()> {
+    /// Puts what an index has of another store, but for keys that do not belong there: those are
+    /// returned. Where that is a guess all of them do.
+    fn put_all<S: Storage>(
+        &self,
+        shard: u32,
+        index: &Index<S>,
+        (store, is_guessed): (&AnyHeader, bool),
+    ) -> Result<Vec<Stranger<S>>> {
+        let route = store.route();
+        let mut strangers = Vec::new();
         let mut places: Vec<_> = index.lines.iter().map(|(key, place)| (place, key)).collect();
         places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
         for (place, key) in places {
-            let name = Kind::Log.name(shard, place.segment);
-            let damaged = || Error::damaged(&name, place.at.into(), NOT_AS_WRITTEN);
-            let segment = index.segments.get(&place.segment).ok_or_else(damaged)?;
-            let mut record = vec![0; record_bytes(key.len(), place.value_len) as usize];
-            segment.file.read_at(place.at.into(), &mut record).map_err(Error::io(&*name))?;
-            let value = value_of(&record, key).ok_or_else(damaged)?;
-            self.mirror(&[Change::Put(key, value)], place.end)?;
+            let name = || Kind::Log.name(shard, place.segment);
+            let damaged = || Error::damaged(&name(), place.at.into(), NOT_AS_WRITTEN);
+            let file = &index.segments.get(&place.segment).ok_or_else(damaged)?.file;
+            if !is_guessed && route.elsewhere(shard, key).is_some() {
+                let (key, file) = (key.into(), Arc::clone(file));
+                strangers.push(Stranger { shard, key, place, file });
+                continue;
+            }
+            self.put_one(shard, key, place, &**file)?;
         }
-        Ok(())
+        Ok(strangers)
+    }
+
+    fn put_one(&self, shard: u32, key: &[u8], place: Place, file: &impl Storage) -> Result<()> {
+        let name = Kind::Log.name(shard, place.segment);
+        let mut record = vec![0; record_bytes(key.len(), place.value_len) as usize];
+        file.read_at(place.at.into(), &mut record).map_err(Error::io(&*name))?;
+        let damaged = || Error::damaged(&name, place.at.into(), NOT_AS_WRITTEN);
+        let value = value_of(&record, key).ok_or_else(damaged)?;
+        self.mirror(&[Change::Put(key, value)], place.end)
+    }
+
+    /// Puts those of which their own shards have nothing, and have lost nothing. How many that were:
+    /// they may be older than a delete there.
+    fn put_strangers<S: Storage>(
+        &self,
+        strangers: &[Stranger<S>],
+        lost: &[Box<[u8]>],
+    ) -> Result<u64> {
+        let lost: BTreeSet<&[u8]> = lost.iter().map(|key| &**key).collect();
+        let mut count = 0;
+        for Stranger { shard, key, place, file } in strangers {
+            let is_there = self.shard_of(key)?.index().find(key).is_some();
+            if !is_there && !lost.contains(&**key) {
+                self.put_one(*shard, key, *place, &**file)?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 }
 
 impl LogSalvaged {
     /// Notes damage; another error ends it.
     fn note(&mut self, error: Error) -> Result<()> {
-        let Error::Damaged { file, offset, what } = error else { return Err(error) };
+        let (file, offset, what) = error.into_damage()?;
         self.add(LogDamage { file, offset, what, has_copy: false });
         Ok(())
     }
@@ -265,7 +355,7 @@ impl LogSalvaged {
         store: &AnyHeader,
         shard: u32,
     ) -> Result<Rest<G::File>> {
-        match load(from, store, shard, How::Look, &mut |_| {}) {
+        match load(from, store, shard, How::Save, &mut |_| {}) {
             Ok(found) => Ok(Rest::of(found.index, found.log.sequence, found.parts)),
             Err(error) => {
                 if !matches!(error, Error::Io { .. }) {

@@ -4,16 +4,19 @@ use mainstay_storage::{Folder, Storage};
 
 use super::{
     format::{
-        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, next_sound,
+        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, Record, next_sound,
         parse_name, read_list,
     },
     frames::NOT_AS_WRITTEN,
     raw::check_header,
-    recover::{LEN_MAX, TOO_LONG, any_header, hint_of, newest_list, read_hint},
-    survey::{LogDamage, bad_copies_of, is_unfinished},
+    recover::{
+        Hinted, LEN_MAX, TOO_LONG, UNREAD_HINT, any_header, hint_of, is_unfinished, is_unread,
+        newest_list, wrong_with,
+    },
+    survey::{LogDamage, bad_copies_of},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, MISPLACED, Result},
     format::{BAD_COPY, DATA_AT, Header, IMPLAUSIBLE, Plausible, chain_start, read_headers},
     planted::{self, Fault},
     scrub::is_begun,
@@ -88,7 +91,7 @@ impl<F: Folder> Looking<'_, F> {
             return Ok(());
         }
         // What something says was durable of it is asked first: then it has to be in the file.
-        let hint = hint_of(self.folder, &self.store, shard, number)?;
+        let hint = hint_of(self.folder, &self.store, shard, number)?.and_then(Hinted::sound);
         let listed = newest_list(self.folder, &self.store, shard)?;
         let entry = listed.iter().flat_map(|(_, entries)| entries);
         let entry = entry.clone().find(|entry| entry.number.get() == number);
@@ -103,7 +106,8 @@ impl<F: Folder> Looking<'_, F> {
         if !bytes.is_empty() {
             file.read_at(DATA_AT, &mut bytes).map_err(Error::io(name))?;
         }
-        let seed = chain_start(&self.store.id, shard);
+        let (seed, route) = (chain_start(&self.store.id, shard), self.store.route());
+        let mut is_told = false;
         let (mut at, mut sequence) = (0, head.first_sequence.get() - 1);
         let mut chain = Some(head.chain.get());
         loop {
@@ -111,9 +115,17 @@ impl<F: Folder> Looking<'_, F> {
                 frame.header.shard.get() == shard
                     && frame.header.sequence.get() == sequence + 1
                     && chain.is_none_or(|chain| chain == frame.header.chain.get())
-                    && frame.contents().is_some()
             });
-            if let Some(frame) = frame {
+            let contents = frame.as_ref().and_then(Frame::contents);
+            if let (Some(frame), Some(contents)) = (frame, contents) {
+                let is_strange =
+                    |of: &&Record<'_>| route.elsewhere(shard, of.change.key()).is_some();
+                // The first one of a file: there may be as many as there are keys.
+                if let Some(strange) = contents.records.iter().find(is_strange).filter(|_| !is_told)
+                {
+                    self.add(DATA_AT + (at + strange.at) as u64, MISPLACED, false);
+                    is_told = true;
+                }
                 sequence += 1;
                 chain = Some(frame.header.checksum.get());
                 at += frame.header.len.get() as usize;
@@ -133,12 +145,12 @@ impl<F: Folder> Looking<'_, F> {
     }
 
     fn hint(&mut self, shard: u32, number: u64) -> Result<()> {
-        self.copies::<HintHeader>()?;
-        let is_sound = read_hint(self.folder, &self.store, shard, number)?.is_some()
-            || is_unfinished(self.folder, self.name)?;
-        if !is_sound {
-            self.damage.clear();
-            self.add(0, "the hint is not as it was written", true);
+        match wrong_with(self.folder, &self.store, shard, number)? {
+            Some(what) => self.add(0, what, true),
+            None => match self.copies::<HintHeader>() {
+                Err(error) if is_unread(&error) => self.add(0, UNREAD_HINT, true),
+                copies => copies?,
+            },
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ pub(super) struct Shard<F: Folder> {
     log: Mutex<Log<F::File>>,
     pub(super) group: Group,
     pub(super) upkeep: Mutex<Upkeep>,
+    /// How many hints the disk could not read when it was opened.
+    pub(super) unread_hints: u64,
 }
 
 /// Where the log is written.
@@ -122,13 +124,14 @@ pub(super) fn make_file<F: Folder>(folder: &F, name: &str) -> Result<F::File> {
 
 impl<F: Folder> Shard<F> {
     pub(super) fn resume(number: u32, found: Found<F>) -> Self {
-        let Found { index, log, durable, .. } = found;
+        let Found { index, log, durable, unread_hints, .. } = found;
         Self {
             number,
             index: RwLock::new(index),
             log: Mutex::new(log),
             group: Group::at(number, durable),
             upkeep: Mutex::new(Upkeep::default()),
+            unread_hints: unread_hints.len() as u64,
         }
     }
 

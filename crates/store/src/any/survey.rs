@@ -3,19 +3,20 @@
 
 use std::path::Path;
 
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::{Folder, Storage as _};
 
 use super::{
     format::{ANY_FILE, AnyHeader, Kind, ListHeader, LogHeader, Record, parse_name},
     parts::{Missing, Parts},
     raw::check_header,
-    recover::{Found, How, any_header, hint_of, load, read_hint},
+    recover::{Found, How, UNREAD_HINT, any_header, load, wrong_with},
     shard::note,
 };
 use crate::{
     error::{Error, Result},
-    format::{BAD_COPY, DATA_AT, Header, bad_copies},
+    format::{BAD_COPY, Header, bad_copies},
     keyed::Ring,
+    mark::check_whole,
     read_only::ReadOnly,
 };
 
@@ -75,8 +76,8 @@ impl LogSurvey {
     /// Example: see [`LogSurvey`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Locked`]; [`Error::Damaged`] if neither
-    /// copy of the store's header is sound; what the disk says.
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`]; [`Error::Locked`];
+    /// [`Error::Damaged`] if neither copy of the store's header is sound; what the disk says.
     pub fn of(path: &Path, progress: impl FnMut(u64, u64)) -> Result<Self> {
         Self::over(&ReadOnly::open(path, Ring::NONE)?, progress)
     }
@@ -126,6 +127,7 @@ impl LogSurvey {
     /// # Errors
     /// As [`of`](Self::of).
     pub fn over<F: Folder>(folder: &F, mut progress: impl FnMut(u64, u64)) -> Result<Self> {
+        check_whole(folder)?;
         let header = any_header(folder)?;
         check_header(&header)?;
         let mut total = 0;
@@ -161,7 +163,7 @@ impl LogSurvey {
                         }
                     }
                     survey.add(&found);
-                    survey.compare_hints(folder, &header, shard, &found)?;
+                    survey.add_hints(shard, &found);
                 }
                 Err(error) => survey.note(error)?,
             }
@@ -171,7 +173,7 @@ impl LogSurvey {
 
     /// Notes damage; another error ends it.
     fn note(&mut self, error: Error) -> Result<()> {
-        let Error::Damaged { file, offset, what } = error else { return Err(error) };
+        let (file, offset, what) = error.into_damage()?;
         self.damage.push(LogDamage { file, offset, what, has_copy: false });
         Ok(())
     }
@@ -194,10 +196,7 @@ impl LogSurvey {
                 self.damage.push(LogDamage { file, offset, what: BAD_COPY, has_copy: true });
             }
             let Some((shard, number, Kind::Hint)) = of else { continue };
-            let is_sound = read_hint(folder, header, shard, number)?.is_some()
-                || is_unfinished(folder, &name)?;
-            if !is_sound {
-                let what = "the hint is not as it was written";
+            if let Some(what) = wrong_with(folder, header, shard, number)? {
                 self.damage.push(LogDamage { file: name, offset: 0, what, has_copy: true });
             }
         }
@@ -241,24 +240,18 @@ impl LogSurvey {
     }
 
     /// What a hint says must be what the frames say: an opening believes it.
-    fn compare_hints<F: Folder>(
-        &mut self,
-        folder: &F,
-        header: &AnyHeader,
-        shard: u32,
-        found: &Found<F>,
-    ) -> Result<()> {
-        let log = &found.log;
-        let full = log.full.iter().map(|(hint, header)| (header.number.get(), hint));
-        for (number, frames) in full.chain([(log.segment, &log.hint)]) {
-            let Some((hint, _)) = hint_of(folder, header, shard, number)? else { continue };
-            if !hint.begins(frames) {
-                let what = "the hint says something else than the segment";
-                let file = Kind::Hint.name(shard, number);
-                self.damage.push(LogDamage { file, offset: 0, what, has_copy: false });
+    fn add_hints<F: Folder>(&mut self, shard: u32, found: &Found<F>) {
+        const OTHER: &str = "the hint says something else than the segment";
+        let wrong = found.wrong_hints.iter().map(|(at, is_believed)| (*at, OTHER, !is_believed));
+        // It could be read a moment ago.
+        let unread = found.unread_hints.iter().map(|at| (*at, UNREAD_HINT, true));
+        for (number, what, has_copy) in wrong.chain(unread) {
+            let file = Kind::Hint.name(shard, number);
+            let damage = LogDamage { file, offset: 0, what, has_copy };
+            if !self.damage.contains(&damage) {
+                self.damage.push(damage);
             }
         }
-        Ok(())
     }
 }
 
@@ -271,16 +264,4 @@ pub(super) fn bad_copies_of<H: Header>(folder: &impl Folder, name: &str) -> Resu
     };
     let (sound, bad) = bad_copies::<H>(&file, name)?;
     Ok(if sound.is_some() { bad } else { Vec::new() })
-}
-
-/// Whoever writes a hint begins it anew, and writes its header at the end.
-pub(super) fn is_unfinished(folder: &impl Folder, name: &str) -> Result<bool> {
-    let file = match folder.file(name).map_err(Error::io(name)) {
-        Err(Error::Damaged { .. }) => return Ok(false),
-        file => file?,
-    };
-    let len = file.len().map_err(Error::io(name))?;
-    let mut front = vec![0; len.min(DATA_AT) as usize];
-    file.read_at(0, &mut front).map_err(Error::io(name))?;
-    Ok(front.iter().all(|byte| *byte == 0))
 }

@@ -31,7 +31,7 @@ impl<F: Folder> RawExpiring<F> {
     /// ```
     ///
     /// # Errors
-    /// As [`crate::RawStore::delete`].
+    /// As [`RawStore::delete`](crate::RawStore::delete).
     pub fn sweep(&self, parts: usize) -> Result<u64> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
@@ -59,7 +59,7 @@ impl<F: Folder> RawExpiring<F> {
     /// ```
     ///
     /// # Errors
-    /// As [`crate::RawStore::delete`].
+    /// As [`RawStore::delete`](crate::RawStore::delete).
     pub fn sweep_all(&self) -> Result<u64> {
         let mut count = 0;
         for shard in 0..self.raw.identity().shards {

@@ -12,6 +12,7 @@ use crate::{
     live::{Control, Place},
     log::{Frame, was_more_durable},
     parts::Parts,
+    route::Route,
     table::{Table, Writing},
     unwritten::Unwritten,
 };
@@ -40,6 +41,7 @@ pub(super) struct Cursor {
     /// Frames up to this one are in the records already.
     pub(super) from: u64,
     pub(super) shard: u32,
+    route: Route,
     pub(super) key_len: usize,
     pub(super) value_len: usize,
     pub(super) is_first: bool,
@@ -50,6 +52,7 @@ impl Cursor {
     pub(super) fn new(store: &StoreHeader, shard: u32, from: u64, since: u64) -> Self {
         let (key_len, value_len) = (store.key_len.get() as usize, store.value_len.get() as usize);
         let (segment, sequence, chain, is_first, id) = (0, 0, 0, true, store.id);
+        let route = store.route();
         let (history, parts) = (History::Mending(Position::START), None);
         Self {
             segment,
@@ -61,6 +64,7 @@ impl Cursor {
             since,
             from,
             shard,
+            route,
             key_len,
             value_len,
             is_first,
@@ -239,6 +243,7 @@ impl Cursor {
             self.sequence += 1;
             self.history = history;
             self.parts = Parts::of(&frame, self.segment, at as u64);
+            let start = at as u64;
             if written.is_none() {
                 self.since = self.sequence;
             }
@@ -248,10 +253,16 @@ impl Cursor {
                 if !writing.reserve(head.count.get() as usize)? {
                     return Err(Error::Full { shard: self.shard, max: RECORDS_MAX });
                 }
-                let sequence = self.sequence;
+                let (sequence, shard, route) = (self.sequence, self.shard, self.route);
+                let mut misplaced = None;
                 frame.changes(self.key_len, self.value_len, |change| {
+                    misplaced = misplaced.or_else(|| route.elsewhere(shard, change.key()));
                     writing.apply(&change, sequence);
                 });
+                if let Some(belongs) = misplaced {
+                    let (file, offset) = (segment_name(shard, self.segment), start);
+                    return Err(Error::Misplaced { file, offset, shard, belongs });
+                }
                 writing.applied(sequence);
             }
         }

@@ -311,3 +311,39 @@ fn what_is_behind_all_files_is_no_place_to_begin_at() {
     assert_eq!(from(last.clone()).unwrap().files, 1);
     assert!(matches!(from(last + "~"), Err(Error::NoSuchFile { .. })));
 }
+
+#[test]
+fn it_can_be_stopped_within_a_file_and_goes_on_with_it() {
+    for disk in [any_store(), fixed_store()] {
+        let scrub = |options: &ScrubOptions, told: &mut (dyn FnMut(u64) -> bool + Send)| {
+            scrub_over(|| Ok(disk.clone()), options, |behind, _| told(behind)).unwrap()
+        };
+        let mut begun = vec![0];
+        for name in Disk::names(&disk).into_iter().filter(|name| !name.ends_with(".live")) {
+            begun.push(begun.last().unwrap() + disk.file(&name).len().unwrap());
+        }
+        let mut heard = Vec::new();
+        let whole = scrub(&FAST, &mut |behind| {
+            heard.push(behind);
+            true
+        });
+        assert!(heard.is_sorted() && heard.last() <= begun.last());
+        let within: Vec<_> = heard.into_iter().filter(|behind| !begun.contains(behind)).collect();
+        assert!(within.len() > 20, "{}", within.len());
+        for stop in within {
+            let stopped = scrub(&FAST, &mut |behind| behind < stop);
+            assert!(stopped.damage.is_empty() && stopped.files < whole.files);
+            let from = ScrubOptions { from: stopped.next.clone(), ..FAST };
+            let rest = scrub(&from, &mut |_| true);
+            assert_eq!(stopped.files + rest.files, whole.files, "{:?}", stopped.next);
+        }
+        // Also while it waits, and of what it has not read yet nothing is told.
+        let slow = ScrubOptions { bytes_per_second: 100, from: None };
+        let (begin, mut calls) = (Instant::now(), 0);
+        let stopped = scrub(&slow, &mut |_| {
+            calls += 1;
+            calls < 4
+        });
+        assert!(stopped.next.is_some() && begin.elapsed() < Duration::from_secs(5));
+    }
+}

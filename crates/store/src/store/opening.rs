@@ -19,6 +19,7 @@ use crate::{
     home::InFolder,
     hooks::Hooks,
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
+    mark::check_whole,
     open_files,
     options::Options,
     parts::Parts,
@@ -131,6 +132,7 @@ impl<F: Folder> RawStore<F> {
     /// [`Error::NotAStore`]; [`Error::Damaged`] if what was durable is not as it was written; what
     /// the disk says.
     pub fn open(folder: F, options: &Options) -> Result<Self> {
+        check_whole(&folder)?;
         let begun = Begun::of(&folder, options)?;
         Self::over(folder, options, begun)
     }
@@ -206,6 +208,7 @@ pub(crate) fn clear_for<H>(
     found: Result<H>,
     is_leftover: impl Fn(&str) -> bool,
 ) -> Result<()> {
+    check_whole(folder)?;
     match found {
         Err(Error::HeaderGone { .. }) if who == Comes::ToCopy && !is_copy(folder)? => {}
         Err(Error::NotAStore) if !is_copy(folder)? => {}

@@ -82,6 +82,9 @@ fn v11_a_copy_is_the_store_as_it_was_and_is_brought_up_to_date_by_what_is_new() 
         copy.power_cut();
         let anew = restored(&copy).unwrap().with_clock(|| 2_000);
         assert!(contents(&anew) == contents(&store));
+        for shard in 0..options().shards {
+            assert_eq!(anew.history(shard).unwrap(), store.history(shard).unwrap());
+        }
         assert_eq!(anew.left(b"ends").unwrap(), Some(Some(Duration::from_secs(8))));
         anew.verify().unwrap();
         // And it goes on as any.

@@ -105,9 +105,9 @@ impl Hint {
         self.count += 1;
     }
 
-    /// Are these its lines, and perhaps more behind them?
-    pub(crate) fn begins(&self, other: &Self) -> bool {
-        other.body.starts_with(&self.body)
+    /// Are these its lines, and no others?
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.body == other.body
     }
 
     /// Writes it durably.

@@ -22,6 +22,7 @@ use crate::{
         write_header,
     },
     history::{History, Position},
+    mark::check_whole,
     open_files,
     rank::{Ranked, Role, Standing, write_next},
     store::{Comes, clear_for, in_parallel},
@@ -35,14 +36,15 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`Error::OutOfLimits`], [`Error::Exists`], or what the disk says; then there is no store.
     pub fn create(folder: F, options: &LogOptions) -> Result<Self> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            Error::io("random numbers")(std::io::Error::other(error.to_string()))
-        })?;
-        Self::create_as(folder, id, Role::Leader, options)
+        Self::create_as(folder, new_id()?, Role::Leader, options)
     }
 
-    pub(in crate::any) fn create_as(
+    /// Makes a store in a folder that is known to have none, and may have a mark.
+    pub(in crate::any) fn create_begun(folder: F, options: &LogOptions) -> Result<Self> {
+        Self::create_in(folder, new_id()?, Role::Leader, options)
+    }
+
+    pub(crate) fn create_as(
         folder: F,
         id: [u8; 16],
         role: Role,
@@ -50,6 +52,11 @@ impl<F: Folder> RawLogStore<F> {
     ) -> Result<Self> {
         options.check()?;
         clear_for_any(Comes::ToCreate, &folder)?;
+        Self::create_in(folder, id, role, options)
+    }
+
+    /// The same in a folder that is known to have none.
+    fn create_in(folder: F, id: [u8; 16], role: Role, options: &LogOptions) -> Result<Self> {
         let header = AnyHeader {
             magic: AnyHeader::MAGIC,
             version: VERSION.into(),
@@ -102,9 +109,11 @@ impl<F: Folder> RawLogStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Damaged`] if what was durable is not as
-    /// it was written; what the disk says.
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`] if a
+    /// [salvage](Self::salvage) was to make it and did not come to its end; [`Error::Damaged`] if what
+    /// was durable is not as it was written; what the disk says.
     pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
+        check_whole(&folder)?;
         let begun = Begun::of(&folder, options)?;
         Self::over(folder, begun)
     }
@@ -129,6 +138,13 @@ impl<F: Folder> RawLogStore<F> {
         store.begin_histories()?;
         Ok(store)
     }
+}
+
+fn new_id() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::io("random numbers")(std::io::Error::other(error.to_string())))?;
+    Ok(id)
 }
 
 /// What there is of a store as soon as all of its shards are there.

@@ -32,6 +32,9 @@ pub struct LogShardStats {
     pub moved_bytes: u64,
     /// Bytes of segments that it has freed.
     pub freed_bytes: u64,
+    /// Hints that the disk could not read when the store was opened. Nothing is lost: their segments
+    /// were read instead, which takes longer. They are written anew, as others are.
+    pub unread_hints: u64,
     /// What failed, if the shard takes no more writes.
     pub poisoned: Option<String>,
 }
@@ -208,6 +211,7 @@ impl<F: Folder> Shard<F> {
             live_bytes: kept.sum(),
             moved_bytes,
             freed_bytes,
+            unread_hints: self.unread_hints,
             poisoned: self.group.poison_text(),
         }
     }

@@ -24,8 +24,9 @@ use crate::{
         index::{Index, Segment},
         lines::Lines,
         parts::Parts,
-        recover::{LEN_MAX, newest_list, read_hint},
+        recover::{Hinted, LEN_MAX, UNREAD_HINT, newest_list, read_hint},
         shard::{Log, note},
+        survey::LogDamage,
     },
     error::{Error, Result},
     format::{DATA_AT, NUMBERS_END, chain_start, read_headers},
@@ -169,7 +170,15 @@ impl LogSalvaged {
                 self.note(Error::damaged(&name, 0, "the segment is missing"))?;
             }
             if hints.contains(&number) {
-                piece.hint = read_hint(from, store, shard, number)?;
+                piece.hint = match read_hint(from, store, shard, number)? {
+                    Hinted::Sound(hint, header) => Some((hint, header)),
+                    Hinted::NotSound => None,
+                    Hinted::Unread(_) => {
+                        let (file, what) = (Kind::Hint.name(shard, number), UNREAD_HINT);
+                        self.add(LogDamage { file, offset: 0, what, has_copy: true });
+                        None
+                    }
+                };
             }
             let first = |first: u64| (1..NUMBERS_END).contains(&first).then(|| first - 1);
             let of_head = piece.head.and_then(|head| first(head.first_sequence.get()));

@@ -9,14 +9,15 @@ use mainstay_storage::{Folder, Storage};
 
 use super::*;
 use crate::{
-    Durability,
+    Directory, Durability, LogOnDisk, OnDisk, Options, RawStore, ScrubOptions,
     any::{ANY_FILE, LogSurvey, format::Frame},
     format::{DATA_AT, FRAME_LEN, chain_start},
     keyed::Files,
     limits::SEGMENT_BYTES_MIN,
     machine::as_it_is,
+    mark::UNFINISHED,
     planted::plant,
-    replacing::UNFINISHED,
+    scrub,
 };
 
 type Bytes = BTreeMap<String, Vec<u8>>;
@@ -313,18 +314,23 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
     damage(&disk, &mut Rng::seeded(!seed), |name| name.ends_with(".log"));
     let before = bytes_of(&disk);
     let (expected, _) = salvaged(as_it_is, &disk).map_err(|error| error.to_string())?;
-    let mut images = 0;
+    let (mut images, mut unfinished) = (0, 0);
     for steps in 0.. {
         let to = Disk::new(steps);
         to.die_after(steps);
         let made = RawLogStore::salvage(&disk, to.clone(), &options(), |_, _| {}).map(drop);
         for image in to.crash_images(3) {
             images += 1;
-            if image.names().iter().any(|name| name == UNFINISHED) {
-                continue;
-            }
-            let store = match RawLogStore::open(image, &options()) {
+            let has_mark = image.names().iter().any(|name| name == UNFINISHED);
+            let store = match RawLogStore::open(image.clone(), &options()) {
                 Err(Error::NotAStore | Error::HeaderGone { .. }) => continue,
+                Err(Error::Unfinished) if has_mark => {
+                    unfinished += 1;
+                    // Whoever does it again begins anew.
+                    RawLogStore::salvage(&disk, image, &options(), |_, _| {})
+                        .map_err(|error| format!("after {steps} steps: {error}"))?
+                        .0
+                }
                 store => store.map_err(|error| error.to_string())?,
             };
             let mut records = Records::new();
@@ -340,6 +346,9 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
             break;
         }
     }
+    if unfinished < 100 {
+        return Err(format!("only {unfinished} were found unfinished"));
+    }
     if bytes_of(&disk) == before { Ok(images) } else { Err("the damaged store was changed".into()) }
 }
 
@@ -347,10 +356,60 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
 fn v16_a_store_without_a_mark_is_whole_after_a_power_cut() {
     let images: std::result::Result<u64, String> = (0..4).map(cut).sum();
     assert!(images.as_ref().is_ok_and(|images| *images > 500), "{images:?}");
-    plant(Some(Fault::SalvageUnsynced));
-    let found = (0..4).map(cut).collect::<std::result::Result<Vec<_>, _>>();
-    plant(None);
-    assert!(found.is_err(), "the fault is not found");
+    for fault in [Fault::SalvageUnsynced, Fault::MarkIgnored] {
+        plant(Some(fault));
+        let found = (0..4).map(cut).collect::<std::result::Result<Vec<_>, _>>();
+        plant(None);
+        assert!(found.is_err(), "{fault:?} is not found");
+    }
+}
+
+#[test]
+fn v16_what_a_salvage_has_not_finished_is_no_store_for_anybody() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    let lock = |path: &std::path::Path| Directory::lock(path).unwrap();
+    let salvage = || RawLogStore::salvage(&lock(&from), lock(&to), &options(), |_, _| {});
+    // Without a store to save nothing is begun.
+    assert!(matches!(salvage(), Err(Error::NotAStore)));
+    assert!(!to.join(UNFINISHED).exists());
+
+    let store = RawLogStore::create(lock(&from), &options()).unwrap();
+    store.put(b"de", b"in Europe", Durability::Group).unwrap();
+    store.close().unwrap();
+    // As one that was killed has left it.
+    RawLogStore::create(lock(&to), &options()).unwrap().close().unwrap();
+    mark(&lock(&to), Maker::Salvage).unwrap();
+    let refused = [
+        RawLogStore::open(lock(&to), &options()).map(drop),
+        RawLogStore::create(lock(&to), &options()).map(drop),
+        RawLogStore::repair(lock(&to), |_, _| {}).map(drop),
+        RawStore::open(lock(&to), &Options::default()).map(drop),
+        RawStore::create(lock(&to), 2, 3, &Options::default()).map(drop),
+        LogOnDisk::open(&to).map(drop),
+        OnDisk::open(&to).map(drop),
+        LogSurvey::of(&to, |_, _| {}).map(drop),
+        scrub(&to, &ScrubOptions::default(), |_, _| true).map(drop),
+    ];
+    for (number, refused) in refused.iter().enumerate() {
+        assert!(matches!(refused, Err(Error::Unfinished)), "{number}: {refused:?}");
+    }
+    let (store, told) = salvage().unwrap();
+    assert_eq!((told.records, told.is_whole()), (1, true));
+    drop(store);
+    let store = RawLogStore::open(lock(&to), &options()).unwrap();
+    assert_eq!(store.get(b"de").unwrap().as_deref(), Some(&b"in Europe"[..]));
+    drop(store);
+    // A whole store is not made of another one, and stays whole.
+    assert!(matches!(salvage(), Err(Error::Exists)));
+    assert!(RawLogStore::open(lock(&to), &options()).is_ok());
+    // In the place that somebody made for it the mark stays as long as they want.
+    let replacing = crate::Replacing::begin(lock(&to)).unwrap();
+    let folder = lock(replacing.path());
+    drop(RawLogStore::salvage(&lock(&from), folder, &options(), |_, _| {}).unwrap());
+    assert!(replacing.path().join(UNFINISHED).exists());
+    replacing.finish().unwrap();
+    assert!(!to.join(UNFINISHED).exists() && RawLogStore::open(lock(&to), &options()).is_ok());
 }
 
 #[test]
