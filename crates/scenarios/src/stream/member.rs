@@ -4,6 +4,7 @@ use super::{
     Flaw,
     kept::Kept,
     line::Line,
+    parts::{self, Early},
     shelf::{Backup, Shelf, back_up, restore},
 };
 use mainstay_base::Rng;
@@ -100,6 +101,8 @@ pub(super) struct Setting {
     pub(super) flaw: Option<Flaw>,
     /// Keys and values have any sizes, for the store.
     pub(super) is_any: bool,
+    /// Of messages that are longer parts are sent.
+    pub(super) part_bytes: usize,
 }
 
 enum Part {
@@ -112,6 +115,7 @@ enum Part {
         core: Box<Follower<Shelf>>,
         leader: NodeId,
         stream: Option<StreamId>,
+        early: Early,
     },
     /// Its store could not be opened.
     Broken(String),
@@ -200,7 +204,8 @@ impl Member {
     }
 
     fn lead(&mut self, shelf: Shelf, now: Time) {
-        let settings = LeadSettings { replay_max: 20, ..LeadSettings::default() };
+        let part_bytes = self.setting.part_bytes;
+        let settings = LeadSettings { replay_max: 20, part_bytes, ..LeadSettings::default() };
         let core = Box::new(Leader::new(shelf, settings, at(now)));
         self.part = Part::Lead { core, waiting: Vec::new() };
     }
@@ -253,7 +258,10 @@ impl Member {
         let window = if self.setting.flaw == Some(Flaw::NoAllowance) { 1 << 40 } else { WINDOW };
         let settings = FollowSettings { window_bytes: window, ..FollowSettings::default() };
         match Follower::new(shelf, settings, self.rng.next_u64(), at(now)) {
-            Ok(core) => self.part = Part::Follow { core: Box::new(core), leader, stream: None },
+            Ok(core) => {
+                let (core, early) = (Box::new(core), Early::default());
+                self.part = Part::Follow { core, leader, stream: None, early };
+            }
             Err(error) => self.outputs.push_back(Output::Exit(error.to_string())),
         }
     }
@@ -383,7 +391,10 @@ impl Member {
                             let peer = u64::from(with.0);
                             core.handle(at(now), leader::Input::Message { peer, bytes: &bytes });
                         }
-                        Part::Follow { core, .. } => {
+                        Part::Follow { core, early, .. } => {
+                            if self.setting.flaw == Some(Flaw::PartMadeEarly) {
+                                early.take(core.sink(), &bytes);
+                            }
                             core.handle(at(now), follower::Input::Message(&bytes));
                         }
                         _ => {}
@@ -445,6 +456,8 @@ impl Member {
                 return;
             };
             match output {
+                leader::Output::Send { bytes, .. }
+                    if self.setting.flaw == Some(Flaw::PartLost) && parts::is_lost(&bytes) => {}
                 leader::Output::Send { peer, bytes, .. } => {
                     let to = NodeId(peer as u32);
                     if let Some((_, line)) = self.lines.values_mut().find(|(with, _)| *with == to) {
@@ -470,7 +483,7 @@ impl Member {
 
     fn drain_follower(&mut self, now: Time) {
         loop {
-            let Part::Follow { core, leader, stream } = &mut self.part else { return };
+            let Part::Follow { core, leader, stream, .. } = &mut self.part else { return };
             let Some(output) = core.poll(at(now)) else { return };
             match output {
                 follower::Output::Connect => {
