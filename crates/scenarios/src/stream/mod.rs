@@ -15,6 +15,7 @@ mod kept;
 mod line;
 mod member;
 mod oracle;
+mod order;
 mod parts;
 mod shelf;
 mod story;

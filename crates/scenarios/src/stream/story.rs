@@ -2,8 +2,9 @@
 
 use super::{
     Flaw,
-    member::{Journal, KEYS, Member, Order, Report, Setting, Wrote},
+    member::{Member, Setting},
     oracle::Oracle,
+    order::{Journal, KEYS, Order, Report, Wrote},
     shelf::{Backup, VALUE},
 };
 use crate::registry::{Options, Outcome};
