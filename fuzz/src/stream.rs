@@ -87,6 +87,7 @@ enum What {
     CaughtUp { at: At },
     Ack { allowance: Number, acks: Vec<(u8, Number, Number, Number)> },
     Alive { tips: Vec<u64> },
+    Part { tip: Number, writes: Vec<Written>, from: u8, to: u8, whole: Option<Number> },
     Refused { ours: u64 },
     Bytes(Vec<u8>),
 }
@@ -203,20 +204,7 @@ impl Said {
             }
             What::Stale { hashes } => send(&Message::Stale { shard, hashes: &list(hashes) }),
             What::Round => send(&Message::Round { shard }),
-            What::Writes { tip, writes } => {
-                let (mut bytes, mut place) = (Vec::new(), ends.at(At::There, index));
-                for written in writes.iter().take(LIST_MAX) {
-                    let changes = written.changes(&ends.identity);
-                    place = match written.at {
-                        None => place.after(epoch, &changes),
-                        Some(at) => ends.at(at, index),
-                    };
-                    let count = written.count.map_or(written.changes.len() as u32, u32::from);
-                    put_write(&Write { position: place, count, changes: &changes }, &mut bytes);
-                }
-                let count = writes.len().min(LIST_MAX) as u32;
-                send(&Message::Writes { shard, tip: tip.get(), count, bytes: &bytes })
-            }
+            What::Writes { tip, writes } => writes_of(ends, epoch, shard, tip.get(), writes),
             What::CaughtUp { at } => send(&Message::CaughtUp { shard, at: ends.at(*at, index) }),
             What::Ack { allowance, acks } => {
                 let acks: Vec<Acked> = acks
@@ -233,6 +221,13 @@ impl Said {
                 send(&Message::Ack { allowance: allowance.get(), acks: &acks })
             }
             What::Alive { tips } => send(&Message::Alive { tips: &list(tips) }),
+            What::Part { tip, writes, from, to, whole } => {
+                let all = writes_of(ends, epoch, shard, tip.get(), writes);
+                let at = usize::from(*from).min(all.len());
+                let end = at.max(usize::from(*to) * 4).min(all.len());
+                let whole = whole.map_or(all.len() as u64, Number::get);
+                send(&Message::Part { shard, whole, at: at as u64, bytes: &all[at..end] })
+            }
             What::Refused { ours } => {
                 let refusal =
                     Refusal { reason: Reason::Failed, ours: *ours, theirs: 0, text: "fuzz" };
@@ -241,6 +236,22 @@ impl Said {
             What::Bytes(bytes) => bytes.clone(),
         }
     }
+}
+
+fn writes_of(ends: &Ends, epoch: u64, shard: u32, tip: u64, writes: &[Written]) -> Vec<u8> {
+    let index = shard as usize;
+    let (mut bytes, mut place) = (Vec::new(), ends.at(At::There, index));
+    for written in writes.iter().take(LIST_MAX) {
+        let changes = written.changes(&ends.identity);
+        place = match written.at {
+            None => place.after(epoch, &changes),
+            Some(at) => ends.at(at, index),
+        };
+        let count = written.count.map_or(written.changes.len() as u32, u32::from);
+        put_write(&Write { position: place, count, changes: &changes }, &mut bytes);
+    }
+    let count = writes.len().min(LIST_MAX) as u32;
+    encode(epoch, &Message::Writes { shard, tip, count, bytes: &bytes }).to_vec()
 }
 
 impl Written {

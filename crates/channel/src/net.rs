@@ -33,6 +33,8 @@ mod dialler;
 mod direct;
 #[cfg(feature = "quic")]
 mod driver;
+#[cfg(test)]
+mod handover;
 mod listener;
 mod meet;
 #[cfg(feature = "quic")]
@@ -237,6 +239,8 @@ impl NetEnd {
                 if let Some(received) = direct.receive(deadline) {
                     return received;
                 }
+                #[cfg(test)]
+                handover::meanwhile(direct);
                 let polled = self.endpoint.incoming.poll_pop(&mut parker.context());
                 if let Poll::Ready(popped) = polled {
                     return popped.map(|message| Some(message.into_bytes()));

@@ -7,12 +7,15 @@
 //! * O3. What a message shows of the epoch is looked at first (N4).
 //! * O4. Nobody who hung up is called again before a pause that doubles, from 1 s to 30 s
 //!   unless it is set up otherwise.
+//! * O5. What comes in parts is looked at when all of it is here, and each part follows the one
+//!   before; what a lost channel brought of it is forgotten.
 //!
 //! The core is fed by [`Follower::handle`], then asked by [`Follower::poll`] until it has nothing
 //! more to say, then for its [`Follower::deadline`]. Drivers that take in all messages that are
 //! there before they poll save acknowledgements.
 
 mod ends;
+mod joint;
 mod place;
 
 use std::{collections::VecDeque, time::Duration};
@@ -24,10 +27,12 @@ use mainstay_store::History;
 use crate::{
     error::{Error, Result},
     leader::check_fits,
+    limits::BESIDE_BYTES,
     traits::Sink,
-    wire::{self, Acked, Hello, Message, Reason, Refusal, decode, encode},
+    wire::{self, Acked, Hello, Message, Reason, Refusal, decode, decode_joined, encode},
 };
 pub use ends::{FollowSettings, Input, Output, Status, Told};
+use joint::Joint;
 use place::{Place, Taken, Wrong};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,7 @@ pub struct Follower<K: Sink> {
     hello: Hello,
     known: u64,
     shards: Vec<Place>,
+    joint: Joint,
     outputs: VecDeque<Output>,
     heard: Duration,
     spoke: Duration,
@@ -86,6 +92,7 @@ impl<K: Sink> Follower<K> {
             link: Link::Waiting { until: now },
             hello,
             shards,
+            joint: Joint::default(),
             outputs: VecDeque::new(),
             heard: now,
             spoke: now,
@@ -178,6 +185,7 @@ impl<K: Sink> Follower<K> {
             self.link = Link::Waiting { until: now + pause };
         }
         self.ack_due = false;
+        self.joint.forget();
         self.shards.iter_mut().for_each(Place::disconnected);
     }
 
@@ -210,7 +218,7 @@ impl<K: Sink> Follower<K> {
         if !self.check_epoch(now, epoch)? {
             return Ok(());
         }
-        let shard = match message {
+        match message {
             Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
             Message::Refused(refusal) => {
                 let why = refusal.to_string();
@@ -226,6 +234,46 @@ impl<K: Sink> Follower<K> {
                 }
                 return Ok(());
             }
+            _ if self.link != Link::Open => {
+                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
+            }
+            Message::Part { shard, whole, at, bytes: part } => {
+                let max = self.hello.write_bytes_max.saturating_add(BESIDE_BYTES);
+                let whole = self.joint.take(max, shard, (whole, at), part)?;
+                self.count(bytes.len());
+                let Some(whole) = whole else { return Ok(()) };
+                let (_, message) =
+                    decode_joined(&whole).map_err(|error| Wrong::Protocol(error.to_string()))?;
+                self.of_a_shard(now, &message)?;
+                self.backoff.reset();
+                return Ok(());
+            }
+            _ if self.joint.is_open() => {
+                return Err(Wrong::Protocol("a message in the middle of another".to_owned()));
+            }
+            _ => {}
+        }
+        let is_counted = matches!(
+            message,
+            Message::Records { .. } | Message::Stale { .. } | Message::Writes { .. }
+        );
+        self.of_a_shard(now, &message)?;
+        if is_counted {
+            self.count(bytes.len());
+            // It has proved useful.
+            self.backoff.reset();
+        }
+        Ok(())
+    }
+
+    /// So many bytes were taken in, and more may come.
+    fn count(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
+        self.ack_due = true;
+    }
+
+    fn of_a_shard(&mut self, now: Duration, message: &Message<'_>) -> Result<(), Wrong> {
+        let shard = match *message {
             Message::Info { shard, .. }
             | Message::Differ { shard, .. }
             | Message::Records { shard, .. }
@@ -235,25 +283,14 @@ impl<K: Sink> Follower<K> {
             | Message::CaughtUp { shard, .. } => shard,
             _ => return Err(Wrong::Protocol("a message that leaders do not send".to_owned())),
         };
-        let is_counted = matches!(
-            message,
-            Message::Records { .. } | Message::Stale { .. } | Message::Writes { .. }
-        );
-        let place = match self.shards.get_mut(shard as usize) {
-            Some(place) if self.link == Link::Open => place,
-            _ => return Err(Wrong::Protocol("a shard that is not there".to_owned())),
+        let Some(place) = self.shards.get_mut(shard as usize) else {
+            return Err(Wrong::Protocol("a shard that is not there".to_owned()));
         };
         let mut answers = Vec::new();
-        let Taken { changed, told } = place.take(&self.sink, &message, &mut answers)?;
+        let Taken { changed, told } = place.take(&self.sink, message, &mut answers)?;
         self.outputs.extend(told.into_iter().map(Output::Told));
         for answer in answers {
             self.send(now, &answer.message());
-        }
-        if is_counted {
-            self.taken += bytes.len() as u64;
-            self.ack_due = true;
-            // It has proved useful.
-            self.backoff.reset();
         }
         if changed {
             self.ack_due = true;

@@ -12,22 +12,24 @@
 mod compare;
 mod ends;
 mod lag;
+mod long;
 mod session;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     time::Duration,
 };
 
 use crate::{
-    limits::{FOLLOWERS_MAX, WRITE_BYTES_MAX},
+    limits::FOLLOWERS_MAX,
     traits::{Level, Source},
     wire::{Acked, Hello, Message, Reason, Refusal, decode, encode},
 };
 pub use ends::{Input, LeadSettings, Output, Told};
 pub use lag::Lag;
 use lag::Seen;
+use long::Long;
 pub(crate) use session::check_fits;
 use session::{Session, Stop};
 
@@ -52,15 +54,11 @@ pub struct Leader<S: Source> {
 const STEPS_MAX: usize = 64;
 
 impl<S: Source> Leader<S> {
-    /// A leader without followers. A source whose writes may be longer than
-    /// [`WRITE_BYTES_MAX`] refuses those that are from now on, with
-    /// [`BatchTooLong`](mainstay_store::Error::BatchTooLong): no message has room for them. A record
-    /// that is longer and was there before keeps it from having followers until it is made shorter.
+    /// A leader without followers.
     ///
     /// Example: see [the crate](crate).
     #[must_use]
     pub fn new(source: S, settings: LeadSettings, now: Duration) -> Self {
-        source.limit_writes(WRITE_BYTES_MAX as u64);
         let identity = source.identity();
         let hello =
             Hello { identity, write_bytes_max: source.write_bytes_max(), ..Hello::default() };
@@ -186,7 +184,12 @@ impl<S: Source> Leader<S> {
             Output::Send { bytes, .. } => bytes.len(),
             _ => 0,
         });
-        waiting.sum::<usize>() + self.sessions.values().map(Session::held_bytes).sum::<usize>()
+        let held = self.sessions.values().map(Session::held_bytes).sum::<usize>();
+        // What several followers are sent is there once.
+        let longs = self.sessions.values().filter_map(Session::long);
+        let longs: BTreeSet<(usize, usize)> =
+            longs.map(|long| (long.whole().as_ptr() as usize, long.whole().len())).collect();
+        waiting.sum::<usize>() + held + longs.iter().map(|(_, len)| len).sum::<usize>()
     }
 
     /// Takes in what happened.
@@ -398,10 +401,13 @@ impl<S: Source> Leader<S> {
         let order: Vec<u64> = after.chain(before).collect();
         for peer in order {
             let Some(session) = self.sessions.get_mut(&peer) else { continue };
-            match session.step(&self.source, now, self.epoch) {
+            match session.step(&self.source, &self.settings, now, self.epoch) {
                 Ok(None) => {}
                 Ok(Some(done)) => {
                     self.turn = peer;
+                    if done.begins_long {
+                        self.share(peer);
+                    }
                     if let Some((shard, sequence)) = done.read {
                         self.seen[shard as usize].note(sequence, now);
                     }
@@ -420,6 +426,19 @@ impl<S: Source> Leader<S> {
             }
         }
         false
+    }
+
+    /// If another follower is in the middle of the same write, its bytes are here once.
+    fn share(&mut self, peer: u64) {
+        let Some(mut session) = self.sessions.remove(&peer) else { return };
+        if let Some(long) = session.long_mut() {
+            let mut others = self.sessions.values().filter_map(Session::long);
+            let is_same = |other: &&Long| long.same().is_some() && other.same() == long.same();
+            if let Some(other) = others.find(is_same) {
+                long.share(other);
+            }
+        }
+        self.sessions.insert(peer, session);
     }
 
     /// When [`Input::Tick`] is due.

@@ -5,7 +5,7 @@
 /// Example: see [`crate::wire::Hello`].
 pub const VERSION: u32 = 1;
 
-/// The longest write that is sent as one, in bytes; what is longer reaches followers by comparing.
+/// The longest write in one message, in bytes; longer ones are sent in parts.
 ///
 /// Example: see [`crate::wire::decode`].
 pub const WRITE_BYTES_MAX: usize = 32 << 20;
@@ -19,6 +19,15 @@ pub const WRITE_BYTES_MAX: usize = 32 << 20;
 /// assert_ne!(decode(&long[1..]), Err(WireError::TooLong { bytes: MESSAGE_BYTES_MAX }));
 /// ```
 pub const MESSAGE_BYTES_MAX: usize = WRITE_BYTES_MAX + 4096;
+
+/// How long a message of writes or records is at most, in bytes, unless told otherwise; of a longer
+/// one parts are sent.
+///
+/// Example: see [`crate::LeadSettings`].
+pub const PART_BYTES: usize = 256 << 10;
+
+/// What a message has at most beside a write as long as they can be, or a record.
+pub(crate) const BESIDE_BYTES: u64 = 2 * BATCH_BYTES as u64;
 
 /// How long a message of many writes or records gets, about.
 ///

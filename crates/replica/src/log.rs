@@ -27,10 +27,6 @@ impl<F: Folder> Source for Arc<RawLogStore<F>> {
         RawLogStore::write_bytes_max(self)
     }
 
-    fn limit_writes(&self, bytes: u64) {
-        RawLogStore::limit_writes(self, bytes.min(RawLogStore::write_bytes_max(self)));
-    }
-
     fn epoch(&self) -> u64 {
         RawLogStore::epoch(self)
     }

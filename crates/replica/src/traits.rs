@@ -63,11 +63,6 @@ pub trait Source {
     fn identity(&self) -> Identity;
     /// The longest write there can be.
     fn write_bytes_max(&self) -> u64;
-    /// From now on longer writes than those that a message has room for are refused, if there can
-    /// be such.
-    fn limit_writes(&self, bytes: u64) {
-        let _none_is_so_long = bytes;
-    }
     /// The epoch of its writes.
     fn epoch(&self) -> u64;
     /// There is a leader of this epoch: if it is higher, no more writes are taken here.

@@ -11,6 +11,7 @@ mod lists;
 mod message;
 
 pub use decode::decode;
+pub(crate) use decode::decode_joined;
 pub use encode::encode;
 pub use lists::{Write, acks, hashes, put_write, writes};
 pub use message::{Acked, Hello, Message, Reason, Refusal, Way, WireError};

@@ -65,7 +65,7 @@ pub(super) struct Direct {
     inbox: Mutex<Inbox>,
     outbox: Mutex<Outbox>,
     /// B3. Changed under the inbox's lock.
-    is_direct: AtomicBool,
+    pub(super) is_direct: AtomicBool,
     /// A thread wants to read.
     direct_wanted: AtomicBool,
     /// A task wants the reader task to read.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::session::{Stop, protocol};
 use crate::{
     digest::{Parts, Sums, part_of, record_hash},
-    limits::{BATCH_BYTES, HASHES_MAX, ROUND_HASHES_MAX, WRITE_BYTES_MAX},
+    limits::{BATCH_BYTES, HASHES_MAX, ROUND_HASHES_MAX},
     records::put_record,
     traits::{Chunk, Source},
     wire::{self, Message, encode},
@@ -56,6 +56,8 @@ pub(super) struct Step {
     pub(super) messages: Vec<Bytes>,
     /// Bytes of them that need an allowance.
     pub(super) counted: u64,
+    /// They are records, which can be sent in parts.
+    pub(super) can_be_long: bool,
     pub(super) is_over: bool,
 }
 
@@ -165,6 +167,7 @@ impl<C: Default> Compare<C> {
                     let are_any = source.identity().is_any();
                     let records = Message::Records { shard, count, are_any, bytes };
                     step = Step::say(epoch, &records).count();
+                    step.can_be_long = true;
                 }
                 if !scanned.is_more {
                     let round = std::mem::replace(round, Round::none());
@@ -238,7 +241,7 @@ fn look<S: Source>(
 ) -> Result<Scanned, Stop> {
     let identity = source.identity();
     let chunk = Chunk { bytes: BATCH_BYTES as u64, ..CHUNK };
-    let (mut count, mut bytes, mut longest) = (0, Vec::with_capacity(BATCH_BYTES), 0);
+    let (mut count, mut bytes) = (0, Vec::with_capacity(BATCH_BYTES));
     // For a follower without records everything is sent, and nothing has to be hashed.
     let is_all = round.hashes.is_empty() && round.is_only(bits) && parts.is_all(bits);
     let (first, last) = (round.first, round.last);
@@ -252,14 +255,7 @@ fn look<S: Source>(
             return;
         }
         count += 1;
-        longest = longest.max(rest.len());
         put_record(&identity, key, rest, &mut bytes);
     })?;
-    if longest > WRITE_BYTES_MAX {
-        // It was written before there was a leader here, which takes no such writes.
-        let (what, must) = ("the length of a record that a follower lacks", "at most 2^25 bytes");
-        let value = longest as u64;
-        return Err(Stop::Store(mainstay_store::Error::OutOfLimits { what, value, must }));
-    }
     Ok(Scanned { count, bytes, is_more })
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    limits::{PART_BYTES, WRITE_BYTES_MAX},
+};
 
 /// How a leader is to be.
 ///
@@ -24,6 +27,16 @@ pub struct LeadSettings {
     pub retain_bytes_max: u64,
     /// How many writes a follower without records is sent one by one; for more it is sent records.
     pub replay_max: u64,
+    /// How many bytes of writes or records are sent as one; of what is longer parts are, each so long,
+    /// up to [`WRITE_BYTES_MAX`].
+    pub part_bytes: usize,
+}
+
+impl LeadSettings {
+    /// The bytes of a part as they can be.
+    pub(super) fn of_a_part(&self) -> usize {
+        self.part_bytes.clamp(1, WRITE_BYTES_MAX)
+    }
 }
 
 impl Default for LeadSettings {
@@ -33,6 +46,7 @@ impl Default for LeadSettings {
             silence: Duration::from_secs(7),
             retain_bytes_max: 1 << 30,
             replay_max: 10_000,
+            part_bytes: PART_BYTES,
         }
     }
 }

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use mainstay_store::{Position, Reached};
 
-use super::{LeadSettings, compare::Compare};
+use super::{LeadSettings, compare::Compare, long::Long};
 use crate::{
-    limits::{AT_ONCE_BYTES, BATCH_BYTES, WRITE_BYTES_MAX},
+    limits::{AT_ONCE_BYTES, BATCH_BYTES, MESSAGE_BYTES_MAX, WRITE_BYTES_MAX},
     traits::{Found, Source},
     wire::{self, Acked, Hello, Message, Reason, Way, Write, encode, put_write},
 };
@@ -37,6 +37,13 @@ pub(super) fn protocol<T>(what: &str) -> Result<T, Stop> {
 #[derive(Default)]
 pub(super) struct Done {
     pub(super) messages: Vec<Bytes>,
+    /// The shard of the last of them, if it is one that can be sent in parts; and where it leads, if
+    /// it is a write.
+    long: Option<(u32, Option<Position>)>,
+    /// The first part of a long message is sent, and more will be.
+    pub(super) begins_long: bool,
+    /// Bytes of the messages that need an allowance.
+    counted: u64,
     /// Up to which write of which shard the log was read.
     pub(super) read: Option<(u32, u64)>,
     /// What is wanted of the log is not what it was.
@@ -74,6 +81,9 @@ pub(super) struct Session<S: Source> {
     /// The last write and the bytes of messages on their way, by shard.
     flying: Vec<VecDeque<(u64, u64)>>,
     turn: usize,
+    /// Whether long messages can be sent in parts, and the one that is.
+    takes_parts: bool,
+    long: Option<Long>,
 }
 
 impl<S: Source> Session<S> {
@@ -88,7 +98,18 @@ impl<S: Source> Session<S> {
             shards: Vec::new(),
             flying: Vec::new(),
             turn: 0,
+            takes_parts: false,
+            long: None,
         }
+    }
+
+    /// What it is in the middle of being sent.
+    pub(super) fn long(&self) -> Option<&Long> {
+        self.long.as_ref()
+    }
+
+    pub(super) fn long_mut(&mut self) -> Option<&mut Long> {
+        self.long.as_mut()
     }
 
     pub(super) fn is_joined(&self) -> bool {
@@ -153,6 +174,7 @@ impl<S: Source> Session<S> {
         check_fits(one, other, ours.write_bytes_max, theirs.write_bytes_max)
             .map_err(|(reason, ours, theirs)| Stop::Misfit { reason, ours, theirs })?;
         self.is_joined = true;
+        self.takes_parts = theirs.takes_parts;
         self.shards = (0..one.shards).map(|_| Shard::Silent).collect();
         self.flying = (0..one.shards).map(|_| VecDeque::new()).collect();
         Ok(())
@@ -222,14 +244,30 @@ impl<S: Source> Session<S> {
     pub(super) fn step(
         &mut self,
         source: &S,
+        settings: &LeadSettings,
         now: Duration,
         epoch: u64,
     ) -> Result<Option<Done>, Stop> {
+        let part_bytes = settings.of_a_part();
+        if self.long.is_some() {
+            let may_send = self.sent < self.allowance;
+            let part = may_send.then(|| self.next_part(now, epoch, part_bytes)).flatten();
+            return Ok(part.map(|part| Done { messages: vec![part], ..Done::default() }));
+        }
         let count = self.shards.len();
         for ahead in 1..=count {
             let index = (self.turn + ahead) % count;
-            if let Some(done) = self.step_shard(source, index, epoch)? {
+            if let Some(mut done) = self.step_shard(source, index, epoch)? {
                 self.turn = index;
+                if let Some((shard, leads_to)) = done.long
+                    && let Some(whole) = done.messages.pop_if(|last| last.len() > part_bytes)
+                {
+                    self.long = self.split(Long::new(shard, whole, leads_to), &mut done)?;
+                    let part = self.next_part(now, epoch, part_bytes);
+                    done.begins_long = self.long.is_some();
+                    done.messages.extend(part);
+                }
+                self.sent += done.counted;
                 if !done.messages.is_empty() {
                     self.spoke = now;
                 }
@@ -237,6 +275,31 @@ impl<S: Source> Session<S> {
             }
         }
         Ok(None)
+    }
+
+    /// A message is too long to be sent as one: it is not, unless the follower can take it only so.
+    fn split(&self, long: Long, done: &mut Done) -> Result<Option<Long>, Stop> {
+        if self.takes_parts {
+            done.counted = 0;
+            return Ok(Some(long));
+        }
+        if long.whole().len() > MESSAGE_BYTES_MAX {
+            let (ours, theirs) = (long.whole().len() as u64, WRITE_BYTES_MAX as u64);
+            return Err(Stop::Misfit { reason: Reason::WriteBytes, ours, theirs });
+        }
+        done.messages.push(long.whole().clone());
+        Ok(None)
+    }
+
+    fn next_part(&mut self, now: Duration, epoch: u64, part_bytes: usize) -> Option<Bytes> {
+        let long = self.long.as_mut()?;
+        let part = long.next(epoch, part_bytes);
+        if long.is_over() {
+            self.long = None;
+        }
+        self.sent += part.len() as u64;
+        self.spoke = now;
+        Some(part)
     }
 
     fn step_shard(&mut self, source: &S, index: usize, epoch: u64) -> Result<Option<Done>, Stop> {
@@ -249,7 +312,8 @@ impl<S: Source> Session<S> {
                 let Some(step) = compare.step(source, shard, epoch, may_send)? else {
                     return Ok(None);
                 };
-                self.sent += step.counted;
+                done.counted = step.counted;
+                done.long = step.can_be_long.then_some((shard, None));
                 done.messages = step.messages;
                 if step.is_over {
                     let Some(tip) = source.tip(shard)? else { return no_place(shard) };
@@ -283,8 +347,9 @@ impl<S: Source> Session<S> {
                 let tip = source.tip(shard)?.map_or(at.sequence, |tip| tip.sequence);
                 let (count, bytes) = (read.count, &*read.bytes);
                 let message = encode(epoch, &Message::Writes { shard, tip, count, bytes });
-                self.sent += message.len() as u64;
-                self.flying[index].push_back((at.sequence, message.len() as u64));
+                done.counted = message.len() as u64;
+                done.long = Some((shard, Some(at)));
+                self.flying[index].push_back((at.sequence, done.counted));
                 done.messages.push(message);
                 done.read = Some((shard, at.sequence));
                 done.at_once = self.on_their_way() <= AT_ONCE_BYTES;
@@ -395,14 +460,11 @@ struct Read {
 
 fn read<S: Source>(source: &S, tail: &mut S::Tail) -> Result<Read, Stop> {
     let mut read = Read { count: 0, bytes: Vec::new(), is_cut: false };
-    let mut is_long = false;
     let reached = source.read(tail, BATCH_BYTES as u64, &mut |written| {
-        is_long |= written.changes.len() > WRITE_BYTES_MAX;
         read.count += 1;
         let (position, count, changes) = (written.position, written.count, written.changes);
         put_write(&Write { position, count, changes }, &mut read.bytes);
     })?;
-    // One that is longer than any message reaches the follower record by record.
-    read.is_cut = is_long || (reached == Reached::Cut && read.count == 0);
+    read.is_cut = reached == Reached::Cut && read.count == 0;
     Ok(read)
 }

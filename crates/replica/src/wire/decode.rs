@@ -5,7 +5,9 @@ use mainstay_store::{Identity, read_records};
 use zerocopy::{FromBytes, little_endian::U64};
 
 use super::{layout::*, lists::check_writes, message::*};
-use crate::limits::{HASHES_MAX, MESSAGE_BYTES_MAX, PART_BITS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    HASHES_MAX, MESSAGE_BYTES_MAX, PART_BITS_MAX, TEXT_BYTES_MAX, WRITE_BYTES_MAX,
+};
 
 pub(super) fn wrong<T>(what: &'static str) -> Result<T, WireError> {
     Err(WireError::Wrong { what })
@@ -25,11 +27,25 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Message<'_>), WireError> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLong { bytes: bytes.len() });
     }
+    decode_within(bytes, WRITE_BYTES_MAX)
+}
+
+/// The same of a message that has come in parts, and is as long as it may be; its writes are as long
+/// as they are.
+pub(crate) fn decode_joined(bytes: &[u8]) -> Result<(u64, Message<'_>), WireError> {
+    match decode_within(bytes, bytes.len())? {
+        joined @ (_, Message::Writes { .. } | Message::Records { .. }) => Ok(joined),
+        _ => wrong("parts of what comes in one"),
+    }
+}
+
+fn decode_within(bytes: &[u8], write_max: usize) -> Result<(u64, Message<'_>), WireError> {
     let (head, body) = take::<Head>(bytes)?;
     let message = Parser {
         flags: head.flags,
         shard: head.shard.get().into(),
         count: head.count.get() as usize,
+        write_max,
         body,
     }
     .message(head.kind)?;
@@ -40,6 +56,8 @@ struct Parser<'a> {
     flags: u8,
     shard: u32,
     count: usize,
+    /// The longest write.
+    write_max: usize,
     body: &'a [u8],
 }
 
@@ -109,7 +127,7 @@ impl<'a> Parser<'a> {
             WRITES => {
                 self.flags_within(0)?;
                 let (tip, rest) = take::<U64>(body)?;
-                check_writes(rest, self.count)?;
+                check_writes(rest, self.count, self.write_max)?;
                 let count = self.count as u32;
                 Ok(Message::Writes { shard, tip: tip.get(), count, bytes: rest })
             }
@@ -127,6 +145,17 @@ impl<'a> Parser<'a> {
             ALIVE => {
                 self.flags_within(0)?;
                 Ok(Message::Alive { tips: self.list(8, body)? })
+            }
+            PART => {
+                self.flags_within(0)?;
+                let (part, rest) = take::<PartBody>(body)?;
+                let (whole, at) = (part.whole.get(), part.at.get());
+                let bytes = self.list(1, rest)?;
+                let end = at.checked_add(bytes.len() as u64);
+                if bytes.is_empty() || end.is_none_or(|end| end > whole) {
+                    return wrong("a part that is none of the whole");
+                }
+                Ok(Message::Part { shard, whole, at, bytes })
             }
             REFUSED => self.refusal(),
             kind => Err(WireError::Kind { kind }),
@@ -177,6 +206,7 @@ impl<'a> Parser<'a> {
                 has_ends: body.kind.get() & ENDS != 0,
             },
             write_bytes_max: body.write_bytes_max.get(),
+            takes_parts: body.kind.get() & PARTS != 0,
         })
     }
 

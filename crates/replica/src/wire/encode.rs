@@ -62,6 +62,10 @@ pub fn encode(epoch: u64, message: &Message<'_>) -> Bytes {
             begin(ACK, 0, 0, count, &allowance.to_le_bytes(), acks);
         }
         Message::Alive { tips } => begin(ALIVE, 0, 0, tips.len() / 8, &[], tips),
+        Message::Part { shard, whole, at, bytes } => {
+            let body = PartBody { whole: (*whole).into(), at: (*at).into() };
+            begin(PART, 0, *shard, bytes.len(), body.as_bytes(), bytes);
+        }
         Message::Refused(refusal) => {
             let text = cut(refusal.text);
             let body = RefusalBody {
@@ -85,9 +89,10 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-fn kind(identity: &mainstay_store::Identity) -> u32 {
-    let ends = if identity.has_ends { ENDS } else { 0 };
-    identity.shard_bits << SHARD_BITS_SHIFT | ends
+fn kind(hello: &Hello) -> u32 {
+    let ends = if hello.identity.has_ends { ENDS } else { 0 };
+    let parts = if hello.takes_parts { PARTS } else { 0 };
+    hello.identity.shard_bits << SHARD_BITS_SHIFT | parts | ends
 }
 
 fn hello_body(hello: &Hello) -> HelloBody {
@@ -98,7 +103,7 @@ fn hello_body(hello: &Hello) -> HelloBody {
         shards: hello.identity.shards.into(),
         key_len: (hello.identity.key_len as u32).into(),
         value_len: (hello.identity.value_len as u32).into(),
-        kind: kind(&hello.identity).into(),
+        kind: kind(hello).into(),
         write_bytes_max: hello.write_bytes_max.into(),
     }
 }

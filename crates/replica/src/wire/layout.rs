@@ -62,6 +62,13 @@ pub(super) struct WriteHead {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
+pub(super) struct PartBody {
+    pub(super) whole: U64,
+    pub(super) at: U64,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
 pub(super) struct AckBody {
     pub(super) shard: U32,
     pub(super) reserved: U32,
@@ -82,7 +89,9 @@ pub(super) struct RefusalBody {
 
 /// A bit of `kind`: values begin with the time at which the record ends.
 pub(super) const ENDS: u32 = 1;
-/// Above it, in the higher half: how many bits of a key choose its shard.
+/// Another: long messages can come in parts.
+pub(super) const PARTS: u32 = 2;
+/// Above them, in the higher half: how many bits of a key choose its shard.
 pub(super) const SHARD_BITS_SHIFT: u32 = 16;
 
 pub(super) const HEAD: usize = size_of::<Head>();
@@ -103,6 +112,8 @@ const _: () = {
     assert!(size_of::<WantBody>() == 8);
     assert!(size_of::<WriteHead>() == 32);
     assert!(offset_of!(WriteHead, changes) == 28);
+    assert!(size_of::<PartBody>() == 16);
+    assert!(offset_of!(PartBody, at) == 8);
     assert!(size_of::<AckBody>() == 32);
     assert!(size_of::<RefusalBody>() == 24);
     assert!(offset_of!(RefusalBody, ours) == 8);
@@ -122,6 +133,7 @@ pub(super) const WRITES: u8 = 11;
 pub(super) const CAUGHT_UP: u8 = 12;
 pub(super) const ACK: u8 = 13;
 pub(super) const ALIVE: u8 = 14;
+pub(super) const PART: u8 = 15;
 pub(super) const REFUSED: u8 = 255;
 
 pub(super) fn place_of(position: Position) -> Place {

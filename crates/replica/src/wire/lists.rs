@@ -4,7 +4,6 @@ use mainstay_store::Position;
 use zerocopy::{FromBytes, IntoBytes, little_endian::U64};
 
 use super::{decode::wrong, layout::*, message::*};
-use crate::limits::WRITE_BYTES_MAX;
 
 impl Message<'_> {
     /// Hashes or sums as bytes.
@@ -88,10 +87,10 @@ fn next_write(bytes: &[u8]) -> Option<(Write<'_>, &[u8])> {
     Some((write, rest))
 }
 
-pub(super) fn check_writes(mut bytes: &[u8], count: usize) -> Result<(), WireError> {
+pub(super) fn check_writes(mut bytes: &[u8], count: usize, max: usize) -> Result<(), WireError> {
     for _ in 0..count {
         let Some((write, rest)) = next_write(bytes) else { return Err(WireError::TooShort) };
-        if write.changes.len() > WRITE_BYTES_MAX {
+        if write.changes.len() > max {
             return wrong("a write that is longer than any");
         }
         bytes = rest;

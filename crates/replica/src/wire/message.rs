@@ -21,6 +21,8 @@ pub struct Hello {
     pub identity: Identity,
     /// The longest write it can take.
     pub write_bytes_max: u64,
+    /// Whether long messages can come to it in parts.
+    pub takes_parts: bool,
 }
 
 impl Default for Hello {
@@ -33,7 +35,7 @@ impl Default for Hello {
             shard_bits: 0,
             has_ends: false,
         };
-        Self { version: VERSION, is_blank: false, identity, write_bytes_max: 0 }
+        Self { version: VERSION, is_blank: false, identity, write_bytes_max: 0, takes_parts: true }
     }
 }
 
@@ -302,6 +304,18 @@ pub enum Message<'a> {
     Alive {
         /// For each shard from 0 on, eight bytes each.
         tips: &'a [u8],
+    },
+    /// From the leader: a part of a message of writes or records that is too long to be sent as one.
+    /// Its parts come one after the other.
+    Part {
+        /// Of which shard.
+        shard: u32,
+        /// How many bytes the whole message has.
+        whole: u64,
+        /// Where in it the part begins.
+        at: u64,
+        /// The bytes there.
+        bytes: &'a [u8],
     },
     /// It is over.
     Refused(Refusal<'a>),

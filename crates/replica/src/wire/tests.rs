@@ -34,6 +34,7 @@ fn v1_cut_anywhere_or_followed_by_a_byte_no_message_is_another() {
         Message::CaughtUp { shard: 1, at: position },
         Message::Ack { allowance: 1, acks: &acks },
         Message::Alive { tips: &hashes },
+        Message::Part { shard: 1, whole: 9, at: 4, bytes: b"abcde" },
         Message::Refused(refusal),
     ];
     for message in messages {
@@ -74,6 +75,26 @@ fn v1_lists_are_taken_at_their_limit_and_not_one_past_it() {
         put_write(&Write { position: Position::START, count: 1, changes: &changes }, &mut bytes);
         let writes = encode(1, &Message::Writes { shard: 0, tip: 0, count: 1, bytes: &bytes });
         assert_eq!(decode(&writes).is_ok(), is_fine, "{len}");
+    }
+}
+
+#[test]
+fn v1_a_part_is_within_its_whole_and_what_comes_in_parts_is_writes_or_records() {
+    for (whole, at, is_fine) in [(3, 0, true), (2, 0, false), (9, 6, true), (9, 7, false)] {
+        let part = encode(1, &Message::Part { shard: 0, whole, at, bytes: b"abc" });
+        assert_eq!(decode(&part).is_ok(), is_fine, "{at} of {whole}");
+    }
+    let over = encode(1, &Message::Part { shard: 0, whole: 9, at: u64::MAX, bytes: b"abc" });
+    let none = encode(1, &Message::Part { shard: 0, whole: 9, at: 0, bytes: b"" });
+    assert!(decode(&over).is_err() && decode(&none).is_err());
+    let (mut bytes, changes) = (Vec::new(), vec![0; WRITE_BYTES_MAX + 1]);
+    put_write(&Write { position: Position::START, count: 1, changes: &changes }, &mut bytes);
+    let writes = Message::Writes { shard: 0, tip: 0, count: 1, bytes: &bytes };
+    let encoded = encode(1, &writes);
+    assert_eq!(decode_joined(&encoded), Ok((1, writes)));
+    let part = Message::Part { shard: 0, whole: 1, at: 0, bytes: b"a" };
+    for other in [Message::Round { shard: 0 }, Message::Alive { tips: &[] }, part] {
+        assert!(decode_joined(&encode(1, &other)).is_err(), "{other:?}");
     }
 }
 

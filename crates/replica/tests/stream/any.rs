@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use mainstay_replica::wire::{Reason, Refusal};
-use mainstay_replica::{Error, LeadSettings, Leader, Updated, limits::WRITE_BYTES_MAX, update};
+use mainstay_replica::{
+    Error, LeadSettings, Leader, Updated, leader,
+    limits::{MESSAGE_BYTES_MAX, WRITE_BYTES_MAX},
+    update,
+    wire::{Hello, Message, Reason, Refusal, decode, encode},
+};
 use mainstay_sim::Disk;
 use mainstay_store::{
-    Change, Durability::Memory, Identity, LogOptions, LogScan, Options, RawLogStore, RawStore,
-    read_records,
+    Change, Durability::Memory, History, Identity, LogOptions, LogScan, Options, Position,
+    RawLogStore, RawStore, read_records,
 };
 
 type Store = Arc<RawLogStore<Disk>>;
@@ -135,27 +139,83 @@ fn stores_of_the_two_kinds_refuse_each_other_and_name_both() {
     assert_eq!(refusal.to_string(), "the stores differ in the length of keys: any and 2");
 }
 
-#[test]
-fn a_leader_takes_no_write_that_no_message_has_room_for() {
+/// Where no leader was.
+const ELSEWHERE: Position = Position { epoch: 1, sequence: 9, sum: 9 };
+/// Longer than any message.
+const LONG: usize = MESSAGE_BYTES_MAX + (1 << 20);
+
+fn with_long_values() -> (LogOptions, Store) {
     let large = LogOptions { segment_bytes: 64 << 20, shards: 1, ..LogOptions::default() };
     let ours = RawLogStore::create(Disk::new(1), &large).unwrap();
-    let ours = Arc::new(ours);
-    let longest = WRITE_BYTES_MAX - 12 - 1;
-    ours.put(b"a", &vec![1; longest + 1], Memory).unwrap();
-    let leader = Leader::new(Arc::clone(&ours), LeadSettings::default(), Duration::ZERO);
-    let refused = ours.put(b"b", &vec![1; longest + 1], Memory);
-    let max = WRITE_BYTES_MAX as u64;
-    assert!(
-        matches!(refused, Err(mainstay_store::Error::BatchTooLong { max: found, .. }) if found == max),
-        "{refused:?}"
-    );
-    ours.put(b"b", &vec![1; longest], Memory).unwrap();
-    drop(leader);
+    (large, Arc::new(ours))
+}
+
+#[test]
+fn a_value_longer_than_any_message_reaches_followers_by_comparing_and_by_the_log() {
+    let (large, ours) = with_long_values();
+    ours.put(b"a", &vec![1; LONG], Memory).unwrap();
     let copy = RawLogStore::create_replica(Disk::new(2), &ours.identity(), &large).unwrap();
     let copy = Arc::new(copy);
-    let refused = update(&ours, &copy, |_, _| {}).unwrap_err();
-    assert!(refused.to_string().contains("length of a record"), "{refused}");
-    ours.put(b"a", b"", Memory).unwrap();
-    update(&ours, &copy, |_, _| {}).unwrap();
-    assert_eq!(copy.get(b"b").unwrap().map(|value| value.len()), Some(longest));
+    ours.put(b"b", b"", Memory).unwrap();
+    // A follower that was elsewhere compares.
+    copy.mend(0, &[], &[], History::At(ELSEWHERE)).unwrap();
+    let compared = update(&ours, &copy, |_, _| {}).unwrap();
+    assert_eq!(compared.compared, 1);
+    ours.put(b"c", &vec![3; LONG], Memory).unwrap();
+    let logged = update(&ours, &copy, |_, _| {}).unwrap();
+    assert_eq!(logged.compared, 0);
+    assert!(logged.bytes < LONG as u64 + (1 << 20), "{} bytes", logged.bytes);
+    for (key, value) in [(b"a", 1), (b"c", 3)] {
+        let there = copy.get(key).unwrap().unwrap();
+        assert!(there.len() == LONG && there.iter().all(|byte| *byte == value), "{key:?}");
+    }
+    assert_eq!(copy.get(b"b").unwrap().as_deref(), Some(&b""[..]));
+    assert_eq!(ours.history(0).unwrap(), copy.history(0).unwrap());
+}
+
+#[test]
+fn a_follower_that_takes_no_parts_is_told_of_a_write_that_it_cannot_have() {
+    let (_, ours) = with_long_values();
+    let mut leader = Leader::new(Arc::clone(&ours), LeadSettings::default(), Duration::ZERO);
+    leader.handle(Duration::ZERO, leader::Input::Connected { peer: 1 });
+    let hello = Hello {
+        identity: ours.identity(),
+        write_bytes_max: ours.write_bytes_max(),
+        takes_parts: false,
+        ..Hello::default()
+    };
+    let mut refusals = Vec::new();
+    for (message, value) in [
+        (Message::Hello(hello), WRITE_BYTES_MAX - 100),
+        (Message::Sync { shard: 0, at: Some(Position::START), is_empty: true }, 10),
+        (Message::Ack { allowance: 1 << 40, acks: &[] }, LONG),
+        (Message::Alive { tips: &[] }, 10),
+    ] {
+        let bytes = encode(1, &message);
+        leader.handle(Duration::ZERO, leader::Input::Message { peer: 1, bytes: &bytes });
+        while let Some(output) = leader.poll(Duration::ZERO) {
+            let leader::Output::Send { bytes, .. } = output else { continue };
+            let (_, message) = decode(&bytes).unwrap();
+            assert!(!matches!(message, Message::Part { .. }));
+            if let Message::Refused(refusal) = message {
+                refusals.push((refusal.reason, refusal.theirs, refusal.ours > LONG as u64));
+            }
+        }
+        ours.put(b"a", &vec![1; value], Memory).unwrap();
+    }
+    assert_eq!(refusals, [(Reason::WriteBytes, WRITE_BYTES_MAX as u64, true)]);
+}
+
+#[test]
+fn the_longest_record_there_can_be_reaches_a_follower_by_comparing() {
+    let ours = store(1);
+    let most = ours.record_bytes_max() as usize - 1;
+    ours.put(b"k", &vec![1; most], Memory).unwrap();
+    let refused = ours.put(b"k", &vec![2; most + 1], Memory);
+    assert!(matches!(refused, Err(mainstay_store::Error::BatchTooLong { .. })), "{refused:?}");
+    let copy = replica(&ours, 2);
+    for shard in 0..2 {
+        copy.mend(shard, &[], &[], History::At(ELSEWHERE)).unwrap();
+    }
+    assert_eq!(bring(&ours, &copy).compared, 2);
 }

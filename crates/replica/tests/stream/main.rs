@@ -9,5 +9,6 @@ mod ends;
 mod hostile;
 mod leading;
 mod levels;
+mod long;
 mod pair;
 mod update;

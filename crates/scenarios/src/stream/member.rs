@@ -1,94 +1,29 @@
 //! A host with a store: it leads, follows, or waits to be told.
 
+mod talk;
+
 use super::{
     Flaw,
     kept::Kept,
     line::Line,
-    shelf::{Backup, Shelf, back_up, restore},
+    order::{Journal, Order, Report, Wanted, Wrote, change_of},
+    parts::Early,
+    shelf::{Shelf, back_up, restore},
 };
 use mainstay_base::Rng;
-use mainstay_replica::{
-    FollowSettings, Follower, LeadSettings, Leader, Level,
-    follower::{self, Told},
-    leader,
-};
-use mainstay_sim::{
-    Boot, Disk, Input, Node, NodeId, Now, Output, StreamAction, StreamEvent, StreamId, Time,
-};
-use mainstay_store::{Change, Error, Position, Role, Token};
+use mainstay_replica::{FollowSettings, Follower, LeadSettings, Leader, follower, leader};
+use mainstay_sim::{Boot, Disk, Input, Node, NodeId, Now, Output, StreamAction, StreamId, Time};
+use mainstay_store::{Error, Position, Role, Token};
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    rc::Rc,
     time::Duration,
 };
-
-/// A write: changes of one shard; none: a delete.
-pub(super) type Wanted = Vec<(u8, Option<Vec<u8>>)>;
-
-/// A write that was made, and from where to where it led.
-pub(super) struct Wrote {
-    pub(super) node: NodeId,
-    pub(super) ticket: u64,
-    pub(super) before: Position,
-    pub(super) after: Position,
-}
-
-/// What the story knows at once, while reports wait for disks and die with their hosts.
-pub(super) type Journal = Rc<RefCell<Vec<Wrote>>>;
-
-/// What the story tells a host.
-#[derive(Clone, Debug)]
-pub(super) enum Order {
-    /// A client writes.
-    Write { ticket: u64, changes: Wanted },
-    /// Follow that one.
-    Follow(NodeId),
-    /// Follow nobody.
-    Halt,
-    /// Lead, above all epochs that the operator knows of: of the last leader this host may not
-    /// have heard.
-    Promote { drawn: u16, above: u64 },
-    /// Make a backup.
-    BackUp,
-    /// Put a backup in place of what is there.
-    Restore(Backup),
-    /// Take nothing in for a while: messages wait.
-    StandStill(Duration),
-}
-
-/// What a host tells the story.
-#[derive(Clone, Debug)]
-pub(super) enum Report {
-    /// The leader and enough followers have it durably.
-    Acked {
-        ticket: u64,
-    },
-    Halted,
-    Promoted,
-    /// It is not to lead: it is catching up.
-    Declined,
-    Replaced {
-        epoch: u64,
-    },
-    BackedUp(Backup),
-    Restored,
-    /// A follower has joined a leader of this epoch, and knew of that one.
-    Joined {
-        epoch: u64,
-        known: u64,
-    },
-    Wrong(String),
-}
 
 type Outputs = VecDeque<Output<Vec<u8>, Report>>;
 
 /// How often the store is looked after.
 const TEND: Duration = Duration::from_millis(200);
 const WINDOW: u64 = 8 << 10;
-
-/// The most that may wait for one follower: its window and a message, with what the line adds.
-const WAITING_MAX: usize = WINDOW as usize + (20 << 10);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
@@ -100,6 +35,8 @@ pub(super) struct Setting {
     pub(super) flaw: Option<Flaw>,
     /// Keys and values have any sizes, for the store.
     pub(super) is_any: bool,
+    /// Of messages that are longer parts are sent.
+    pub(super) part_bytes: usize,
 }
 
 enum Part {
@@ -112,6 +49,7 @@ enum Part {
         core: Box<Follower<Shelf>>,
         leader: NodeId,
         stream: Option<StreamId>,
+        early: Early,
     },
     /// Its store could not be opened.
     Broken(String),
@@ -202,7 +140,8 @@ impl Member {
     }
 
     fn lead(&mut self, shelf: Shelf, now: Time) {
-        let settings = LeadSettings { replay_max: 20, ..LeadSettings::default() };
+        let part_bytes = self.setting.part_bytes;
+        let settings = LeadSettings { replay_max: 20, part_bytes, ..LeadSettings::default() };
         let core = Box::new(Leader::new(shelf, settings, at(now)));
         self.part = Part::Lead { core, waiting: Vec::new() };
     }
@@ -255,7 +194,10 @@ impl Member {
         let window = if self.setting.flaw == Some(Flaw::NoAllowance) { 1 << 40 } else { WINDOW };
         let settings = FollowSettings { window_bytes: window, ..FollowSettings::default() };
         match Follower::new(shelf, settings, self.rng.next_u64(), at(now)) {
-            Ok(core) => self.part = Part::Follow { core: Box::new(core), leader, stream: None },
+            Ok(core) => {
+                let (core, early) = (Box::new(core), Early::default());
+                self.part = Part::Follow { core, leader, stream: None, early };
+            }
             Err(error) => self.outputs.push_back(Output::Exit(error.to_string())),
         }
     }
@@ -310,220 +252,6 @@ impl Member {
         }
     }
 
-    fn stream(&mut self, stream: StreamId, event: StreamEvent, now: Time) {
-        match event {
-            StreamEvent::Accepted { from, room } => {
-                let Part::Lead { core, .. } = &mut self.part else {
-                    let action = StreamAction::Abort;
-                    self.outputs.push_back(Output::Stream { stream, action });
-                    return;
-                };
-                let old: Vec<_> =
-                    self.lines.iter().filter(|(_, (with, _))| *with == from).collect();
-                let old: Vec<_> = old.into_iter().map(|(stream, _)| *stream).collect();
-                for stream in old {
-                    self.lines.remove(&stream);
-                    let action = StreamAction::Abort;
-                    self.outputs.push_back(Output::Stream { stream, action });
-                }
-                self.lines.insert(stream, (from, Line::with_room(room)));
-                core.handle(at(now), leader::Input::Connected { peer: u64::from(from.0) });
-            }
-            StreamEvent::Connected { room } => {
-                if let Some((_, line)) = self.lines.get_mut(&stream) {
-                    line.add_room(room);
-                    if let Part::Follow { core, .. } = &mut self.part {
-                        core.handle(at(now), follower::Input::Connected);
-                    }
-                }
-            }
-            StreamEvent::Data(bytes) => {
-                if let Some((_, line)) = self.lines.get_mut(&stream) {
-                    line.feed(&bytes);
-                }
-            }
-            StreamEvent::Writable(bytes) => {
-                if let Some((_, line)) = self.lines.get_mut(&stream) {
-                    line.add_room(bytes);
-                }
-            }
-            StreamEvent::Finished => self.lose(stream, now, true),
-            StreamEvent::Broken(_) => self.lose(stream, now, false),
-        }
-    }
-
-    fn lose(&mut self, stream: StreamId, now: Time, abort: bool) {
-        self.take_in(now);
-        let Some((with, _)) = self.lines.remove(&stream) else { return };
-        if abort {
-            self.outputs.push_back(Output::Stream { stream, action: StreamAction::Abort });
-        }
-        match &mut self.part {
-            Part::Lead { core, .. } => {
-                core.handle(at(now), leader::Input::Lost { peer: u64::from(with.0) });
-            }
-            Part::Follow { core, stream: current, .. } if *current == Some(stream) => {
-                *current = None;
-                core.handle(at(now), follower::Input::Lost);
-            }
-            _ => {}
-        }
-    }
-
-    /// Hands the core all messages that are there.
-    fn take_in(&mut self, now: Time) {
-        if self.still_until > now {
-            return;
-        }
-        let streams: Vec<_> = self.lines.keys().copied().collect();
-        for stream in streams {
-            while let Some((with, line)) = self.lines.get_mut(&stream) {
-                let with = *with;
-                match line.next() {
-                    Ok(Some(bytes)) => match &mut self.part {
-                        Part::Lead { core, .. } => {
-                            let peer = u64::from(with.0);
-                            core.handle(at(now), leader::Input::Message { peer, bytes: &bytes });
-                        }
-                        Part::Follow { core, .. } => {
-                            core.handle(at(now), follower::Input::Message(&bytes));
-                        }
-                        _ => {}
-                    },
-                    Ok(None) => break,
-                    Err(()) => {
-                        *line = Line::default();
-                        self.lose(stream, now, true);
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Does what the core says.
-    fn drain(&mut self, now: Time) {
-        match &mut self.part {
-            Part::Lead { .. } => self.drain_leader(now),
-            Part::Follow { .. } => self.drain_follower(now),
-            Part::Idle => {}
-            Part::Broken(why) => {
-                let why = why.clone();
-                self.outputs.push_back(Output::Exit(why));
-            }
-        }
-        let mut wrong = None;
-        for (stream, (with, line)) in &mut self.lines {
-            while let Some(action) = line.write() {
-                self.outputs.push_back(Output::Stream { stream: *stream, action });
-            }
-            if line.unwritten() > WAITING_MAX {
-                wrong = Some(format!("{} holds {} bytes for {with}", self.id, line.unwritten()));
-            }
-        }
-        if let Some(wrong) = wrong {
-            self.report(Report::Wrong(wrong));
-        }
-    }
-
-    fn drain_leader(&mut self, now: Time) {
-        loop {
-            let Part::Lead { core, waiting } = &mut self.part else { return };
-            let Some(output) = core.poll(at(now)) else {
-                let Some(shelf) = &self.shelf else { return };
-                let mut acked = Vec::new();
-                waiting.retain(|(ticket, position, token)| {
-                    let have = core.have(token.shard, position.sequence, Level::Durable);
-                    let is_here = shelf.store.is_durable(*token).unwrap_or(false);
-                    let is_acked = have >= self.setting.acks && is_here;
-                    if is_acked {
-                        acked.push(*ticket);
-                    }
-                    !is_acked
-                });
-                for ticket in acked {
-                    self.report(Report::Acked { ticket });
-                }
-                return;
-            };
-            match output {
-                leader::Output::Send { peer, bytes, .. } => {
-                    let to = NodeId(peer as u32);
-                    if let Some((_, line)) = self.lines.values_mut().find(|(with, _)| *with == to) {
-                        line.say(&bytes);
-                    }
-                }
-                leader::Output::Close { peer } => {
-                    let to = NodeId(peer as u32);
-                    if let Some((_, line)) = self.lines.values_mut().find(|(with, _)| *with == to) {
-                        line.close();
-                    }
-                }
-                leader::Output::Told(leader::Told::Replaced { .. }) => {
-                    let epoch = leader_epoch(core);
-                    self.report(Report::Replaced { epoch });
-                }
-                leader::Output::Told(told) => {
-                    self.outputs.push_back(Output::Note(format!("{told:?}")));
-                }
-            }
-        }
-    }
-
-    fn drain_follower(&mut self, now: Time) {
-        loop {
-            let Part::Follow { core, leader, stream } = &mut self.part else { return };
-            let Some(output) = core.poll(at(now)) else { return };
-            match output {
-                follower::Output::Connect => {
-                    self.dialled += 1;
-                    let new = StreamId::outgoing(self.dialled);
-                    let (to, old) = (*leader, stream.replace(new));
-                    if let Some(old) = old.filter(|old| self.lines.remove(old).is_some()) {
-                        let action = StreamAction::Abort;
-                        self.outputs.push_back(Output::Stream { stream: old, action });
-                    }
-                    self.lines.insert(new, (to, Line::default()));
-                    let action = StreamAction::Connect { to };
-                    self.outputs.push_back(Output::Stream { stream: new, action });
-                }
-                follower::Output::Send(bytes) => {
-                    if let Some((_, line)) = stream.and_then(|stream| self.lines.get_mut(&stream)) {
-                        line.say(&bytes);
-                    }
-                }
-                follower::Output::Disconnect => {
-                    if let Some((_, line)) = stream.and_then(|stream| self.lines.get_mut(&stream)) {
-                        line.close();
-                    }
-                }
-                follower::Output::Sync => {
-                    let done = mainstay_replica::Sink::sync(core.sink());
-                    core.handle(at(now), follower::Input::Synced(done.is_ok()));
-                    if let Err(error @ Error::Poisoned { .. }) = done {
-                        return self.exit(&error);
-                    }
-                }
-                follower::Output::Told(told) => {
-                    if let Told::Joined { epoch } = &told {
-                        let (epoch, known) = (*epoch, core.sink().store.known_epoch());
-                        self.report(Report::Joined { epoch, known });
-                    }
-                    let is_poisoned = |error: &mainstay_replica::Error| {
-                        let mainstay_replica::Error::Store(error) = error else { return false };
-                        matches!(error, Error::Poisoned { .. })
-                    };
-                    let dies = matches!(&told, Told::Failed(error) if is_poisoned(error));
-                    self.outputs.push_back(Output::Note(format!("{told:?}")));
-                    if dies {
-                        self.outputs.push_back(Output::Exit("the store is poisoned".to_owned()));
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
     fn tend(&mut self, now: Time) {
         if self.tend_at > now {
             return;
@@ -535,26 +263,6 @@ impl Member {
         }
     }
 }
-
-fn leader_epoch(core: &Leader<Shelf>) -> u64 {
-    mainstay_replica::Source::epoch(core.source())
-}
-
-pub(super) fn change_of((key, value): &(u8, Option<Vec<u8>>)) -> Change<'_> {
-    let key = std::slice::from_ref(&KEYS[*key as usize]);
-    Change::of(key, value.as_deref())
-}
-
-/// All keys.
-pub(super) static KEYS: [u8; 32] = {
-    let mut keys = [0; 32];
-    let mut at = 0;
-    while at < keys.len() {
-        keys[at] = at as u8;
-        at += 1;
-    }
-    keys
-};
 
 impl Node for Member {
     type Message = Vec<u8>;

@@ -15,6 +15,8 @@ mod kept;
 mod line;
 mod member;
 mod oracle;
+mod order;
+mod parts;
 mod shelf;
 mod story;
 
@@ -40,6 +42,8 @@ pub(crate) enum Flaw {
     SilentWhenCut,
     NothingSetAside,
     NoAllowance,
+    PartLost,
+    PartMadeEarly,
 }
 
 impl Flaw {
@@ -53,6 +57,8 @@ impl Flaw {
         Self::SilentWhenCut,
         Self::NothingSetAside,
         Self::NoAllowance,
+        Self::PartLost,
+        Self::PartMadeEarly,
     ];
 
     /// The one that is planted, if any.
@@ -61,7 +67,7 @@ impl Flaw {
     }
 }
 
-const FLAWS: [Planted; 9] = [
+const FLAWS: [Planted; 11] = [
     Planted::new(
         "deletes-not-sent",
         "what was deleted meanwhile stays with a follower that compares",
@@ -74,4 +80,9 @@ const FLAWS: [Planted; 9] = [
     Planted::new("silent-when-cut", "a log that was cut looks like one that has ended"),
     Planted::new("nothing-set-aside", "what only the follower has is given up in silence"),
     Planted::new("no-allowance", "a follower lets the leader send without bound"),
+    Planted::new("part-lost", "of a long message the second part is not sent"),
+    Planted::new(
+        "part-made-early",
+        "a follower makes what a part says before the last one is there",
+    ),
 ];

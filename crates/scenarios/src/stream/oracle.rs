@@ -3,7 +3,7 @@
 
 use super::{
     kept::{KEY, bytes_of},
-    member::{KEYS, Wanted, change_of},
+    order::{KEYS, Wanted, change_of},
     shelf::VALUE,
 };
 use mainstay_sim::{Disk, Storage};

@@ -88,10 +88,6 @@ impl Source for Shelf {
         either!(&self.store, store => Source::write_bytes_max(store))
     }
 
-    fn limit_writes(&self, bytes: u64) {
-        either!(&self.store, store => Source::limit_writes(store, bytes));
-    }
-
     fn epoch(&self) -> u64 {
         self.store.epoch()
     }

@@ -2,12 +2,14 @@
 
 use super::{
     Flaw,
-    member::{Journal, KEYS, Member, Order, Report, Setting, Wrote},
+    member::{Member, Setting},
     oracle::Oracle,
+    order::{Journal, KEYS, Order, Report, Wrote},
     shelf::{Backup, VALUE},
 };
 use crate::registry::{Options, Outcome};
 use mainstay_base::Rng;
+use mainstay_replica::limits::PART_BYTES;
 use mainstay_sim::{
     Boot, Chance, Error, Fault, FaultSet, Faults, Happening, NodeId, Setup, Story, Time, World,
     stream,
@@ -491,7 +493,9 @@ pub(super) fn run(seed: u64, options: &Options) -> Outcome {
     let acks = rng.between(1, 2) as usize;
     let shards = if acks == 1 { 1 } else { 2 };
     let is_any = stream(seed, "kind").chance(500_000);
-    let setting = Setting { shards, acks, first: NodeId(0), flaw: Flaw::of(options), is_any };
+    let part_bytes = [64, 300, 1_000, PART_BYTES][stream(seed, "parts").below(4) as usize];
+    let (first, flaw) = (NodeId(0), Flaw::of(options));
+    let setting = Setting { shards, acks, first, flaw, is_any, part_bytes };
     let journal = Journal::default();
     let theirs = Journal::clone(&journal);
     let make = move |boot: Boot| Member::new(boot, setting, Journal::clone(&theirs));

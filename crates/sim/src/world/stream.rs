@@ -10,6 +10,9 @@
 //! * A process that is killed leaves a finished or a reset stream, by the seed, as the kernel does.
 //!   A host that loses power leaves nothing: the peer learns of it when it writes.
 
+mod ending;
+mod opening;
+
 use super::{Event, Fact, World};
 use crate::{
     Broken, Chance, Error, Input, Node, NodeId, StreamAction, StreamEvent, StreamId, Time,
@@ -132,88 +135,6 @@ impl<N: Node> World<N> {
         }
     }
 
-    fn connect(&mut self, node: NodeId, name: StreamId, to: NodeId) {
-        let wrong = if !name.is_outgoing() {
-            Some("it was opened by another node; name it with `StreamId::outgoing`")
-        } else if self.streams.names.contains_key(&(node, name)) {
-            Some("there is one of that name; number each new stream anew")
-        } else if to.index() >= self.places.len() {
-            Some("it goes to a node that does not exist")
-        } else {
-            None
-        };
-        if let Some(why) = wrong {
-            self.fail(Error::Stream { at: self.now, node, stream: name, why });
-            return;
-        }
-        self.record(node, name, 2, || format!("is dialled, to {to}"));
-        let id = self.streams.made;
-        self.streams.made += 1;
-        let mut ends = [End::new(node, name), End::new(to, StreamId::incoming(id))];
-        ends[0].open = true;
-        self.streams.names.insert((node, name), (id, 0));
-        self.streams.all.insert(id, Stream { ends, connected: false, dials: 0 });
-        self.queue.push(self.now + self.setup.connect_timeout, Event::GiveUp { stream: id });
-        let arrives = self.net.arrival(self.now, node, to, 0);
-        self.queue.push(arrives, Event::Dial { stream: id });
-    }
-
-    /// The dialler's first packet, at the other host.
-    pub(super) fn dial(&mut self, id: u64) {
-        let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        let [dialler, target] = [stream.ends[0].node, stream.ends[1].node];
-        if !stream.ends[0].open {
-            self.reap(id);
-            return;
-        }
-        stream.dials += 1;
-        let again = RETRY_MIN * (1 << stream.dials.min(4));
-        if self.is_lost(dialler, target) || self.place(target).dark {
-            self.queue.push(self.now + again, Event::Dial { stream: id });
-            return;
-        }
-        if self.place(target).process.is_none() {
-            self.break_later(id, 0, Broken::Refused);
-            return;
-        }
-        let room = self.setup.window_bytes;
-        let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        let end = &mut stream.ends[1];
-        (end.open, end.room) = (true, room);
-        let name = end.name;
-        self.streams.names.insert((target, name), (id, 1));
-        let back = self.net.arrival(self.now, target, dialler, 0);
-        self.queue.push(back, Event::Dialled { stream: id });
-        self.end_mut(id, 1, |end| end.last_arrival = back + STEP);
-        self.happens_to(id, 1, StreamEvent::Accepted { from: dialler, room });
-    }
-
-    /// The answer, back at the dialler.
-    pub(super) fn dialled(&mut self, id: u64) {
-        let Some(stream) = self.streams.all.get(&id) else { return };
-        let [dialler, target] = [stream.ends[0].node, stream.ends[1].node];
-        if !stream.ends[0].open || stream.connected {
-            return;
-        }
-        if self.is_lost(target, dialler) {
-            self.queue.push(self.now + RETRY_MIN, Event::Dialled { stream: id });
-            return;
-        }
-        let room = self.setup.window_bytes;
-        if let Some(stream) = self.streams.all.get_mut(&id) {
-            stream.connected = true;
-            stream.ends[0].room = room;
-        }
-        self.happens_to(id, 0, StreamEvent::Connected { room });
-    }
-
-    /// The dialler has waited long enough.
-    pub(super) fn give_up(&mut self, id: u64) {
-        if self.streams.all.get(&id).is_some_and(|stream| !stream.connected) {
-            self.tell_broken(id, 0, Broken::TimedOut);
-        }
-    }
-
     fn write(&mut self, id: u64, end: usize, bytes: Vec<u8>) {
         let now = self.now;
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
@@ -247,19 +168,6 @@ impl<N: Node> World<N> {
             writer.last_arrival = writer.last_arrival.max(arrives);
             writer.under_way.push_back((writer.last_arrival, bytes));
         });
-        self.pump_at(id, end, arrives);
-    }
-
-    fn finish(&mut self, id: u64, end: usize) {
-        let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        let (from, to) = (stream.ends[end].node, stream.ends[1 - end].node);
-        let name = stream.ends[end].name;
-        if std::mem::replace(&mut stream.ends[end].finishes, true) {
-            return;
-        }
-        self.record(from, name, 3, || "finishes".into());
-        let arrives = self.net.arrival(self.now, from, to, 0);
-        self.end_mut(id, end, |end| end.last_arrival = end.last_arrival.max(arrives));
         self.pump_at(id, end, arrives);
     }
 
@@ -410,98 +318,6 @@ impl<N: Node> World<N> {
         self.end_mut(id, to, |end| needed = !std::mem::replace(&mut end.telling, true));
         if needed {
             self.queue.push(at, Event::Room { stream: id, to });
-        }
-    }
-
-    /// The stream is gone for the process at `end`; it hears so, if it has not left itself.
-    pub(super) fn tell_broken(&mut self, id: u64, end: usize, why: Broken) {
-        let Some(stream) = self.streams.all.get(&id) else { return };
-        if !stream.ends[end].open {
-            self.reap(id);
-            return;
-        }
-        self.happens_to(id, end, StreamEvent::Broken(why));
-        self.forget(id, end);
-    }
-
-    /// The news travels from the other end's host.
-    fn break_later(&mut self, id: u64, end: usize, why: Broken) {
-        let Some(stream) = self.streams.all.get(&id) else { return };
-        let (from, to) = (stream.ends[1 - end].node, stream.ends[end].node);
-        let at = self.net.arrival(self.now, from, to, 0);
-        self.queue.push(at, Event::Break { stream: id, end, why });
-    }
-
-    /// The process at `end` has nothing to do with the stream any more; its host resets it.
-    fn leave(&mut self, id: u64, end: usize, resets: bool) {
-        let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        let (from, to) = (stream.ends[end].node, stream.ends[1 - end].node);
-        stream.ends[end].under_way.clear();
-        let other_knows = stream.ends[1 - end].open;
-        self.forget(id, end);
-        if resets && other_knows && !self.is_lost(from, to) {
-            self.break_later(id, 1 - end, Broken::Reset);
-        }
-    }
-
-    /// All streams of a process that has ended.
-    pub(super) fn hang_up(&mut self, node: NodeId, silently: bool) {
-        let first = (node, StreamId::outgoing(0));
-        let mine = self.streams.names.range(first..).take_while(|((of, _), _)| *of == node);
-        let mine: Vec<_> = mine.map(|(_, place)| *place).collect();
-        for (id, end) in mine {
-            let in_order = !silently && self.net.rng().chance(500_000);
-            if in_order {
-                // What was written is still sent, and then the end.
-                self.finish(id, end);
-                self.forget(id, end);
-            } else {
-                self.leave(id, end, !silently);
-            }
-        }
-    }
-
-    /// Breaks some stream, with what is on its way from some point on.
-    pub(super) fn break_any(&mut self) {
-        let streams = self.streams.all.len() as u64;
-        let chosen = self.fault_rng.below(streams) as usize;
-        let Some((&id, _)) = self.streams.all.iter().nth(chosen) else { return };
-        self.fault(id, || format!("stream {id} breaks"));
-        for end in 0..2 {
-            let after = self.fault_rng.within(Duration::from_millis(50));
-            let at = self.now + after;
-            let Some(stream) = self.streams.all.get_mut(&id) else { return };
-            let keep = self.fault_rng.below(stream.ends[end].under_way.len() as u64 + 1);
-            stream.ends[end].under_way.truncate(keep as usize);
-            // What follows would stand behind a gap.
-            stream.ends[end].last_arrival = Time::NEVER;
-            self.queue.push(at, Event::Break { stream: id, end, why: Broken::Reset });
-        }
-    }
-
-    /// Both ends have finished, and all has arrived.
-    fn forget_if_over(&mut self, id: u64) {
-        if self.streams.all.get(&id).is_some_and(|s| s.ends.iter().all(|end| end.finished)) {
-            self.forget(id, 0);
-            self.forget(id, 1);
-        }
-    }
-
-    /// The process at `end` does not hear of the stream again.
-    fn forget(&mut self, id: u64, end: usize) {
-        let Some(stream) = self.streams.all.get_mut(&id) else { return };
-        // One that is closed already has no name: by now it may be that of another stream.
-        if std::mem::replace(&mut stream.ends[end].open, false) {
-            let key = (stream.ends[end].node, stream.ends[end].name);
-            self.streams.names.remove(&key);
-        }
-        self.reap(id);
-    }
-
-    fn reap(&mut self, id: u64) {
-        let gone = self.streams.all.get(&id).is_some_and(|s| s.ends.iter().all(|end| !end.open));
-        if gone {
-            self.streams.all.remove(&id);
         }
     }
 

@@ -1,8 +1,6 @@
 //! Being a replica, as [`crate::RawStore`] can be one: the leader's writes and nothing else, at the
 //! leader's places in the history.
 
-use std::sync::atomic::Ordering;
-
 use mainstay_storage::Folder;
 
 use super::{
@@ -51,7 +49,8 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// How many bytes the changes of one write may have, and so of one of its leader's: as they are
-    /// in the log, which are some more than their keys and values.
+    /// in the log, which are some more than their keys and values. A longer one is refused with
+    /// [`Error::BatchTooLong`].
     ///
     /// ```
     /// use mainstay_store::{LogOptions, RawLogStore};
@@ -63,21 +62,6 @@ impl<F: Folder> RawLogStore<F> {
     pub fn write_bytes_max(&self) -> u64 {
         // Segments have at least 16 KiB.
         self.header.segment_bytes.get() - DATA_AT - (FRAME_LEN as u64 + NOTE_BYTES + 7)
-    }
-
-    /// Refuses writes from now on whose changes have more bytes than this in the log, with
-    /// [`Error::BatchTooLong`].
-    ///
-    /// ```
-    /// use mainstay_store::{Durability::Memory, Error, LogOptions, RawLogStore};
-    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
-    /// store.limit_writes(1000);
-    /// let refused = store.put(b"de", &[7; 1000], Memory);
-    /// assert!(matches!(refused, Err(Error::BatchTooLong { max: 1000, .. })));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn limit_writes(&self, bytes: u64) {
-        self.write_bytes.store(bytes, Ordering::SeqCst);
     }
 
     /// What it has in common with its replicas.
@@ -177,9 +161,9 @@ impl<F: Folder> RawLogStore<F> {
         self.shards.iter().for_each(|shard| drop(shard.writer()));
     }
 
-    /// Is a write of its own taken whose changes have so many bytes?
+    /// Has a replica room for a write of so many bytes, also when it comes there by comparing?
     pub(super) fn check_length(&self, bytes: u64) -> Result<()> {
-        let max = self.write_bytes.load(Ordering::SeqCst);
+        let max = self.write_bytes_max();
         if bytes <= max { Ok(()) } else { Err(Error::BatchTooLong { bytes, max }) }
     }
 

@@ -4,7 +4,7 @@ mod ending;
 mod opening;
 mod upkeep;
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use mainstay_storage::Folder;
 
@@ -19,7 +19,6 @@ use super::{
 use crate::{
     ends::Clock,
     error::{Error, Result},
-    format::DATA_AT,
     hooks::{Commit, Hook, Hooks},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
@@ -49,8 +48,6 @@ pub struct RawLogStore<F: Folder> {
     pub(super) options: LogOptions,
     pub(super) hooks: Arc<Hooks>,
     pub(super) standing: Standing<AnyHeader>,
-    /// How long its own writes may be.
-    pub(super) write_bytes: AtomicU64,
     pub(super) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
     clock: Clock,
 }
@@ -94,13 +91,12 @@ impl<F: Folder> RawLogStore<F> {
     /// # use mainstay_store::{LogOptions, RawLogStore};
     /// let small = LogOptions { segment_bytes: 16 << 10, ..LogOptions::default() };
     /// let store = RawLogStore::create(mainstay_sim::Disk::new(1), &small)?;
-    /// assert_eq!(store.record_bytes_max(), (12 << 10) - 60);
+    /// assert_eq!(store.record_bytes_max(), (12 << 10) - 107);
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
     #[must_use]
     pub fn record_bytes_max(&self) -> u64 {
-        let head = (crate::format::FRAME_LEN + RECORD_LEN) as u64;
-        let room = self.header.segment_bytes.get() - DATA_AT - head;
+        let room = self.write_bytes_max() - RECORD_LEN as u64;
         room.min((ANY_KEY_BYTES_MAX + ANY_VALUE_BYTES_MAX) as u64)
     }
 

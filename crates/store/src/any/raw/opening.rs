@@ -1,6 +1,6 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -130,7 +130,6 @@ impl<F: Folder> RawLogStore<F> {
             options,
             hooks,
             standing: Standing::of(header),
-            write_bytes: AtomicU64::new(u64::MAX),
             notify: OnceLock::new(),
             clock,
         };
