@@ -113,6 +113,7 @@ mod shard;
 mod snapshot;
 mod span;
 mod store;
+mod sums;
 mod survey;
 mod table;
 mod tail;
