@@ -1,6 +1,7 @@
 //! A store of any kind: of fixed sizes, whose records may end or not, or of any sizes.
 
 use super::bytes::{Text, as_text, exact_text};
+use crate::error::warn;
 use mainstay::store::{
     Directory, Durability, LogOnDisk, OnDisk, RawExpiring, RawLogStore, RawStore, Reader, Token,
     split_end,
@@ -238,6 +239,27 @@ impl Opened {
             Self::Fixed(store) => store.tend(),
             Self::Expiring(store) => store.raw().tend(),
             Self::Any(store) => store.tend(),
+        }
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn sync(&self) -> mainstay::store::Result<()> {
+        match self {
+            Self::Fixed(store) => store.sync(),
+            Self::Expiring(store) => store.raw().sync(),
+            Self::Any(store) => store.sync(),
+        }
+        .map(drop)
+    }
+
+    /// Closes it after all that was asked for is done and durable: then it is no failure of that if
+    /// the store cannot be closed as it should be.
+    pub(super) fn close_after(self, done: &str, path: &Path) {
+        if let Err(error) = self.close() {
+            let path = path.display();
+            warn(&format!(
+                "{path}: {done}, but the store could not be closed as it should: {error}"
+            ));
         }
     }
 
