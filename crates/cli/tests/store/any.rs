@@ -183,3 +183,37 @@ fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
     let both = ["create", "x", "--values", "any", "--key-bytes", "8"];
     assert!(sandbox.fails(2, &both).contains("--key-bytes"));
 }
+
+#[test]
+fn who_compares_stores_or_checks_a_copy_writes_nothing() {
+    let sandbox = with_pictures();
+    sandbox.ok(&["put", "pictures", "alice", "1"]);
+    sandbox.ok(&["put", "pictures", "bob", "2", "--ttl", "1h"]);
+    sandbox.ok(&["backup", "pictures", "copy"]);
+    sandbox.ok(&["restore", "copy", "other"]);
+    // As a medium has it that takes no more files.
+    fs::remove_file(sandbox.path("copy").join("lock")).unwrap();
+    let files = || {
+        let mut files = Vec::new();
+        for store in ["pictures", "copy", "other"] {
+            for entry in fs::read_dir(sandbox.path(store)).unwrap() {
+                let path = entry.unwrap().path();
+                files.push((fs::read(&path).unwrap(), path));
+            }
+        }
+        files.sort();
+        files
+    };
+    let before = files();
+    let both = ["verify", "pictures", "--against", "other"];
+    assert_eq!(sandbox.ok(&both), "equal: 2 records\n");
+    assert!(sandbox.ok(&["verify", "copy"]).contains("a sound copy"));
+    assert!(files() == before);
+    sandbox.ok(&["put", "other", "alice", "3"]);
+    sandbox.ok(&["put", "other", "carol", "4"]);
+    sandbox.ok(&["rm", "other", "bob"]);
+    let run = sandbox.run(&[&both[..], &["--json"]].concat());
+    let found: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let counts = ["equal", "different", "only_here", "only_there"].map(|name| found[name].as_u64());
+    assert_eq!((run.code, counts), (3, [Some(0), Some(1), Some(1), Some(1)]));
+}

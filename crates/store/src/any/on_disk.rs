@@ -210,6 +210,35 @@ impl LogOnDisk {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8], Option<u64>)) -> Result<()> {
+        self.for_each_while(|key, value, end| {
+            show(key, value, end);
+            true
+        })
+    }
+
+    /// The same until the closure says false.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, LogOnDisk, LogOptions, RawLogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// store.put(b"fr", b"33", Durability::Memory)?;
+    /// let (view, mut shown) = (LogOnDisk::open(dir.path())?, 0);
+    /// view.for_each_while(|_, _, _| {
+    ///     shown += 1;
+    ///     false
+    /// })?;
+    /// assert_eq!(shown, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn for_each_while(
+        &self,
+        mut show: impl FnMut(&[u8], &[u8], Option<u64>) -> bool,
+    ) -> Result<()> {
         for shard in &self.shards {
             let index = shard.index();
             let live = index
@@ -230,16 +259,23 @@ impl LogOnDisk {
                     parts_of(&record).map(drop).ok_or_else(|| shard.damaged(place))
                 })?;
                 let (key, value) = parts_of(&record).ok_or_else(|| shard.damaged(place))?;
-                show(key, value, end_of(place.end));
+                if !show(key, value, end_of(place.end)) {
+                    return Ok(());
+                }
             }
         }
-        for (key, late) in &self.late {
-            if let Some((value, end)) = late.as_ref().filter(|(_, end)| !has_ended(*end, self.now))
-            {
-                show(key, value, end_of(*end));
+        for (key, (value, end)) in self.late() {
+            if !show(key, value, end_of(*end)) {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// What is there of what belongs elsewhere.
+    fn late(&self) -> impl Iterator<Item = (&[u8], &(Vec<u8>, u64))> {
+        let live = |late: &&(Vec<u8>, u64)| !has_ended(late.1, self.now);
+        self.late.iter().filter_map(move |(key, late)| Some((&**key, late.as_ref().filter(live)?)))
     }
 }
 
