@@ -86,21 +86,36 @@ impl View {
         }
     }
 
-    /// Shows each record that has not ended: key, value, and when it ends.
-    pub(super) fn for_each(
+    /// Shows the key of each record that has not ended, in no order. Of values of any size none is
+    /// read.
+    pub(super) fn for_each_key(&self, mut show: impl FnMut(&[u8])) -> mainstay::store::Result<()> {
+        if let Self::Any(view) = self {
+            view.for_each_key(show);
+            return Ok(());
+        }
+        self.for_each_while(|key, _, _| {
+            show(key);
+            true
+        })
+    }
+
+    /// Shows each record that has not ended, key, value, and when it ends, until `show` says false.
+    pub(super) fn for_each_while(
         &self,
-        mut show: impl FnMut(&[u8], &[u8], Option<u64>),
+        mut show: impl FnMut(&[u8], &[u8], Option<u64>) -> bool,
     ) -> mainstay::store::Result<()> {
         let (has_ends, now) = (self.has_ends(), now_ms());
+        // Where sizes are fixed, all is in memory, and what is left of it passes quickly.
+        let mut goes_on = true;
         let stored = |key: &[u8], stored: &[u8]| {
-            if let Some((end, value)) = live(stored, has_ends, now) {
-                show(key, value, end);
+            if let Some((end, value)) = live(stored, has_ends, now).filter(|_| goes_on) {
+                goes_on = show(key, value, end);
             }
         };
         match self {
             Self::Fixed(view) => view.for_each(stored),
             Self::Live(view) => view.for_each(stored),
-            Self::Any(view) => view.for_each(show),
+            Self::Any(view) => view.for_each_while(show),
         }
     }
 }

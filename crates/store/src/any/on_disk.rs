@@ -8,6 +8,7 @@ use mainstay_storage::Folder;
 use super::{
     cache::Cache,
     format::{AnyHeader, Place, RECORD_LEN, parts_of},
+    index::Index,
     parts::Parts,
     raw::{LogShardStats, check_header},
     recover::{How, any_header, load},
@@ -241,12 +242,8 @@ impl LogOnDisk {
     ) -> Result<()> {
         for shard in &self.shards {
             let index = shard.index();
-            let live = index
-                .lines
-                .iter()
-                .filter(|(key, place)| place.is_live(self.now) && !self.late.contains_key(*key));
             let mut places: Vec<(Place, usize)> =
-                live.map(|(key, place)| (place, key.len())).collect();
+                self.live(&index).map(|(key, place)| (place, key.len())).collect();
             places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
             let mut record = Vec::new();
             for (place, key_len) in places {
@@ -270,6 +267,35 @@ impl LogOnDisk {
             }
         }
         Ok(())
+    }
+
+    /// Shows every key to a closure, in no order, without reading a value.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, LogOnDisk, LogOptions, RawLogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// let mut keys = Vec::new();
+    /// LogOnDisk::open(dir.path())?.for_each_key(|key| keys.push(key.to_vec()));
+    /// assert_eq!(keys, [b"de"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each_key(&self, mut show: impl FnMut(&[u8])) {
+        for shard in &self.shards {
+            self.live(&shard.index()).for_each(|(key, _)| show(key));
+        }
+        self.late().for_each(|(key, _)| show(key));
+    }
+
+    /// What is there of a shard.
+    fn live<'a>(
+        &'a self,
+        index: &'a Index<<ReadOnly as Folder>::File>,
+    ) -> impl Iterator<Item = (&'a [u8], Place)> {
+        let is_there =
+            |key: &[u8], place: &Place| place.is_live(self.now) && !self.late.contains_key(key);
+        index.lines.iter().filter(move |(key, place)| is_there(key, place))
     }
 
     /// What is there of what belongs elsewhere.
