@@ -116,6 +116,7 @@ mod span;
 mod store;
 #[cfg(test)]
 mod strangers;
+mod sums;
 mod survey;
 mod table;
 mod tail;
@@ -155,9 +156,9 @@ pub use reader::Reader;
 pub use rekey::rekey;
 pub use replacing::Replacing;
 pub use reshard::Resharding;
-pub use restore::restore;
+pub use restore::{check_log_copy, restore};
 #[cfg(feature = "encryption")]
-pub use restore::restore_with;
+pub use restore::{check_log_copy_with, restore_with};
 #[cfg(feature = "encryption")]
 pub use scrub::scrub_with;
 pub use scrub::{ScrubOptions, Scrubbed, scrub};

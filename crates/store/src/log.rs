@@ -16,6 +16,7 @@ use crate::{
     history::{History, Position, read_changes, write_changes},
     planted::{self, Fault},
     shard::Change,
+    sums::Sums,
 };
 
 /// What a frame says beside its changes.
@@ -107,13 +108,18 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The frame at the front of `bytes`, if its checksum is right.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        Self::read_by(bytes, frame_sum)
+    }
+
+    /// The same, where somebody knows the checksum of its bytes.
+    fn read_by(bytes: &'a [u8], sum: impl FnOnce(&[u8]) -> u32) -> Option<Self> {
         let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
         let len = header.len.get() as usize;
         if header.magic != FRAME_MAGIC || len < FRAME_LEN || !len.is_multiple_of(8) {
             return None;
         }
         let frame = bytes.get(..len)?;
-        let is_wrong = frame_sum(frame) != header.checksum.get();
+        let is_wrong = sum(frame) != header.checksum.get();
         let is_believed =
             planted::is(Fault::ChecksumIgnored) || hook::planted("store-frame-unchecked");
         if is_wrong && !is_believed {
@@ -197,11 +203,41 @@ pub(crate) fn was_more_durable(segment: &[u8], at: usize, shard: u32, sequence: 
     if segment.get(start..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)) {
         return false;
     }
+    // What a header says is asked first, as a checksum costs more.
+    let mut sums = Sums::new(segment, &[]);
     let mut places = (start..segment.len()).step_by(8);
     places.any(|at| {
-        segment[at..].starts_with(&FRAME_MAGIC)
-            && Frame::read(&segment[at..]).is_some_and(|frame| {
-                frame.header.shard.get() == shard && frame.header.durable.get() > sequence
-            })
+        let rest = &segment[at..];
+        let says_so = rest.starts_with(&FRAME_MAGIC)
+            && FrameHeader::read_from_prefix(rest).is_ok_and(|(header, _)| {
+                header.shard.get() == shard && header.durable.get() > sequence
+            });
+        says_so && Frame::read_by(rest, |frame| sums.of(at + 8, at + frame.len())).is_some()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        history::Position,
+        sums::{counted, hostile},
+    };
+
+    #[test]
+    fn a_value_that_looks_like_frames_is_read_a_few_times_at_most() {
+        let mut segment = vec![0; DATA_AT as usize];
+        segment.extend(hostile(FRAME_MAGIC, 256 << 10));
+        let bound = 8 * segment.len() as u64;
+        let (found, read) = counted(|| was_more_durable(&segment, 0, 0, 5));
+        assert!(!found && (1..bound).contains(&read), "{read}");
+        // And a frame behind it is found nevertheless.
+        let (chain, shard, epoch, sequence, durable) = (1, 0, 1, 7, 6);
+        let place = FramePlace { chain, shard, epoch, sequence, durable, note: None, parts: &[] };
+        let (mut frame, before) = (Vec::new(), History::At(Position::START));
+        encode(place, before, &[Change::Put(b"key", b"value")], &mut frame);
+        segment.extend_from_slice(&frame);
+        let (found, read) = counted(|| was_more_durable(&segment, 0, 0, 5));
+        assert!(found && read < bound, "{read}");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
-    any::{LogSurvey, is_copy, restore_into},
+    any::{LogSurvey, RawLogStore, is_copy, restore_into},
     error::{Error, Result},
     folder::Directory,
     format::STORE_FILE,
@@ -70,6 +70,50 @@ pub fn restore_with(
     told: impl FnMut(u64, u64),
 ) -> Result<u64> {
     restore_as(from, to, Ring::of(keys), told)
+}
+
+/// Reads all of a copy of a store of any sizes, as
+/// [`RawLogStore::check_copy`](crate::RawLogStore::check_copy) does, and writes nothing into its
+/// directory, which may be on a medium that takes nothing.
+///
+/// ```
+/// use mainstay_store::{Directory, LogOptions, RawLogStore, check_log_copy};
+/// # let (dir, kept) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// let store = RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?;
+/// store.backup(&Directory::lock(kept.path())?, |_, _| {})?;
+/// check_log_copy(kept.path(), |_done, _all| {})?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::NotACopy`]; [`Error::Damaged`] with the first place that is not as it was written;
+/// [`Error::Locked`]; what the disk says.
+pub fn check_log_copy(copy: &Path, told: impl FnMut(u64, u64)) -> Result<()> {
+    RawLogStore::check_copy(&ReadOnly::open(copy, Ring::NONE)?, told)
+}
+
+/// The same of a copy that is encrypted.
+///
+/// ```
+/// use mainstay_store::{Directory, Key, Keys, LogOptions, RawLogStore, check_log_copy_with};
+/// # let (dir, kept) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// let keys = Keys::new(Key::new(&[7; 32]));
+/// let folder = Directory::lock_with(dir.path(), &keys)?;
+/// let store = RawLogStore::create(folder, &LogOptions::default())?;
+/// store.backup(&Directory::lock_with(kept.path(), &keys)?, |_, _| {})?;
+/// check_log_copy_with(kept.path(), &keys, |_done, _all| {})?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`check_log_copy`]; [`Error::OtherKey`]; [`Error::NotEncrypted`].
+#[cfg(feature = "encryption")]
+pub fn check_log_copy_with(
+    copy: &Path,
+    keys: &crate::Keys,
+    told: impl FnMut(u64, u64),
+) -> Result<()> {
+    RawLogStore::check_copy(&ReadOnly::open(copy, Ring::of(keys))?, told)
 }
 
 fn restore_as(

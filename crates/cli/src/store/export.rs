@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// What to write [default: csv if the name of the file ends so, else jsonl]
     #[arg(long)]
     format: Option<Format>,
-    /// In the order of the keys; takes the memory of all records twice
+    /// In the order of the keys; takes the memory of all keys twice
     #[arg(long)]
     sorted: bool,
     /// Replace the file if there is one
@@ -94,26 +94,30 @@ fn write_all(
     let mut writer = Writer::new(format, view.has_ends(), writer).map_err(CliError::Output)?;
     let text = view.text();
     let (mut records, mut outcome) = (0_u64, Ok(()));
+    // Says whether there is to be more: a record may be so long that each is asked about.
     let mut write = |key: &[u8], value: &[u8], ends| {
-        if outcome.is_err() {
-            return;
-        }
-        outcome = writer.record((key, value, ends), text).map_err(CliError::Output);
+        outcome = interrupt
+            .check("there is no complete export")
+            .and_then(|()| writer.record((key, value, ends), text).map_err(CliError::Output));
         records += 1;
         if records.is_multiple_of(1_024) {
             progress.advance(1_024);
-            let checked = interrupt.check("there is no complete export");
-            outcome = std::mem::replace(&mut outcome, Ok(())).and(checked);
         }
+        outcome.is_ok()
     };
     if args.sorted {
-        let mut sorted = Vec::with_capacity(total as usize);
-        view.for_each(|key, value, ends| sorted.push((key.to_vec(), value.to_vec(), ends)))
-            .map_err(args.target.failed())?;
-        sorted.sort_unstable();
-        sorted.iter().for_each(|(key, value, ends)| write(key, value, *ends));
+        let mut keys = Vec::with_capacity(total as usize);
+        view.for_each_key(|key| keys.push(key.to_vec())).map_err(args.target.failed())?;
+        keys.sort_unstable();
+        for key in keys {
+            // None: it was removed meanwhile.
+            let found = view.get(&key).map_err(args.target.failed())?;
+            if !found.is_none_or(|(value, ends)| write(&key, &value, ends)) {
+                break;
+            }
+        }
     } else {
-        view.for_each(write).map_err(args.target.failed())?;
+        view.for_each_while(write).map_err(args.target.failed())?;
     }
     outcome?;
     writer.finish().map_err(CliError::Output)?;

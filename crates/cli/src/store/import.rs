@@ -111,8 +111,8 @@ fn one_by_one(
             store.tend().map_err(&failed)?;
             unsynced = 0;
         }
+        interrupt.check("the records before stay; import the file again to have all")?;
         if records.is_multiple_of(64) {
-            interrupt.check("the records before stay; import the file again to have all")?;
             progress.advance(read - shown);
             shown = read;
         }
@@ -187,8 +187,8 @@ impl<'a> Import<'a> {
                 return Err(at(line, LineError::Ends, self.records));
             }
             self.add(record)?;
+            interrupt.check("the records before stay; import the file again to have all")?;
             if self.records.is_multiple_of(256) {
-                interrupt.check("the records before stay; import the file again to have all")?;
                 progress.advance(bytes - shown);
                 shown = bytes;
             }

@@ -7,7 +7,7 @@
 use crate::error::{CliError, Result};
 use mainstay::store::{
     Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, ScrubOptions,
-    Scrubbed, Survey, encrypted_under, restore_with,
+    Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under, restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -79,6 +79,19 @@ pub(super) fn view_any(path: &Path) -> mainstay::store::Result<LogOnDisk> {
     match given() {
         Some(keys) => LogOnDisk::open_with(path, keys),
         None => LogOnDisk::open(path),
+    }
+}
+
+/// The same where one that is not encrypted will do as well.
+pub(super) fn view_any_either(path: &Path) -> mainstay::store::Result<LogOnDisk> {
+    if encrypted_under(path)?.is_some() { view_any(path) } else { LogOnDisk::open(path) }
+}
+
+/// Checks a copy of a store of any sizes.
+pub(super) fn check_copy(path: &Path, told: impl FnMut(u64, u64)) -> mainstay::store::Result<()> {
+    match given() {
+        Some(keys) => check_log_copy_with(path, keys, told),
+        None => check_log_copy(path, told),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A store of any kind: of fixed sizes, whose records may end or not, or of any sizes.
 
 use super::bytes::{Text, as_text, exact_text};
+use crate::error::warn;
 use mainstay::store::{
     Directory, Durability, LogOnDisk, OnDisk, RawExpiring, RawLogStore, RawStore, Reader, Token,
     split_end,
@@ -85,21 +86,36 @@ impl View {
         }
     }
 
-    /// Shows each record that has not ended: key, value, and when it ends.
-    pub(super) fn for_each(
+    /// Shows the key of each record that has not ended, in no order. Of values of any size none is
+    /// read.
+    pub(super) fn for_each_key(&self, mut show: impl FnMut(&[u8])) -> mainstay::store::Result<()> {
+        if let Self::Any(view) = self {
+            view.for_each_key(show);
+            return Ok(());
+        }
+        self.for_each_while(|key, _, _| {
+            show(key);
+            true
+        })
+    }
+
+    /// Shows each record that has not ended, key, value, and when it ends, until `show` says false.
+    pub(super) fn for_each_while(
         &self,
-        mut show: impl FnMut(&[u8], &[u8], Option<u64>),
+        mut show: impl FnMut(&[u8], &[u8], Option<u64>) -> bool,
     ) -> mainstay::store::Result<()> {
         let (has_ends, now) = (self.has_ends(), now_ms());
+        // Where sizes are fixed, all is in memory, and what is left of it passes quickly.
+        let mut goes_on = true;
         let stored = |key: &[u8], stored: &[u8]| {
-            if let Some((end, value)) = live(stored, has_ends, now) {
-                show(key, value, end);
+            if let Some((end, value)) = live(stored, has_ends, now).filter(|_| goes_on) {
+                goes_on = show(key, value, end);
             }
         };
         match self {
             Self::Fixed(view) => view.for_each(stored),
             Self::Live(view) => view.for_each(stored),
-            Self::Any(view) => view.for_each(show),
+            Self::Any(view) => view.for_each_while(show),
         }
     }
 }
@@ -238,6 +254,27 @@ impl Opened {
             Self::Fixed(store) => store.tend(),
             Self::Expiring(store) => store.raw().tend(),
             Self::Any(store) => store.tend(),
+        }
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn sync(&self) -> mainstay::store::Result<()> {
+        match self {
+            Self::Fixed(store) => store.sync(),
+            Self::Expiring(store) => store.raw().sync(),
+            Self::Any(store) => store.sync(),
+        }
+        .map(drop)
+    }
+
+    /// Closes it after all that was asked for is done and durable: then it is no failure of that if
+    /// the store cannot be closed as it should be.
+    pub(super) fn close_after(self, done: &str, path: &Path) {
+        if let Err(error) = self.close() {
+            let path = path.display();
+            warn(&format!(
+                "{path}: {done}, but the store could not be closed as it should: {error}"
+            ));
         }
     }
 

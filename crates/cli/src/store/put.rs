@@ -76,7 +76,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     };
     let token = token.map_err(&failed)?;
     let now = if token.is_none() { store.get(&key).map_err(&failed)? } else { None };
-    store.close().map_err(&failed)?;
+    let done = if token.is_some() { "the write is durable" } else { "nothing was written" };
+    store.close_after(done, &args.target.path);
     let key = shown(&key);
     let Some(token) = token else {
         let has = match now {

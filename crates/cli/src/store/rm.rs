@@ -64,7 +64,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             None => report.missing += 1,
         }
     }
-    store.close().map_err(&failed)?;
+    store.sync().map_err(&failed)?;
+    store.close_after("what was removed is so durably", &args.target.path);
     if out.json {
         out.document(&report)?;
     } else {

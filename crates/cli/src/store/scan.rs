@@ -86,48 +86,52 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let choice = Choice::of(args, view.lengths().map(|lengths| lengths.0))?;
     if args.count {
         let mut count = 0_u64;
-        view.for_each(|key, _, _| count += u64::from(choice.has(key)))
+        view.for_each_key(|key| count += u64::from(choice.has(key)))
             .map_err(args.target.failed())?;
         out.line(&count.to_string())?;
         return Ok(Outcome::Fine);
     }
-    let mut records: Vec<(Vec<u8>, Vec<u8>, Option<u64>)> = Vec::new();
-    view.for_each(|key, value, ends| {
+    // Keys first: of values, which may be long, only those are read that are shown.
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    view.for_each_key(|key| {
         if choice.has(key) {
-            records.push((key.to_vec(), value.to_vec(), ends));
+            keys.push(key.to_vec());
         }
     })
     .map_err(args.target.failed())?;
     let (text, now) = (view.text(), now_ms());
-    records.sort_unstable();
+    keys.sort_unstable();
     if args.reverse {
-        records.reverse();
+        keys.reverse();
     }
-    let found = records.len();
+    let found = keys.len();
     if args.limit > 0 {
-        records.truncate(args.limit);
+        keys.truncate(args.limit);
     }
+    let shown = keys.len();
+    // None: it was removed meanwhile.
+    let value = |key: &[u8]| view.get(key).map_err(args.target.failed());
     if out.json {
-        return records
-            .iter()
-            .try_for_each(|(key, value, ends)| {
-                let row = Row::with(key, Some(value), text);
-                out.json_line(&row.ending(*ends).left_at(now))
-            })
-            .map(|()| Outcome::Fine);
+        for key in keys {
+            let Some((value, ends)) = value(&key)? else { continue };
+            out.json_line(&Row::with(&key, Some(&value), text).ending(ends).left_at(now))?;
+        }
+        return Ok(Outcome::Fine);
+    }
+    let left = |end: u64| lasting(Duration::from_millis(end.saturating_sub(now)));
+    let (mut rows, mut any_ends) = (Vec::new(), false);
+    for key in keys {
+        let Some((value, ends)) = value(&key)? else { continue };
+        any_ends |= ends.is_some();
+        rows.push(vec![cell(&key), cell(&value), ends.map_or_else(|| "-".to_owned(), left)]);
     }
     let columns = [("KEY", Side::Left), ("VALUE", Side::Left), ("LEFT", Side::Right)];
-    let left = |end: u64| lasting(Duration::from_millis(end.saturating_sub(now)));
-    let row = |(key, value, ends): &(Vec<u8>, Vec<u8>, Option<u64>)| {
-        vec![cell(key), cell(value), ends.map_or_else(|| "-".to_owned(), left)]
-    };
-    let mut rows: Vec<_> = records.iter().map(row).collect();
     // Where nothing ends, nobody wants to read so.
-    let shown = if records.iter().any(|(_, _, ends)| ends.is_some()) { 3 } else { 2 };
-    rows.iter_mut().for_each(|row| row.truncate(shown));
-    out.table(&columns[..shown], &rows)?;
-    if records.len() < found {
-        let more = grouped((found - records.len()) as u64);
+    let wide = if any_ends { 3 } else { 2 };
+    rows.iter_mut().for_each(|row| row.truncate(wide));
+    out.table(&columns[..wide], &rows)?;
+    if shown < found {
+        let more = grouped((found - shown) as u64);
         out.line(&format!("... and {more} more: --limit 0 lists them all"))?;
     }
     Ok(Outcome::Fine)

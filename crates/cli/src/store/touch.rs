@@ -49,7 +49,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     }
     let key = args.key.bytes(store.lengths().map(|lengths| lengths.0))?;
     let touched = store.touch(&key, args.ttl).map_err(&failed)?;
-    store.close().map_err(&failed)?;
+    let done = if touched.is_some() { "the write is durable" } else { "nothing was written" };
+    store.close_after(done, &args.target.path);
     let key = shown(&key);
     if touched.is_none() {
         return Err(CliError::NoRecord { path: args.target.path.clone(), key });

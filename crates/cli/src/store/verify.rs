@@ -3,7 +3,7 @@
 use super::{
     bytes::{Row, cell},
     keys,
-    opened::is_any,
+    opened::{is_any, now_ms},
     target::{Target, failed, view_either},
 };
 use crate::{
@@ -13,8 +13,7 @@ use crate::{
     size::{grouped, human},
 };
 use mainstay::store::{
-    Change, Directory, Error, FileKind, FileReport, LogDamage, LogScan, OnDisk, RawLogStore,
-    is_log_copy, read_records, split_end,
+    Error, FileKind, FileReport, LogDamage, LogOnDisk, OnDisk, is_log_copy, split_end,
 };
 use serde::Serialize;
 use std::{
@@ -241,8 +240,7 @@ struct CopyDocument {
 /// A copy of one.
 fn verify_copy(args: &Args, out: &mut Output) -> Result<Outcome> {
     let mut bar = Bar::new("verifying");
-    let folder = keys::lock(&args.target.path).map_err(args.target.failed())?;
-    let checked = RawLogStore::check_copy(&folder, |done, total| bar.to(done, total));
+    let checked = keys::check_copy(&args.target.path, |done, total| bar.to(done, total));
     drop(bar);
     let damage = match checked {
         Ok(()) => None,
@@ -315,11 +313,12 @@ pub(super) type Difference = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
     if is_any(here) && is_any(there) {
-        let open = |path: &Path| Target { path: path.to_path_buf() }.open_any();
+        let open = |path: &Path| {
+            let _progress = Progress::spinner("reading");
+            keys::view_any_either(path).map_err(failed(path))
+        };
         let (one, other) = (open(here)?, open(there)?);
-        let (equal, found) = differences_of_any(&one, &other).map_err(failed(here))?;
-        one.close().map_err(failed(here))?;
-        other.close().map_err(failed(there))?;
+        let (equal, found) = differences_of_any((here, &one), (there, &other))?;
         return report(equal, &found, false, out);
     }
     let (one, other) = (view_either(here)?, view_either(there)?);
@@ -384,30 +383,47 @@ pub(super) fn differences(
 /// The same of stores with values of any size, of which the beginnings are told. Records that end at
 /// different times differ.
 fn differences_of_any(
-    one: &RawLogStore<Directory>,
-    other: &RawLogStore<Directory>,
-) -> mainstay::store::Result<(u64, Vec<Difference>)> {
+    (here, one): (&Path, &LogOnDisk),
+    (there, other): (&Path, &LogOnDisk),
+) -> Result<(u64, Vec<Difference>)> {
     let progress = Progress::spinner("comparing");
     let (mut equal, mut found) = (0, Vec::new());
-    let begin = |record: &[u8]| match read_records(record, 1).as_deref() {
-        Some([(Change::Put(_, value), _)]) => Some(value[..value.len().min(BEGIN)].to_vec()),
-        _ => None,
+    // They were opened one after the other, and what has ended meanwhile is in neither.
+    let now = now_ms();
+    let is_there = |end: Option<u64>| end.is_none_or(|end| end > now);
+    let get = |path: &Path, view: &LogOnDisk, key: &[u8]| {
+        let value = view.get(key).map_err(failed(path))?;
+        Ok::<_, CliError>(value.filter(|(_, end)| is_there(*end)))
     };
-    each_record(one, |key, record| {
-        match other.record(key)? {
-            Some(there) if there == record => equal += 1,
-            there => {
-                found.push((key.to_vec(), begin(record), there.as_deref().and_then(begin)));
+    let begin = |value: &[u8]| value[..value.len().min(BEGIN)].to_vec();
+    let mut outcome = Ok(());
+    one.for_each_while(|key, value, end| {
+        if !is_there(end) {
+            return true;
+        }
+        match get(there, other, key) {
+            Ok(Some((also, its_end))) if also == value && its_end == end => equal += 1,
+            Ok(also) => {
+                let also = also.map(|(value, _)| begin(&value));
+                found.push((key.to_vec(), Some(begin(value)), also));
             }
+            Err(error) => outcome = Err(error),
         }
-        Ok(())
-    })?;
-    each_record(other, |key, record| {
-        if one.record(key)?.is_none() {
-            found.push((key.to_vec(), None, begin(record)));
-        }
-        Ok(())
-    })?;
+        outcome.is_ok()
+    })
+    .map_err(failed(here))?;
+    std::mem::replace(&mut outcome, Ok(()))?;
+    other
+        .for_each_while(|key, value, end| {
+            match get(here, one, key) {
+                Ok(None) if is_there(end) => found.push((key.to_vec(), None, Some(begin(value)))),
+                Ok(_) => {}
+                Err(error) => outcome = Err(error),
+            }
+            outcome.is_ok()
+        })
+        .map_err(failed(there))?;
+    outcome?;
     found.sort_unstable();
     drop(progress);
     Ok((equal, found))
@@ -415,28 +431,6 @@ fn differences_of_any(
 
 /// How much of a value is told.
 const BEGIN: usize = 256;
-
-fn each_record(
-    store: &RawLogStore<Directory>,
-    mut show: impl FnMut(&[u8], &[u8]) -> mainstay::store::Result<()>,
-) -> mainstay::store::Result<()> {
-    for shard in 0..store.identity().shards {
-        let (mut scan, mut shown) = (LogScan::default(), Ok(()));
-        while store.scan(
-            shard,
-            &mut scan,
-            (1, 1),
-            |_| true,
-            |key, record| {
-                shown = show(key, record);
-            },
-        )? {
-            std::mem::replace(&mut shown, Ok(()))?;
-        }
-        shown?;
-    }
-    Ok(())
-}
 
 fn tell_comparison(
     comparison: &Comparison,

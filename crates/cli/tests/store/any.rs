@@ -1,7 +1,7 @@
 //! Stores of keys and values of any size.
 
 use crate::sandbox::Sandbox;
-use std::{fs, os::unix::fs::FileExt};
+use std::{fs, io::Read, os::unix::fs::FileExt, process::Command};
 
 fn with_pictures() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -182,4 +182,87 @@ fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
     let sandbox = with_pictures();
     let both = ["create", "x", "--values", "any", "--key-bytes", "8"];
     assert!(sandbox.fails(2, &both).contains("--key-bytes"));
+}
+
+#[test]
+fn who_compares_stores_or_checks_a_copy_writes_nothing() {
+    let sandbox = with_pictures();
+    sandbox.ok(&["put", "pictures", "alice", "1"]);
+    sandbox.ok(&["put", "pictures", "bob", "2", "--ttl", "1h"]);
+    sandbox.ok(&["backup", "pictures", "copy"]);
+    sandbox.ok(&["restore", "copy", "other"]);
+    // As a medium has it that takes no more files.
+    fs::remove_file(sandbox.path("copy").join("lock")).unwrap();
+    let files = || {
+        let mut files = Vec::new();
+        for store in ["pictures", "copy", "other"] {
+            for entry in fs::read_dir(sandbox.path(store)).unwrap() {
+                let path = entry.unwrap().path();
+                files.push((fs::read(&path).unwrap(), path));
+            }
+        }
+        files.sort();
+        files
+    };
+    let before = files();
+    let both = ["verify", "pictures", "--against", "other"];
+    assert_eq!(sandbox.ok(&both), "equal: 2 records\n");
+    assert!(sandbox.ok(&["verify", "copy"]).contains("a sound copy"));
+    assert!(files() == before);
+    sandbox.ok(&["put", "other", "alice", "3"]);
+    sandbox.ok(&["put", "other", "carol", "4"]);
+    sandbox.ok(&["rm", "other", "bob"]);
+    let run = sandbox.run(&[&both[..], &["--json"]].concat());
+    let found: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let counts = ["equal", "different", "only_here", "only_there"].map(|name| found[name].as_u64());
+    assert_eq!((run.code, counts), (3, [Some(0), Some(1), Some(1), Some(1)]));
+}
+
+#[test]
+fn a_scan_reads_no_value_that_it_does_not_show() {
+    let sandbox = with_pictures();
+    for key in ["a", "b", "z"] {
+        sandbox.ok(&["put", "pictures", key, &"x".repeat(1_000)]);
+    }
+    // The value of the last one is damaged.
+    for entry in fs::read_dir(sandbox.path("pictures")).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(at) = fs::read(&path).unwrap().windows(6).position(|found| found == b"zxxxxx")
+        else {
+            continue;
+        };
+        if path.extension().is_some_and(|ending| ending == "log") {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(b"y", at as u64 + 500).unwrap();
+        }
+    }
+    sandbox.fails(3, &["get", "pictures", "z"]);
+    assert_eq!(sandbox.ok(&["scan", "pictures", "--count"]), "3\n");
+    let rows = sandbox.json_lines(&["scan", "pictures", "--limit", "2"]);
+    assert_eq!((&rows[0]["key"], &rows[1]["key"]), (&"a".into(), &"b".into()));
+    sandbox.fails(3, &["scan", "pictures"]);
+}
+
+#[test]
+fn an_export_ends_when_it_is_interrupted_whatever_is_left() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["create", "pictures", "--values", "any", "--segment", "64MiB"]);
+    fs::write(sandbox.path("photo"), "x".repeat(1 << 20)).unwrap();
+    for number in 0..10 {
+        let key = format!("k{number}");
+        sandbox.ok(&["put", "pictures", &key, "photo", "--value-as", "file"]);
+    }
+    for arguments in [&["export", "pictures"][..], &["export", "pictures", "--sorted"]] {
+        let mut export = sandbox.spawn(arguments);
+        let mut stdout = export.0.stdout.take().unwrap();
+        // It waits for somebody to read the first record.
+        let mut first = [0];
+        stdout.read_exact(&mut first).unwrap();
+        let pid = export.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let mut rest = Vec::new();
+        stdout.read_to_end(&mut rest).unwrap();
+        assert_eq!(export.0.wait().unwrap().code(), Some(130), "{arguments:?}");
+        assert!(rest.len() < 4 << 20, "{}", rest.len());
+    }
 }

@@ -52,3 +52,21 @@ fn a_creation_that_was_refused_can_be_tried_again_with_fewer_shards() {
         std::fs::remove_dir_all(sandbox.path("people")).unwrap();
     }
 }
+
+#[test]
+fn a_write_that_was_made_is_not_told_as_failed_where_closing_finds_no_room() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["create", "full", "--values", "any", "--shards", "1"]);
+    // The write ends within 512 bytes behind the header of the log, and what a close writes does not.
+    let value = "x".repeat(430);
+    let limits = "trap '' XFSZ && ulimit -f 9";
+    let run = limited(&sandbox, limits, &format!("put full alice {value}"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let said = run.stderr.contains("warning: ") && run.stderr.contains("the write is durable");
+    assert!(said && run.stdout.starts_with(b"alice: write 1 "), "{}", run.stderr);
+    assert_eq!(sandbox.ok(&["get", "full", "alice"]).trim(), value);
+    // One that was not made is.
+    let run = limited(&sandbox, limits, &format!("put full bob {value}"));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    sandbox.fails(1, &["get", "full", "bob"]);
+}

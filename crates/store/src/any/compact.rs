@@ -232,14 +232,19 @@ impl<F: Folder> Shard<F> {
         (list_header(store.header, self.number, log.next_list - 1, log.sealed), entries)
     }
 
-    /// Writes the hints of full segments.
+    /// Writes the hints of full segments. What cannot be written is tried again the next time.
     pub(super) fn write_hints(&self, store: Store<'_, F>) -> Result<()> {
         let _one = lock(&self.upkeep);
-        let full = std::mem::take(&mut self.writer().full);
-        for (hint, header) in full {
-            if self.index().segments.contains_key(&header.number.get()) {
-                self.write_hint(store, &hint, header)?;
+        let mut full = std::mem::take(&mut self.writer().full);
+        full.retain(|(_, header)| self.index().segments.contains_key(&header.number.get()));
+        while let Some((hint, header)) = full.first() {
+            if let Err(error) = self.write_hint(store, hint, *header) {
+                let mut log = self.writer();
+                full.append(&mut log.full);
+                log.full = full;
+                return Err(error);
             }
+            full.remove(0);
         }
         Ok(())
     }
@@ -253,16 +258,32 @@ impl<F: Folder> Shard<F> {
         write().map_err(Error::io(&*name))
     }
 
-    /// Makes everything durable, says so in the log, and describes the segment in use, so that the
-    /// next opening reads no values.
+    /// Makes everything durable.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.sync_now(&self.writer())
+    }
+
+    /// Says in the log that everything is durable.
     pub(super) fn finish(&self, store: Store<'_, F>) -> Result<()> {
-        self.write_hints(store)?;
-        let _one = lock(&self.upkeep);
         let mut log = self.writer();
-        self.sync_now(&log)?;
+        if self.group.check_sound()? < log.sequence {
+            // Somebody has written meanwhile.
+            self.sync_now(&log)?;
+        }
         if log.sequence > 0 {
             self.append(store, &mut log, &Entry::new(&[], 0), Why::New)?;
             self.sync_now(&log)?;
+        }
+        Ok(())
+    }
+
+    /// Describes all segments, the one in use among them, so that the next opening reads no values.
+    pub(super) fn describe(&self, store: Store<'_, F>) -> Result<()> {
+        self.write_hints(store)?;
+        let _one = lock(&self.upkeep);
+        let log = self.writer();
+        // Only what is durable is described.
+        if log.sequence > 0 && self.group.check_sound()? >= log.sequence {
             let (hint, header) = (log.hint.clone(), hint_header(store.header, self.number, &log));
             self.write_hint(store, &hint, header)?;
         }

@@ -8,6 +8,7 @@ use mainstay_storage::Folder;
 use super::{
     cache::Cache,
     format::{AnyHeader, Place, RECORD_LEN, parts_of},
+    index::Index,
     parts::Parts,
     raw::{LogShardStats, check_header},
     recover::{How, any_header, load},
@@ -213,14 +214,39 @@ impl LogOnDisk {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8], Option<u64>)) -> Result<()> {
+        self.for_each_while(|key, value, end| {
+            show(key, value, end);
+            true
+        })
+    }
+
+    /// The same until the closure says false.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, LogOnDisk, LogOptions, RawLogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// store.put(b"fr", b"33", Durability::Memory)?;
+    /// let (view, mut shown) = (LogOnDisk::open(dir.path())?, 0);
+    /// view.for_each_while(|_, _, _| {
+    ///     shown += 1;
+    ///     false
+    /// })?;
+    /// assert_eq!(shown, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn for_each_while(
+        &self,
+        mut show: impl FnMut(&[u8], &[u8], Option<u64>) -> bool,
+    ) -> Result<()> {
         for shard in &self.shards {
             let index = shard.index();
-            let live = index
-                .lines
-                .iter()
-                .filter(|(key, place)| place.is_live(self.now) && !self.late.contains_key(*key));
             let mut places: Vec<(Place, usize)> =
-                live.map(|(key, place)| (place, key.len())).collect();
+                self.live(&index).map(|(key, place)| (place, key.len())).collect();
             places.sort_unstable_by_key(|(place, _)| (place.segment, place.at));
             let mut record = Vec::new();
             for (place, key_len) in places {
@@ -233,16 +259,52 @@ impl LogOnDisk {
                     parts_of(&record).map(drop).ok_or_else(|| shard.damaged(place))
                 })?;
                 let (key, value) = parts_of(&record).ok_or_else(|| shard.damaged(place))?;
-                show(key, value, end_of(place.end));
+                if !show(key, value, end_of(place.end)) {
+                    return Ok(());
+                }
             }
         }
-        for (key, late) in &self.late {
-            if let Some((value, end)) = late.as_ref().filter(|(_, end)| !has_ended(*end, self.now))
-            {
-                show(key, value, end_of(*end));
+        for (key, (value, end)) in self.late() {
+            if !show(key, value, end_of(*end)) {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Shows every key to a closure, in no order, without reading a value.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Durability, LogOnDisk, LogOptions, RawLogStore};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = RawLogStore::create(Directory::lock(dir.path())?, &LogOptions::default())?;
+    /// store.put(b"de", b"49", Durability::Memory)?;
+    /// let mut keys = Vec::new();
+    /// LogOnDisk::open(dir.path())?.for_each_key(|key| keys.push(key.to_vec()));
+    /// assert_eq!(keys, [b"de"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each_key(&self, mut show: impl FnMut(&[u8])) {
+        for shard in &self.shards {
+            self.live(&shard.index()).for_each(|(key, _)| show(key));
+        }
+        self.late().for_each(|(key, _)| show(key));
+    }
+
+    /// What is there of a shard.
+    fn live<'a>(
+        &'a self,
+        index: &'a Index<<ReadOnly as Folder>::File>,
+    ) -> impl Iterator<Item = (&'a [u8], Place)> {
+        let is_there =
+            |key: &[u8], place: &Place| place.is_live(self.now) && !self.late.contains_key(key);
+        index.lines.iter().filter(move |(key, place)| is_there(key, place))
+    }
+
+    /// What is there of what belongs elsewhere.
+    fn late(&self) -> impl Iterator<Item = (&[u8], &(Vec<u8>, u64))> {
+        let live = |late: &&(Vec<u8>, u64)| !has_ended(late.1, self.now);
+        self.late.iter().filter_map(move |(key, late)| Some((&**key, late.as_ref().filter(live)?)))
     }
 }
 

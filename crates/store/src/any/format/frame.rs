@@ -12,6 +12,7 @@ use crate::{
     history::History,
     log::Written,
     planted::{self, Fault},
+    sums::{self, Sums},
 };
 
 const FRAME_MAGIC: [u8; 4] = *b"MSAF";
@@ -21,6 +22,7 @@ const MOVED: u32 = 1 << 31;
 /// The checksum of a frame: of the store and the shard, and everything behind the checksum itself.
 /// So a value that is a part of some other store's log is never taken for a frame.
 fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
+    sums::count(frame.len());
     let mut sum = Crc32c::new();
     sum.update(&seed.to_le_bytes());
     sum.update(&frame[8..]);
@@ -144,9 +146,14 @@ impl<'a> Frame<'a> {
 
     /// The frame at the front of `bytes`, if its checksum is right.
     pub(crate) fn read(seed: u32, bytes: &'a [u8]) -> Option<Self> {
+        Self::read_by(bytes, |frame| frame_sum(seed, frame))
+    }
+
+    /// The same, where somebody knows the checksum of its bytes.
+    fn read_by(bytes: &'a [u8], sum: impl FnOnce(&[u8]) -> u32) -> Option<Self> {
         let frame = bytes.get(..Self::len_of(bytes)?)?;
         let (header, body) = FrameHeader::read_from_prefix(frame).ok()?;
-        let is_sound = frame_sum(seed, frame) == header.checksum.get();
+        let is_sound = sum(frame) == header.checksum.get();
         (is_sound || planted::is(Fault::ChecksumIgnored)).then_some(Self { header, body })
     }
 
@@ -180,6 +187,30 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The sound frames at or behind `at` that are of a shard and wanted, and where they are.
+///
+/// What a header says is asked first, as a checksum costs more.
+fn behind<'a>(
+    seed: u32,
+    bytes: &'a [u8],
+    at: usize,
+    shard: u32,
+    is_wanted: impl Fn(&FrameHeader) -> bool,
+) -> impl Iterator<Item = (usize, Frame<'a>)> {
+    let start = at.next_multiple_of(8).min(bytes.len());
+    let bytes = &bytes[start..];
+    let mut sums = Sums::new(bytes, &seed.to_le_bytes());
+    (0..bytes.len()).step_by(8).filter_map(move |at| {
+        let rest = bytes.get(at..).filter(|rest| rest.starts_with(&FRAME_MAGIC))?;
+        let (header, _) = FrameHeader::read_from_prefix(rest).ok()?;
+        if header.shard.get() != shard || !is_wanted(&header) {
+            return None;
+        }
+        let frame = Frame::read_by(rest, |frame| sums.of(at + 8, at + frame.len()))?;
+        Some((start + at, frame))
+    })
+}
+
 /// Is there a frame behind `at` which says that a write after `sequence` was durable?
 pub(crate) fn was_more_durable(
     seed: u32,
@@ -188,13 +219,7 @@ pub(crate) fn was_more_durable(
     shard: u32,
     sequence: u64,
 ) -> bool {
-    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
-    places.any(|at| {
-        bytes[at..].starts_with(&FRAME_MAGIC)
-            && Frame::read(seed, &bytes[at..]).is_some_and(|frame| {
-                frame.header.shard.get() == shard && frame.header.durable.get() > sequence
-            })
-    })
+    behind(seed, bytes, at, shard, |header| header.durable.get() > sequence).next().is_some()
 }
 
 /// The first sound frame of a shard at or behind `at` that is of a write after `sequence`.
@@ -204,16 +229,11 @@ pub(crate) fn next_sound(
     at: usize,
     (shard, sequence): (u32, u64),
 ) -> Option<(usize, FrameHeader)> {
-    let mut places = (at.next_multiple_of(8)..bytes.len()).step_by(8);
-    places.find_map(|at| {
-        let rest = &bytes[at..];
-        let frame = Frame::read(seed, rest).filter(|frame| {
-            frame.header.shard.get() == shard
-                && (sequence + 1..NUMBERS_END).contains(&frame.header.sequence.get())
-                && frame.contents().is_some()
-        })?;
-        Some((at, frame.header))
-    })
+    let is_later =
+        |header: &FrameHeader| (sequence + 1..NUMBERS_END).contains(&header.sequence.get());
+    behind(seed, bytes, at, shard, is_later)
+        .find(|(_, frame)| frame.contents().is_some())
+        .map(|(at, frame)| (at, frame.header))
 }
 
 /// The sound changes of bytes that were frames, and are not any more, and whether these are all that
@@ -261,4 +281,34 @@ fn changes_in(frame: &[u8]) -> (Vec<Record<'_>>, bool) {
         records.truncate(bad);
     }
     (records, fits && bad.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        shard::Change,
+        sums::{counted, hostile},
+    };
+
+    #[test]
+    fn a_value_that_looks_like_frames_is_read_a_few_times_at_most() {
+        let (seed, shard) = (77, 0);
+        let mut bytes = hostile(FRAME_MAGIC, 256 << 10);
+        let bound = 8 * bytes.len() as u64;
+        let (found, read) = counted(|| was_more_durable(seed, &bytes, 0, shard, 5));
+        assert!(!found && (1..bound).contains(&read), "{read}");
+        let (found, read) = counted(|| next_sound(seed, &bytes, 0, (shard, 5)));
+        assert!(found.is_none() && (1..bound).contains(&read), "{read}");
+        // And a frame behind it is found nevertheless.
+        let (at, mut frame) = (bytes.len(), Vec::new());
+        let (chain, epoch, sequence, durable, is_moved) = (1, 1, 7, 6, false);
+        let head = FrameHead { seed, chain, shard, epoch, sequence, durable, is_moved };
+        encode(head, &Entry::new(&[Change::Put(b"key", b"value")], 0), &mut frame);
+        bytes.extend_from_slice(&frame);
+        let (found, read) = counted(|| was_more_durable(seed, &bytes, 0, shard, 5));
+        assert!(found && read < bound, "{read}");
+        let (found, read) = counted(|| next_sound(seed, &bytes, 0, (shard, 5)));
+        assert!(found.is_some_and(|found| found.0 == at) && read < bound, "{read}");
+    }
 }

@@ -3,7 +3,12 @@
 use mainstay_storage::Folder;
 
 use super::RawLogStore;
-use crate::{any::shard::Shard, error::Result, group::lock, options::bytes_in};
+use crate::{
+    any::shard::Shard,
+    error::{Error, Result},
+    group::lock,
+    options::bytes_in,
+};
 
 /// Records of a shard that have ended and are removed at a time.
 const SWEPT: usize = 4096;
@@ -107,14 +112,17 @@ impl<F: Folder> RawLogStore<F> {
         let budget = budget.div_ceil(self.shards.len() as u64);
         let swept = self.sweep(SWEPT).map(drop);
         let tend = |shard: &Shard<F>| {
-            shard.write_hints(self.store())?;
+            let described = shard.write_hints(self.store());
             if budget > 0 {
-                shard.compact(self.store(), budget, self.options.dead_percent)?;
+                let is_full = described.as_ref().is_err_and(Error::is_full);
+                // Where there is no room, what moves nothing makes some.
+                let dead_percent = if is_full { 100 } else { self.options.dead_percent };
+                shard.compact(self.store(), budget, dead_percent)?;
             }
-            Ok(())
+            described
         };
-        let tended: Vec<Result<()>> = self.shards.iter().map(tend).collect();
-        swept.and(tended.into_iter().collect())
+        let tended = self.each_shard(tend);
+        swept.and(tended)
     }
 
     /// Describes the segments that are full.
@@ -178,13 +186,27 @@ impl<F: Folder> RawLogStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`crate::Error::Poisoned`], or [`crate::Error::Io`] if there is no room.
+    /// [`crate::Error::Poisoned`], or [`crate::Error::Io`] if there is no room. That the last segments
+    /// could not be described is none: the next opening reads them instead.
     pub fn close(self) -> Result<()> {
         self.finish()
     }
 
     pub(in crate::any) fn finish(&self) -> Result<()> {
-        self.shards.iter().try_for_each(|shard| shard.finish(self.store()))
+        // First what nobody else can do: whatever fails of the rest, no write is lost by it. And nothing
+        // is said behind what another shard has of a batch unless that is durable.
+        self.each_shard(Shard::settle)?;
+        self.each_shard(|shard| shard.finish(self.store()))?;
+        if let Err(error) = self.each_shard(|shard| shard.describe(self.store())) {
+            tracing::warn!(%error, "a segment is not described, and the next opening reads it");
+        }
+        Ok(())
+    }
+
+    /// Does something with all shards, whatever fails of it, and tells the first error.
+    fn each_shard(&self, what: impl FnMut(&Shard<F>) -> Result<()>) -> Result<()> {
+        let done: Vec<Result<()>> = self.shards.iter().map(what).collect();
+        done.into_iter().collect()
     }
 }
 
@@ -216,3 +238,6 @@ impl<F: Folder> Shard<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
