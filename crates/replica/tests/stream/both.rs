@@ -43,6 +43,8 @@ pub(crate) trait Kind:
     fn role(&self) -> Role;
     fn promoted(self, drawn: u16) -> Self;
     fn demoted(self) -> Self;
+    /// It hears of a leader of this epoch.
+    fn fenced(&self, epoch: u64);
     fn sequence_of(&self, token: Token) -> u64;
     fn on_write(&self, notify: impl Fn() + Send + Sync + 'static);
 }
@@ -84,6 +86,10 @@ macro_rules! alike {
         fn demoted(self) -> Self {
             let Some(store) = Arc::into_inner(self) else { panic!("nobody else has it") };
             Arc::new(store.demote().unwrap())
+        }
+
+        fn fenced(&self, epoch: u64) {
+            (**self).fence(epoch).unwrap();
         }
 
         fn sequence_of(&self, token: Token) -> u64 {

@@ -4,7 +4,7 @@ use super::{
     Flaw,
     kept::Kept,
     line::Line,
-    shelf::{Backup, Shelf, back_up, restore},
+    shelf::{Backup, Shelf, Vouched, back_up, restore},
 };
 use mainstay_base::Rng;
 use mainstay_replica::{
@@ -83,8 +83,6 @@ pub(super) enum Report {
 
 type Outputs = VecDeque<Output<Vec<u8>, Report>>;
 
-/// How often the store is looked after.
-const TEND: Duration = Duration::from_millis(200);
 const WINDOW: u64 = 8 << 10;
 
 /// The most that may wait for one follower: its window and a message, with what the line adds.
@@ -100,6 +98,8 @@ pub(super) struct Setting {
     pub(super) flaw: Option<Flaw>,
     /// Keys and values have any sizes, for the store.
     pub(super) is_any: bool,
+    /// How often the store is looked after.
+    pub(super) tend: Duration,
 }
 
 enum Part {
@@ -130,6 +130,7 @@ pub(super) struct Member {
     tend_at: Time,
     still_until: Time,
     journal: Journal,
+    vouched: Vouched,
     outputs: Outputs,
 }
 
@@ -138,7 +139,11 @@ fn at(now: Time) -> Duration {
 }
 
 impl Member {
-    pub(super) fn new(boot: Boot, setting: Setting, journal: Journal) -> Self {
+    pub(super) fn new(
+        boot: Boot,
+        setting: Setting,
+        (journal, vouched): (Journal, Vouched),
+    ) -> Self {
         let mut member = Self {
             id: boot.id,
             setting,
@@ -149,9 +154,10 @@ impl Member {
             part: Part::Idle,
             lines: BTreeMap::new(),
             dialled: 0,
-            tend_at: boot.now.monotonic + TEND,
+            tend_at: boot.now.monotonic + setting.tend,
             still_until: Time::START,
             journal,
+            vouched,
             outputs: VecDeque::new(),
         };
         member.open(boot.now.monotonic);
@@ -184,7 +190,8 @@ impl Member {
 
     fn open(&mut self, now: Time) {
         let Setting { shards, is_any, flaw, .. } = self.setting;
-        match Shelf::open(&self.disk, shards, is_any, flaw) {
+        let vouched = (self.id, Vouched::clone(&self.vouched));
+        match Shelf::open(&self.disk, (shards, is_any), flaw, vouched) {
             Ok(shelf) => {
                 if shelf.store.role() == Role::Leader {
                     self.lead(shelf.clone(), now);
@@ -219,10 +226,9 @@ impl Member {
         self.hang_up();
         self.part = Part::Idle;
         let Some(shelf) = self.shelf.take() else { return self.report(Report::Declined) };
-        let Some(promoted) = shelf.store.promote(above, drawn) else { return };
+        let Some(promoted) = shelf.with(|store| store.promote(above, drawn)) else { return };
         match promoted {
-            Ok(store) => {
-                let shelf = Shelf::of(store, self.setting.flaw);
+            Ok(shelf) => {
                 self.lead(shelf.clone(), now);
                 self.shelf = Some(shelf);
                 self.report(Report::Promoted);
@@ -243,16 +249,17 @@ impl Member {
         self.part = Part::Idle;
         let Some(mut shelf) = self.shelf.take() else { return };
         if shelf.store.role() == Role::Leader {
-            let Some(demoted) = shelf.store.demote() else { return };
+            let Some(demoted) = shelf.with(Kept::demote) else { return };
             match demoted {
-                Ok(store) => shelf = Shelf::of(store, self.setting.flaw),
+                Ok(demoted) => shelf = demoted,
                 Err(error) => return self.exit(&error),
             }
         }
-        self.shelf = Some(shelf.clone());
+        let sink = shelf.to_follow();
+        self.shelf = Some(shelf);
         let window = if self.setting.flaw == Some(Flaw::NoAllowance) { 1 << 40 } else { WINDOW };
         let settings = FollowSettings { window_bytes: window, ..FollowSettings::default() };
-        match Follower::new(shelf, settings, self.rng.next_u64(), at(now)) {
+        match Follower::new(sink, settings, self.rng.next_u64(), at(now)) {
             Ok(core) => self.part = Part::Follow { core: Box::new(core), leader, stream: None },
             Err(error) => self.outputs.push_back(Output::Exit(error.to_string())),
         }
@@ -278,6 +285,7 @@ impl Member {
             Order::Restore(backup) => {
                 self.hang_up();
                 (self.part, self.shelf) = (Part::Idle, None);
+                self.vouched.borrow_mut().retain(|(node, _), _| *node != self.id);
                 self.report(Report::Restored);
                 let restored = restore(&self.disk, &backup);
                 self.outputs
@@ -403,7 +411,10 @@ impl Member {
     fn drain(&mut self, now: Time) {
         match &mut self.part {
             Part::Lead { .. } => self.drain_leader(now),
-            Part::Follow { .. } => self.drain_follower(now),
+            Part::Follow { .. } => {
+                self.drain_follower(now);
+                self.note_durable();
+            }
             Part::Idle => {}
             Part::Broken(why) => {
                 let why = why.clone();
@@ -522,11 +533,23 @@ impl Member {
         }
     }
 
+    /// Remembers what its follower holds to be durable (Y7).
+    fn note_durable(&self) {
+        let Part::Follow { core, .. } = &self.part else { return };
+        for shard in 0..self.setting.shards {
+            let status = core.status(shard);
+            let at = status.and_then(|status| status.at.filter(|at| status.durable >= at.sequence));
+            if let Some(at) = at {
+                core.sink().vouch(shard, at);
+            }
+        }
+    }
+
     fn tend(&mut self, now: Time) {
         if self.tend_at > now {
             return;
         }
-        self.tend_at = now + TEND;
+        self.tend_at = now + self.setting.tend;
         let Some(shelf) = &self.shelf else { return };
         if let Err(error @ Error::Poisoned { .. }) = shelf.store.tend() {
             self.exit(&error);

@@ -10,6 +10,8 @@
 //!     leader of a lower epoch than it knows.
 //! Y5. Records that a follower gave up, and its leader never had, are set aside.
 //! Y6. What waits at the leader for a follower is bounded, whatever the follower does.
+//! Y7. What a follower holds to be durable is there when the power of its host was cut, unless it gave
+//!     it up since, or a backup was put in its place.
 
 mod kept;
 mod line;
@@ -40,6 +42,7 @@ pub(crate) enum Flaw {
     SilentWhenCut,
     NothingSetAside,
     NoAllowance,
+    BegunUnsynced,
 }
 
 impl Flaw {
@@ -53,6 +56,7 @@ impl Flaw {
         Self::SilentWhenCut,
         Self::NothingSetAside,
         Self::NoAllowance,
+        Self::BegunUnsynced,
     ];
 
     /// The one that is planted, if any.
@@ -61,7 +65,7 @@ impl Flaw {
     }
 }
 
-const FLAWS: [Planted; 9] = [
+const FLAWS: [Planted; 10] = [
     Planted::new(
         "deletes-not-sent",
         "what was deleted meanwhile stays with a follower that compares",
@@ -74,4 +78,5 @@ const FLAWS: [Planted; 9] = [
     Planted::new("silent-when-cut", "a log that was cut looks like one that has ended"),
     Planted::new("nothing-set-aside", "what only the follower has is given up in silence"),
     Planted::new("no-allowance", "a follower lets the leader send without bound"),
+    Planted::new("begun-unsynced", "a follower takes what it begins with for durable"),
 ];

@@ -4,7 +4,7 @@ use super::{
     Flaw,
     member::{Journal, KEYS, Member, Order, Report, Setting, Wrote},
     oracle::Oracle,
-    shelf::{Backup, VALUE},
+    shelf::{Backup, VALUE, Vouched},
 };
 use crate::registry::{Options, Outcome};
 use mainstay_base::Rng;
@@ -62,6 +62,7 @@ struct Watcher {
     /// back on another host leads with the epoch it was made in.
     replaced: BTreeSet<(NodeId, u64)>,
     journal: Journal,
+    vouched: Vouched,
     known: BTreeMap<NodeId, u64>,
     backup: Option<Backup>,
     restores: bool,
@@ -78,7 +79,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(setting: Setting, mut rng: Rng, journal: Journal) -> Self {
+    fn new(setting: Setting, mut rng: Rng, (journal, vouched): (Journal, Vouched)) -> Self {
         Self {
             setting,
             oracle: Oracle::new(setting.shards, setting.is_any),
@@ -92,6 +93,7 @@ impl Watcher {
             acked: BTreeSet::new(),
             replaced: BTreeSet::new(),
             journal,
+            vouched,
             known: BTreeMap::new(),
             backup: None,
             restores: rng.chance(300_000),
@@ -418,7 +420,7 @@ impl Story<Member> for Watcher {
         Ok(())
     }
 
-    /// Y1, Y5.
+    /// Y1, Y5, Y7.
     fn check(&mut self, world: &World<Member>) -> Result<(), String> {
         self.hear_of_writes()?;
         for node in (0..NODES).map(NodeId) {
@@ -432,6 +434,13 @@ impl Story<Member> for Watcher {
                 }
                 let Some(at) = at else { continue };
                 let expected = self.oracle.records(shard, at)?;
+                if let Some(vouched) = self.vouched.borrow().get(&(node, shard))
+                    && !self.oracle.lineage(shard, at).any(|(place, _)| place == *vouched)
+                {
+                    return Err(format!(
+                        "Y7: shard {shard} of {node} held {vouched:?} to be durable, and is at {at:?}"
+                    ));
+                }
                 // What the node could not read is still there.
                 let disk = world.disk(node);
                 let faults = disk.faults();
@@ -491,16 +500,19 @@ pub(super) fn run(seed: u64, options: &Options) -> Outcome {
     let acks = rng.between(1, 2) as usize;
     let shards = if acks == 1 { 1 } else { 2 };
     let is_any = stream(seed, "kind").chance(500_000);
-    let setting = Setting { shards, acks, first: NodeId(0), flaw: Flaw::of(options), is_any };
-    let journal = Journal::default();
-    let theirs = Journal::clone(&journal);
-    let make = move |boot: Boot| Member::new(boot, setting, Journal::clone(&theirs));
+    // Some stores are looked after so rarely that what they have is in memory only for long.
+    let tend = Duration::from_millis(*stream(seed, "tend").pick(&[200, 200, 3_000]));
+    let (first, flaw) = (NodeId(0), Flaw::of(options));
+    let setting = Setting { shards, acks, first, flaw, is_any, tend };
+    let known = (Journal::default(), Vouched::default());
+    let theirs = known.clone();
+    let make = move |boot: Boot| Member::new(boot, setting, theirs.clone());
     let mut world = World::new(seed, Setup::default(), make);
     if let Some(sink) = options.sink() {
         world.trace_to(sink);
     }
     world.add_nodes(NODES as usize);
-    let mut watcher = Watcher::new(setting, rng, journal);
+    let mut watcher = Watcher::new(setting, rng, known);
     let result = play(&mut world, &mut watcher, seed);
     Outcome {
         result: result.map_err(|error| error.to_string()),
