@@ -45,8 +45,6 @@ pub(crate) trait Kind:
     fn demoted(self) -> Self;
     /// It hears of a leader of this epoch.
     fn fenced(&self, epoch: u64);
-    fn sequence_of(&self, token: Token) -> u64;
-    fn on_write(&self, notify: impl Fn() + Send + Sync + 'static);
 }
 
 fn options() -> Options {
@@ -90,14 +88,6 @@ macro_rules! alike {
 
         fn fenced(&self, epoch: u64) {
             (**self).fence(epoch).unwrap();
-        }
-
-        fn sequence_of(&self, token: Token) -> u64 {
-            (**self).sequence_of(token).unwrap()
-        }
-
-        fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
-            (**self).on_write(notify);
         }
     };
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use mainstay_replica::{Chunk, Found, Mended, Show, Sink, Source};
 use mainstay_sim::{Disk, NodeId, Storage};
-use mainstay_store::{Change, History, Identity, Position, Reached, Result, Written};
+use mainstay_store::{Change, History, Identity, Position, Reached, Result, Token, Written};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -202,6 +202,10 @@ impl Source for Shelf {
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
         either!(&self.store, store => Source::retain(store, shard, behind))
+    }
+
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        either!(&self.store, store => Source::sequence_of(store, token))
     }
 }
 

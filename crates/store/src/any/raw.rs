@@ -4,7 +4,7 @@ mod ending;
 mod opening;
 mod upkeep;
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use mainstay_storage::Folder;
 
@@ -20,7 +20,7 @@ use crate::{
     ends::Clock,
     error::{Error, Result},
     format::DATA_AT,
-    hooks::{Commit, Hook, Hooks},
+    hooks::{Commit, Hook, Hooks, Wakes},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
     rank::Standing,
@@ -51,7 +51,7 @@ pub struct RawLogStore<F: Folder> {
     pub(super) standing: Standing<AnyHeader>,
     /// How long its own writes may be.
     pub(super) write_bytes: AtomicU64,
-    pub(super) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(super) notify: Arc<Wakes>,
     clock: Clock,
 }
 

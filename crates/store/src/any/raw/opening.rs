@@ -1,6 +1,6 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use mainstay_storage::{Folder, Storage};
 
@@ -122,7 +122,7 @@ impl<F: Folder> RawLogStore<F> {
             hooks,
             standing: Standing::of(header),
             write_bytes: AtomicU64::new(u64::MAX),
-            notify: OnceLock::new(),
+            notify: Arc::default(),
             clock,
         };
         store.finish_batches(&parts)?;
