@@ -85,7 +85,6 @@ impl Ours {
         store.compact()?;
         let store = Arc::new(store);
         let leader = drive::lead(Arc::clone(&store), LeadSettings::default(), |_| {})?;
-        store.on_write(leader.waker());
         let leader = Arc::new(leader);
         let listener = Listener::bind(&Wire::Tcp, "127.0.0.1:0", settings(1)?)?;
         let address = listener.address();

@@ -15,18 +15,55 @@
 //! let ours = Arc::new(RawStore::create(Disk::new(1), 2, 3, &options)?);
 //! let copy = Arc::new(RawStore::create_replica(Disk::new(2), &ours.identity(), &options)?);
 //! let leader = drive::lead(Arc::clone(&ours), LeadSettings::default(), |_| {})?;
-//! ours.on_write(leader.waker());
 //! let (here, there) = memory::pair();
 //! leader.attach(Arc::new(here));
 //! let there = Mutex::new(Some(there));
 //! let dial = move || Ok(Arc::new(there.lock().unwrap().take().unwrap()) as Arc<dyn Channel>);
 //! let follower = drive::follow(Arc::clone(&copy), dial, FollowSettings::default(), |_| {})?;
 //! let token = ours.put(b"de", b"049", Durability::Memory)?;
-//! let sequence = ours.sequence_of(token)?;
-//! leader.wait(token.shard, sequence, Level::Durable, 1, Duration::from_secs(20))?;
+//! leader.wait_for(&[token], Level::Durable, 1, Duration::from_secs(20))?;
 //! assert_eq!(copy.get(b"de")?, Some(b"049".to_vec()));
-//! assert_eq!(follower.stop()[token.shard as usize].durable, sequence);
+//! assert_eq!(follower.stop()[token.shard as usize].durable, ours.sequence_of(token)?);
 //! # Ok::<(), mainstay_replica::Error>(())
+//! ```
+//!
+//! Whoever drives a store does not look after it: a [`RawStore`](mainstay_store::RawStore) or
+//! [`RawLogStore`](mainstay_store::RawLogStore) that leads or follows is synced for
+//! [`Durability::Interval`](mainstay_store::Durability::Interval), compacted and swept only when the
+//! program calls its `tend` from time to time. Typed stores have threads that do it, and lead and
+//! follow by what their `shared` returns, in both roles and while these change:
+//!
+//! ```
+//! use mainstay_channel::{Channel, memory};
+//! use mainstay_replica::{FollowSettings, LeadSettings, Level, drive};
+//! use mainstay_store::{Directory, Durability, FixedStore, Options, RawStore};
+//! use std::{sync::{Arc, Mutex}, time::Duration};
+//! let (dir, options) = (tempfile::tempdir()?, Options::default());
+//! let mut ours = FixedStore::<u64, u32>::create(&dir.path().join("ours"), &options)?;
+//! let leader = drive::lead(Arc::clone(ours.shared()), LeadSettings::default(), |_| {})?;
+//! let (here, there) = memory::pair();
+//! leader.attach(Arc::new(here));
+//!
+//! // Elsewhere:
+//! let identity = drive::ask(&there, Duration::from_secs(20))?.identity;
+//! let folder = Directory::lock(&dir.path().join("copy"))?;
+//! let copy = RawStore::create_replica(folder, &identity, &options)?;
+//! let mut copy = FixedStore::<u64, u32>::over(copy, &options)?;
+//! let there = Mutex::new(Some(there));
+//! let dial = move || Ok(Arc::new(there.lock().unwrap().take().unwrap()) as Arc<dyn Channel>);
+//! let shared = Arc::clone(copy.shared());
+//! let follower = drive::follow(shared, dial, FollowSettings::default(), |_| {})?;
+//!
+//! let token = ours.put(&7, &49, Durability::Interval)?;
+//! leader.wait_for(&[token], Level::Durable, 1, Duration::from_secs(20))?;
+//! assert_eq!(copy.get(&7)?, Some(49));
+//!
+//! // They change places.
+//! drop((leader, follower));
+//! copy.promote(4711)?;
+//! ours.demote()?;
+//! copy.put(&7, &50, Durability::Interval)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod follow;

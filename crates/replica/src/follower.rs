@@ -62,17 +62,20 @@ pub struct Follower<K: Sink> {
     ack_due: bool,
     unsynced: u64,
     unsynced_since: Option<Duration>,
-    /// What was asked to be synced: the last write of each shard.
-    syncing: Option<Vec<u64>>,
+    /// A sync was asked for, and has not ended.
+    is_syncing: bool,
 }
 
 impl<K: Sink> Follower<K> {
-    /// A follower that has not begun. `seed` is for its pauses.
+    /// A follower that has not begun. `seed` is for its pauses. What the store has is made durable:
+    /// it may have led until now, or followed somebody else, and what it had then counts.
     ///
     /// Example: see [the crate](crate).
     ///
     /// # Errors
-    /// [`mainstay_store::Error::Leads`] if the store takes writes of its own.
+    /// [`mainstay_store::Error::Leads`] if the store takes writes of its own, and
+    /// [`Poisoned`](mainstay_store::Error::Poisoned) if it cannot say what of it is durable: open it
+    /// anew.
     pub fn new(sink: K, settings: FollowSettings, seed: u64, now: Duration) -> Result<Self> {
         if !sink.follows() {
             return Err(mainstay_store::Error::Leads.into());
@@ -83,6 +86,8 @@ impl<K: Sink> Follower<K> {
         for shard in 0..identity.shards {
             shards.push(Place::new(shard, sink.history(shard)?));
         }
+        // What was in memory only when it stopped to lead, or to follow, is told to be durable next.
+        sink.sync()?;
         Ok(Self {
             known: sink.known_epoch(),
             sink,
@@ -100,7 +105,7 @@ impl<K: Sink> Follower<K> {
             ack_due: false,
             unsynced: 0,
             unsynced_since: None,
-            syncing: None,
+            is_syncing: false,
         })
     }
 
@@ -283,6 +288,9 @@ impl<K: Sink> Follower<K> {
             | Message::CaughtUp { shard, .. } => shard,
             _ => return Err(Wrong::Protocol("a message that leaders do not send".to_owned())),
         };
+        // From here on the leader knows what to make of an acknowledgement: what is here may be all
+        // that it waits for.
+        self.ack_due |= matches!(message, Message::Info { .. });
         let Some(place) = self.shards.get_mut(shard as usize) else {
             return Err(Wrong::Protocol("a shard that is not there".to_owned()));
         };
@@ -347,21 +355,23 @@ impl<K: Sink> Follower<K> {
     }
 
     fn synced(&mut self, is_done: bool) {
-        let Some(upto) = self.syncing.take() else { return };
-        if !is_done {
-            // What is in doubt is not acknowledged; the driver will have told.
-            return;
+        // What is in doubt is not acknowledged; the driver will have told.
+        if std::mem::take(&mut self.is_syncing) && is_done {
+            self.shards.iter_mut().for_each(Place::synced);
+            self.ack_due = true;
         }
-        for (place, sequence) in self.shards.iter_mut().zip(upto) {
-            place.synced(sequence);
-        }
-        self.ack_due = true;
+    }
+
+    /// From here on a sync is under way, for what is there now.
+    fn begin_sync(&mut self) {
+        (self.unsynced, self.unsynced_since) = (0, None);
+        self.is_syncing = true;
+        self.shards.iter_mut().for_each(Place::sync_begins);
     }
 
     /// Everything that was taken is durable: the store was synced, and nothing came meanwhile.
     pub(crate) fn all_synced(&mut self) {
-        (self.unsynced, self.unsynced_since) = (0, None);
-        self.syncing = Some(self.shards.iter().map(|place| place.acked().applied).collect());
+        self.begin_sync();
         self.synced(true);
     }
 
@@ -385,7 +395,7 @@ impl<K: Sink> Follower<K> {
 
     fn sync_due(&self) -> Option<Duration> {
         let since = self.unsynced_since?;
-        if self.syncing.is_some() {
+        if self.is_syncing {
             return None;
         }
         let is_much = self.unsynced >= self.settings.sync_messages;
@@ -407,8 +417,7 @@ impl<K: Sink> Follower<K> {
             return self.outputs.pop_front();
         }
         if self.sync_due().is_some_and(|due| due <= now) {
-            (self.unsynced, self.unsynced_since) = (0, None);
-            self.syncing = Some(self.shards.iter().map(|place| place.acked().applied).collect());
+            self.begin_sync();
             return Some(Output::Sync);
         }
         None

@@ -5,6 +5,7 @@
 //!   place at which that began (N2).
 //! * E2. At most the follower's allowance and one message are on their way to it (N6).
 //! * E3. Whoever shows a higher epoch ends the leader (N4).
+//! * E4. Each leader of a store hears of each write, however often it is led.
 //!
 //! The core is fed by [`Leader::handle`], then asked by [`Leader::poll`] until it has nothing more
 //! to say, then for its [`Leader::deadline`]. Whenever the store was written to, it is polled too.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mainstay_store::{
-    Change, Folder, Found, History, Identity, LogScan, LogTail, Position, RawLogStore, Reached,
-    Result, Role, Written,
+    Change, Folder, Found, History, Hook, Identity, LogScan, LogTail, Position, RawLogStore,
+    Reached, Result, Role, Token, Written,
 };
 
 use crate::{
@@ -77,6 +77,14 @@ impl<F: Folder> Source for Arc<RawLogStore<F>> {
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
         RawLogStore::retain(self, shard, behind)
+    }
+
+    fn on_write(&self, notify: Box<dyn Fn() + Send + Sync>) -> Option<Hook> {
+        Some(RawLogStore::on_write(self, notify))
+    }
+
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        RawLogStore::sequence_of(self, token)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mainstay_store::{
-    Change, Folder, Found, History, Identity, Position, RawStore, Reached, Result, Role, Tail,
-    Written,
+    Change, Folder, Found, History, Hook, Identity, Position, RawStore, Reached, Result, Role,
+    Tail, Token, Written,
 };
 
 use crate::traits::{Chunk, Mended, Show, Sink, Source};
@@ -100,6 +100,14 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
         RawStore::retain(self, shard, behind)
+    }
+
+    fn on_write(&self, notify: Box<dyn Fn() + Send + Sync>) -> Option<Hook> {
+        Some(RawStore::on_write(self, notify))
+    }
+
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        RawStore::sequence_of(self, token)
     }
 }
 

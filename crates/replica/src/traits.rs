@@ -1,6 +1,6 @@
 //! What the cores need of a store.
 
-use mainstay_store::{History, Identity, Position, Reached, Result, Written};
+use mainstay_store::{History, Hook, Identity, Position, Reached, Result, Token, Written};
 
 pub use mainstay_store::Found;
 
@@ -134,6 +134,17 @@ pub trait Source {
     /// # Errors
     /// If there is no such shard.
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()>;
+    /// Has `notify` called after each local write, until what is returned is dropped. None: whoever
+    /// writes calls [`crate::drive::Leading::waker`], or followers hear of it later.
+    fn on_write(&self, notify: Box<dyn Fn() + Send + Sync>) -> Option<Hook> {
+        drop(notify);
+        None
+    }
+    /// Which write of the history of its shard the write of a token is.
+    ///
+    /// # Errors
+    /// If the token is from before the store was opened.
+    fn sequence_of(&self, token: Token) -> Result<u64>;
 }
 
 /// A change, and when what it puts ends, in milliseconds since 1970; 0: never, or the value says so

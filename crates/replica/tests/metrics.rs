@@ -71,7 +71,6 @@ fn the_lag_of_each_follower_and_shard_is_told_and_one_that_left_has_none() {
     let copy =
         Arc::new(RawStore::create_replica(Disk::new(2), &ours.identity(), &options).unwrap());
     let leader = drive::lead(Arc::clone(&ours), LeadSettings::default(), |_| {}).unwrap();
-    ours.on_write(leader.waker());
     let (here, there) = memory::pair();
     let (peer, here) = (here.peer().node.0, Arc::new(here));
     leader.attach(here.clone());

@@ -178,8 +178,13 @@ impl<F: Folder> RawStore<F> {
     /// all of them take no other writes meanwhile. It costs a sync or two a shard, so a batch that
     /// has keys of one shard only is better off with [`batch`](Self::batch).
     ///
-    /// Readers see the changes one after another. A replica gets those of a shard together, and
-    /// those of two shards as they come.
+    /// Readers see the changes one after another.
+    ///
+    /// Over a failover it is not one batch: replicas get the changes of each shard by themselves, so a
+    /// follower that is promoted, or read, may have a part of it, and a promoted one keeps it so. Wait
+    /// for as many followers as may be promoted to have all of its tokens before you count on it
+    /// (`Leading::wait_for` of `mainstay_replica::drive`), or have what must change together in one
+    /// shard, by its first bits ([`Options::shard_bits`](crate::Options::shard_bits)), and change it by [`batch`](Self::batch).
     ///
     /// ```
     /// use mainstay_store::{Change, Options, RawStore};

@@ -248,6 +248,12 @@ pub enum Error {
     /// The store is no replica.
     #[error("the store takes writes itself; make it a follower before it follows a leader")]
     Leads,
+    /// Somebody else has the store, too.
+    #[error(
+        "somebody else has the store, too: stop who leads or follows with it, and drop what they \
+         have of it, then try again; nothing was changed"
+    )]
+    InUse,
     /// Another store was made leader.
     #[error(
         "a leader of epoch {by} has taken the place of this one, of epoch {epoch}; write to that \

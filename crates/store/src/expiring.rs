@@ -136,6 +136,11 @@ impl<F: Folder> RawExpiring<F> {
         &self.raw
     }
 
+    /// The store beneath, if nobody else has it.
+    pub(crate) fn own(&mut self) -> Option<&mut RawStore<F>> {
+        Arc::get_mut(&mut self.raw)
+    }
+
     /// Bytes of a key, and of a value.
     ///
     /// Example: see [`RawExpiring::over`].

@@ -1,6 +1,6 @@
 //! A store of typed keys and values in a directory.
 
-use std::{marker::PhantomData, path::Path, sync::Arc};
+use std::{marker::PhantomData, path::Path, sync::Arc, time::Duration};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -23,6 +23,8 @@ pub struct FixedStore<K, V> {
     // First, so that it ends before the last sync.
     keeper: Option<Keeper>,
     raw: Arc<RawStore<Directory>>,
+    /// How often it is looked after.
+    interval: Duration,
     is_closed: bool,
     types: PhantomData<fn(K) -> V>,
 }
@@ -84,7 +86,28 @@ where
         Self::over(RawStore::open(folder, options)?, options)
     }
 
-    pub(crate) fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
+    /// A store over bytes with types, and with threads that look after it from now on; so a replica
+    /// becomes a typed one. Of `options` only [`Options::interval`] counts.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, Error, FixedStore, Options, RawStore, Role};
+    /// let (dir, options) = (tempfile::tempdir()?, Options::default());
+    /// let leader = FixedStore::<u64, u32>::create(&dir.path().join("leader"), &options)?;
+    /// let folder = Directory::lock(&dir.path().join("copy"))?;
+    /// let copy = RawStore::create_replica(folder, &leader.shared().identity(), &options)?;
+    /// let copy = FixedStore::<u64, u32>::over(copy, &options)?;
+    /// assert_eq!((copy.shared().role(), copy.get(&7)?), (Role::Follower, None));
+    ///
+    /// let other = RawStore::create(Directory::lock(&dir.path().join("other"))?, 2, 3, &options)?;
+    /// let refused = FixedStore::<u64, u32>::over(other, &options).err();
+    /// assert!(matches!(refused, Some(Error::OtherSizes { key: 2, asked_key: 8, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OtherSizes`], [`Error::OtherKind`] for one whose records end; [`Error::Io`] if there
+    /// can be no further threads.
+    pub fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
         if raw.has_ends() {
             return Err(Error::OtherKind { is: "records that end (an `ExpiringStore`)" });
         }
@@ -93,9 +116,9 @@ where
             let (asked_key, asked_value) = asked;
             return Err(Error::OtherSizes { key, value, asked_key, asked_value });
         }
-        let raw = Arc::new(raw);
-        let keeper = Some(Keeper::start(Arc::clone(&raw), options.interval)?);
-        Ok(Self { keeper, raw, is_closed: false, types: PhantomData })
+        let (raw, interval) = (Arc::new(raw), options.interval);
+        let keeper = Some(Keeper::start(Arc::clone(&raw), interval)?);
+        Ok(Self { keeper, raw, interval, is_closed: false, types: PhantomData })
     }
 
     /// The same store over bytes.
@@ -110,6 +133,59 @@ where
     #[must_use]
     pub fn raw(&self) -> &RawStore<Directory> {
         &self.raw
+    }
+
+    /// The same, for who leads or follows with it: `mainstay_replica::drive` takes a clone.
+    ///
+    /// Example: see [`over`](Self::over).
+    #[must_use]
+    pub fn shared(&self) -> &Arc<RawStore<Directory>> {
+        &self.raw
+    }
+
+    /// Makes it the leader; see [`RawStore::promote`]. Until then it may have followed another one, as
+    /// long as it could be read by its types.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Error, FixedStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let mut store = FixedStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// store.demote()?;
+    /// assert!(matches!(store.put(&1, &2, Memory), Err(Error::Follows)));
+    /// let leads = std::sync::Arc::clone(store.shared());
+    /// assert!(matches!(store.promote(4711), Err(Error::InUse)));
+    /// drop(leads);
+    /// store.promote(4711)?;
+    /// store.put(&1, &2, Memory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::promote`]; [`Error::InUse`] while somebody else has it too, as who leads or follows
+    /// with it does. Then nothing has changed.
+    pub fn promote(&mut self, drawn: u16) -> Result<()> {
+        self.become_other(|raw| raw.promote_here(drawn))
+    }
+
+    /// Makes it a follower, from now on and when it is opened again; see [`RawStore::demote`].
+    ///
+    /// Example: see [`promote`](Self::promote).
+    ///
+    /// # Errors
+    /// As [`RawStore::demote`], and [`Error::InUse`] as [`promote`](Self::promote).
+    pub fn demote(&mut self) -> Result<()> {
+        self.become_other(RawStore::demote_here)
+    }
+
+    /// Its threads have it too, and wait meanwhile.
+    fn become_other(
+        &mut self,
+        change: impl FnOnce(&mut RawStore<Directory>) -> Result<()>,
+    ) -> Result<()> {
+        drop(self.keeper.take());
+        let changed = Arc::get_mut(&mut self.raw).ok_or(Error::InUse).and_then(change);
+        self.keeper = Some(Keeper::start(Arc::clone(&self.raw), self.interval)?);
+        changed
     }
 
     /// The value of a key.

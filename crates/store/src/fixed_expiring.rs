@@ -37,8 +37,17 @@ pub struct ExpiringStore<K, V> {
     // First, so that it ends before the last sync.
     keeper: Option<Keeper>,
     raw: Arc<RawExpiring<Directory>>,
+    /// How often it is looked after.
+    interval: Duration,
     is_closed: bool,
     types: PhantomData<fn(K) -> V>,
+}
+
+fn keep(raw: &Arc<RawExpiring<Directory>>, interval: Duration) -> Result<Keeper> {
+    let mut keeper = Keeper::start(Arc::clone(raw.shared()), interval)?;
+    let swept = Arc::clone(raw);
+    keeper.spawn("store sweeper", interval, move || swept.sweep(SWEPT_PARTS).map(drop))?;
+    Ok(keeper)
 }
 
 impl<K, V> ExpiringStore<K, V>
@@ -64,7 +73,7 @@ where
     /// As [`create`](Self::create).
     pub fn create_in(folder: Directory, options: &Options) -> Result<Self> {
         let (key, value) = (size_of::<K>(), size_of::<V>());
-        Self::over(RawExpiring::create(folder, key, value, options, unix_ms)?, options)
+        Self::keeping(RawExpiring::create(folder, key, value, options, unix_ms)?, options)
     }
 
     /// Opens the store of a directory, which was made by [`create`](Self::create) or is a replica of
@@ -94,22 +103,39 @@ where
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_in(folder: Directory, options: &Options) -> Result<Self> {
-        let raw = RawStore::open(folder, options)?;
-        Self::over(RawExpiring::over(raw, unix_ms)?, options)
+        Self::over(RawStore::open(folder, options)?, options)
     }
 
-    fn over(raw: RawExpiring<Directory>, options: &Options) -> Result<Self> {
+    /// A store over bytes with types, and with threads that look after it from now on; so a replica of
+    /// such a store becomes a typed one. Of `options` only [`Options::interval`] counts.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, ExpiringStore, Options, RawStore, Role};
+    /// let (dir, options) = (tempfile::tempdir()?, Options::default());
+    /// let leader = ExpiringStore::<u64, u32>::create(&dir.path().join("leader"), &options)?;
+    /// let folder = Directory::lock(&dir.path().join("copy"))?;
+    /// let copy = RawStore::create_replica(folder, &leader.shared().identity(), &options)?;
+    /// let copy = ExpiringStore::<u64, u32>::over(copy, &options)?;
+    /// assert_eq!((copy.shared().role(), copy.get(&7)?), (Role::Follower, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OtherSizes`]; [`Error::OutOfLimits`] if its values have no room for a time;
+    /// [`Error::Io`] if there can be no further threads.
+    pub fn over(raw: RawStore<Directory>, options: &Options) -> Result<Self> {
+        Self::keeping(RawExpiring::over(raw, unix_ms)?, options)
+    }
+
+    fn keeping(raw: RawExpiring<Directory>, options: &Options) -> Result<Self> {
         let ((key, value), asked) = (raw.lengths(), (size_of::<K>(), size_of::<V>()));
         if (key, value) != asked {
             let (asked_key, asked_value) = asked;
             return Err(Error::OtherSizes { key, value, asked_key, asked_value });
         }
-        let raw = Arc::new(raw);
-        let mut keeper = Keeper::start(Arc::clone(raw.shared()), options.interval)?;
-        let swept = Arc::clone(&raw);
-        let sweep = move || swept.sweep(SWEPT_PARTS).map(drop);
-        keeper.spawn("store sweeper", options.interval, sweep)?;
-        Ok(Self { keeper: Some(keeper), raw, is_closed: false, types: PhantomData })
+        let (raw, interval) = (Arc::new(raw), options.interval);
+        let keeper = Some(keep(&raw, interval)?);
+        Ok(Self { keeper, raw, interval, is_closed: false, types: PhantomData })
     }
 
     /// The same store over bytes.
@@ -124,6 +150,60 @@ where
     #[must_use]
     pub fn raw(&self) -> &RawExpiring<Directory> {
         &self.raw
+    }
+
+    /// The same, for who leads or follows with it: `mainstay_replica::drive` takes a clone.
+    ///
+    /// Example: see [`over`](Self::over).
+    #[must_use]
+    pub fn shared(&self) -> &Arc<RawStore<Directory>> {
+        self.raw.shared()
+    }
+
+    /// Makes it the leader; see [`RawStore::promote`]. Until then it may have followed another one, as
+    /// long as it could be read by its types.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Error, ExpiringStore, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let mut store = ExpiringStore::<u64, u64>::create(dir.path(), &Options::default())?;
+    /// store.demote()?;
+    /// assert!(matches!(store.put(&1, &2, None, Memory), Err(Error::Follows)));
+    /// let leads = std::sync::Arc::clone(store.shared());
+    /// assert!(matches!(store.promote(4711), Err(Error::InUse)));
+    /// drop(leads);
+    /// store.promote(4711)?;
+    /// store.put(&1, &2, None, Memory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawStore::promote`]; [`Error::InUse`] while somebody else has it too, as who leads or follows
+    /// with it does. Then nothing has changed.
+    pub fn promote(&mut self, drawn: u16) -> Result<()> {
+        self.become_other(|raw| raw.promote_here(drawn))
+    }
+
+    /// Makes it a follower, from now on and when it is opened again; see [`RawStore::demote`].
+    ///
+    /// Example: see [`promote`](Self::promote).
+    ///
+    /// # Errors
+    /// As [`RawStore::demote`], and [`Error::InUse`] as [`promote`](Self::promote).
+    pub fn demote(&mut self) -> Result<()> {
+        self.become_other(RawStore::demote_here)
+    }
+
+    /// Its threads have it too, and wait meanwhile.
+    fn become_other(
+        &mut self,
+        change: impl FnOnce(&mut RawStore<Directory>) -> Result<()>,
+    ) -> Result<()> {
+        drop(self.keeper.take());
+        let own = Arc::get_mut(&mut self.raw).and_then(RawExpiring::own);
+        let changed = own.ok_or(Error::InUse).and_then(change);
+        self.keeper = Some(keep(&self.raw, self.interval)?);
+        changed
     }
 
     /// Sets the value of a key, for so long or for good.

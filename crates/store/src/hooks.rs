@@ -27,52 +27,80 @@ pub struct Commit<'a> {
     pub(crate) end: u64,
 }
 
-type Call = Arc<dyn Fn(&Commit<'_>) + Send + Sync>;
+/// Who is to be told of each write.
+pub(crate) type Hooks = Calls<dyn Fn(&Commit<'_>) + Send + Sync>;
 
-/// All who are to be told.
-#[derive(Default)]
-pub(crate) struct Hooks {
-    calls: ArcSwap<Vec<(u64, Call)>>,
+/// Who is to look whether there are new writes.
+pub(crate) type Wakes = Calls<dyn Fn() + Send + Sync>;
+
+/// All who are to be called.
+pub(crate) struct Calls<C: ?Sized> {
+    calls: ArcSwap<Vec<(u64, Arc<C>)>>,
     /// How many, for who writes.
     count: AtomicUsize,
     /// The number of the next one; the lock of who adds and removes.
     next: Mutex<u64>,
 }
 
+impl<C: ?Sized> Default for Calls<C> {
+    fn default() -> Self {
+        Self { calls: ArcSwap::default(), count: AtomicUsize::new(0), next: Mutex::new(0) }
+    }
+}
+
 impl Hooks {
     /// Under the lock of the log, so in the order of the writes.
     #[inline]
     pub(crate) fn call(&self, commit: &Commit<'_>) {
-        if self.count.load(Relaxed) > 0 {
-            self.call_all(commit);
-        }
-    }
-
-    #[cold]
-    fn call_all(&self, commit: &Commit<'_>) {
-        for (_, call) in self.calls.load_full().iter() {
+        self.each(|call| {
             // The write is made, and others may have to follow: nothing can end it here.
             if catch_unwind(AssertUnwindSafe(|| call(commit))).is_err() {
                 tracing::error!(write = ?commit.token, "a hook of the store has panicked");
             }
+        });
+    }
+}
+
+impl Wakes {
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.each(|call| call());
+    }
+}
+
+impl<C: ?Sized> Calls<C> {
+    #[inline]
+    fn each(&self, call: impl Fn(&C)) {
+        if self.count.load(Relaxed) > 0 {
+            self.calls.load().iter().for_each(|(_, known)| call(known));
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<(u64, Call)>)) {
+    fn change(&self, change: impl FnOnce(&mut Vec<(u64, Arc<C>)>)) {
         let mut calls = Vec::clone(&self.calls.load());
         change(&mut calls);
         self.count.store(calls.len(), Relaxed);
         self.calls.store(Arc::new(calls));
     }
+}
 
-    pub(crate) fn add(self: &Arc<Self>, call: Call) -> Hook {
+impl<C: ?Sized + Send + Sync + 'static> Calls<C> {
+    pub(crate) fn add(self: &Arc<Self>, call: Arc<C>) -> Hook {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *next;
         *next += 1;
         self.change(|calls| calls.push((number, call)));
-        Hook { hooks: Arc::downgrade(self), number }
+        let of: Weak<Self> = Arc::downgrade(self);
+        Hook { of, number }
     }
+}
 
+/// What a hook can be taken out of.
+trait Remove: Send + Sync {
+    fn remove(&self, number: u64);
+}
+
+impl<C: ?Sized + Send + Sync> Remove for Calls<C> {
     fn remove(&self, number: u64) {
         let _one = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|calls| calls.retain(|(known, _)| *known != number));
@@ -84,14 +112,14 @@ impl Hooks {
 /// Example: see [`RawStore::on_commit`].
 #[must_use = "dropped, it is called no more"]
 pub struct Hook {
-    hooks: Weak<Hooks>,
+    of: Weak<dyn Remove>,
     number: u64,
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        if let Some(hooks) = self.hooks.upgrade() {
-            hooks.remove(self.number);
+        if let Some(calls) = self.of.upgrade() {
+            calls.remove(self.number);
         }
     }
 }

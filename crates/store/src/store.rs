@@ -3,7 +3,7 @@
 mod opening;
 mod upkeep;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use mainstay_storage::Folder;
 
@@ -11,7 +11,7 @@ pub(crate) use self::opening::{Comes, check_header, clear_for, clear_for_fixed, 
 use crate::{
     error::{Error, Result},
     format::StoreHeader,
-    hooks::Hooks,
+    hooks::{Hooks, Wakes},
     limits::VALUE_BYTES_MAX,
     options::{Durability, Token},
     rank::Standing,
@@ -43,7 +43,7 @@ pub struct RawStore<F: Folder> {
     pub(crate) compact_bytes: u64,
     pub(crate) compaction: Mutex<Turn>,
     pub(crate) hooks: Arc<Hooks>,
-    pub(crate) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) notify: Arc<Wakes>,
 }
 
 /// Whose turn it is to be compacted.
@@ -377,9 +377,7 @@ impl<F: Folder> RawStore<F> {
 
     /// Calls whoever is to hear of writes.
     pub(crate) fn tell(&self) {
-        if let Some(notify) = self.notify.get() {
-            notify();
-        }
+        self.notify.wake();
     }
 
     pub(crate) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {

@@ -17,7 +17,6 @@ pub(super) trait Replica: Sized + Send + Sync + 'static {
     fn promote(self, drawn: u16) -> Result<Self>;
     fn tend(&self) -> Result<()>;
     fn sync(&self) -> Result<()>;
-    fn on_write(&self, notify: impl Fn() + Send + Sync + 'static);
 
     /// Makes all durable, and notes it where there is a place for that.
     fn vouch(&self) -> Result<()>;
@@ -66,10 +65,6 @@ macro_rules! same {
 
         fn sync(&self) -> Result<()> {
             Self::sync(self).map(drop)
-        }
-
-        fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
-            Self::on_write(self, notify);
         }
     };
 }

@@ -106,7 +106,6 @@ where
         }
         tells.lock().unwrap_or_else(PoisonError::into_inner).push(text(&told));
     })?;
-    store.on_write(leader.waker());
     let (wire, settings) = args.identity.on_for(args.over, PURPOSE)?;
     let listener = Listener::bind(&wire, &args.address, settings)?;
     let listening = listener.address().to_string();

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use mainstay_channel::Channel;
+use mainstay_store::{Hook, Token};
 
 use super::{LOOK, TAKEN_MAX, metrics::OfLeader, spawn};
 use crate::{
@@ -26,10 +27,19 @@ const INBOX: usize = 4_096;
 
 enum Post {
     Attach(Arc<dyn Channel>),
-    Message { peer: u64, line: u64, bytes: Bytes },
-    Lost { peer: u64, line: u64 },
+    Message {
+        peer: u64,
+        line: u64,
+        bytes: Bytes,
+    },
+    Lost {
+        peer: u64,
+        line: u64,
+    },
     Wake,
     Wait(Waits),
+    /// Which writes of their shards' histories these are.
+    Find(Vec<Token>, Sender<Result<Vec<(u32, u64)>>>),
     Look(Sender<Vec<Seen>>),
     Stop,
 }
@@ -45,16 +55,19 @@ pub struct Seen {
     pub lags: Vec<Lag>,
 }
 
-/// A leader that is driven; ends when it is dropped.
+/// A leader that is driven; ends when it is dropped, and the store can then be led anew.
 ///
 /// Example: see [the module](super).
 pub struct Leading {
+    /// By what it hears of writes.
+    _wakes: Option<Hook>,
     inbox: SyncSender<Post>,
     is_awake: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts to lead. `told` is called by the leader's thread.
+/// Starts to lead. `told` is called by the leader's thread. It hears of writes by itself, if the source
+/// is a store of this project.
 ///
 /// Example: see [the module](super).
 ///
@@ -67,6 +80,7 @@ pub fn lead<S: Source<Tail: Send, Scan: Send> + Send + 'static>(
 ) -> Result<Leading> {
     let (inbox, posts) = sync_channel(INBOX);
     let is_awake = Arc::new(AtomicBool::new(false));
+    let wakes = source.on_write(Box::new(waker(&inbox, &is_awake)));
     let start = Instant::now();
     let gauges = OfLeader::new(&source.identity());
     let desk = Desk {
@@ -82,7 +96,20 @@ pub fn lead<S: Source<Tail: Send, Scan: Send> + Send + 'static>(
     let awake = Arc::clone(&is_awake);
     let run = move || desk.run(&posts, &awake);
     let thread = spawn("store leader", run)?;
-    Ok(Leading { inbox, is_awake, thread: Some(thread) })
+    Ok(Leading { _wakes: wakes, inbox, is_awake, thread: Some(thread) })
+}
+
+fn waker(
+    inbox: &SyncSender<Post>,
+    is_awake: &Arc<AtomicBool>,
+) -> impl Fn() + Send + Sync + 'static + use<> {
+    let (inbox, is_awake) = (inbox.clone(), Arc::clone(is_awake));
+    move || {
+        if !is_awake.swap(true, Ordering::SeqCst) {
+            // A full inbox is as good.
+            let _full = inbox.try_send(Post::Wake);
+        }
+    }
 }
 
 impl Leading {
@@ -93,25 +120,42 @@ impl Leading {
         let _gone = self.inbox.send(Post::Attach(channel));
     }
 
-    /// What to call after each write, so that followers hear of it at once.
+    /// What to call after each write of a source that does not tell of writes by itself
+    /// ([`Source::on_write`]), so that followers hear of them at once.
     ///
-    /// Example: see [the module](super).
+    /// ```
+    /// # use mainstay_replica::{LeadSettings, drive};
+    /// # use mainstay_store::{Options, RawStore};
+    /// # use std::sync::Arc;
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// let leader = drive::lead(Arc::new(store), LeadSettings::default(), |_| {})?;
+    /// let wake = leader.waker();
+    /// wake(); // after a write
+    /// # Ok::<(), mainstay_replica::Error>(())
+    /// ```
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let (inbox, is_awake) = (self.inbox.clone(), Arc::clone(&self.is_awake));
-        move || {
-            if !is_awake.swap(true, Ordering::SeqCst) {
-                // A full inbox is as good.
-                let _full = inbox.try_send(Post::Wake);
-            }
-        }
+        waker(&self.inbox, &self.is_awake)
     }
 
-    /// Returns when so many followers have a write of a shard.
+    /// Returns when so many followers have a write of a shard, by its number in the history of that.
     ///
-    /// Example: see [the module](super).
+    /// ```
+    /// # use mainstay_replica::{Error, LeadSettings, Level, drive};
+    /// # use mainstay_store::{Durability::Memory, Options, RawStore};
+    /// # use std::{sync::Arc, time::Duration};
+    /// # let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// # let store = Arc::new(store);
+    /// let leader = drive::lead(Arc::clone(&store), LeadSettings::default(), |_| {})?;
+    /// let token = store.put(b"de", b"049", Memory)?;
+    /// let (sequence, timeout) = (store.sequence_of(token)?, Duration::from_millis(10));
+    /// let nobody = leader.wait(token.shard, sequence, Level::Durable, 1, timeout);
+    /// assert!(matches!(nobody, Err(Error::TooFew { .. })));
+    /// # Ok::<(), mainstay_replica::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::TooFew`] after `timeout`.
+    /// [`Error::TooFew`] after `timeout`; [`Replaced`](mainstay_store::Error::Replaced) as soon as
+    /// another leader has taken its place: who follows that one tells this one nothing any more.
     pub fn wait(
         &self,
         shard: u32,
@@ -120,12 +164,41 @@ impl Leading {
         count: usize,
         timeout: Duration,
     ) -> Result<()> {
+        self.wait_until(vec![(shard, sequence)], (level, count), timeout)
+    }
+
+    /// Returns when so many followers have each of these writes; they need not be the same ones for
+    /// writes of different shards, as those of a batch across shards are.
+    ///
+    /// Example: see [the module](super).
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), and [`OtherEpoch`](mainstay_store::Error::OtherEpoch) for a token from
+    /// before the store was opened or promoted.
+    pub fn wait_for(
+        &self,
+        tokens: &[Token],
+        level: Level,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<()> {
+        let (answer, answered) = channel();
+        let _gone = self.inbox.send(Post::Find(tokens.to_vec(), answer));
+        let gone = |_| Error::TooFew { want: count, after: Duration::ZERO };
+        let writes = answered.recv().map_err(gone)??;
+        self.wait_until(writes, (level, count), timeout)
+    }
+
+    fn wait_until(
+        &self,
+        writes: Vec<(u32, u64)>,
+        (level, count): (Level, usize),
+        timeout: Duration,
+    ) -> Result<()> {
         let (done, is_done) = channel();
         let until = Instant::now().checked_add(timeout);
-        let waits = Waits { shard, sequence, level, count, until, done };
-        let _gone = self.inbox.send(Post::Wait(waits));
-        let late = |_| Error::TooFew { want: count, after: timeout };
-        is_done.recv_timeout(timeout).map_err(late)
+        let _gone = self.inbox.send(Post::Wait(Waits { writes, level, count, until, done }));
+        is_done.recv_timeout(timeout).unwrap_or(Err(Error::TooFew { want: count, after: timeout }))
     }
 
     /// The followers that are there.
@@ -181,13 +254,13 @@ impl Line {
 }
 
 struct Waits {
-    shard: u32,
-    sequence: u64,
+    /// Those that are still waited for, by shard.
+    writes: Vec<(u32, u64)>,
     level: Level,
     count: usize,
     /// When nobody waits any more.
     until: Option<Instant>,
-    done: Sender<()>,
+    done: Sender<Result<()>>,
 }
 
 struct Desk<S: Source> {
@@ -258,6 +331,11 @@ impl<S: Source> Desk<S> {
                 }
             }
             Post::Wait(waits) => self.waits.push(waits),
+            Post::Find(tokens, answer) => {
+                let find =
+                    |token: &Token| Ok((token.shard, self.core.source().sequence_of(*token)?));
+                let _gone = answer.send(tokens.iter().map(find).collect());
+            }
             Post::Look(answer) => {
                 let shards = self.core.source().identity().shards;
                 let seen = |peer| Seen {
@@ -331,13 +409,20 @@ impl<S: Source> Desk<S> {
             return;
         }
         let (core, now) = (&self.core, Instant::now());
-        self.waits.retain(|wait| {
-            if core.have(wait.shard, wait.sequence, wait.level) >= wait.count {
-                // One that waits no longer has gone.
-                let _gone = wait.done.send(());
-                return false;
-            }
-            wait.until.is_none_or(|until| now < until)
+        self.waits.retain_mut(|wait| {
+            let (level, count) = (wait.level, wait.count);
+            wait.writes.retain(|(shard, sequence)| core.have(*shard, *sequence, level) < count);
+            let result = match core.replaced_by() {
+                _ if wait.writes.is_empty() => Ok(()),
+                Some(by) => {
+                    let epoch = core.source().epoch();
+                    Err(mainstay_store::Error::Replaced { epoch, by }.into())
+                }
+                None => return wait.until.is_none_or(|until| now < until),
+            };
+            // One that waits no longer has gone.
+            let _gone = wait.done.send(result);
+            false
         });
     }
 }

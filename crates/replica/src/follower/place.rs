@@ -101,21 +101,23 @@ pub(super) struct Place {
     is_aside: bool,
     mode: Mode,
     acked: Acked,
+    /// Up to where it is durable once the sync has ended that is under way.
+    syncing: Option<u64>,
     told: Acked,
     tip: u64,
     is_caught_up: bool,
 }
 
 impl Place {
+    /// Of a store in which all is durable.
     pub(super) fn new(shard: u32, history: History) -> Self {
         let (History::At(left) | History::Mending(left)) = history;
         let at = history.position();
         let sequence = at.map_or(0, |at| at.sequence);
-        // Whatever a store has when it is opened is durable.
         let acked = Acked { shard, received: sequence, applied: sequence, durable: sequence };
         let told = Acked { shard, ..Acked::default() };
-        let (mode, is_aside) = (Mode::Asked, false);
-        Self { shard, at, left, is_aside, mode, acked, told, tip: 0, is_caught_up: false }
+        let (mode, is_aside, is_caught_up) = (Mode::Asked, false, false);
+        Self { shard, at, left, is_aside, mode, acked, syncing: None, told, tip: 0, is_caught_up }
     }
 
     pub(super) fn at(&self) -> Option<Position> {
@@ -149,9 +151,20 @@ impl Place {
         (self.shard, self.at)
     }
 
-    pub(super) fn synced(&mut self, sequence: u64) {
-        // While it is on its way to another place, what was there does not count.
-        self.acked.durable = self.acked.durable.max(sequence.min(self.acked.applied));
+    pub(super) fn sync_begins(&mut self) {
+        self.syncing = Some(self.acked.applied);
+    }
+
+    /// The sync that was under way has ended well.
+    pub(super) fn synced(&mut self) {
+        if let Some(sequence) = self.syncing.take() {
+            self.acked.durable = self.acked.durable.max(sequence);
+        }
+    }
+
+    /// What counts from now on. A sync that is under way is for another place, and does not.
+    fn count_anew(&mut self, acked: Acked) {
+        (self.acked, self.syncing) = (acked, None);
     }
 
     /// What is new for the leader. Before the leader has answered, the place may be none of its.
@@ -253,7 +266,7 @@ impl Place {
         }));
         if matches!(way, Way::Diverged | Way::Older) {
             // Its numbers are those of another history, or may be.
-            self.acked = Acked { shard, ..Acked::default() };
+            self.count_anew(Acked { shard, ..Acked::default() });
         }
         Ok(Taken { changed: false, told })
     }
@@ -294,7 +307,7 @@ impl Place {
     /// From here on it is at no place.
     fn leave(&mut self) {
         self.at = None;
-        self.acked = Acked { shard: self.shard, ..Acked::default() };
+        self.count_anew(Acked { shard: self.shard, ..Acked::default() });
     }
 
     fn records<K: Sink>(&mut self, sink: &K, count: u32, bytes: &[u8]) -> Result<Taken, Wrong> {
@@ -404,7 +417,7 @@ impl Place {
             sink.mend(self.shard, &[], History::At(at))?;
             let (shard, sequence) = (self.shard, at.sequence);
             (self.at, self.left) = (Some(at), at);
-            self.acked = Acked { shard, received: sequence, applied: sequence, durable: 0 };
+            self.count_anew(Acked { shard, received: sequence, applied: sequence, durable: 0 });
             (self.mode, self.is_aside) = (Mode::Live, false);
         }
         self.tip = self.tip.max(at.sequence);

@@ -43,8 +43,8 @@ pub(crate) trait Kind:
     fn role(&self) -> Role;
     fn promoted(self, drawn: u16) -> Self;
     fn demoted(self) -> Self;
-    fn sequence_of(&self, token: Token) -> u64;
-    fn on_write(&self, notify: impl Fn() + Send + Sync + 'static);
+    /// It hears of a leader of this epoch.
+    fn fenced(&self, epoch: u64);
 }
 
 fn options() -> Options {
@@ -86,12 +86,8 @@ macro_rules! alike {
             Arc::new(store.demote().unwrap())
         }
 
-        fn sequence_of(&self, token: Token) -> u64 {
-            (**self).sequence_of(token).unwrap()
-        }
-
-        fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
-            (**self).on_write(notify);
+        fn fenced(&self, epoch: u64) {
+            (**self).fence(epoch).unwrap();
         }
     };
 }

@@ -5,8 +5,8 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use mainstay_replica::{Chunk, Found, Show, Source, update};
 use mainstay_sim::Disk;
 use mainstay_store::{
-    Durability::Memory, Identity, Options, Position, RawStore, Reached, Result, Tail, Written,
-    limits::SEGMENT_BYTES_MIN,
+    Durability::Memory, Identity, Options, Position, RawStore, Reached, Result, Tail, Token,
+    Written, limits::SEGMENT_BYTES_MIN,
 };
 
 const RECORDS: u16 = 300;
@@ -85,6 +85,10 @@ impl Source for Slow {
 
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
         Source::retain(&self.store, shard, behind)
+    }
+
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        Source::sequence_of(&self.store, token)
     }
 }
 

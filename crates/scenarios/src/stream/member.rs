@@ -8,7 +8,7 @@ use super::{
     line::Line,
     order::{Journal, Order, Report, Wanted, Wrote, change_of},
     parts::Early,
-    shelf::{Shelf, back_up, restore},
+    shelf::{Shelf, Vouched, back_up, restore},
 };
 use mainstay_base::Rng;
 use mainstay_replica::{FollowSettings, Follower, LeadSettings, Leader, follower, leader};
@@ -21,8 +21,6 @@ use std::{
 
 type Outputs = VecDeque<Output<Vec<u8>, Report>>;
 
-/// How often the store is looked after.
-const TEND: Duration = Duration::from_millis(200);
 const WINDOW: u64 = 8 << 10;
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +35,8 @@ pub(super) struct Setting {
     pub(super) is_any: bool,
     /// Of messages that are longer parts are sent.
     pub(super) part_bytes: usize,
+    /// How often the store is looked after.
+    pub(super) tend: Duration,
 }
 
 enum Part {
@@ -68,6 +68,7 @@ pub(super) struct Member {
     tend_at: Time,
     still_until: Time,
     journal: Journal,
+    vouched: Vouched,
     outputs: Outputs,
 }
 
@@ -76,7 +77,11 @@ fn at(now: Time) -> Duration {
 }
 
 impl Member {
-    pub(super) fn new(boot: Boot, setting: Setting, journal: Journal) -> Self {
+    pub(super) fn new(
+        boot: Boot,
+        setting: Setting,
+        (journal, vouched): (Journal, Vouched),
+    ) -> Self {
         let mut member = Self {
             id: boot.id,
             setting,
@@ -87,9 +92,10 @@ impl Member {
             part: Part::Idle,
             lines: BTreeMap::new(),
             dialled: 0,
-            tend_at: boot.now.monotonic + TEND,
+            tend_at: boot.now.monotonic + setting.tend,
             still_until: Time::START,
             journal,
+            vouched,
             outputs: VecDeque::new(),
         };
         member.open(boot.now.monotonic);
@@ -122,7 +128,8 @@ impl Member {
 
     fn open(&mut self, now: Time) {
         let Setting { shards, is_any, flaw, .. } = self.setting;
-        match Shelf::open(&self.disk, shards, is_any, flaw) {
+        let vouched = (self.id, Vouched::clone(&self.vouched));
+        match Shelf::open(&self.disk, (shards, is_any), flaw, vouched) {
             Ok(shelf) => {
                 if shelf.store.role() == Role::Leader {
                     self.lead(shelf.clone(), now);
@@ -160,10 +167,9 @@ impl Member {
         self.hang_up();
         self.part = Part::Idle;
         let Some(shelf) = self.shelf.take() else { return self.report(Report::Declined) };
-        let Some(promoted) = shelf.store.promote(above, drawn) else { return };
+        let Some(promoted) = shelf.with(|store| store.promote(above, drawn)) else { return };
         match promoted {
-            Ok(store) => {
-                let shelf = Shelf::of(store, self.setting.flaw);
+            Ok(shelf) => {
                 self.lead(shelf.clone(), now);
                 self.shelf = Some(shelf);
                 self.report(Report::Promoted);
@@ -184,16 +190,17 @@ impl Member {
         self.part = Part::Idle;
         let Some(mut shelf) = self.shelf.take() else { return };
         if shelf.store.role() == Role::Leader {
-            let Some(demoted) = shelf.store.demote() else { return };
+            let Some(demoted) = shelf.with(Kept::demote) else { return };
             match demoted {
-                Ok(store) => shelf = Shelf::of(store, self.setting.flaw),
+                Ok(demoted) => shelf = demoted,
                 Err(error) => return self.exit(&error),
             }
         }
-        self.shelf = Some(shelf.clone());
+        let sink = shelf.to_follow();
+        self.shelf = Some(shelf);
         let window = if self.setting.flaw == Some(Flaw::NoAllowance) { 1 << 40 } else { WINDOW };
         let settings = FollowSettings { window_bytes: window, ..FollowSettings::default() };
-        match Follower::new(shelf, settings, self.rng.next_u64(), at(now)) {
+        match Follower::new(sink, settings, self.rng.next_u64(), at(now)) {
             Ok(core) => {
                 let (core, early) = (Box::new(core), Early::default());
                 self.part = Part::Follow { core, leader, stream: None, early };
@@ -222,6 +229,7 @@ impl Member {
             Order::Restore(backup) => {
                 self.hang_up();
                 (self.part, self.shelf) = (Part::Idle, None);
+                self.vouched.borrow_mut().retain(|(node, _), _| *node != self.id);
                 self.report(Report::Restored);
                 let restored = restore(&self.disk, &backup);
                 self.outputs
@@ -252,11 +260,23 @@ impl Member {
         }
     }
 
+    /// Remembers what its follower holds to be durable (Y7).
+    fn note_durable(&self) {
+        let Part::Follow { core, .. } = &self.part else { return };
+        for shard in 0..self.setting.shards {
+            let status = core.status(shard);
+            let at = status.and_then(|status| status.at.filter(|at| status.durable >= at.sequence));
+            if let Some(at) = at {
+                core.sink().vouch(shard, at);
+            }
+        }
+    }
+
     fn tend(&mut self, now: Time) {
         if self.tend_at > now {
             return;
         }
-        self.tend_at = now + TEND;
+        self.tend_at = now + self.setting.tend;
         let Some(shelf) = &self.shelf else { return };
         if let Err(error @ Error::Poisoned { .. }) = shelf.store.tend() {
             self.exit(&error);

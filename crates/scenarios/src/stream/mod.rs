@@ -10,6 +10,8 @@
 //!     leader of a lower epoch than it knows.
 //! Y5. Records that a follower gave up, and its leader never had, are set aside.
 //! Y6. What waits at the leader for a follower is bounded, whatever the follower does.
+//! Y7. What a follower holds to be durable is there when the power of its host was cut, unless it gave
+//!     it up since, or a backup was put in its place.
 
 mod kept;
 mod line;
@@ -44,6 +46,7 @@ pub(crate) enum Flaw {
     NoAllowance,
     PartLost,
     PartMadeEarly,
+    BegunUnsynced,
 }
 
 impl Flaw {
@@ -59,6 +62,7 @@ impl Flaw {
         Self::NoAllowance,
         Self::PartLost,
         Self::PartMadeEarly,
+        Self::BegunUnsynced,
     ];
 
     /// The one that is planted, if any.
@@ -67,7 +71,7 @@ impl Flaw {
     }
 }
 
-const FLAWS: [Planted; 11] = [
+const FLAWS: [Planted; 12] = [
     Planted::new(
         "deletes-not-sent",
         "what was deleted meanwhile stays with a follower that compares",
@@ -85,4 +89,5 @@ const FLAWS: [Planted; 11] = [
         "part-made-early",
         "a follower makes what a part says before the last one is there",
     ),
+    Planted::new("begun-unsynced", "a follower takes what it begins with for durable"),
 ];

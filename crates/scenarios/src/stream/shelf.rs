@@ -5,14 +5,21 @@ use super::{
     kept::{Kept, Look, Place, either, placed},
 };
 use mainstay_replica::{Chunk, Found, Mended, Show, Sink, Source};
-use mainstay_sim::{Disk, Storage};
-use mainstay_store::{Change, History, Identity, Position, Reached, Result, Written};
-use std::rc::Rc;
+use mainstay_sim::{Disk, NodeId, Storage};
+use mainstay_store::{Change, History, Identity, Position, Reached, Result, Token, Written};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 pub(super) const VALUE: usize = 120;
 
 /// A copy of all files of a store.
 pub(super) type Backup = Rc<Vec<(String, Vec<u8>)>>;
+
+/// The last place of each shard of each host that it holds to be durable as a follower.
+pub(super) type Vouched = Rc<RefCell<BTreeMap<(NodeId, u32), Position>>>;
 
 /// Where a backup is being put back, it says so: what is there then is nothing.
 const RESTORING: &str = "restoring";
@@ -21,6 +28,9 @@ const RESTORING: &str = "restoring";
 pub(super) struct Shelf {
     pub(super) store: Kept,
     flaw: Option<Flaw>,
+    vouched: (NodeId, Vouched),
+    /// Who follows with it has not begun yet.
+    begins: Cell<bool>,
 }
 
 /// Takes the files of a disk as they are.
@@ -59,16 +69,39 @@ fn wipe(disk: &Disk) {
 
 impl Shelf {
     /// The store of a disk; an empty replica if there is none.
-    pub(super) fn open(disk: &Disk, shards: u32, is_any: bool, flaw: Option<Flaw>) -> Result<Self> {
+    pub(super) fn open(
+        disk: &Disk,
+        (shards, is_any): (u32, bool),
+        flaw: Option<Flaw>,
+        vouched: (NodeId, Vouched),
+    ) -> Result<Self> {
         if disk.names().iter().any(|name| name == RESTORING) {
             wipe(disk);
             disk.remove(RESTORING);
         }
-        Ok(Self::of(Kept::open(disk, shards, is_any)?, flaw))
+        let store = Kept::open(disk, shards, is_any)?;
+        Ok(Self { store, flaw, vouched, begins: Cell::new(false) })
     }
 
-    pub(super) fn of(store: Kept, flaw: Option<Flaw>) -> Self {
-        Self { store, flaw }
+    /// It with its store in another role; none if somebody else has it as well.
+    pub(super) fn with(
+        self,
+        change: impl FnOnce(Kept) -> Option<Result<Kept>>,
+    ) -> Option<Result<Self>> {
+        let Self { store, flaw, vouched, begins } = self;
+        let changed = change(store)?;
+        Some(changed.map(|store| Self { store, flaw, vouched, begins }))
+    }
+
+    /// It for one who is about to follow.
+    pub(super) fn to_follow(&self) -> Self {
+        Self { begins: Cell::new(true), ..self.clone() }
+    }
+
+    /// All up to a place is durable, its follower says.
+    pub(super) fn vouch(&self, shard: u32, at: Position) {
+        let (node, vouched) = &self.vouched;
+        vouched.borrow_mut().insert((*node, shard), at);
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -166,6 +199,10 @@ impl Source for Shelf {
     fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
         either!(&self.store, store => Source::retain(store, shard, behind))
     }
+
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        either!(&self.store, store => Source::sequence_of(store, token))
+    }
 }
 
 impl Sink for Shelf {
@@ -219,6 +256,8 @@ impl Sink for Shelf {
     }
 
     fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()> {
+        let (node, vouched) = &self.vouched;
+        vouched.borrow_mut().remove(&(*node, shard));
         let mut then = then;
         if let (History::Mending(from), true) = (then, self.has(Flaw::CursorAhead)) {
             then = History::At(from);
@@ -241,7 +280,8 @@ impl Sink for Shelf {
     }
 
     fn sync(&self) -> Result<()> {
-        if self.has(Flaw::AcksBeforeDurable) {
+        let begins = self.begins.take();
+        if self.has(Flaw::AcksBeforeDurable) || (begins && self.has(Flaw::BegunUnsynced)) {
             return Ok(());
         }
         either!(&self.store, store => Sink::sync(store))

@@ -5,7 +5,7 @@ use super::{
     member::{Member, Setting},
     oracle::Oracle,
     order::{Journal, KEYS, Order, Report, Wrote},
-    shelf::{Backup, VALUE},
+    shelf::{Backup, VALUE, Vouched},
 };
 use crate::registry::{Options, Outcome};
 use mainstay_base::Rng;
@@ -64,6 +64,7 @@ struct Watcher {
     /// back on another host leads with the epoch it was made in.
     replaced: BTreeSet<(NodeId, u64)>,
     journal: Journal,
+    vouched: Vouched,
     known: BTreeMap<NodeId, u64>,
     backup: Option<Backup>,
     restores: bool,
@@ -80,7 +81,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(setting: Setting, mut rng: Rng, journal: Journal) -> Self {
+    fn new(setting: Setting, mut rng: Rng, (journal, vouched): (Journal, Vouched)) -> Self {
         Self {
             setting,
             oracle: Oracle::new(setting.shards, setting.is_any),
@@ -94,6 +95,7 @@ impl Watcher {
             acked: BTreeSet::new(),
             replaced: BTreeSet::new(),
             journal,
+            vouched,
             known: BTreeMap::new(),
             backup: None,
             restores: rng.chance(300_000),
@@ -420,7 +422,7 @@ impl Story<Member> for Watcher {
         Ok(())
     }
 
-    /// Y1, Y5.
+    /// Y1, Y5, Y7.
     fn check(&mut self, world: &World<Member>) -> Result<(), String> {
         self.hear_of_writes()?;
         for node in (0..NODES).map(NodeId) {
@@ -434,6 +436,13 @@ impl Story<Member> for Watcher {
                 }
                 let Some(at) = at else { continue };
                 let expected = self.oracle.records(shard, at)?;
+                if let Some(vouched) = self.vouched.borrow().get(&(node, shard))
+                    && !self.oracle.lineage(shard, at).any(|(place, _)| place == *vouched)
+                {
+                    return Err(format!(
+                        "Y7: shard {shard} of {node} held {vouched:?} to be durable, and is at {at:?}"
+                    ));
+                }
                 // What the node could not read is still there.
                 let disk = world.disk(node);
                 let faults = disk.faults();
@@ -494,17 +503,19 @@ pub(super) fn run(seed: u64, options: &Options) -> Outcome {
     let shards = if acks == 1 { 1 } else { 2 };
     let is_any = stream(seed, "kind").chance(500_000);
     let part_bytes = [64, 300, 1_000, PART_BYTES][stream(seed, "parts").below(4) as usize];
+    // Some stores are looked after so rarely that what they have is in memory only for long.
+    let tend = Duration::from_millis(*stream(seed, "tend").pick(&[200, 200, 3_000]));
     let (first, flaw) = (NodeId(0), Flaw::of(options));
-    let setting = Setting { shards, acks, first, flaw, is_any, part_bytes };
-    let journal = Journal::default();
-    let theirs = Journal::clone(&journal);
-    let make = move |boot: Boot| Member::new(boot, setting, Journal::clone(&theirs));
+    let setting = Setting { shards, acks, first, flaw, is_any, part_bytes, tend };
+    let known = (Journal::default(), Vouched::default());
+    let theirs = known.clone();
+    let make = move |boot: Boot| Member::new(boot, setting, theirs.clone());
     let mut world = World::new(seed, Setup::default(), make);
     if let Some(sink) = options.sink() {
         world.trace_to(sink);
     }
     world.add_nodes(NODES as usize);
-    let mut watcher = Watcher::new(setting, rng, journal);
+    let mut watcher = Watcher::new(setting, rng, known);
     let result = play(&mut world, &mut watcher, seed);
     Outcome {
         result: result.map_err(|error| error.to_string()),

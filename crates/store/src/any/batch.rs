@@ -84,6 +84,12 @@ impl<F: Folder> RawLogStore<F> {
     /// Readers see the changes one after another, and a [snapshot](Self::snapshot) all of them or
     /// none.
     ///
+    /// Over a failover it is not one batch: replicas get the changes of each shard by themselves, so a
+    /// follower that is promoted, or read, may have a part of it, and a promoted one keeps it so. Wait
+    /// for as many followers as may be promoted to have all of its tokens before you count on it
+    /// (`Leading::wait_for` of `mainstay_replica::drive`), or have what must change together in one
+    /// shard, by its first bits ([`LogOptions::shard_bits`](crate::LogOptions::shard_bits)), and change it by [`batch`](Self::batch).
+    ///
     /// ```
     /// use mainstay_store::{Change, LogOptions, RawLogStore};
     /// let eight = LogOptions { shards: 8, ..LogOptions::default() };

@@ -1,6 +1,8 @@
 //! Being a replica, as [`crate::RawStore`] can be one: the leader's writes and nothing else, at the
 //! leader's places in the history.
 
+use std::sync::Arc;
+
 use mainstay_storage::Folder;
 
 use super::{
@@ -16,7 +18,7 @@ use crate::{
     follow::Identity,
     format::{DATA_AT, FRAME_LEN},
     history::{History, Position},
-    hooks::Commit,
+    hooks::{Commit, Hook},
     options::Token,
     rank::Role,
     shard::Change,
@@ -130,8 +132,13 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// What the disk says.
     pub fn demote(mut self) -> Result<Self> {
-        self.header = self.standing.demote(&self.folder)?;
+        self.demote_here()?;
         Ok(self)
+    }
+
+    pub(crate) fn demote_here(&mut self) -> Result<()> {
+        self.header = self.standing.demote(&self.folder)?;
+        Ok(())
     }
 
     /// The store as the leader, with an epoch above all that it knows of; see
@@ -151,9 +158,14 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
     /// promotions; what the disk says.
     pub fn promote(mut self, drawn: u16) -> Result<Self> {
+        self.promote_here(drawn)?;
+        Ok(self)
+    }
+
+    pub(crate) fn promote_here(&mut self, drawn: u16) -> Result<()> {
         let places = self.shards.iter().map(|shard| (shard.number, shard.history()));
         self.header = self.standing.promote(&self.folder, drawn, places)?;
-        Ok(self)
+        Ok(())
     }
 
     /// Whoever got in before has written when all locks were free once.
@@ -442,8 +454,9 @@ impl<F: Folder> RawLogStore<F> {
         self.finish()
     }
 
-    /// Has `notify` called after each local write from now on, by the thread that writes; the first
-    /// call of this counts.
+    /// Has `notify` called after each local write, by the thread that writes, until what is returned
+    /// is dropped. Unlike [`on_commit`](Self::on_commit) it is called when others can write again,
+    /// and is not told what was written: it wakes who reads the log, as who leads followers does.
     ///
     /// ```
     /// use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
@@ -451,20 +464,23 @@ impl<F: Folder> RawLogStore<F> {
     /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
     /// let count = Arc::new(AtomicU32::new(0));
     /// let seen = Arc::clone(&count);
-    /// store.on_write(move || drop(seen.fetch_add(1, Relaxed)));
+    /// let one = store.on_write(move || drop(seen.fetch_add(1, Relaxed)));
+    /// let seen = Arc::clone(&count);
+    /// let other = store.on_write(move || drop(seen.fetch_add(10, Relaxed)));
     /// store.put(b"de", b"49", Memory)?;
-    /// assert_eq!(count.load(Relaxed), 1);
+    /// assert_eq!(count.load(Relaxed), 11);
+    /// drop(one);
+    /// store.delete(b"de", Memory)?;
+    /// assert_eq!(count.load(Relaxed), 21);
     /// # Ok::<(), mainstay_store::Error>(())
     /// ```
-    pub fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) {
-        let _first = self.notify.set(Box::new(notify));
+    pub fn on_write(&self, notify: impl Fn() + Send + Sync + 'static) -> Hook {
+        self.notify.add(Arc::new(notify))
     }
 
     /// Calls whoever is to hear of writes.
     pub(super) fn tell(&self) {
-        if let Some(notify) = self.notify.get() {
-            notify();
-        }
+        self.notify.wake();
     }
 }
 

@@ -4,7 +4,7 @@ mod ending;
 mod opening;
 mod upkeep;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mainstay_storage::Folder;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ends::Clock,
     error::{Error, Result},
-    hooks::{Commit, Hook, Hooks},
+    hooks::{Commit, Hook, Hooks, Wakes},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
     rank::Standing,
@@ -48,7 +48,7 @@ pub struct RawLogStore<F: Folder> {
     pub(super) options: LogOptions,
     pub(super) hooks: Arc<Hooks>,
     pub(super) standing: Standing<AnyHeader>,
-    pub(super) notify: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(super) notify: Arc<Wakes>,
     clock: Clock,
 }
 

@@ -17,7 +17,9 @@ use self::{
     hints::Beside,
 };
 use super::{
-    format::{ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, was_more_durable},
+    format::{
+        ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, parse_name, was_more_durable,
+    },
     frames::NOT_AS_WRITTEN,
     index::{Index, Segment},
     lines::Lines,

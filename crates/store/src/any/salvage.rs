@@ -31,6 +31,7 @@ use crate::{
     planted::{self, Fault},
     rank::Role,
     shard::Change,
+    store::Comes,
 };
 
 /// What was saved of a damaged store, and what was not.
@@ -154,7 +155,7 @@ impl<F: Folder> RawLogStore<F> {
         if begun == Some(Maker::Salvage) {
             clear_begun(&to)?;
         } else {
-            clear_for_any(&to)?;
+            clear_for_any(Comes::ToCreate, &to)?;
         }
         // Who is to put it in the place of another store ends its mark then.
         let is_ours = begun != Some(Maker::Replacing);

@@ -103,8 +103,15 @@ pub struct LogStore<K, V> {
     // First, so that it ends before the last sync.
     keeper: Option<Keeper>,
     raw: Arc<RawLogStore<Directory>>,
+    /// How often it is looked after.
+    interval: Duration,
     is_closed: bool,
     types: PhantomData<fn(K) -> V>,
+}
+
+fn keep(raw: &Arc<RawLogStore<Directory>>, interval: Duration) -> Result<Keeper> {
+    let (synced, kept) = (Arc::clone(raw), Arc::clone(raw));
+    Keeper::of(interval, move || synced.sync().map(drop), move || kept.upkeep())
 }
 
 impl<K: Field, V: Field> LogStore<K, V> {
@@ -151,12 +158,26 @@ impl<K: Field, V: Field> LogStore<K, V> {
         Self::over(RawLogStore::open(folder, options)?, options)
     }
 
-    pub(super) fn over(raw: RawLogStore<Directory>, options: &LogOptions) -> Result<Self> {
-        let raw = Arc::new(raw);
-        let (synced, kept) = (Arc::clone(&raw), Arc::clone(&raw));
-        let sync = move || synced.sync().map(drop);
-        let keeper = Some(Keeper::of(options.interval, sync, move || kept.upkeep())?);
-        Ok(Self { keeper, raw, is_closed: false, types: PhantomData })
+    /// A store over bytes with types, and with threads that look after it from now on; so a replica
+    /// becomes a typed one. Of `options` only [`LogOptions::interval`] counts.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, LogOptions, LogStore, RawLogStore, Role};
+    /// let (dir, options) = (tempfile::tempdir()?, LogOptions::default());
+    /// let leader = LogStore::<u64, String>::create(&dir.path().join("leader"), &options)?;
+    /// let folder = Directory::lock(&dir.path().join("copy"))?;
+    /// let copy = RawLogStore::create_replica(folder, &leader.shared().identity(), &options)?;
+    /// let copy = LogStore::<u64, String>::over(copy, &options)?;
+    /// assert_eq!((copy.shared().role(), copy.get(&7)?), (Role::Follower, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there can be no further threads.
+    pub fn over(raw: RawLogStore<Directory>, options: &LogOptions) -> Result<Self> {
+        let (raw, interval) = (Arc::new(raw), options.interval);
+        let keeper = Some(keep(&raw, interval)?);
+        Ok(Self { keeper, raw, interval, is_closed: false, types: PhantomData })
     }
 
     /// The same store over bytes.
@@ -172,6 +193,59 @@ impl<K: Field, V: Field> LogStore<K, V> {
     #[must_use]
     pub fn raw(&self) -> &RawLogStore<Directory> {
         &self.raw
+    }
+
+    /// The same, for who leads or follows with it: `mainstay_replica::drive` takes a clone.
+    ///
+    /// Example: see [`over`](Self::over).
+    #[must_use]
+    pub fn shared(&self) -> &Arc<RawLogStore<Directory>> {
+        &self.raw
+    }
+
+    /// Makes it the leader; see [`RawLogStore::promote`]. Until then it may have followed another one, as
+    /// long as it could be read by its types.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Error, LogStore, LogOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let mut store = LogStore::<u64, u64>::create(dir.path(), &LogOptions::default())?;
+    /// store.demote()?;
+    /// assert!(matches!(store.put(&1, &2, Memory), Err(Error::Follows)));
+    /// let leads = std::sync::Arc::clone(store.shared());
+    /// assert!(matches!(store.promote(4711), Err(Error::InUse)));
+    /// drop(leads);
+    /// store.promote(4711)?;
+    /// store.put(&1, &2, Memory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RawLogStore::promote`]; [`Error::InUse`] while somebody else has it too, as who leads or follows
+    /// with it does. Then nothing has changed.
+    pub fn promote(&mut self, drawn: u16) -> Result<()> {
+        self.become_other(|raw| raw.promote_here(drawn))
+    }
+
+    /// Makes it a follower, from now on and when it is opened again; see [`RawLogStore::demote`].
+    ///
+    /// Example: see [`promote`](Self::promote).
+    ///
+    /// # Errors
+    /// As [`RawLogStore::demote`], and [`Error::InUse`] as [`promote`](Self::promote).
+    pub fn demote(&mut self) -> Result<()> {
+        self.become_other(RawLogStore::demote_here)
+    }
+
+    /// Its threads have it too, and wait meanwhile.
+    fn become_other(
+        &mut self,
+        change: impl FnOnce(&mut RawLogStore<Directory>) -> Result<()>,
+    ) -> Result<()> {
+        drop(self.keeper.take());
+        let changed = Arc::get_mut(&mut self.raw).ok_or(Error::InUse).and_then(change);
+        self.keeper = Some(keep(&self.raw, self.interval)?);
+        changed
     }
 
     /// The value of a key.

@@ -1,7 +1,7 @@
 //! How a store begins: made anew, or opened as its files and its memory say (A1).
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -148,7 +148,7 @@ impl<F: Folder> RawStore<F> {
             compact_bytes: options.compact_bytes(),
             compaction: Mutex::default(),
             hooks,
-            notify: OnceLock::new(),
+            notify: Arc::default(),
         };
         store.finish_batches(&parts)?;
         Ok(store)

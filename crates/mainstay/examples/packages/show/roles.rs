@@ -101,7 +101,6 @@ fn lead(line: &Line, path: &Path, node: u64) -> Result<()> {
             eprintln!("packages: the leader: {error}");
         }
     })?;
-    store.on_write(leader.waker());
     let listener = Listener::bind(&Wire::Tcp, "127.0.0.1:0", settings(node)?)?;
     line.say(&format!("leads at {}", listener.address()));
     let is_over = AtomicBool::new(false);

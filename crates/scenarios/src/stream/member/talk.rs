@@ -112,7 +112,10 @@ impl Member {
     pub(super) fn drain(&mut self, now: Time) {
         match &mut self.part {
             Part::Lead { .. } => self.drain_leader(now),
-            Part::Follow { .. } => self.drain_follower(now),
+            Part::Follow { .. } => {
+                self.drain_follower(now);
+                self.note_durable();
+            }
             Part::Idle => {}
             Part::Broken(why) => {
                 let why = why.clone();

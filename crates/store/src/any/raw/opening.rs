@@ -1,6 +1,6 @@
 //! How a store of any sizes begins: made anew, or opened as its log says (V1).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mainstay_storage::{Folder, Storage};
 
@@ -130,7 +130,7 @@ impl<F: Folder> RawLogStore<F> {
             options,
             hooks,
             standing: Standing::of(header),
-            notify: OnceLock::new(),
+            notify: Arc::default(),
             clock,
         };
         store.finish_batches(&parts)?;
