@@ -94,6 +94,7 @@ mod open_files;
 mod options;
 mod order;
 mod paced;
+mod pages;
 mod parts;
 mod planted;
 #[cfg(test)]
@@ -105,10 +106,12 @@ mod reader;
 mod recover;
 #[cfg(feature = "encryption")]
 mod rekey;
+mod repair;
 mod replacing;
 mod reshard;
 mod restore;
 mod route;
+mod salvage;
 mod scrub;
 mod shard;
 mod snapshot;
@@ -154,11 +157,13 @@ pub use rank::Role;
 pub use reader::Reader;
 #[cfg(feature = "encryption")]
 pub use rekey::rekey;
+pub use repair::Repaired;
 pub use replacing::Replacing;
 pub use reshard::Resharding;
 pub use restore::{check_log_copy, restore};
 #[cfg(feature = "encryption")]
 pub use restore::{check_log_copy_with, restore_with};
+pub use salvage::Salvaged;
 #[cfg(feature = "encryption")]
 pub use scrub::scrub_with;
 pub use scrub::{ScrubOptions, Scrubbed, scrub};

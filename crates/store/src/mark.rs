@@ -66,6 +66,34 @@ pub(crate) fn begun_by(folder: &impl Folder) -> Result<Option<Maker>> {
     Ok(makers.into_iter().find(|maker| *maker as u8 == first[0]))
 }
 
+/// Prepares a folder for what a salvage is to make there: it has a mark then, and nothing that
+/// `is_of_it`. `clear` sees that there is no store, and removes what else is in the way. Is the mark the
+/// salvage's own? Who is to put the store in the place of another one has a mark already, and ends it.
+pub(crate) fn begin_salvage<F: Folder>(
+    to: &F,
+    is_of_it: impl Fn(&str) -> bool,
+    clear: impl FnOnce(&F) -> Result<()>,
+) -> Result<bool> {
+    let begun = begun_by(to)?;
+    if begun == Some(Maker::Salvage) {
+        // What another one has not finished.
+        let failed = "the directory";
+        let mut names = to.names().map_err(Error::io(failed))?;
+        names.retain(|name| is_of_it(name));
+        for name in names {
+            to.remove(&name).map_err(Error::io(name))?;
+        }
+        to.sync_names().map_err(Error::io(failed))?;
+    } else {
+        clear(to)?;
+    }
+    let is_ours = begun != Some(Maker::Replacing);
+    if is_ours {
+        mark(to, Maker::Salvage)?;
+    }
+    Ok(is_ours)
+}
+
 /// Refuses what a salvage has not finished.
 pub(crate) fn check_whole(folder: &impl Folder) -> Result<()> {
     match begun_by(folder)? {

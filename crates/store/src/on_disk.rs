@@ -15,10 +15,8 @@ use crate::{
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
     store::{check_header, in_parallel},
+    table::sequence_and_key,
 };
-
-/// Records copied at a time.
-const SCAN_RECORDS: usize = 256;
 
 /// All records of a store that nobody has open, in memory. Several processes can look at the same
 /// time; while one does, the store cannot be opened, and the other way round (A5).
@@ -231,19 +229,13 @@ impl OnDisk {
     /// [`Error::Damaged`] if somebody wrote into the memory of this process who must not.
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let key_len = self.lengths().0;
-        let mut records = Vec::new();
-        for (Loaded { table, .. }, _) in &self.shards {
-            let mut slot = Some(0);
-            while let Some(from) = slot {
-                records.clear();
-                slot = table.chunk(from, SCAN_RECORDS, &mut records)?.1;
-                for record in records.chunks_exact(table.record()) {
-                    let (key, value) = record[8..].split_at(key_len);
-                    show(key, value);
-                }
-            }
-        }
-        Ok(())
+        self.shards.iter().try_for_each(|(Loaded { table, .. }, _)| {
+            table.each(|record| {
+                let (key, value) = sequence_and_key(record).1.split_at(key_len);
+                show(key, value);
+                Ok(())
+            })
+        })
     }
 
     /// What the files of each shard hold.

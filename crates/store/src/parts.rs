@@ -78,7 +78,7 @@ impl Parts {
     }
 
     /// The parts, if they are such as shard `home` of this store can have written.
-    fn read(&self, store: &StoreHeader, home: u32) -> Option<Vec<Part<'_>>> {
+    pub(crate) fn read(&self, store: &StoreHeader, home: u32) -> Option<Vec<Part<'_>>> {
         let lengths = (store.key_len.get() as usize, store.value_len.get() as usize);
         let (mut rest, mut parts) = (&self.bytes[..], Vec::new());
         while !rest.is_empty() {

@@ -83,6 +83,8 @@ pub(crate) enum Fault {
     OlderShown,
     /// Damaged records are saved without a look at their checksums.
     SalvageUnchecked,
+    /// Of the values of a key that are sound an older one is saved.
+    OlderTaken,
     /// A store made of a damaged one is said to be whole before it is durable.
     SalvageUnsynced,
     /// What seems damaged beside a writer is told without another look.

@@ -12,7 +12,8 @@ use crate::{
     live::{header, read_header},
     memory::Memory,
     recover::newest_header,
-    store::{SCAN_RECORDS, check_header},
+    store::check_header,
+    table::SCAN_RECORDS,
     view::View,
 };
 

@@ -147,12 +147,15 @@ pub(crate) fn load<F: Folder>(
 /// memory that a dead process left.
 pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
     let unwritten = Unwritten::find(folder, store, shard)?;
-    load(folder, store, shard, unwritten, |records| {
-        let memory = Memory::private(reserved(store))?;
-        let memory = (memory, Memory::private(index_reserved(store))?, false);
-        let ring = ring_bytes(store.segment_bytes.get());
-        Table::new(shard, shape(store), memory, ring, records)
-    })
+    load(folder, store, shard, unwritten, |records| private_table(store, shard, records))
+}
+
+/// An empty table of this process alone, for about so many records of a shard.
+pub(crate) fn private_table(store: &StoreHeader, shard: u32, records: u64) -> Result<Table> {
+    let memory = Memory::private(reserved(store))?;
+    let memory = (memory, Memory::private(index_reserved(store))?, false);
+    let ring = ring_bytes(store.segment_bytes.get());
+    Table::new(shard, shape(store), memory, ring, records)
 }
 
 /// Goes on with the memory that the last process left, if it is to be believed. After a close only

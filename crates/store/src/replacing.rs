@@ -70,11 +70,6 @@ impl Replacing {
         &self.beside
     }
 
-    /// The folder that is to be replaced.
-    pub(crate) fn old(&self) -> &Directory {
-        &self.old
-    }
-
     /// Gives the other store, which must be durable and closed, the name of this one. Where the files
     /// of this one are now.
     ///
@@ -102,6 +97,18 @@ impl Replacing {
         old.moved(kept.clone());
         Ok(kept)
     }
+}
+
+/// Has a store made anew beside a damaged one, durable and closed in the end, and puts it in its place.
+/// What was said of it, and where the damaged files are now.
+pub(crate) fn made_anew<T>(
+    folder: Directory,
+    make: impl FnOnce(&Directory, Directory) -> Result<T>,
+) -> Result<(T, PathBuf)> {
+    let replacing = Replacing::begin(folder)?;
+    let other = replacing.old.lock_alike(&replacing.beside)?;
+    let told = make(&replacing.old, other)?;
+    Ok((told, replacing.finish()?))
 }
 
 /// Ends what an attempt that was killed has begun. Of a store that got its place only the mark is

@@ -71,7 +71,8 @@ impl<F: Folder> RawStore<F> {
     }
 }
 
-fn write<G: Folder>(to: &RawStore<G>, changes: &[Change<'_>]) -> Result<()> {
+/// Makes changes of another store in this one.
+pub(crate) fn write<G: Folder>(to: &RawStore<G>, changes: &[Change<'_>]) -> Result<()> {
     for change in changes {
         let forgets = planted::is(Fault::MirrorWithoutDeletes);
         match change {

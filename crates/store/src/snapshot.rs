@@ -11,7 +11,8 @@ use crate::{
     range::Range,
     shard::{Guard, Log, Shard},
     span::Span,
-    store::{RawStore, SCAN_RECORDS},
+    store::RawStore,
+    table::SCAN_RECORDS,
 };
 
 /// A store, or a shard of it, as it was when this was made. Writers go on and wait for nothing:

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use mainstay_storage::Folder;
 
-pub(crate) use self::opening::{Comes, check_header, clear_for, clear_for_fixed, in_parallel};
+pub(crate) use self::opening::{
+    Comes, check_header, clear_for, clear_for_fixed, in_parallel, new_id,
+};
 use crate::{
     error::{Error, Result},
     format::StoreHeader,
@@ -16,10 +18,8 @@ use crate::{
     options::{Durability, Token},
     rank::Standing,
     shard::{Change, Entry, Guard, Shard},
+    table::sequence_and_key,
 };
-
-/// Records copied at a time by [`RawStore::for_each`].
-pub(crate) const SCAN_RECORDS: usize = 256;
 
 /// Keys and values of fixed sizes as bytes, in a [`Folder`]. Nothing happens by itself here:
 /// whoever has one calls [`tend`](Self::tend) from time to time, as [`crate::FixedStore`] does.
@@ -450,18 +450,12 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::Damaged`] if somebody wrote into the memory of the store who must not.
     pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut records = Vec::new();
-        for shard in &self.shards {
-            let mut slot = Some(0);
-            while let Some(from) = slot {
-                records.clear();
-                slot = shard.table().chunk(from, SCAN_RECORDS, &mut records)?.1;
-                for record in records.chunks_exact(shard.table().record()) {
-                    let (key, value) = record[8..].split_at(self.lengths().0);
-                    show(key, value);
-                }
-            }
-        }
-        Ok(())
+        self.shards.iter().try_for_each(|shard| {
+            shard.table().each(|record| {
+                let (key, value) = sequence_and_key(record).1.split_at(self.lengths().0);
+                show(key, value);
+                Ok(())
+            })
+        })
     }
 }

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use mainstay_storage::{Folder, Storage};
 
-pub(crate) use self::files::scrub_fixed;
-use self::files::{MISSING, file_report, store_report};
+pub(crate) use self::files::{MISSING, scrub_fixed};
+use self::files::{file_report, store_report};
 use crate::{
     error::{Error, MISPLACED, Result},
     format::{BAD_COPY, Header, StoreHeader, bad_copies, parse_name},

@@ -29,6 +29,8 @@ use crate::{
     view::{Names, Shape, View},
 };
 
+/// Records copied at a time where all are shown.
+pub(crate) const SCAN_RECORDS: usize = 256;
 /// Bytes by which a memory grows at least.
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 
@@ -36,6 +38,12 @@ const GROWTH_BYTES_MIN: u64 = 64 << 10;
 #[inline]
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
     xxh3_64(key)
+}
+
+/// Which write made a record of an image, and its key and value.
+pub(crate) fn sequence_and_key(record: &[u8]) -> (u64, &[u8]) {
+    let (sequence, rest) = record.split_first_chunk().expect("a record begins with eight bytes");
+    (u64::from_le_bytes(*sequence), rest)
 }
 
 /// The shard of a hash, out of a power of two of them. The bits are others than those an index
@@ -226,6 +234,18 @@ impl Table {
         self.view.chunk(from, max, out)
     }
 
+    /// Shows each record as it is in an image, some hundred at a time: one that is neither written nor
+    /// deleted meanwhile exactly once.
+    pub(crate) fn each(&self, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let (mut slot, mut records) = (Some(0), Vec::new());
+        while let Some(from) = slot {
+            records.clear();
+            slot = self.chunk(from, SCAN_RECORDS, &mut records)?.1;
+            records.chunks_exact(self.record()).try_for_each(&mut show)?;
+        }
+        Ok(())
+    }
+
     /// How many bytes of the log the ring holds.
     pub(crate) fn ring_bytes(&self) -> u64 {
         self.ring_bytes
@@ -304,14 +324,12 @@ impl Table {
     /// Takes a record from an image.
     pub(crate) fn load(writing: &mut Writing<'_>, record: &[u8]) -> Result<bool> {
         let key_len = writing.table.view.shape.key_len;
-        let (sequence, rest) = record.split_at(size_of::<u64>());
+        let (sequence, rest) = sequence_and_key(record);
         let (key, value) = rest.split_at(key_len);
-        let mut eight = [0; 8];
-        eight.copy_from_slice(sequence);
         if !writing.reserve(1)? {
             return Ok(false);
         }
-        writing.put(key, value, u64::from_le_bytes(eight));
+        writing.put(key, value, sequence);
         writing.forget();
         Ok(true)
     }
@@ -319,21 +337,18 @@ impl Table {
     /// How many records are in one of two tables only, or differ.
     pub(crate) fn differences(&self, other: &Self) -> Result<u64> {
         let lacks = |a: &Self, b: &Self, both: bool| {
-            let (mut slot, mut records, mut count) = (Some(0), Vec::new(), 0);
+            let mut count = 0;
             let mut found = vec![0; b.view.shape.value_len];
-            while let Some(from) = slot {
-                records.clear();
-                slot = a.chunk(from, 256, &mut records)?.1;
-                for record in records.chunks_exact(a.record()) {
-                    let (sequence, rest) = record.split_at(size_of::<u64>());
-                    let (key, value) = rest.split_at(a.view.shape.key_len);
-                    let is_same = match b.copy(hash_of(key), key, &mut found)? {
-                        Some(made) => !both || (made.to_le_bytes() == sequence && found == value),
-                        None => false,
-                    };
-                    count += u64::from(!is_same);
-                }
-            }
+            a.each(|record| {
+                let (sequence, rest) = sequence_and_key(record);
+                let (key, value) = rest.split_at(a.view.shape.key_len);
+                let is_same = match b.copy(hash_of(key), key, &mut found)? {
+                    Some(made) => !both || (made == sequence && found == value),
+                    None => false,
+                };
+                count += u64::from(!is_same);
+                Ok(())
+            })?;
             Ok(count)
         };
         Ok(lacks(self, other, true)? + lacks(other, self, false)?)

@@ -92,4 +92,6 @@ pub(crate) use copy::is_copy;
 pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};
 pub(crate) use recover::any_header;
 pub(crate) use restore::restore_into;
+#[cfg(test)]
+pub(crate) use salvage::tests as damaging;
 pub(crate) use scrub::scrub_any;

@@ -17,7 +17,7 @@ use crate::{
     folder::Directory,
     format::{Header, bad_copies, sealed},
     mark::check_whole,
-    replacing::{Replacing, clear_marks},
+    replacing::{clear_marks, made_anew},
 };
 
 /// What became of a store that was to be repaired.
@@ -85,14 +85,11 @@ impl RawLogStore<Directory> {
             Err(error) => return Err(error),
         };
         let options = options_of(&folder)?;
-        let replacing = Replacing::begin(folder)?;
-        let old = replacing.old();
-        let other = old.lock_alike(replacing.path())?;
-        let (new, mut salvaged) = Self::salvage_marked(old, other, &options, &mut told)?;
-        drop(new);
+        let (mut salvaged, kept) = made_anew(folder, |old, other| {
+            Self::salvage_marked(old, other, &options, &mut told).map(|(_, salvaged)| salvaged)
+        })?;
         // What a salvage does not look at.
         found.drain(..).for_each(|damage| salvaged.add(damage));
-        let kept = replacing.finish()?;
         Ok(LogRepaired { salvaged, kept: Some(kept) })
     }
 }

@@ -6,7 +6,7 @@
 
 mod shard;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
     error::{Error, MISPLACED, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
-    mark::{Maker, begun_by, mark, unmark},
+    mark::{begin_salvage, unmark},
     parts::is_missing,
     planted::{self, Fault},
     rank::Role,
@@ -89,16 +89,6 @@ impl<S> Stranger<S> {
     }
 }
 
-/// Removes what a salvage has not finished.
-fn clear_begun(folder: &impl Folder) -> Result<()> {
-    let mut names = folder.names().map_err(Error::io("the directory"))?;
-    names.retain(|name| name == ANY_FILE || parse_name(name).is_some());
-    for name in names {
-        folder.remove(&name).map_err(Error::io(name))?;
-    }
-    folder.sync_names().map_err(Error::io("the directory"))
-}
-
 /// Shards and segments as a damaged store has them.
 pub(super) fn options_of(folder: &impl Folder) -> Result<LogOptions> {
     let header = LogSalvaged::default().header(folder)?;
@@ -151,17 +141,9 @@ impl<F: Folder> RawLogStore<F> {
         options.check()?;
         // Before anything is done to the other folder.
         LogSalvaged::default().header(from)?;
-        let begun = begun_by(&to)?;
-        if begun == Some(Maker::Salvage) {
-            clear_begun(&to)?;
-        } else {
-            clear_for_any(Comes::ToCreate, &to)?;
-        }
-        // Who is to put it in the place of another store ends its mark then.
-        let is_ours = begun != Some(Maker::Replacing);
-        if is_ours {
-            mark(&to, Maker::Salvage)?;
-        }
+        let is_of_it = |name: &str| name == ANY_FILE || parse_name(name).is_some();
+        let clear = |to: &F| clear_for_any(Comes::ToCreate, to);
+        let is_ours = begin_salvage(&to, is_of_it, clear)?;
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
         if is_ours {
             unmark(&to.folder)?;

@@ -47,13 +47,20 @@ impl<F: Folder> RawStore<F> {
         has_ends: bool,
         options: &Options,
     ) -> Result<Self> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            Error::io("random numbers")(std::io::Error::other(error.to_string()))
-        })?;
-        let (shards, shard_bits) = (options.shards, options.shard_bits);
-        let of = Identity { id, key_len, value_len, shards, shard_bits, has_ends };
+        let of = new_identity((key_len, value_len), has_ends, options)?;
         Self::create_as(folder, &of, Role::Leader, options)
+    }
+
+    /// The same in a folder that is known to have none, and may have a mark.
+    pub(crate) fn create_begun(
+        folder: F,
+        lengths: (usize, usize),
+        has_ends: bool,
+        options: &Options,
+    ) -> Result<Self> {
+        let of = new_identity(lengths, has_ends, options)?;
+        check_identity(&of, options)?;
+        Self::create_in(folder, &of, Role::Leader, options)
     }
 
     pub(crate) fn create_as(
@@ -62,21 +69,14 @@ impl<F: Folder> RawStore<F> {
         role: Role,
         options: &Options,
     ) -> Result<Self> {
-        options.check()?;
-        let &Identity { id, key_len, value_len, shards, shard_bits, has_ends } = of;
-        let refuse =
-            |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
-        if !(1..=KEY_BYTES_MAX).contains(&key_len) {
-            return refuse("the length of a key", key_len, "1 to 256 bytes");
-        }
-        if value_len > VALUE_BYTES_MAX {
-            return refuse("the length of a value", value_len, "at most 4096 bytes");
-        }
-        if !are_bits_of(key_len, shard_bits) {
-            let must = "at most the bits of a key";
-            return refuse("shard_bits", shard_bits as usize, must);
-        }
+        check_identity(of, options)?;
         clear_for_fixed(Comes::ToCreate, &folder)?;
+        Self::create_in(folder, of, role, options)
+    }
+
+    /// The same in a folder that is known to have none.
+    fn create_in(folder: F, of: &Identity, role: Role, options: &Options) -> Result<Self> {
+        let &Identity { id, key_len, value_len, shards, shard_bits, has_ends } = of;
         let header = StoreHeader {
             magic: StoreHeader::MAGIC,
             version: VERSION.into(),
@@ -153,6 +153,42 @@ impl<F: Folder> RawStore<F> {
         store.finish_batches(&parts)?;
         Ok(store)
     }
+}
+
+/// What tells a new store from all others.
+pub(crate) fn new_id() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::io("random numbers")(std::io::Error::other(error.to_string())))?;
+    Ok(id)
+}
+
+/// That of a store like no other.
+fn new_identity(
+    (key_len, value_len): (usize, usize),
+    has_ends: bool,
+    options: &Options,
+) -> Result<Identity> {
+    let (shards, shard_bits) = (options.shards, options.shard_bits);
+    Ok(Identity { id: new_id()?, key_len, value_len, shards, shard_bits, has_ends })
+}
+
+/// Can there be such a store?
+fn check_identity(of: &Identity, options: &Options) -> Result<()> {
+    options.check()?;
+    let refuse =
+        |what, value: usize, must| Err(Error::OutOfLimits { what, value: value as u64, must });
+    if !(1..=KEY_BYTES_MAX).contains(&of.key_len) {
+        return refuse("the length of a key", of.key_len, "1 to 256 bytes");
+    }
+    if of.value_len > VALUE_BYTES_MAX {
+        return refuse("the length of a value", of.value_len, "at most 4096 bytes");
+    }
+    if !are_bits_of(of.key_len, of.shard_bits) {
+        let must = "at most the bits of a key";
+        return refuse("shard_bits", of.shard_bits as usize, must);
+    }
+    Ok(())
 }
 
 /// What there is of a store as soon as all of its shards are there.

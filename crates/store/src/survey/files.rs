@@ -18,7 +18,7 @@ use crate::{
     unwritten::Unwritten,
 };
 
-pub(super) const MISSING: &str = "a write that was durable is not as it was written";
+pub(crate) const MISSING: &str = "a write that was durable is not as it was written";
 
 /// What is not as it was written in one file of a store that somebody may write to. `names` are all
 /// files, in their order.

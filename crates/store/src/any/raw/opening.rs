@@ -25,7 +25,7 @@ use crate::{
     mark::check_whole,
     open_files,
     rank::{Ranked, Role, Standing, write_next},
-    store::{Comes, clear_for, in_parallel},
+    store::{Comes, clear_for, in_parallel, new_id},
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -137,13 +137,6 @@ impl<F: Folder> RawLogStore<F> {
         store.begin_histories()?;
         Ok(store)
     }
-}
-
-fn new_id() -> Result<[u8; 16]> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|error| Error::io("random numbers")(std::io::Error::other(error.to_string())))?;
-    Ok(id)
 }
 
 /// What there is of a store as soon as all of its shards are there.

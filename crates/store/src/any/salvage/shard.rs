@@ -30,14 +30,10 @@ use crate::{
     },
     error::{Error, Result},
     format::{DATA_AT, NUMBERS_END, chain_start, read_headers},
+    pages::{UNREADABLE, read_pages},
     planted::{self, Fault},
     shard::Change,
 };
-
-/// Bytes that are given up together where the disk cannot read.
-const PAGE: usize = 4096;
-/// What they are then: no frame has it.
-const UNREAD: u8 = 0xFF;
 
 /// What was found of a shard.
 pub(super) struct Rest<S> {
@@ -387,17 +383,10 @@ impl LogSalvaged {
     /// All frames of a segment. What the disk cannot read is told, and is no frame.
     fn read<S: Storage>(&mut self, file: &S, name: &str) -> Result<Vec<u8>> {
         let len = file.len().map_err(Error::io(name))?.min(LEN_MAX);
-        let mut bytes = vec![0; len.saturating_sub(DATA_AT) as usize];
-        if bytes.is_empty() || file.read_at(DATA_AT, &mut bytes).is_ok() {
-            return Ok(bytes);
-        }
-        for (number, page) in bytes.chunks_mut(PAGE).enumerate() {
-            let at = DATA_AT + (number * PAGE) as u64;
-            if file.read_at(at, page).is_err() {
-                page.fill(UNREAD);
-                self.note(Error::damaged(name, at, "the disk cannot read it"))?;
-            }
-        }
+        let mut unread = Vec::new();
+        let len = len.saturating_sub(DATA_AT) as usize;
+        let bytes = read_pages(file, DATA_AT, len, |at| unread.push(at));
+        unread.into_iter().try_for_each(|at| self.note(Error::damaged(name, at, UNREADABLE)))?;
         Ok(bytes)
     }
 }

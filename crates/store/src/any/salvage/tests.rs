@@ -15,14 +15,14 @@ use crate::{
     keyed::Files,
     limits::SEGMENT_BYTES_MIN,
     machine::as_it_is,
-    mark::UNFINISHED,
+    mark::{Maker, UNFINISHED, mark},
     planted::plant,
     scrub,
 };
 
-type Bytes = BTreeMap<String, Vec<u8>>;
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
-type Over = fn(&Disk) -> Files<Disk>;
+pub(crate) type Bytes = BTreeMap<String, Vec<u8>>;
+pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Over = fn(&Disk) -> Files<Disk>;
 
 const SHARDS: u32 = 2;
 const KEYS: u64 = 24;
@@ -80,7 +80,7 @@ fn written(seed: u64, over: Over, is_closed: bool) -> Disk {
 }
 
 /// What the files are; one that nobody can read is none.
-fn bytes_of(folder: &impl Folder) -> Bytes {
+pub(crate) fn bytes_of(folder: &impl Folder) -> Bytes {
     let mut all = Bytes::new();
     for name in folder.names().unwrap() {
         let Ok(file) = folder.file(&name) else { continue };
@@ -135,7 +135,7 @@ fn changes(id: &[u8; 16], files: &Bytes) -> Vec<Found> {
 }
 
 /// Damages something: flips bits, shortens or removes a file.
-fn damage(disk: &Disk, rng: &mut Rng, wanted: impl Fn(&str) -> bool) {
+pub(crate) fn damage(disk: &Disk, rng: &mut Rng, wanted: impl Fn(&str) -> bool) {
     let names: Vec<_> = disk.names().into_iter().filter(|name| wanted(name)).collect();
     for _ in 0..1 + rng.below(3) {
         let name = &names[rng.below(names.len() as u64) as usize];
@@ -163,8 +163,7 @@ fn damage(disk: &Disk, rng: &mut Rng, wanted: impl Fn(&str) -> bool) {
 
 fn salvaged(over: Over, disk: &Disk) -> Result<(Records, LogSalvaged)> {
     let (store, told) = RawLogStore::salvage(&over(disk), Disk::new(1), &options(), |_, _| {})?;
-    let mut records = Records::new();
-    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())))?;
+    let records = contents(&store)?;
     assert_eq!(told.records, records.len() as u64);
     Ok((records, told))
 }
@@ -264,7 +263,7 @@ fn open(seed: u64, over: Over) -> std::result::Result<u64, String> {
     Ok(older)
 }
 
-fn run(
+pub(crate) fn run(
     seeds: std::ops::Range<u64>,
     over: Over,
     judge: fn(u64, Over) -> std::result::Result<u64, String>,
@@ -307,38 +306,30 @@ fn v16_the_planted_faults_of_salvage_are_found() {
     }
 }
 
-/// A power cut at each step of a salvage: nothing without a mark is less than all of it, and the
-/// damaged store is as it was.
-fn cut(seed: u64) -> std::result::Result<u64, String> {
-    let disk = written(seed, as_it_is, true);
-    damage(&disk, &mut Rng::seeded(!seed), |name| name.ends_with(".log"));
-    let before = bytes_of(&disk);
-    let (expected, _) = salvaged(as_it_is, &disk).map_err(|error| error.to_string())?;
+/// A power cut at each step of a salvage: nothing without a mark is less than all of it, and whoever
+/// does it again begins anew.
+pub(crate) fn cuts(
+    salvage: impl Fn(Disk) -> Result<Records>,
+    open: impl Fn(Disk) -> Result<Records>,
+) -> std::result::Result<u64, String> {
+    let expected = salvage(Disk::new(1)).map_err(|error| error.to_string())?;
     let (mut images, mut unfinished) = (0, 0);
     for steps in 0.. {
         let to = Disk::new(steps);
         to.die_after(steps);
-        let made = RawLogStore::salvage(&disk, to.clone(), &options(), |_, _| {}).map(drop);
+        let made = salvage(to.clone());
         for image in to.crash_images(3) {
             images += 1;
             let has_mark = image.names().iter().any(|name| name == UNFINISHED);
-            let store = match RawLogStore::open(image.clone(), &options()) {
+            let found = match open(image.clone()) {
                 Err(Error::NotAStore | Error::HeaderGone { .. }) => continue,
                 Err(Error::Unfinished) if has_mark => {
                     unfinished += 1;
-                    // Whoever does it again begins anew.
-                    RawLogStore::salvage(&disk, image, &options(), |_, _| {})
-                        .map_err(|error| format!("after {steps} steps: {error}"))?
-                        .0
+                    salvage(image)
                 }
-                store => store.map_err(|error| error.to_string())?,
+                found => found,
             };
-            let mut records = Records::new();
-            let shown = store.for_each(|key, value| {
-                records.insert(key.to_vec(), value.to_vec());
-            });
-            shown.map_err(|error| error.to_string())?;
-            if records != expected {
+            if found.map_err(|error| format!("after {steps} steps: {error}"))? != expected {
                 return Err(format!("after {steps} steps it is not all there"));
             }
         }
@@ -349,6 +340,24 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
     if unfinished < 100 {
         return Err(format!("only {unfinished} were found unfinished"));
     }
+    Ok(images)
+}
+
+fn contents(store: &RawLogStore<Disk>) -> Result<Records> {
+    let mut records = Records::new();
+    store.for_each(|key, value| drop(records.insert(key.to_vec(), value.to_vec())))?;
+    Ok(records)
+}
+
+/// The damaged store is as it was.
+fn cut(seed: u64) -> std::result::Result<u64, String> {
+    let disk = written(seed, as_it_is, true);
+    damage(&disk, &mut Rng::seeded(!seed), |name| name.ends_with(".log"));
+    let before = bytes_of(&disk);
+    let images = cuts(
+        |to| contents(&RawLogStore::salvage(&disk, to, &options(), |_, _| {})?.0),
+        |image| contents(&RawLogStore::open(image, &options())?),
+    )?;
     if bytes_of(&disk) == before { Ok(images) } else { Err("the damaged store was changed".into()) }
 }
 
