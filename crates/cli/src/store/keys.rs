@@ -115,7 +115,7 @@ pub(super) fn view_either(path: &Path) -> mainstay::store::Result<OnDisk> {
 pub(super) fn scrub(
     path: &Path,
     options: &ScrubOptions,
-    told: impl FnMut(u64, u64) -> bool,
+    told: impl FnMut(u64, u64) -> bool + Send,
 ) -> mainstay::store::Result<Scrubbed> {
     match given() {
         Some(keys) => mainstay::store::scrub_with(path, keys, options, told),

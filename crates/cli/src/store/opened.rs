@@ -4,7 +4,7 @@ use super::bytes::{Text, as_text, exact_text};
 use crate::error::warn;
 use mainstay::store::{
     Directory, Durability, LogOnDisk, OnDisk, RawExpiring, RawLogStore, RawStore, Reader, Token,
-    split_end,
+    is_log_copy, split_end,
 };
 use std::{
     path::Path,
@@ -294,5 +294,7 @@ pub(super) fn is_any(path: &Path) -> bool {
         let mut entries = path.read_dir().into_iter().flatten().flatten();
         entries.any(|entry| entry.file_name().to_str().is_some_and(is_log))
     };
-    path.join("any").is_file() || !path.join("store").exists() && has_log()
+    // A copy has logs, too, and no such header.
+    let is_copy = || is_log_copy(path).unwrap_or(false);
+    path.join("any").is_file() || !path.join("store").exists() && has_log() && !is_copy()
 }

@@ -14,6 +14,7 @@ use crate::{
     error::{CliError, Outcome, Result},
     interrupt::Interrupt,
     output::Output,
+    random,
     size::parse_duration,
 };
 use mainstay::sds::{
@@ -158,7 +159,7 @@ async fn talk(args: &Args, out: &mut Output) -> Result<Outcome> {
     let own_id = name_with_tag(&args.name, random::drawn());
     let faults = Faults {
         loss: f64::from(args.loss) / 100.0,
-        ..Faults::none(args.seed.unwrap_or_else(random))
+        ..Faults::none(args.seed.unwrap_or_else(random::drawn))
     };
     let Joined { handle, mut events, addresses } =
         args.way.join(&own_id, faults, random::drawn()).await?;
