@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mainstay_storage::{Folder, Storage};
 
 use super::{
-    copy::{Copied, CopyEntry},
+    copy::{Copied, CopyEntry, begin},
     format::{ANY_FILE, AnyHeader, Frame},
     raw::RawLogStore,
     shard::Shard,
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, FrameHeader, STORE_FILE, write_header},
     planted::{self, Fault},
+    rank::{Ranked, at_places},
 };
 
 /// What a copy came to.
@@ -71,12 +72,24 @@ impl<F: Folder> RawLogStore<F> {
     ///
     /// # Errors
     /// [`Error::Exists`] if there is a store in the folder; [`Error::OtherCopy`] if there is a copy of
-    /// another one, or of writes that this one never had; [`Error::Damaged`] with the first place
+    /// another one, or of writes that this one never had; [`Error::NotWhole`] or [`Error::Mending`] of
+    /// a follower that has not caught up; [`Error::Damaged`] with the first place
     /// that is not as it was written; [`Error::Poisoned`]; what the disk says. Then the copy is as it
     /// was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<LogCopied> {
         let before = self.copy_in(to)?;
-        let (plan, records) = self.plan();
+        let (header, (plan, records)) = loop {
+            let header = self.standing.header();
+            header.check_finished()?;
+            let plan = self.plan()?;
+            // Meanwhile a follower may have become another one, and what it was is not known.
+            if self.standing.header().generation == header.generation {
+                break (header, plan);
+            }
+        };
+        if before.is_none() {
+            begin(to)?;
+        }
         let entries: Vec<CopyEntry> = plan.iter().map(|of| of.entry).collect();
         let old = |entry: &CopyEntry| before.as_ref().and_then(|old| old.find(entry.place()));
         let mut work = Vec::new();
@@ -106,7 +119,7 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         let generation = before.as_ref().map_or(0, |old| old.generation) + 1;
-        let copied = Copied { store: self.header, generation, records, entries };
+        let copied = Copied { store: header, generation, records, entries };
         if planted::is(Fault::CopyTidiedEarly) {
             copied.tidy(to)?;
         }
@@ -136,9 +149,10 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Where each segment ends now, all at the same moment; with the records there are.
-    fn plan(&self) -> (Vec<Planned<F::File>>, u64) {
+    fn plan(&self) -> Result<(Vec<Planned<F::File>>, u64)> {
         let is_torn = planted::is(Fault::CopyOfMoments);
         let logs: Vec<_> = self.shards.iter().filter(|_| !is_torn).map(Shard::writer).collect();
+        at_places((0..).zip(logs.iter().map(|log| log.history())))?;
         let (mut plan, mut records) = (Vec::new(), 0);
         for shard in &self.shards {
             let alone = is_torn.then(|| shard.writer());
@@ -165,7 +179,7 @@ impl<F: Folder> RawLogStore<F> {
                 std::thread::yield_now();
             }
         }
-        (plan, records)
+        Ok((plan, records))
     }
 }
 
