@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a18_a_replica_is_whole_when_that_is_durable_and_not_before() {
+    fn a19_a_replica_is_whole_when_that_is_durable_and_not_before() {
         macro_rules! test {
             ($create:expr, $open:expr, $file:expr) => {
                 let disk = Disk::new(7);

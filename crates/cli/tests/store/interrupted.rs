@@ -92,7 +92,7 @@ fn first_copies(create: &[&str]) {
 }
 
 #[test]
-fn a18_a_first_copy_that_is_killed_is_not_restored_until_it_is_finished() {
+fn a19_a_first_copy_that_is_killed_is_not_restored_until_it_is_finished() {
     first_copies(FIXED);
 }
 
@@ -140,7 +140,7 @@ fn later_copies(create: &[&str], is_as_before: bool) {
 }
 
 #[test]
-fn a18_a_later_copy_that_is_killed_is_the_old_one_the_new_one_or_not_finished() {
+fn a19_a_later_copy_that_is_killed_is_the_old_one_the_new_one_or_not_finished() {
     later_copies(FIXED, false);
 }
 

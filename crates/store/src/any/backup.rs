@@ -92,6 +92,9 @@ impl<F: Folder> RawLogStore<F> {
         }
         let entries: Vec<CopyEntry> = plan.iter().map(|of| of.entry).collect();
         let old = |entry: &CopyEntry| before.as_ref().and_then(|old| old.find(entry.place()));
+        if let Some(before) = &before {
+            check_continues(before, &entries)?;
+        }
         let mut work = Vec::new();
         for planned in &plan {
             let from = match old(&planned.entry) {
@@ -183,6 +186,22 @@ impl<F: Folder> RawLogStore<F> {
     }
 }
 
+/// Refuses a copy that has a later write of a shard than the store: those are of another history, and
+/// no segment of the store need be where they are.
+fn check_continues(old: &Copied, entries: &[CopyEntry]) -> Result<()> {
+    let last = |entries: &[CopyEntry], shard| {
+        let ours = entries.iter().filter(|entry| entry.shard == shard);
+        ours.map(|entry| entry.last.get()).max()
+    };
+    for of_shard in entries.chunk_by(|one, next| one.shard == next.shard) {
+        let shard = of_shard[0].shard;
+        if last(&old.entries, shard) > last(of_shard, shard) {
+            return Err(Error::OtherCopy { what: "writes that this store never had" });
+        }
+    }
+    Ok(())
+}
+
 impl<S: Storage> Planned<S> {
     /// From where on the segment is to be copied to a folder that has an older copy of it; 0: all.
     fn continues(&self, to: &impl Folder, old: &CopyEntry, store: &AnyHeader) -> Result<u64> {
@@ -195,10 +214,9 @@ impl<S: Storage> Planned<S> {
         let (last, chain) = if at == end {
             (entry.last.get(), entry.chain.get())
         } else {
-            let mut head = [0; FRAME_LEN];
-            self.file.read_at(at, &mut head).map_err(Error::io(&*name))?;
-            let head: FrameHeader = zerocopy::transmute!(head);
-            (head.sequence.get() - 1, head.chain.get())
+            // In the log of another history no frame need begin there, nor end behind it.
+            let Some(before) = self.before(at)? else { return other };
+            before
         };
         if (last, chain) != (old.last.get(), old.chain.get()) {
             return other;
@@ -208,6 +226,21 @@ impl<S: Storage> Planned<S> {
             file.len().map_err(Error::io(&*name))? >= at && entry.header_in(&file, store).is_ok();
         // What was lost there is copied again.
         Ok(if has_it { at } else { 0 })
+    }
+
+    /// The write before the frame at a place of the segment, and the checksum of its frame; none if no
+    /// frame begins there.
+    fn before(&self, at: u64) -> Result<Option<(u64, u32)>> {
+        if self.entry.bytes.get().saturating_sub(at) < FRAME_LEN as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; FRAME_LEN];
+        self.file.read_at(at, &mut head).map_err(Error::io(self.entry.name()))?;
+        if Frame::len_of(&head).is_none() {
+            return Ok(None);
+        }
+        let head: FrameHeader = zerocopy::transmute!(head);
+        Ok(head.sequence.get().checked_sub(1).map(|before| (before, head.chain.get())))
     }
 
     /// Copies what is behind `from`, durably.

@@ -152,7 +152,7 @@ fn a16_a_copy_that_did_not_come_to_its_end_is_no_store_and_can_be_made_again() {
 }
 
 #[test]
-fn a18_of_a_follower_that_is_not_whole_nothing_is_copied_restored_or_shown() {
+fn a19_of_a_follower_that_is_not_whole_nothing_is_copied_restored_or_shown() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [place, kept, anew] = dirs.each_ref().map(|dir| dir.path());
     let leader = RawStore::create(Disk::new(1), 1, 8, &options()).unwrap();

@@ -386,7 +386,7 @@ fn v11_a_first_copy_that_did_not_come_to_its_end_says_so() {
 }
 
 #[test]
-fn a18_of_a_follower_of_any_sizes_that_is_not_whole_nothing_is_copied_or_shown() {
+fn a19_of_a_follower_of_any_sizes_that_is_not_whole_nothing_is_copied_or_shown() {
     let dir = tempfile::tempdir().unwrap();
     let leader = RawLogStore::create(Disk::new(1), &options()).unwrap();
     let folder = Directory::lock(dir.path()).unwrap();
@@ -409,4 +409,49 @@ fn a18_of_a_follower_of_any_sizes_that_is_not_whole_nothing_is_copied_or_shown()
     replica.set_whole(true).unwrap();
     assert_eq!(replica.backup(&Disk::new(2), |_, _| {}).unwrap().records, 0);
     assert_eq!(crate::LogOnDisk::open(dir.path()).unwrap().records(), 0);
+}
+
+#[test]
+fn v11_a_copy_of_another_history_is_refused_wherever_its_segments_end() {
+    let options = LogOptions { shards: 1, ..options() };
+    for later in (0..400).chain([3_000]) {
+        let store = RawLogStore::create(Disk::new(1), &options).unwrap();
+        store.put(b"k", b"before", Memory).unwrap();
+        let (old, copy) = (Disk::new(2), Disk::new(3));
+        store.backup(&old, |_, _| {}).unwrap();
+        store.put(b"k2", b"of one history", Memory).unwrap();
+        store.backup(&copy, |_, _| {}).unwrap();
+        // The other one has zeros, or bytes like those of a frame, where this copy ends.
+        let anew = RawLogStore::restore(&old, Disk::new(4), &options, |_, _| {}).unwrap();
+        let value = if later % 2 == 0 { vec![0; later] } else { FRAME_LIKE.repeat(later / 4) };
+        anew.put(b"z", &value, Memory).unwrap();
+        let names = copy.names();
+        let refused = anew.backup(&copy, |_, _| {});
+        assert!(matches!(refused, Err(Error::OtherCopy { .. })), "{later}: {refused:?}");
+        assert_eq!(copy.names(), names);
+        let kept = RawLogStore::restore(&copy, Disk::new(5), &options, |_, _| {}).unwrap();
+        assert_eq!(contents(&kept), contents(&store));
+    }
+}
+
+const FRAME_LIKE: &[u8] = b"MSAF";
+
+#[test]
+fn v11_a_copy_with_later_segments_of_another_history_is_refused() {
+    let options = LogOptions { shards: 1, ..options() };
+    let store = RawLogStore::create(Disk::new(1), &options).unwrap();
+    let fill = |store: &RawLogStore<Disk>, number: u8| {
+        store.put(&[number], &[number; 9_000], Memory).unwrap();
+    };
+    fill(&store, 1);
+    let (old, copy) = (Disk::new(2), Disk::new(3));
+    store.backup(&old, |_, _| {}).unwrap();
+    // In segments that the other one never begins.
+    (2..6).for_each(|number| fill(&store, number));
+    store.backup(&copy, |_, _| {}).unwrap();
+    let anew = RawLogStore::restore(&old, Disk::new(4), &options, |_, _| {}).unwrap();
+    let refused = anew.backup(&copy, |_, _| {});
+    assert!(matches!(refused, Err(Error::OtherCopy { .. })), "{refused:?}");
+    let kept = RawLogStore::restore(&copy, Disk::new(5), &options, |_, _| {}).unwrap();
+    assert_eq!(contents(&kept), contents(&store));
 }
