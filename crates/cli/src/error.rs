@@ -241,6 +241,17 @@ pub(crate) enum CliError {
     )]
     DamagedCopy(PathBuf),
     #[error(
+        "{}: the copy is not finished: it was interrupted, and has only a part of what is to be in it; run \
+         the same `mainstay store backup` (or `follow`) again, until that is done; if what it is of is \
+         gone, `mainstay store promote {} --unfinished` takes it as it is", .0.display(), .0.display()
+    )]
+    Unfinished(PathBuf),
+    #[error(
+        "{}: is no store, but a copy of one with values of any size; `mainstay store restore` makes a \
+         store of it, `verify` checks it", .0.display()
+    )]
+    IsCopy(PathBuf),
+    #[error(
         "{}: is not equal to {} after the copy; `mainstay store verify {} --against {}` shows the \
          records, and the disks should be checked",
         copy.display(), of.display(), of.display(), copy.display()

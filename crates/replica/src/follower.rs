@@ -9,6 +9,8 @@
 //!   unless it is set up otherwise.
 //! * O5. What comes in parts is looked at when all of it is here, and each part follows the one
 //!   before; what a lost channel brought of it is forgotten.
+//! * O6. Before the first change that leads elsewhere than the log does, the store says durably that it
+//!   is not whole. It says that it is when all shards have caught up, and that is durable.
 //!
 //! The core is fed by [`Follower::handle`], then asked by [`Follower::poll`] until it has nothing
 //! more to say, then for its [`Follower::deadline`]. Drivers that take in all messages that are
@@ -64,6 +66,10 @@ pub struct Follower<K: Sink> {
     unsynced_since: Option<Duration>,
     /// A sync was asked for, and has not ended.
     is_syncing: bool,
+    /// As the store says (O6).
+    is_whole: bool,
+    /// All shards have caught up, and the store is to say so after a sync.
+    is_whole_due: bool,
 }
 
 impl<K: Sink> Follower<K> {
@@ -90,6 +96,8 @@ impl<K: Sink> Follower<K> {
         sink.sync()?;
         Ok(Self {
             known: sink.known_epoch(),
+            is_whole: sink.is_whole(),
+            is_whole_due: false,
             sink,
             settings,
             rng: Rng::seeded(seed),
@@ -291,6 +299,10 @@ impl<K: Sink> Follower<K> {
         // From here on the leader knows what to make of an acknowledgement: what is here may be all
         // that it waits for.
         self.ack_due |= matches!(message, Message::Info { .. });
+        if self.is_whole && self.leads_away(shard, message) {
+            self.sink.set_whole(false)?;
+            self.is_whole = false;
+        }
         let Some(place) = self.shards.get_mut(shard as usize) else {
             return Err(Wrong::Protocol("a shard that is not there".to_owned()));
         };
@@ -305,7 +317,37 @@ impl<K: Sink> Follower<K> {
             self.unsynced += 1;
             self.unsynced_since.get_or_insert(now);
         }
+        if matches!(message, Message::CaughtUp { .. }) {
+            self.is_whole_due = !self.is_whole && self.is_caught_up();
+        }
         Ok(())
+    }
+
+    /// Does a message change records other than as the log of a whole copy goes on (O6)?
+    fn leads_away(&self, shard: u32, message: &Message<'_>) -> bool {
+        let changes = matches!(
+            message,
+            Message::Records { .. } | Message::Round { .. } | Message::Writes { .. }
+        );
+        let is_apart = self.settings.as_one && !self.is_caught_up();
+        changes && (is_apart || self.shards.get(shard as usize).is_some_and(Place::is_mending))
+    }
+
+    /// Notes after a sync that the store is whole, if that is news. Where a shard caught up while the
+    /// sync was under way, the next one comes at once.
+    fn note_whole(&mut self) {
+        if self.is_whole || self.is_whole_due || !self.is_caught_up() {
+            return;
+        }
+        match self.sink.set_whole(true) {
+            Ok(()) => self.is_whole = true,
+            Err(error) => self.outputs.push_back(Output::Told(Told::Failed(error.into()))),
+        }
+    }
+
+    /// Has each shard all that the leader had?
+    fn is_caught_up(&self) -> bool {
+        self.shards.iter().all(Place::is_caught_up)
     }
 
     /// Whether the other end may be listened to (O3).
@@ -359,12 +401,13 @@ impl<K: Sink> Follower<K> {
         if std::mem::take(&mut self.is_syncing) && is_done {
             self.shards.iter_mut().for_each(Place::synced);
             self.ack_due = true;
+            self.note_whole();
         }
     }
 
     /// From here on a sync is under way, for what is there now.
     fn begin_sync(&mut self) {
-        (self.unsynced, self.unsynced_since) = (0, None);
+        (self.unsynced, self.unsynced_since, self.is_whole_due) = (0, None, false);
         self.is_syncing = true;
         self.shards.iter_mut().for_each(Place::sync_begins);
     }
@@ -394,10 +437,13 @@ impl<K: Sink> Follower<K> {
     }
 
     fn sync_due(&self) -> Option<Duration> {
-        let since = self.unsynced_since?;
         if self.is_syncing {
             return None;
         }
+        if self.is_whole_due {
+            return Some(Duration::ZERO);
+        }
+        let since = self.unsynced_since?;
         let is_much = self.unsynced >= self.settings.sync_messages;
         Some(if is_much { since } else { since + self.settings.sync_after })
     }

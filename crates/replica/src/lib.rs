@@ -16,6 +16,7 @@
 //!   it; the leader then takes no more writes.
 //! * N5. What a follower has and its leader does not is set aside before it is given up.
 //! * N6. What a leader holds for a follower is bounded, however slow that is.
+//! * N7. Nobody takes a part of a store for all of it: what was interrupted says that it is not finished.
 //!
 //! ```
 //! use mainstay_replica::{FollowSettings, Follower, LeadSettings, Leader, follower, leader};

@@ -35,6 +35,10 @@ impl<F: Folder> Source for Arc<RawLogStore<F>> {
         RawLogStore::fence(self, epoch)
     }
 
+    fn is_whole(&self) -> bool {
+        RawLogStore::is_whole(self)
+    }
+
     fn tip(&self, shard: u32) -> Result<Option<Position>> {
         Ok(RawLogStore::history(self, shard)?.position())
     }
@@ -109,6 +113,14 @@ impl<F: Folder> Sink for Arc<RawLogStore<F>> {
 
     fn know(&self, epoch: u64) -> Result<()> {
         self.fence(epoch)
+    }
+
+    fn is_whole(&self) -> bool {
+        RawLogStore::is_whole(self)
+    }
+
+    fn set_whole(&self, is_whole: bool) -> Result<()> {
+        RawLogStore::set_whole(self, is_whole)
     }
 
     fn history(&self, shard: u32) -> Result<History> {

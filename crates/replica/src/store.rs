@@ -58,6 +58,10 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
         RawStore::fence(self, epoch)
     }
 
+    fn is_whole(&self) -> bool {
+        RawStore::is_whole(self)
+    }
+
     fn tip(&self, shard: u32) -> Result<Option<Position>> {
         Ok(RawStore::history(self, shard)?.position())
     }
@@ -132,6 +136,14 @@ impl<F: Folder> Sink for Arc<RawStore<F>> {
 
     fn know(&self, epoch: u64) -> Result<()> {
         self.fence(epoch)
+    }
+
+    fn is_whole(&self) -> bool {
+        RawStore::is_whole(self)
+    }
+
+    fn set_whole(&self, is_whole: bool) -> Result<()> {
+        RawStore::set_whole(self, is_whole)
     }
 
     fn history(&self, shard: u32) -> Result<History> {

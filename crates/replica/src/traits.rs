@@ -70,6 +70,9 @@ pub trait Source {
     /// # Errors
     /// What the disk says.
     fn fence(&self, epoch: u64) -> Result<()>;
+    /// Is it more than a part of what it is to be? See
+    /// [`RawStore::is_whole`](mainstay_store::RawStore::is_whole).
+    fn is_whole(&self) -> bool;
     /// Where a shard is; none if it is at no place.
     ///
     /// # Errors
@@ -185,6 +188,13 @@ pub trait Sink {
     /// # Errors
     /// What the disk says.
     fn know(&self, epoch: u64) -> Result<()>;
+    /// Has it had all that its leader had, and is it not on its way to something else?
+    fn is_whole(&self) -> bool;
+    /// Notes that durably, when what was written before is durable.
+    ///
+    /// # Errors
+    /// If a shard is at no place, or what the disk says.
+    fn set_whole(&self, is_whole: bool) -> Result<()>;
     /// Where a shard is.
     ///
     /// # Errors

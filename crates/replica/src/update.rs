@@ -32,7 +32,9 @@ pub struct Updated {
 
 /// Makes `copy`, a follower of the same store, equal to what `of` was when this was called, or later;
 /// durably. What is equal already is not copied: so it is an incremental backup, which can go on after
-/// it was interrupted anywhere, and the way back from one. `progress` is shown how many writes the copy
+/// it was interrupted anywhere, and the way back from one. From its first change until it is through,
+/// the copy is not [whole](mainstay_store::RawStore::is_whole): it is neither promoted, restored nor copied, so that
+/// nobody takes a part of a store for all of it. Call it again, then it is. `progress` is shown how many writes the copy
 /// has, and how many it wants.
 ///
 /// The original may be written to meanwhile: each shard of the copy is then as one write left it, and a
@@ -59,8 +61,8 @@ pub struct Updated {
 ///
 /// # Errors
 /// [`mainstay_store::Error::Leads`] if the copy takes writes of its own; [`Error::Refused`] if the two
-/// are not replicas of one store; [`mainstay_store::Error::Mending`] if the original is itself on its
-/// way; what the disks say. What was copied stays, and is not copied again.
+/// are not replicas of one store; [`mainstay_store::Error::Mending`] or
+/// [`mainstay_store::Error::NotWhole`] if the original is itself on its way; what the disks say. What was copied stays, and is not copied again.
 pub fn update<S: Source + Clone, K: Sink + Clone>(
     of: &S,
     copy: &K,
@@ -71,9 +73,10 @@ pub fn update<S: Source + Clone, K: Sink + Clone>(
         return Err(Error::Refused { by: "the copy", why });
     }
     let wanted = tips(of)?;
+    let settings = FollowSettings { as_one: true, ..FollowSettings::default() };
     let mut pair = Pair {
         leader: Leader::new(of.clone(), LeadSettings::default(), NOW),
-        follower: Follower::new(copy.clone(), FollowSettings::default(), 0, NOW)?,
+        follower: Follower::new(copy.clone(), settings, 0, NOW)?,
         updated: Updated::default(),
     };
     let done = pair.run(&wanted, progress);
@@ -93,7 +96,8 @@ fn tips<S: Source>(of: &S) -> Result<Vec<u64>> {
         let position = of.tip(shard)?;
         Ok(position.ok_or(mainstay_store::Error::Mending { shard })?.sequence)
     };
-    (0..of.identity().shards).map(tip).collect()
+    let tips = (0..of.identity().shards).map(tip).collect::<Result<_>>()?;
+    if of.is_whole() { Ok(tips) } else { Err(mainstay_store::Error::NotWhole.into()) }
 }
 
 struct Pair<S: Source, K: Sink> {

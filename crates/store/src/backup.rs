@@ -12,6 +12,7 @@ use crate::{
     history::History,
     image::Chunks,
     kept::Kept,
+    rank::{Ranked, at_places},
     shard::{Shard, create_behind},
     snapshot::Snapshot,
     store::{Comes, RawStore, clear_for_fixed},
@@ -52,16 +53,25 @@ impl<F: Folder> RawStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Exists`]; [`Error::SnapshotLost`] if too much is changed meanwhile; what the disk
+    /// [`Error::Exists`]; [`Error::NotWhole`] or [`Error::Mending`] of a follower that has not caught
+    /// up; [`Error::SnapshotLost`] if too much is changed meanwhile; what the disk
     /// says. Then there is no copy, and the store is as it was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<u64> {
         clear_for_fixed(Comes::ToCopy, to)?;
-        let header = self.standing.header();
-        let (snapshot, ends) = self.snapshot_with(0, &self.shards, |log| End {
-            sequence: log.sequence,
-            chain: log.chain,
-            history: log.history,
-        });
+        let (header, (snapshot, ends)) = loop {
+            let header = self.standing.header();
+            header.check_finished()?;
+            let found = self.snapshot_with(0, &self.shards, |log| End {
+                sequence: log.sequence,
+                chain: log.chain,
+                history: log.history,
+            });
+            // Meanwhile a follower may have become another one, and what it was is not known.
+            if self.standing.header().generation == header.generation {
+                break (header, found);
+            }
+        };
+        at_places((0..).zip(ends.iter().map(|end| end.history)))?;
         let all: u64 = self.shards.iter().map(|shard| shard.table().len()).sum();
         let mut done = 0;
         for ((shard, kept), end) in snapshot.parts().zip(&ends) {

@@ -273,6 +273,12 @@ pub enum Error {
         /// Which shard.
         shard: u32,
     },
+    /// A copy was interrupted before it had everything, or before it was brought up to date.
+    #[error(
+        "the copy is not finished: it was interrupted, and has only a part of what is to be in it; run \
+         the same backup again, or let it follow its leader, until that is done"
+    )]
+    NotWhole,
     /// What a leader wrote is nothing this store could have.
     #[error("a write for shard {shard} does not fit ({what}); check who the leader is")]
     Foreign {

@@ -145,6 +145,44 @@ impl<F: Folder> RawStore<F> {
         self.standing.fence(&self.folder, epoch, || self.let_writers_end())
     }
 
+    /// Has it had all that its leader had, and is it not on its way to something else since? A replica
+    /// that was just made is not whole: before it has caught up for the first time nobody can tell what
+    /// it lacks. Neither is one that takes a part of its records from elsewhere than the log, or whose
+    /// shards are to be brought to one moment together. A leader is whole.
+    ///
+    /// Example: see [`set_whole`](Self::set_whole).
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.standing.rank().is_whole
+    }
+
+    /// Notes durably of a follower whether it is whole: whoever brings it up to date says so, when all
+    /// that was written is durable. What is not is neither promoted, nor restored, nor looked at.
+    ///
+    /// ```
+    /// use mainstay_sim::Disk;
+    /// use mainstay_store::{Error, Options, RawStore};
+    /// let options = Options::default();
+    /// let leader = RawStore::create(Disk::new(1), 2, 3, &options)?;
+    /// let disk = Disk::new(2);
+    /// let replica = RawStore::create_replica(disk.clone(), &leader.identity(), &options)?;
+    /// assert!(!replica.is_whole());
+    /// assert!(matches!(replica.promote(4711), Err(Error::NotWhole)));
+    ///
+    /// let replica = RawStore::open(disk, &options)?;
+    /// // The leader has nothing, so this is all.
+    /// replica.set_whole(true)?;
+    /// replica.promote(4711)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Leads`]; [`Error::Mending`] if a shard is not as a write left it; what the disk says.
+    pub fn set_whole(&self, is_whole: bool) -> Result<()> {
+        let places = self.shards.iter().map(|shard| (shard.number(), shard.history()));
+        self.standing.set_whole(&self.folder, is_whole, places)
+    }
+
     /// The store as a follower, from now on and when it is opened again.
     ///
     /// ```
@@ -181,8 +219,8 @@ impl<F: Folder> RawStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
-    /// promotions; what the disk says.
+    /// [`Error::Mending`] and [`Error::NotWhole`] for a replica that is catching up, see
+    /// [`set_whole`](Self::set_whole); [`Error::OutOfLimits`] after 65,535 promotions; what the disk says.
     pub fn promote(mut self, drawn: u16) -> Result<Self> {
         self.promote_here(drawn)?;
         Ok(self)

@@ -12,6 +12,7 @@ use crate::{
     mark::check_whole,
     open_files,
     parts::complete,
+    rank::{Ranked, at_places},
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
     store::{check_header, in_parallel},
@@ -66,7 +67,8 @@ impl OnDisk {
     /// Example: see [`OnDisk`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::Locked`] while somebody has it open; [`Error::Damaged`] as
+    /// [`Error::NotAStore`]; [`Error::Locked`] while somebody has it open; [`Error::NotWhole`] or
+    /// [`Error::Mending`] for a copy that has only a part of what it is of; [`Error::Damaged`] as
     /// [`RawStore::open`](crate::RawStore::open).
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_as(path, Ring::NONE)
@@ -96,6 +98,7 @@ impl OnDisk {
         check_whole(&folder)?;
         let header = store_header(&folder)?;
         check_header(&header)?;
+        header.check_finished()?;
         let read = |number| {
             let loaded = load_apart(&folder, &header, number)?;
             let files = ShardFiles::of(&folder, &loaded, number)?;
@@ -104,6 +107,7 @@ impl OnDisk {
         let shards = header.shards.get();
         let shards = open_files::counted(in_parallel(shards, 0, read), shards, || 0)?;
         let loaded: Vec<&Loaded> = shards.iter().map(|(loaded, _)| loaded).collect();
+        at_places((0..).zip(loaded.iter().map(|loaded| loaded.history)))?;
         complete(&header, &loaded)?;
         Ok(Self { header, shards, _folder: folder })
     }

@@ -27,12 +27,26 @@ pub enum Role {
     Follower = 1,
 }
 
+/// In the place of a role: a follower that has only a part of what its leader has.
+const UNFINISHED: u32 = 2;
+
+/// The role of a store in its header, when it is made: one that follows has nothing yet.
+pub(crate) fn first_role(role: Role) -> u32 {
+    match role {
+        Role::Leader => Role::Leader as u32,
+        Role::Follower => UNFINISHED,
+    }
+}
+
 /// What the header of a store says of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Rank {
     pub(crate) epoch: u64,
     known_epoch: u64,
     pub(crate) role: Role,
+    /// It has had all that its leader had, and was not begun to be brought to something else since;
+    /// see [`RawStore::set_whole`](crate::RawStore::set_whole).
+    pub(crate) is_whole: bool,
 }
 
 impl Rank {
@@ -57,6 +71,9 @@ impl Rank {
     /// It as the leader, with an epoch above all that it knows of; see
     /// [`RawStore::promote`](crate::RawStore::promote).
     fn promoted(self, drawn: u16) -> Result<Self> {
+        if !self.is_whole {
+            return Err(Error::NotWhole);
+        }
         let epoch = promoted(self.known_epoch.max(self.epoch), drawn)?;
         Ok(Self { epoch, role: Role::Leader, ..self })
     }
@@ -75,6 +92,11 @@ pub(crate) trait Ranked: Header {
 
     /// Are the numbers some that can be?
     fn has_rank(&self) -> bool;
+
+    /// Refuses a copy that is not finished.
+    fn check_finished(&self) -> Result<()> {
+        if self.rank().is_whole { Ok(()) } else { Err(Error::NotWhole) }
+    }
 }
 
 /// The fields have the same names in the headers of both kinds of stores.
@@ -87,13 +109,13 @@ macro_rules! ranked {
                 let is_leader = self.role.get() == Role::Leader as u32;
                 let role = if is_leader { Role::Leader } else { Role::Follower };
                 let (epoch, known_epoch) = (self.epoch.get(), self.known_epoch.get());
-                Rank { epoch, known_epoch, role }
+                Rank { epoch, known_epoch, role, is_whole: self.role.get() != UNFINISHED }
             }
 
             fn set_rank(&mut self, rank: Rank) {
                 self.epoch = rank.epoch.into();
                 self.known_epoch = rank.known_epoch.into();
-                self.role = (rank.role as u32).into();
+                self.role = if rank.is_whole { rank.role as u32 } else { UNFINISHED }.into();
             }
 
             fn next_generation(&mut self) -> u64 {
@@ -102,7 +124,7 @@ macro_rules! ranked {
             }
 
             fn has_rank(&self) -> bool {
-                self.epoch.get() < u64::MAX && self.role.get() <= Role::Follower as u32
+                self.epoch.get() < u64::MAX && self.role.get() <= UNFINISHED
             }
         }
     };
@@ -120,6 +142,15 @@ pub(crate) fn write_next<H: Ranked>(folder: &impl Folder, header: &mut H) -> Res
         file.sync()
     };
     write().map_err(Error::io(H::FILE))
+}
+
+/// Is each shard as a write left it?
+pub(crate) fn at_places(shards: impl IntoIterator<Item = (u32, History)>) -> Result<()> {
+    let at_none = |(shard, at): (u32, History)| at.position().is_none().then_some(shard);
+    match shards.into_iter().find_map(at_none) {
+        Some(shard) => Err(Error::Mending { shard }),
+        None => Ok(()),
+    }
 }
 
 /// Whether an open store takes writes of its own, and its header as it is on the disk.
@@ -190,6 +221,34 @@ impl<H: Ranked> Standing<H> {
         }
     }
 
+    /// Notes of a follower whether it has all that its leader had; not if a shard is at no place.
+    pub(crate) fn set_whole(
+        &self,
+        folder: &impl Folder,
+        is_whole: bool,
+        shards: impl IntoIterator<Item = (u32, History)>,
+    ) -> Result<()> {
+        let mut kept = self.kept();
+        let rank = kept.rank();
+        if rank.role == Role::Leader {
+            return Err(Error::Leads);
+        }
+        if rank.is_whole == is_whole {
+            return Ok(());
+        }
+        if is_whole {
+            at_places(shards)?;
+        }
+        let mut header = *kept;
+        header.set_rank(Rank { is_whole, ..rank });
+        write_next(folder, &mut header)?;
+        *kept = header;
+        // Neither place says the other thing any more.
+        write_next(folder, &mut header)?;
+        *kept = header;
+        Ok(())
+    }
+
     /// There is a leader of this epoch. `wait` is until whoever got in before has written.
     pub(crate) fn fence(
         &self,
@@ -225,10 +284,7 @@ impl<H: Ranked> Standing<H> {
         drawn: u16,
         shards: impl IntoIterator<Item = (u32, History)>,
     ) -> Result<H> {
-        let at_none = |(shard, at): (u32, History)| at.position().is_none().then_some(shard);
-        if let Some(shard) = shards.into_iter().find_map(at_none) {
-            return Err(Error::Mending { shard });
-        }
+        at_places(shards)?;
         let rank = self.rank().promoted(drawn)?;
         self.become_of(folder, rank)
     }
@@ -266,7 +322,9 @@ mod tests {
     use mainstay_sim::{Disk, DiskFaults};
 
     use super::*;
-    use crate::{Durability::Memory, LogOptions, Options, RawLogStore, RawStore};
+    use crate::{
+        Durability::Memory, LogOptions, LogSurvey, Options, RawLogStore, RawStore, Survey,
+    };
 
     /// The same of stores of both kinds.
     macro_rules! of_both {
@@ -315,6 +373,50 @@ mod tests {
                 disk.power_cut();
                 let store = $open(disk).unwrap();
                 assert_eq!((store.role(), store.known_epoch()), (Role::Follower, epoch));
+            };
+        }
+        of_both!(test);
+    }
+
+    #[test]
+    fn a19_a_replica_is_whole_when_that_is_durable_and_not_before() {
+        macro_rules! test {
+            ($create:expr, $open:expr, $file:expr) => {
+                let disk = Disk::new(7);
+                let store = $create(disk.clone());
+                assert!(store.is_whole());
+                assert!(matches!(store.set_whole(false), Err(Error::Leads)));
+                let store = store.demote().unwrap();
+                assert!(store.is_whole());
+                store.set_whole(false).unwrap();
+                // It stays so whoever it hears of, and one bad sector does not make it whole.
+                store.fence(store.epoch() + (7 << 32)).unwrap();
+                drop(store);
+                disk.power_cut();
+                let (file, mut kept) = (disk.file($file), [0; 128]);
+                for slot in [0, COPY_AT] {
+                    file.read_at(slot, &mut kept).unwrap();
+                    file.write_at(slot, &[0x5a; 128]).unwrap();
+                    let whole = Survey::over(&disk, |_, _| {}).map(|survey| survey.is_whole);
+                    let whole = whole.or_else(|_| {
+                        LogSurvey::over(&disk, |_, _| {}).map(|survey| survey.is_whole)
+                    });
+                    assert!(!whole.unwrap(), "at {slot}");
+                    file.write_at(slot, &kept).unwrap();
+                }
+                let store = $open(disk.clone()).unwrap();
+                assert!(!store.is_whole());
+                assert!(matches!(store.promote(1), Err(Error::NotWhole)));
+                // A disk that refuses to say so has a store that is not whole.
+                let store = $open(disk.clone()).unwrap();
+                disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
+                assert!(store.set_whole(true).is_err());
+                assert!(!store.is_whole());
+                disk.set_faults(DiskFaults::NONE);
+                store.set_whole(true).unwrap();
+                drop(store);
+                disk.power_cut();
+                assert!($open(disk).unwrap().promote(1).unwrap().is_whole());
             };
         }
         of_both!(test);

@@ -5,11 +5,12 @@ use std::path::Path;
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
-    any::{LogSurvey, RawLogStore, is_copy, restore_into},
+    any::{LogSurvey, RawLogStore, is_called_copy, restore_into},
     error::{Error, Result},
     folder::Directory,
     format::STORE_FILE,
     keyed::Ring,
+    rank::Ranked,
     read_only::ReadOnly,
     recover::store_header,
     store::{Comes, check_header, clear_for_fixed},
@@ -40,8 +41,8 @@ const PIECE_BYTES: usize = 1 << 20;
 /// ```
 ///
 /// # Errors
-/// [`Error::Damaged`] with the first place that is not as it was written; [`Error::NotClosed`] if
-/// writes of the copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no
+/// [`Error::Damaged`] with the first place that is not as it was written; [`Error::NotWhole`] if it
+/// was not copied to its end; [`Error::NotClosed`] if writes of the copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no
 /// store in `to`, unless it is what was written there that is damaged.
 pub fn restore(from: &Path, to: &Path, told: impl FnMut(u64, u64)) -> Result<u64> {
     restore_as(from, to, Ring::NONE, told)
@@ -124,7 +125,7 @@ fn restore_as(
 ) -> Result<u64> {
     // Nobody opens it until all is copied.
     let source = ReadOnly::open(from, ring)?;
-    if is_copy(&source)? {
+    if is_called_copy(&source)? {
         let target = Directory::lock_as(to, ring)?;
         restore_into(&source, &target, told)?;
         drop(target);
@@ -132,6 +133,7 @@ fn restore_as(
     }
     let header = store_header(&source)?;
     check_header(&header)?;
+    header.check_finished()?;
     for shard in 0..header.shards.get() {
         if Unwritten::find(&source, &header, shard)?.is_some_and(|frames| !frames.is_empty()) {
             return Err(Error::NotClosed);

@@ -18,6 +18,7 @@ use crate::{
     format::{BAD_COPY, Header, StoreHeader, bad_copies, parse_name},
     keyed::Ring,
     parts::complete,
+    rank::Ranked,
     read_only::ReadOnly,
     recover::{Loaded, load_apart, store_header},
     store::check_header,
@@ -108,6 +109,8 @@ pub struct Survey {
     pub shards: u32,
     /// Records that an opening finds; none in shards that cannot be opened.
     pub records: u64,
+    /// Is it more than a part of what it is to be? See [`RawStore::is_whole`](crate::RawStore::is_whole).
+    pub is_whole: bool,
     /// The files: the header first, then by shard and number.
     pub files: Vec<FileReport>,
 }
@@ -188,6 +191,7 @@ impl Survey {
             value_bytes: lengths.1,
             shards: header.shards.get(),
             records: 0,
+            is_whole: header.rank().is_whole,
             files: vec![store_report(folder)?],
         };
         let mut done = 0;
@@ -250,6 +254,7 @@ impl Survey {
         match load_apart(folder, header, shard) {
             Ok(loaded) => {
                 self.records += loaded.table.len();
+                self.is_whole &= loaded.history.position().is_some();
                 for file in self.files.iter_mut().filter(ours) {
                     if loaded.leftovers.contains(&file.name) {
                         file.kind = FileKind::Leftover;

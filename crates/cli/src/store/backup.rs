@@ -23,7 +23,8 @@ use std::{path::PathBuf, sync::Arc};
 ///
 /// COPY is made if it is not there. It is a follower's store: `get`, `scan` and `verify` work on it,
 /// `restore` makes a store of it. The log of the store says what the copy lacks; where that is no
-/// longer there, records are compared. Interrupted, it goes on where it was. What the copy has and the
+/// longer there, records are compared. Interrupted, it goes on where it was when the same command is run
+/// again, and until then it is refused by all others. What the copy has and the
 /// store never had (after a restore of something older) is set aside, in files beside it.
 ///
 /// A copy of a store with values of any size is no store: only `restore` works on it. Files of the log

@@ -248,15 +248,16 @@ where
             Err(error)
         }
     };
-    let follower =
-        drive::follow(Arc::clone(&store), dial, FollowSettings::default(), move |told| {
-            if let Told::StaleLeader { epoch, known } = told {
-                *is_stale.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, known));
-            }
-            if let Some(text) = text(&told) {
-                tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-            }
-        })?;
+    // It is not to be taken for all that the leader had if it ends before.
+    let settings = FollowSettings { as_one: args.until_equal, ..FollowSettings::default() };
+    let follower = drive::follow(Arc::clone(&store), dial, settings, move |told| {
+        if let Told::StaleLeader { epoch, known } = told {
+            *is_stale.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, known));
+        }
+        if let Some(text) = text(&told) {
+            tells.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }
+    })?;
     let (mut shown, mut equal, mut is_equal) = (Instant::now(), Instant::now(), false);
     while !interrupt.is_asked() {
         thread::sleep(LOOK);

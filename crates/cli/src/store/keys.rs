@@ -7,7 +7,8 @@
 use crate::error::{CliError, Result};
 use mainstay::store::{
     Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, ScrubOptions,
-    Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under, restore_with,
+    Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under, is_log_copy,
+    restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -159,6 +160,8 @@ pub(super) fn refused(path: &Path, error: Error) -> CliError {
         Error::Encrypted { key } => CliError::NeedsKey { path, key },
         Error::OtherKey { file, wanted } => CliError::OtherKey { path, file, wanted },
         Error::NotEncrypted { file } => CliError::NotEncrypted { path, file },
+        Error::NotWhole => CliError::Unfinished(path),
+        Error::NotAStore if is_log_copy(&path).unwrap_or(false) => CliError::IsCopy(path),
         source => CliError::Store { path, source },
     }
 }

@@ -5,23 +5,31 @@ use crate::{
     error::{Outcome, Result},
     output::Output,
 };
+use mainstay::store::Role;
 use serde::Serialize;
 
 /// Make a follower's store the leader
 ///
 /// Stop all followers first, and promote the one that is furthest. From then on whoever follows it
 /// refuses the old leader, which takes no more writes once it has heard of the new one.
+///
+/// A copy that was interrupted before it had everything is refused: let it catch up, or run the same
+/// backup again. If what it is of is gone, --unfinished takes it as it is.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   mainstay store promote ./copy
-  mainstay store promote ./copy --above 281474976710656")]
+  mainstay store promote ./copy --above 281474976710656
+  mainstay store promote ./copy --unfinished")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
     /// The epoch of a leader that this store has not heard of
     #[arg(long, value_name = "EPOCH", default_value_t = 0)]
     above: u64,
+    /// Take a copy that was never finished as it is: what had not come to it is lost
+    #[arg(long)]
+    unfinished: bool,
 }
 
 #[derive(Serialize)]
@@ -40,6 +48,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
 
 fn promote<S: Replica>(args: &Args, store: S, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
+    if args.unfinished && store.role() == Role::Follower {
+        store.set_whole(true).map_err(&failed)?;
+    }
     let store = lead(store, args.above).map_err(&failed)?;
     let shards = store.identity().shards;
     let place = |shard| Some(store.history(shard).ok()?.position()?.sequence);

@@ -54,8 +54,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         return Err(CliError::StoreExists(args.store.clone()));
     }
     let is_any = is_log_copy(&copy.path).map_err(copy.failed())?;
-    if !is_any && !copy.survey("checking")?.is_sound() {
-        return Err(CliError::DamagedCopy(copy.path));
+    if !is_any {
+        let survey = copy.survey("checking")?;
+        if !survey.is_sound() {
+            return Err(CliError::DamagedCopy(copy.path));
+        }
+        if !survey.is_whole {
+            return Err(CliError::Unfinished(copy.path));
+        }
     }
     // Beside it, so that it can be renamed; what an interrupted one left is begun anew.
     let unfinished = beside(&args.store);

@@ -139,6 +139,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         return verify_copy(args, out);
     }
     let survey = args.target.survey("verifying")?;
+    if survey.is_sound() && !survey.is_whole {
+        return Err(CliError::Unfinished(args.target.path.clone()));
+    }
     let document = Document {
         path: args.target.path.display().to_string(),
         sound: survey.is_sound(),
@@ -199,6 +202,9 @@ fn verify_any(args: &Args, out: &mut Output) -> Result<Outcome> {
     let survey = keys::survey_any(&args.target.path, |done, total| bar.to(done, total));
     let survey = survey.map_err(args.target.failed())?;
     drop(bar);
+    if survey.damage.is_empty() && !survey.is_whole {
+        return Err(CliError::Unfinished(args.target.path.clone()));
+    }
     let document = AnyDocument {
         path: args.target.path.display().to_string(),
         sound: survey.damage.is_empty(),

@@ -7,6 +7,7 @@ mod backup;
 mod damage;
 mod encrypted;
 mod ending;
+mod interrupted;
 mod limits;
 mod moving;
 mod records;

@@ -31,6 +31,10 @@ pub struct FollowSettings {
     pub pause_min: Duration,
     /// The same, at most.
     pub pause_max: Duration,
+    /// Is it to be a copy of one moment? From the first write on it is not
+    /// [whole](crate::Sink::is_whole) until all shards have caught up; otherwise that is so only if
+    /// records are compared, and if it is new.
+    pub as_one: bool,
 }
 
 impl Default for FollowSettings {
@@ -43,6 +47,7 @@ impl Default for FollowSettings {
             sync_messages: 1_000,
             pause_min: BACKOFF_MIN,
             pause_max: BACKOFF_MAX,
+            as_one: false,
         }
     }
 }

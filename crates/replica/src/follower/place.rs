@@ -136,6 +136,11 @@ impl Place {
         self.is_caught_up
     }
 
+    /// Is it on its way to a place that its log does not lead to?
+    pub(super) fn is_mending(&self) -> bool {
+        matches!(self.mode, Mode::Comparing(_) | Mode::Replaying { .. })
+    }
+
     pub(super) fn saw_tip(&mut self, tip: u64) {
         self.tip = tip;
     }

@@ -11,4 +11,5 @@ mod leading;
 mod levels;
 mod long;
 mod pair;
+mod unfinished;
 mod update;

@@ -41,6 +41,10 @@ impl Source for Slow {
         Source::fence(&self.store, epoch)
     }
 
+    fn is_whole(&self) -> bool {
+        Source::is_whole(&self.store)
+    }
+
     fn tip(&self, shard: u32) -> Result<Option<Position>> {
         Source::tip(&self.store, shard)
     }

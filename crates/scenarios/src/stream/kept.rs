@@ -111,6 +111,10 @@ impl Kept {
         })
     }
 
+    pub(super) fn set_whole(&self, is_whole: bool) -> Result<()> {
+        either!(self, store => store.set_whole(is_whole))
+    }
+
     pub(super) fn role(&self) -> Role {
         either!(self, store => store.role())
     }

@@ -100,6 +100,10 @@ impl Member {
         };
         member.open(boot.now.monotonic);
         if boot.restarts == 0 && boot.id == setting.first {
+            // Nobody has anything yet, so it lacks nothing.
+            if let Some(Err(why)) = member.store().map(|store| store.set_whole(true)) {
+                member.exit(&why);
+            }
             member.promote(0, 0, boot.now.monotonic);
         }
         member.drain(boot.now.monotonic);
@@ -174,7 +178,7 @@ impl Member {
                 self.shelf = Some(shelf);
                 self.report(Report::Promoted);
             }
-            Err(Error::Mending { .. }) => {
+            Err(Error::Mending { .. } | Error::NotWhole) => {
                 self.open(now);
                 self.report(Report::Declined);
             }

@@ -129,6 +129,10 @@ impl Source for Shelf {
         if self.has(Flaw::NotFenced) { Ok(()) } else { self.store.fence(epoch) }
     }
 
+    fn is_whole(&self) -> bool {
+        either!(&self.store, store => Source::is_whole(store))
+    }
+
     fn tip(&self, shard: u32) -> Result<Option<Position>> {
         either!(&self.store, store => Source::tip(store, shard))
     }
@@ -226,6 +230,14 @@ impl Sink for Shelf {
 
     fn know(&self, epoch: u64) -> Result<()> {
         if self.has(Flaw::NoEpochCheck) { Ok(()) } else { self.store.fence(epoch) }
+    }
+
+    fn is_whole(&self) -> bool {
+        either!(&self.store, store => Sink::is_whole(store))
+    }
+
+    fn set_whole(&self, is_whole: bool) -> Result<()> {
+        either!(&self.store, store => Sink::set_whole(store, is_whole))
     }
 
     fn history(&self, shard: u32) -> Result<History> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mainstay_storage::{Folder, Storage};
 
 use super::{
-    copy::{Copied, CopyEntry},
+    copy::{Copied, CopyEntry, begin},
     format::{ANY_FILE, AnyHeader, Frame},
     raw::RawLogStore,
     shard::Shard,
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, FrameHeader, STORE_FILE, write_header},
     planted::{self, Fault},
+    rank::{Ranked, at_places},
 };
 
 /// What a copy came to.
@@ -71,14 +72,29 @@ impl<F: Folder> RawLogStore<F> {
     ///
     /// # Errors
     /// [`Error::Exists`] if there is a store in the folder; [`Error::OtherCopy`] if there is a copy of
-    /// another one, or of writes that this one never had; [`Error::Damaged`] with the first place
+    /// another one, or of writes that this one never had; [`Error::NotWhole`] or [`Error::Mending`] of
+    /// a follower that has not caught up; [`Error::Damaged`] with the first place
     /// that is not as it was written; [`Error::Poisoned`]; what the disk says. Then the copy is as it
     /// was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<LogCopied> {
         let before = self.copy_in(to)?;
-        let (plan, records) = self.plan();
+        let (header, (plan, records)) = loop {
+            let header = self.standing.header();
+            header.check_finished()?;
+            let plan = self.plan()?;
+            // Meanwhile a follower may have become another one, and what it was is not known.
+            if self.standing.header().generation == header.generation {
+                break (header, plan);
+            }
+        };
+        if before.is_none() {
+            begin(to)?;
+        }
         let entries: Vec<CopyEntry> = plan.iter().map(|of| of.entry).collect();
         let old = |entry: &CopyEntry| before.as_ref().and_then(|old| old.find(entry.place()));
+        if let Some(before) = &before {
+            check_continues(before, &entries)?;
+        }
         let mut work = Vec::new();
         for planned in &plan {
             let from = match old(&planned.entry) {
@@ -106,7 +122,7 @@ impl<F: Folder> RawLogStore<F> {
             }
         }
         let generation = before.as_ref().map_or(0, |old| old.generation) + 1;
-        let copied = Copied { store: self.header, generation, records, entries };
+        let copied = Copied { store: header, generation, records, entries };
         if planted::is(Fault::CopyTidiedEarly) {
             copied.tidy(to)?;
         }
@@ -136,9 +152,10 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Where each segment ends now, all at the same moment; with the records there are.
-    fn plan(&self) -> (Vec<Planned<F::File>>, u64) {
+    fn plan(&self) -> Result<(Vec<Planned<F::File>>, u64)> {
         let is_torn = planted::is(Fault::CopyOfMoments);
         let logs: Vec<_> = self.shards.iter().filter(|_| !is_torn).map(Shard::writer).collect();
+        at_places((0..).zip(logs.iter().map(|log| log.history())))?;
         let (mut plan, mut records) = (Vec::new(), 0);
         for shard in &self.shards {
             let alone = is_torn.then(|| shard.writer());
@@ -165,8 +182,24 @@ impl<F: Folder> RawLogStore<F> {
                 std::thread::yield_now();
             }
         }
-        (plan, records)
+        Ok((plan, records))
     }
+}
+
+/// Refuses a copy that has a later write of a shard than the store: those are of another history, and
+/// no segment of the store need be where they are.
+fn check_continues(old: &Copied, entries: &[CopyEntry]) -> Result<()> {
+    let last = |entries: &[CopyEntry], shard| {
+        let ours = entries.iter().filter(|entry| entry.shard == shard);
+        ours.map(|entry| entry.last.get()).max()
+    };
+    for of_shard in entries.chunk_by(|one, next| one.shard == next.shard) {
+        let shard = of_shard[0].shard;
+        if last(&old.entries, shard) > last(of_shard, shard) {
+            return Err(Error::OtherCopy { what: "writes that this store never had" });
+        }
+    }
+    Ok(())
 }
 
 impl<S: Storage> Planned<S> {
@@ -181,10 +214,9 @@ impl<S: Storage> Planned<S> {
         let (last, chain) = if at == end {
             (entry.last.get(), entry.chain.get())
         } else {
-            let mut head = [0; FRAME_LEN];
-            self.file.read_at(at, &mut head).map_err(Error::io(&*name))?;
-            let head: FrameHeader = zerocopy::transmute!(head);
-            (head.sequence.get() - 1, head.chain.get())
+            // In the log of another history no frame need begin there, nor end behind it.
+            let Some(before) = self.before(at)? else { return other };
+            before
         };
         if (last, chain) != (old.last.get(), old.chain.get()) {
             return other;
@@ -194,6 +226,21 @@ impl<S: Storage> Planned<S> {
             file.len().map_err(Error::io(&*name))? >= at && entry.header_in(&file, store).is_ok();
         // What was lost there is copied again.
         Ok(if has_it { at } else { 0 })
+    }
+
+    /// The write before the frame at a place of the segment, and the checksum of its frame; none if no
+    /// frame begins there.
+    fn before(&self, at: u64) -> Result<Option<(u64, u32)>> {
+        if self.entry.bytes.get().saturating_sub(at) < FRAME_LEN as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; FRAME_LEN];
+        self.file.read_at(at, &mut head).map_err(Error::io(self.entry.name()))?;
+        if Frame::len_of(&head).is_none() {
+            return Ok(None);
+        }
+        let head: FrameHeader = zerocopy::transmute!(head);
+        Ok(head.sequence.get().checked_sub(1).map(|before| (before, head.chain.get())))
     }
 
     /// Copies what is behind `from`, durably.

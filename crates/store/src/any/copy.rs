@@ -142,6 +142,9 @@ pub(super) struct Copied {
     pub(super) entries: Vec<CopyEntry>,
 }
 
+/// The generation of the file, an empty one, that says that a copy was begun.
+const BEGUN: u64 = 0;
+
 fn name_of(generation: u64) -> String {
     format!("copy-{generation:016x}")
 }
@@ -156,7 +159,8 @@ impl Copied {
     /// What the newest sound file in a folder says, if there is one.
     pub(super) fn read(folder: &impl Folder) -> Result<Option<Self>> {
         let names = folder.names().map_err(Error::io("the directory"))?;
-        let mut generations: Vec<u64> = names.iter().filter_map(|name| parse(name)).collect();
+        let mut generations: Vec<u64> =
+            names.iter().filter_map(|name| parse(name)).filter(|one| *one != BEGUN).collect();
         generations.sort_unstable();
         for generation in generations.into_iter().rev() {
             if let Some(found) = Self::read_one(folder, generation)? {
@@ -169,9 +173,11 @@ impl Copied {
     /// The same of a copy that is to be read: all segments are there. To ask for one that is not
     /// would make it.
     pub(super) fn complete(folder: &impl Folder) -> Result<Self> {
-        let copied = Self::read(folder)?.ok_or(Error::NotACopy)?;
         let names = folder.names().map_err(Error::io("the directory"))?;
         let names: std::collections::BTreeSet<String> = names.into_iter().collect();
+        let is_begun = names.contains(&name_of(BEGUN));
+        let none = if is_begun { Error::NotWhole } else { Error::NotACopy };
+        let copied = Self::read(folder)?.ok_or(none)?;
         let mut wanted = copied.entries.iter().map(CopyEntry::name);
         match wanted.find(|name| !names.contains(name)) {
             Some(name) => Err(Error::damaged(&name, 0, "the segment is missing")),
@@ -266,13 +272,14 @@ impl Copied {
     }
 }
 
-/// Is there a copy of a store of any sizes in this folder?
-pub(crate) fn is_copy(folder: &impl Folder) -> Result<bool> {
-    Ok(Copied::read(folder)?.is_some())
+/// Says durably, before the first file of a copy is made, that there is to be one.
+pub(super) fn begin(folder: &impl Folder) -> Result<()> {
+    let name = name_of(BEGUN);
+    folder.file(&name).and_then(|_empty| folder.sync_names()).map_err(Error::io(name))
 }
 
 /// Is there a file that says of a copy what it has, sound or not, and encrypted or not?
-pub(super) fn is_called_copy(folder: &impl Folder) -> Result<bool> {
+pub(crate) fn is_called_copy(folder: &impl Folder) -> Result<bool> {
     let names = folder.names().map_err(Error::io("the directory"))?;
     Ok(names.iter().any(|name| parse(name).is_some()))
 }

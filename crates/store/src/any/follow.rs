@@ -120,6 +120,40 @@ impl<F: Folder> RawLogStore<F> {
         self.standing.fence(&self.folder, epoch, || self.let_writers_end())
     }
 
+    /// Has it had all that its leader had, and is it not on its way to something else since? A replica
+    /// that was just made is not whole: before it has caught up for the first time nobody can tell what
+    /// it lacks. Neither is one that takes a part of its records from elsewhere than the log, or whose
+    /// shards are to be brought to one moment together. A leader is whole.
+    ///
+    /// Example: see [`set_whole`](Self::set_whole).
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.standing.rank().is_whole
+    }
+
+    /// Notes durably of a follower whether it is whole: whoever brings it up to date says so, when all
+    /// that was written is durable. What is not is neither promoted, nor restored, nor looked at.
+    ///
+    /// ```
+    /// use mainstay_sim::Disk;
+    /// use mainstay_store::{Error, LogOptions, RawLogStore};
+    /// let options = LogOptions::default();
+    /// let leader = RawLogStore::create(Disk::new(1), &options)?;
+    /// let replica = RawLogStore::create_replica(Disk::new(2), &leader.identity(), &options)?;
+    /// assert!(!replica.is_whole());
+    /// // The leader has nothing, so this is all.
+    /// replica.set_whole(true)?;
+    /// replica.promote(4711)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Leads`]; [`Error::Mending`] if a shard is not as a write left it; what the disk says.
+    pub fn set_whole(&self, is_whole: bool) -> Result<()> {
+        let places = self.shards.iter().map(|shard| (shard.number, shard.history()));
+        self.standing.set_whole(&self.folder, is_whole, places)
+    }
+
     /// The store as a follower, from now on and when it is opened again.
     ///
     /// ```
@@ -155,8 +189,8 @@ impl<F: Folder> RawLogStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Mending`] for a replica that is catching up; [`Error::OutOfLimits`] after 65,535
-    /// promotions; what the disk says.
+    /// [`Error::Mending`] and [`Error::NotWhole`] for a replica that is catching up, see
+    /// [`set_whole`](Self::set_whole); [`Error::OutOfLimits`] after 65,535 promotions; what the disk says.
     pub fn promote(mut self, drawn: u16) -> Result<Self> {
         self.promote_here(drawn)?;
         Ok(self)

@@ -88,7 +88,7 @@ pub use survey::{LogDamage, LogSurvey};
 pub use tail::LogTail;
 pub use typed::{Field, LogStore};
 
-pub(crate) use copy::is_copy;
+pub(crate) use copy::is_called_copy;
 pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};
 pub(crate) use recover::any_header;
 pub(crate) use restore::restore_into;

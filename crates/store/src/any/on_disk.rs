@@ -20,6 +20,7 @@ use crate::{
     keyed::Ring,
     mark::check_whole,
     open_files,
+    rank::Ranked,
     read_only::ReadOnly,
     shard::Change,
     store::in_parallel,
@@ -72,8 +73,8 @@ impl LogOnDisk {
     /// Example: see [`LogOnDisk`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`]; [`Error::Damaged`]; what the
-    /// disk says.
+    /// [`Error::NotAStore`]; [`Error::OtherKind`]; [`Error::Unfinished`]; [`Error::NotWhole`] for a copy
+    /// that has only a part of what it is of; [`Error::Damaged`]; what the disk says.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_as(path, Ring::NONE)
     }
@@ -113,6 +114,7 @@ impl LogOnDisk {
         check_whole(&folder)?;
         let header = any_header(&folder)?;
         check_header(&header)?;
+        header.check_finished()?;
         let read = |number| {
             let mut found = load(&folder, &header, number, How::View, &mut |_| {})?;
             let parts = found.parts.take();

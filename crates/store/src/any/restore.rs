@@ -28,7 +28,7 @@ impl<F: Folder> RawLogStore<F> {
     /// Example: see [`backup`](Self::backup).
     ///
     /// # Errors
-    /// [`Error::NotACopy`]; [`Error::Exists`]; [`Error::Damaged`] with the first place of the copy
+    /// [`Error::NotACopy`]; [`Error::NotWhole`]; [`Error::Exists`]; [`Error::Damaged`] with the first place of the copy
     /// that is not as it was written; what the disk says. Then there is no store.
     pub fn restore<G: Folder>(
         from: &G,
@@ -55,7 +55,7 @@ impl<G: Folder> RawLogStore<G> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotACopy`]; [`Error::Damaged`] with the first place that is not as it was written;
+    /// [`Error::NotACopy`]; [`Error::NotWhole`]; [`Error::Damaged`] with the first place that is not as it was written;
     /// what the disk says.
     pub fn check_copy(copy: &G, mut told: impl FnMut(u64, u64)) -> Result<()> {
         let copied = Copied::complete(copy)?;

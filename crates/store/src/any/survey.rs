@@ -17,6 +17,7 @@ use crate::{
     format::{BAD_COPY, Header, bad_copies},
     keyed::Ring,
     mark::check_whole,
+    rank::Ranked,
     read_only::ReadOnly,
 };
 
@@ -58,6 +59,9 @@ pub struct LogSurvey {
     pub shards: u32,
     /// Records that an opening finds; none in shards that cannot be opened.
     pub records: u64,
+    /// Is it more than a part of what it is to be? See
+    /// [`RawLogStore::is_whole`](crate::RawLogStore::is_whole).
+    pub is_whole: bool,
     /// Segments.
     pub segments: u64,
     /// Bytes of their frames.
@@ -141,6 +145,7 @@ impl LogSurvey {
             id: header.id,
             shards: header.shards.get(),
             records: 0,
+            is_whole: header.rank().is_whole,
             segments: 0,
             log_bytes: 0,
             live_bytes: 0,

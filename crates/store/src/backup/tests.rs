@@ -8,7 +8,10 @@ use std::{
 use mainstay_base::Rng;
 use mainstay_sim::Disk;
 
-use crate::{Change, Durability::Memory, Error, Options, RawStore, limits::SEGMENT_BYTES_MIN};
+use crate::{
+    Change, Directory, Durability::Memory, Error, History, OnDisk, Options, Position, RawStore,
+    Survey, limits::SEGMENT_BYTES_MIN, restore,
+};
 
 fn options() -> Options {
     Options { shards: 4, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
@@ -146,4 +149,37 @@ fn a16_a_copy_that_did_not_come_to_its_end_is_no_store_and_can_be_made_again() {
         }
     }
     assert!(unfinished > 20 && finished > 20, "{unfinished} unfinished, {finished} finished");
+}
+
+#[test]
+fn a19_of_a_follower_that_is_not_whole_nothing_is_copied_restored_or_shown() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [place, kept, anew] = dirs.each_ref().map(|dir| dir.path());
+    let leader = RawStore::create(Disk::new(1), 1, 8, &options()).unwrap();
+    let folder = Directory::lock(place).unwrap();
+    let replica = RawStore::create_replica(folder, &leader.identity(), &options()).unwrap();
+    let refused = replica.backup(&Directory::lock(kept).unwrap(), |_, _| {});
+    assert!(matches!(refused, Err(Error::NotWhole)));
+    replica.close().unwrap();
+    assert!(matches!(restore(place, anew, |_, _| {}), Err(Error::NotWhole)));
+    assert!(matches!(OnDisk::open(place), Err(Error::NotWhole)));
+    let survey = Survey::of(place, |_, _| {}).unwrap();
+    assert!(survey.is_sound() && !survey.is_whole);
+
+    // Whole, but a shard is on its way: no caller has said that it is not whole any more.
+    let replica = RawStore::open(Directory::lock(place).unwrap(), &options()).unwrap();
+    replica.set_whole(true).unwrap();
+    replica.mend(2, &[], History::Mending(Position::START)).unwrap();
+    let refused = replica.backup(&Directory::lock(kept).unwrap(), |_, _| {});
+    assert!(matches!(refused, Err(Error::Mending { shard: 2 })));
+    replica.close().unwrap();
+    assert!(matches!(OnDisk::open(place), Err(Error::Mending { shard: 2 })));
+    assert!(!Survey::of(place, |_, _| {}).unwrap().is_whole);
+
+    let replica = RawStore::open(Directory::lock(place).unwrap(), &options()).unwrap();
+    replica.mend(2, &[], History::At(Position::START)).unwrap();
+    assert_eq!(replica.backup(&Directory::lock(kept).unwrap(), |_, _| {}).unwrap(), 0);
+    replica.close().unwrap();
+    OnDisk::open(place).unwrap();
+    assert_eq!(restore(kept, anew, |_, _| {}).unwrap(), 0);
 }

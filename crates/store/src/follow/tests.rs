@@ -146,6 +146,7 @@ fn a7_a_replica_that_was_catching_up_says_so_after_a_crash_and_is_not_promoted()
     replica.mend(0, &[Change::Delete(&[1])], History::At(there)).unwrap();
     assert_eq!(at(&replica), there);
     assert!(matches!(replica.tail(0, Position::START), Ok(Found::Older)));
+    replica.set_whole(true).unwrap();
     let promoted = replica.promote(1).unwrap();
     promoted.put(&[3], &[3; 900], Durability::Memory).unwrap();
     assert_eq!(at(&promoted).sequence, 78);
@@ -315,6 +316,7 @@ fn the_write_of_a_token_is_counted_as_the_history_does_also_after_a_promotion() 
     // Frames of the log that are no writes of the history.
     replica.mend(0, &[Change::Put(b"d", b"049")], History::Mending(start)).unwrap();
     replica.mend(0, &[], leader.history(0).unwrap()).unwrap();
+    replica.set_whole(true).unwrap();
     let store = replica.promote(7).unwrap();
     let first = store.put(b"f", b"033", Durability::Memory).unwrap();
     let second = store.put(b"i", b"039", Durability::Memory).unwrap();

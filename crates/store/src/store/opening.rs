@@ -9,7 +9,7 @@ use mainstay_storage::{Folder, Storage};
 
 use super::RawStore;
 use crate::{
-    any::is_copy,
+    any::is_called_copy,
     error::{Error, Result},
     follow::Identity,
     format::{
@@ -24,7 +24,7 @@ use crate::{
     options::Options,
     parts::Parts,
     planted,
-    rank::{Ranked, Role, Standing, write_next},
+    rank::{Ranked, Role, Standing, first_role, write_next},
     recover::{adopt, load, store_header},
     shard::{self, Shard},
 };
@@ -90,7 +90,7 @@ impl<F: Folder> RawStore<F> {
             epoch: 0.into(),
             generation: 1.into(),
             known_epoch: 0.into(),
-            role: (role as u32).into(),
+            role: first_role(role).into(),
             reserved: [0; 40],
             checksum: 0.into(),
         };
@@ -246,8 +246,8 @@ pub(crate) fn clear_for<H>(
 ) -> Result<()> {
     check_whole(folder)?;
     match found {
-        Err(Error::HeaderGone { .. }) if who == Comes::ToCopy && !is_copy(folder)? => {}
-        Err(Error::NotAStore) if !is_copy(folder)? => {}
+        Err(Error::HeaderGone { .. }) if who == Comes::ToCopy && !is_called_copy(folder)? => {}
+        Err(Error::NotAStore) if !is_called_copy(folder)? => {}
         Err(Error::NotAStore | Error::OtherKind { .. }) | Ok(_) => return Err(Error::Exists),
         Err(error) => return Err(error),
     }

@@ -34,6 +34,14 @@ impl Sink for Forgetful {
         Sink::know(&self.0, epoch)
     }
 
+    fn is_whole(&self) -> bool {
+        Sink::is_whole(&self.0)
+    }
+
+    fn set_whole(&self, is_whole: bool) -> Result<()> {
+        Sink::set_whole(&self.0, is_whole)
+    }
+
     fn history(&self, shard: u32) -> Result<History> {
         Sink::history(&self.0, shard)
     }

@@ -343,3 +343,115 @@ fn a_store_of_a_directory_is_copied_and_restored_by_name() {
     let anew = LogStore::<u64, String>::open(&anew, &options()).unwrap();
     assert_eq!(anew.get(&1).unwrap().as_deref(), Some("one"));
 }
+
+#[test]
+fn v11_a_first_copy_that_did_not_come_to_its_end_says_so() {
+    let store = RawLogStore::create(Disk::new(1), &options()).unwrap();
+    fill(&store, 1, 300);
+    let before = contents(&store);
+    let (mut nothing, mut unfinished, mut finished) = (0, 0, 0);
+    for calls in 0..2_000 {
+        if finished > 10 {
+            break;
+        }
+        let disk = Disk::new(100 + calls);
+        disk.die_after(calls);
+        let outcome = store.backup(&disk, |_, _| {});
+        disk.power_cut();
+        match (restored(&disk), RawLogStore::check_copy(&disk, |_, _| {})) {
+            (Ok(copy), Ok(())) => {
+                assert_eq!(contents(&copy), before, "dead after {calls} calls");
+                finished += 1;
+            }
+            (Err(Error::NotWhole), Err(Error::NotWhole)) => unfinished += 1,
+            // Not a single file is there.
+            (Err(Error::NotACopy), Err(Error::NotACopy)) => {
+                assert!(disk.names().is_empty(), "dead after {calls} calls: {:?}", disk.names());
+                nothing += 1;
+            }
+            (one, other) => panic!("dead after {calls} calls: {:?} {other:?}", one.err()),
+        }
+        if finished == 0 {
+            assert!(outcome.is_err(), "it was told to be durable after {calls} calls");
+            // No store is made over it, and the next copy finishes it.
+            if disk.names().iter().any(|name| name.starts_with("copy-")) {
+                let refused = RawLogStore::create(disk.clone(), &options());
+                assert!(matches!(refused, Err(Error::Exists)));
+            }
+            store.backup(&disk, |_, _| {}).unwrap();
+            assert_eq!(contents(&restored(&disk).unwrap()), before);
+        }
+    }
+    assert!(unfinished > 20, "{nothing} without a file, {unfinished} unfinished");
+}
+
+#[test]
+fn a19_of_a_follower_of_any_sizes_that_is_not_whole_nothing_is_copied_or_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let leader = RawLogStore::create(Disk::new(1), &options()).unwrap();
+    let folder = Directory::lock(dir.path()).unwrap();
+    let replica = RawLogStore::create_replica(folder, &leader.identity(), &options()).unwrap();
+    assert!(matches!(replica.backup(&Disk::new(2), |_, _| {}), Err(Error::NotWhole)));
+    assert!(matches!(crate::LogOnDisk::open(dir.path()), Err(Error::NotWhole)));
+    replica.close().unwrap();
+    assert!(!LogSurvey::of(dir.path(), |_, _| {}).unwrap().is_whole);
+    let folder = Directory::lock(dir.path()).unwrap();
+    let replica = RawLogStore::open(folder, &options()).unwrap();
+    let (mending, start) = (crate::History::Mending, crate::Position::START);
+    replica.set_whole(true).unwrap();
+    replica.mend(1, &[], &[], mending(start)).unwrap();
+    let refused = replica.backup(&Disk::new(2), |_, _| {});
+    assert!(matches!(refused, Err(Error::Mending { shard: 1 })));
+    assert!(matches!(replica.set_whole(true), Ok(())), "it says so already");
+    replica.set_whole(false).unwrap();
+    assert!(matches!(replica.set_whole(true), Err(Error::Mending { shard: 1 })));
+    replica.mend(1, &[], &[], crate::History::At(start)).unwrap();
+    replica.set_whole(true).unwrap();
+    assert_eq!(replica.backup(&Disk::new(2), |_, _| {}).unwrap().records, 0);
+    assert_eq!(crate::LogOnDisk::open(dir.path()).unwrap().records(), 0);
+}
+
+#[test]
+fn v11_a_copy_of_another_history_is_refused_wherever_its_segments_end() {
+    let options = LogOptions { shards: 1, ..options() };
+    for later in (0..400).chain([3_000]) {
+        let store = RawLogStore::create(Disk::new(1), &options).unwrap();
+        store.put(b"k", b"before", Memory).unwrap();
+        let (old, copy) = (Disk::new(2), Disk::new(3));
+        store.backup(&old, |_, _| {}).unwrap();
+        store.put(b"k2", b"of one history", Memory).unwrap();
+        store.backup(&copy, |_, _| {}).unwrap();
+        // The other one has zeros, or bytes like those of a frame, where this copy ends.
+        let anew = RawLogStore::restore(&old, Disk::new(4), &options, |_, _| {}).unwrap();
+        let value = if later % 2 == 0 { vec![0; later] } else { FRAME_LIKE.repeat(later / 4) };
+        anew.put(b"z", &value, Memory).unwrap();
+        let names = copy.names();
+        let refused = anew.backup(&copy, |_, _| {});
+        assert!(matches!(refused, Err(Error::OtherCopy { .. })), "{later}: {refused:?}");
+        assert_eq!(copy.names(), names);
+        let kept = RawLogStore::restore(&copy, Disk::new(5), &options, |_, _| {}).unwrap();
+        assert_eq!(contents(&kept), contents(&store));
+    }
+}
+
+const FRAME_LIKE: &[u8] = b"MSAF";
+
+#[test]
+fn v11_a_copy_with_later_segments_of_another_history_is_refused() {
+    let options = LogOptions { shards: 1, ..options() };
+    let store = RawLogStore::create(Disk::new(1), &options).unwrap();
+    let fill = |store: &RawLogStore<Disk>, number: u8| {
+        store.put(&[number], &[number; 9_000], Memory).unwrap();
+    };
+    fill(&store, 1);
+    let (old, copy) = (Disk::new(2), Disk::new(3));
+    store.backup(&old, |_, _| {}).unwrap();
+    // In segments that the other one never begins.
+    (2..6).for_each(|number| fill(&store, number));
+    store.backup(&copy, |_, _| {}).unwrap();
+    let anew = RawLogStore::restore(&old, Disk::new(4), &options, |_, _| {}).unwrap();
+    let refused = anew.backup(&copy, |_, _| {});
+    assert!(matches!(refused, Err(Error::OtherCopy { .. })), "{refused:?}");
+    let kept = RawLogStore::restore(&copy, Disk::new(5), &options, |_, _| {}).unwrap();
+    assert_eq!(contents(&kept), contents(&store));
+}

@@ -250,6 +250,7 @@ fn v13_a_replica_that_was_catching_up_says_so_after_a_crash_and_is_not_promoted(
     replica.mend(0, &[Change::Delete(&[1])], &[], History::At(there)).unwrap();
     assert_eq!((at(&replica), contents(&replica)[&vec![2]].1), (there, 7));
     assert!(matches!(replica.tail(0, Position::START), Ok(Found::Older)));
+    replica.set_whole(true).unwrap();
     let promoted = replica.promote(1).unwrap();
     promoted.put(&[3], &[3; 900], Memory).unwrap();
     assert_eq!((at(&promoted).sequence, at(&promoted).epoch), (78, promoted.epoch()));
@@ -367,6 +368,7 @@ fn the_write_of_a_token_is_found_in_the_history_or_one_behind_it_where_compactio
     // Where the shard was put at another place, what was before says nothing.
     let there = History::At(Position { epoch: 3, sequence: 70, sum: 0x5eed });
     replica.mend(0, &[Change::Put(b"de", b"49")], &[0], there).unwrap();
+    replica.set_whole(true).unwrap();
     let replica = replica.promote(7).unwrap();
     let token = replica.put(b"de", b"49", Memory).unwrap();
     assert_eq!(replica.sequence_of(token).unwrap(), 71);

@@ -24,7 +24,7 @@ use crate::{
     history::{History, Position},
     mark::check_whole,
     open_files,
-    rank::{Ranked, Role, Standing, write_next},
+    rank::{Ranked, Role, Standing, first_role, write_next},
     store::{Comes, clear_for, in_parallel, new_id},
 };
 
@@ -68,7 +68,7 @@ impl<F: Folder> RawLogStore<F> {
             epoch: 0.into(),
             generation: 1.into(),
             known_epoch: 0.into(),
-            role: (role as u32).into(),
+            role: first_role(role).into(),
             reserved: [0; 48],
             checksum: 0.into(),
         };
