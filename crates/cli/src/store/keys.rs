@@ -95,6 +95,14 @@ pub(super) fn check_copy(path: &Path, told: impl FnMut(u64, u64)) -> mainstay::s
     }
 }
 
+/// The same, without keeping anybody from opening it.
+pub(super) fn beside_any(path: &Path) -> mainstay::store::Result<LogOnDisk> {
+    match given() {
+        Some(keys) => LogOnDisk::beside_with(path, keys),
+        None => LogOnDisk::beside(path),
+    }
+}
+
 /// A store of fixed sizes that somebody has open, in their memory. Nobody says what it is encrypted
 /// under, so whoever gives a key is refused.
 pub(super) fn live(path: &Path) -> mainstay::store::Result<Reader> {
