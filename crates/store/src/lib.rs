@@ -130,6 +130,7 @@ pub use any::{
     LogStoreResharding, LogSurvey, LogTail, RawLogRange, RawLogStore, is_log_copy, read_records,
     write_records,
 };
+pub use aside::{Aside, AsideFile};
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
 pub use expiring::{RawExpiring, split_end};

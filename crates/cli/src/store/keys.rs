@@ -6,8 +6,9 @@
 
 use crate::error::{CliError, Result};
 use mainstay::store::{
-    Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, ScrubOptions,
-    Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under, restore_with,
+    Aside, Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader,
+    ScrubOptions, Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under,
+    restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -100,6 +101,14 @@ pub(super) fn beside_any(path: &Path) -> mainstay::store::Result<LogOnDisk> {
     match given() {
         Some(keys) => LogOnDisk::beside_with(path, keys),
         None => LogOnDisk::beside(path),
+    }
+}
+
+/// What a store has set aside.
+pub(super) fn aside(path: &Path) -> mainstay::store::Result<Aside> {
+    match given() {
+        Some(keys) => Aside::of_with(path, keys),
+        None => Aside::of(path),
     }
 }
 

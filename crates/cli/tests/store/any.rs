@@ -203,6 +203,7 @@ fn every_command_takes_such_a_store_or_refuses_it_and_says_why() {
         &["scrub", "pictures"],
         &["repair", "pictures"],
         &["sweep", "pictures"],
+        &["aside", "pictures"],
         &["compact", "pictures"],
         &["reshard", "pictures", "--shards", "4"],
         &["backup", "pictures", "copy"],

@@ -101,7 +101,7 @@ fn without_its_key_nothing_is_done_and_it_is_said_what_to_do() {
         let sandbox = with_secrets(values);
         sandbox.ok(&["key", "new", "wrong.key"]);
         let id = sandbox.ok(&["key", "id", "people.key"]);
-        let all: [&[&str]; 8] = [
+        let all: [&[&str]; 9] = [
             &["get", "people", "k7"],
             &["put", "people", "k7", "1"],
             &["rm", "people", "k7"],
@@ -109,6 +109,7 @@ fn without_its_key_nothing_is_done_and_it_is_said_what_to_do() {
             &["export", "people"],
             &["verify", "people"],
             &["stats", "people"],
+            &["aside", "people"],
             &["compact", "people"],
         ];
         for arguments in all {

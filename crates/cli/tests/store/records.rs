@@ -133,10 +133,8 @@ fn a_store_that_a_program_has_open_can_be_looked_at_and_is_left_alone() {
     assert_eq!(sandbox.ok(&get), "0700000000000000\n");
     assert_eq!(sandbox.ok(&["scan", "numbers", "--count"]), "1\n");
     assert_eq!(sandbox.json(&["export", "numbers", "all.jsonl"])["records"], 1);
-    for command in [&["put", "numbers", "a", "b"][..], &["stats", "numbers"]] {
-        let error = sandbox.fails(1, command);
-        assert!(error.contains("open already"), "{error}");
-    }
+    let error = sandbox.fails(1, &["put", "numbers", "a", "b"]);
+    assert!(error.contains("open already"), "{error}");
     store.put(&258, &8, Durability::Memory).unwrap();
     assert_eq!(sandbox.ok(&get), "0800000000000000\n");
     drop(store);

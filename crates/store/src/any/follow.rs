@@ -404,8 +404,7 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Keeps, durably, records that the replica is about to lose because its leader does not have
-    /// them; see [`RawStore::set_aside`](crate::RawStore::set_aside). Each is as it is in the log,
-    /// and its line has the time of its end, too, as `end`.
+    /// them; see [`RawStore::set_aside`](crate::RawStore::set_aside). Each is as it is in the log.
     ///
     /// ```
     /// use mainstay_store::{Durability::Memory, LogOptions, Position, RawLogStore};
