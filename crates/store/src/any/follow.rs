@@ -304,11 +304,12 @@ impl<F: Folder> RawLogStore<F> {
         if !may(log.history()) {
             return Err(Error::Mending { shard });
         }
+        let old = self.old_of(at, entry.changes)?;
         let sequence = at.append(self.store(), &mut log, entry, Why::New)?;
         let token = Token { epoch: self.epoch(), shard, sequence };
         if !entry.changes.is_empty() {
             // Each has its own; they are for a mirror, and none is made of a follower.
-            self.hooks.call(&Commit { token, changes: entry.changes, end: 0 });
+            self.hooks.call(&Commit { token, changes: entry.changes, end: 0, old: &old });
         }
         Ok(log.history())
     }
