@@ -133,9 +133,9 @@ pub use any::{
 pub use aside::{Aside, AsideFile};
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
-pub use expiring::{RawExpiring, split_end};
+pub use expiring::{ExpiringRange, ExpiringWatch, RawExpiring, split_end};
 pub use fixed::FixedStore;
-pub use fixed_expiring::ExpiringStore;
+pub use fixed_expiring::{ExpiringStore, FixedExpiringRange};
 pub use fixed_range::FixedRange;
 pub use fixed_reshard::FixedResharding;
 pub use folder::{Directory, DirectoryFile};
