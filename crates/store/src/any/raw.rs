@@ -152,6 +152,29 @@ impl<F: Folder> RawLogStore<F> {
         Ok(self.is_there(self.shard_of(key)?, key))
     }
 
+    /// How many records there are; those that have ended and were not yet removed are counted.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// assert!(store.is_empty());
+    /// store.put(b"de", b"Deutschland", Durability::Memory)?;
+    /// assert_eq!(store.len(), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.index().len()).sum()
+    }
+
+    /// Is there no record?
+    ///
+    /// Example: see [`len`](Self::len).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Sets the value of a key.
     ///
     /// Example: see [`RawLogStore`].

@@ -7,19 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::ExpiringStore;
 use crate::{
     error::Result,
+    fixed_pages::changes_of,
     options::{Durability, Token},
-    shard::{Change, ShardStats},
+    shard::ShardStats,
 };
-
-/// Changes of typed keys as bytes.
-fn changes_of<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
-    changes: &[(K, Option<V>)],
-) -> Vec<Change<'_>> {
-    let change = |(key, value): &'_ (K, Option<V>)| -> Change<'_> {
-        Change::of(key.as_bytes(), value.as_ref().map(V::as_bytes))
-    };
-    changes.iter().map(change).collect()
-}
 
 impl<K, V> ExpiringStore<K, V>
 where
