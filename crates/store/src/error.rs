@@ -55,6 +55,12 @@ pub enum Error {
         /// A key or a value.
         what: &'static str,
     },
+    /// A value that a type does not let be encoded.
+    #[error("the value cannot be encoded: {why}; look at what its type refuses")]
+    Unencodable {
+        /// What the type says.
+        why: String,
+    },
     /// There is a store here already.
     #[error("there is a store in this directory already; open it, or choose another directory")]
     Exists,

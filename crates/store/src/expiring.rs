@@ -19,7 +19,11 @@ use crate::{
     store::RawStore,
 };
 
+mod batch;
+mod seen;
 mod sweep;
+
+pub use seen::{ExpiringRange, ExpiringWatch};
 
 /// Bytes of the time in a value: milliseconds since 1970, little-endian; 0: it never ends.
 const STAMP: usize = size_of::<u64>();

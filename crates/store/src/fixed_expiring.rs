@@ -14,6 +14,11 @@ use crate::{
     store::RawStore,
 };
 
+mod seen;
+mod writing;
+
+pub use seen::FixedExpiringRange;
+
 /// Parts of the store that are swept each [`Options::interval`].
 const SWEPT_PARTS: usize = 64;
 

@@ -7,6 +7,7 @@ use mainstay_storage::Folder;
 use crate::{
     aside::set_aside,
     error::{Error, Result},
+    expiring::split_end,
     format::{DATA_AT, FRAME_LEN, HISTORY_LEN},
     history::{History, Position, read_changes},
     hooks::Hook,
@@ -448,7 +449,7 @@ impl<F: Folder> RawStore<F> {
 
     /// Keeps, durably, records that the replica is about to lose because its leader does not have
     /// them. `from` is where the shard was. They are in the file `aside-SHARD-EPOCH-SEQUENCE` of
-    /// the folder, a line of JSON each, with `key` and `value` in hexadecimal.
+    /// the folder; [`Aside`](crate::Aside) reads them, and so does `mainstay store import`.
     ///
     /// ```
     /// use mainstay_store::{Options, Position, RawStore};
@@ -467,7 +468,11 @@ impl<F: Folder> RawStore<F> {
         from: Position,
         records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<()> {
-        let records = records.into_iter().map(|(key, value)| (key, value, 0));
+        let has_ends = self.has_ends();
+        let records = records.into_iter().map(|(key, stored)| {
+            let (end, value) = if has_ends { split_end(stored) } else { (None, stored) };
+            (key, value, end.unwrap_or(0))
+        });
         set_aside(&self.folder, shard, from, records)
     }
 

@@ -64,6 +64,7 @@ mod exchange;
 mod expiring;
 mod fixed;
 mod fixed_expiring;
+mod fixed_pages;
 mod fixed_range;
 mod fixed_reshard;
 mod folder;
@@ -129,17 +130,21 @@ mod unwritten;
 mod view;
 mod watch;
 
+#[cfg(feature = "serde")]
+pub use any::Postcard;
 pub use any::{
-    DirectoryLogResharding, Field, LogCopied, LogDamage, LogOnDisk, LogOptions, LogRange,
-    LogRepaired, LogResharding, LogSalvaged, LogScan, LogShardStats, LogSnapshot, LogStore,
-    LogStoreResharding, LogSurvey, LogTail, RawLogRange, RawLogStore, is_log_copy, read_records,
-    write_records,
+    AsKey, DirectoryLogResharding, Field, LogCopied, LogDamage, LogIter, LogOnDisk, LogOptions,
+    LogRange, LogRepaired, LogResharding, LogSalvaged, LogScan, LogShardStats, LogSnapshot,
+    LogStore, LogStoreResharding, LogSurvey, LogTail, Plain, RawLogRange, RawLogStore, is_log_copy,
+    read_records, write_records,
 };
+pub use aside::{Aside, AsideFile};
 pub use error::{Error, Result};
 pub use exchange::DirectoryResharding;
-pub use expiring::{RawExpiring, split_end};
+pub use expiring::{ExpiringRange, ExpiringWatch, RawExpiring, split_end};
 pub use fixed::FixedStore;
-pub use fixed_expiring::ExpiringStore;
+pub use fixed_expiring::{ExpiringStore, FixedExpiringRange};
+pub use fixed_pages::FixedIter;
 pub use fixed_range::FixedRange;
 pub use fixed_reshard::FixedResharding;
 pub use folder::{Directory, DirectoryFile};
@@ -172,7 +177,7 @@ pub use scrub::{ScrubOptions, Scrubbed, scrub};
 pub use shard::{Change, ShardStats};
 pub use snapshot::Snapshot;
 pub use span::Span;
-pub use store::RawStore;
+pub use store::{Cursor, RawStore};
 pub use survey::{Damage, FileKind, FileReport, Survey};
 pub use tail::{Found, Reached, Tail};
 pub use watch::{News, Watch};

@@ -42,7 +42,7 @@ pub struct OnDisk {
 /// What the files of a shard hold.
 ///
 /// Example: see [`OnDisk::shards`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardFiles {
     /// Records.

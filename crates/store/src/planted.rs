@@ -109,6 +109,8 @@ pub(crate) enum Fault {
     HintHeaderIgnored,
     /// A hint that the disk cannot read is an error.
     HintNeeded,
+    /// Hooks are told that a change replaces what was there before all of its write.
+    OldOfBatch,
 }
 
 pub(crate) use switch::{current, plant};

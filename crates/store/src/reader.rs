@@ -1,17 +1,28 @@
 //! Reading a store in place, from any process of the host, beside the one that has it open.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use mainstay_shm::Access;
+use mainstay_storage::{Folder, Storage};
 
 use crate::{
     error::{Error, Result},
     folder::boot_id,
-    format::{STORE_FILE, StoreHeader, index_name, live_name, sealed},
+    format::{
+        ImageHeader, SegmentHeader, StoreHeader, index_name, live_name, parse_name, read_headers,
+        sealed,
+    },
     home::{index_reserved, reserved, shape},
+    keyed::Ring,
     live::{header, read_header},
     memory::Memory,
-    recover::newest_header,
+    on_disk::ShardFiles,
+    read_only::ReadOnly,
+    recover::store_header,
     store::check_header,
     table::SCAN_RECORDS,
     view::View,
@@ -40,6 +51,7 @@ const ATTEMPTS: usize = 100;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reader {
+    path: PathBuf,
     header: StoreHeader,
     shards: Vec<View>,
 }
@@ -58,15 +70,60 @@ impl Reader {
     /// Example: see [`Reader`].
     ///
     /// # Errors
-    /// [`Error::NotAStore`], [`Error::NotInMemory`], or what the operating system says.
+    /// [`Error::NotAStore`], [`Error::OtherKind`], [`Error::NotInMemory`], or what the operating system
+    /// says.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = open(&path.join(STORE_FILE))?.ok_or(Error::NotAStore)?;
-        let header = newest_header(&file)?;
+        if !path.is_dir() {
+            return Err(Error::NotAStore);
+        }
+        let header = store_header(&ReadOnly::beside(path, Ring::NONE)?)?;
         check_header(&header)?;
         let boot = boot_id().map_err(Error::io("the name of this run"))?;
         let shards = (0..header.shards.get()).map(|shard| look(path, &header, shard, boot));
         let shards = shards.collect::<Result<_>>()?;
-        Ok(Self { header, shards })
+        Ok(Self { path: path.to_owned(), header, shards })
+    }
+
+    /// What tells this store from all others.
+    ///
+    /// ```
+    /// # use mainstay_store::{FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u64, u32>::create(dir.path(), &Options::default())?;
+    /// let reader = Reader::open(dir.path())?;
+    /// assert_eq!(reader.id(), store.raw().identity().id);
+    /// assert_eq!((reader.epoch(), reader.shard_bits()), (1, 0));
+    /// assert_eq!(reader.segment_bytes(), Options::default().segment_bytes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.header.id
+    }
+
+    /// How often the store had been opened for writing when this was opened.
+    ///
+    /// Example: see [`id`](Self::id).
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.header.epoch.get()
+    }
+
+    /// Bytes of a segment of its log.
+    ///
+    /// Example: see [`id`](Self::id).
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.header.segment_bytes.get()
+    }
+
+    /// How many bits of a key choose its shard; 0: all. See
+    /// [`Options::shard_bits`](crate::Options::shard_bits).
+    ///
+    /// Example: see [`id`](Self::id).
+    #[must_use]
+    pub fn shard_bits(&self) -> u32 {
+        self.header.shard_bits.get()
     }
 
     /// Bytes of a key, and of a value.
@@ -205,6 +262,65 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+impl Reader {
+    /// What each shard has at this moment, in memory and in files. Its owner goes on, so this is about
+    /// so; `durable` is what the owner knows to be.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, FixedStore, Options, Reader};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = FixedStore::<u8, u8>::create(dir.path(), &Options::default())?;
+    /// store.put(&1, &2, Durability::Group)?;
+    /// let shards = Reader::open(dir.path())?.shards()?;
+    /// assert_eq!(shards.iter().map(|shard| shard.records).sum::<u64>(), 1);
+    /// assert!(shards.iter().all(|shard| shard.durable <= shard.sequence && shard.segments == 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read_into`](Self::read_into), and what the disk says.
+    pub fn shards(&self) -> Result<Vec<ShardFiles>> {
+        let mut shards = self.shards.iter().map(in_memory).collect::<Result<Vec<_>>>()?;
+        let folder = ReadOnly::beside(&self.path, Ring::NONE)?;
+        for name in folder.names().map_err(Error::io("the directory"))? {
+            let Some((shard, _, is_image)) = parse_name(&name) else { continue };
+            let Some(found) = shards.get_mut(shard as usize) else { continue };
+            let file = match folder.file(&name) {
+                // The owner has removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(Error::io(&*name))?,
+            };
+            // Files that were not begun are none.
+            if is_image {
+                let head = read_headers::<ImageHeader>(&file, &name)?.pop();
+                if let Some(head) = head.filter(|head| head.from.get() >= found.image) {
+                    (found.image, found.image_bytes) = (head.from.get(), head.bytes.get());
+                }
+            } else if !read_headers::<SegmentHeader>(&file, &name)?.is_empty() {
+                found.segments += 1;
+                found.log_bytes += Storage::len(&file).map_err(Error::io(&*name))?;
+            }
+        }
+        Ok(shards)
+    }
+}
+
+/// What the memory of a shard says; nothing of its files yet.
+fn in_memory(view: &View) -> Result<ShardFiles> {
+    let control = view.control()?;
+    if control.is_retired() {
+        return Err(Error::OtherMemory);
+    }
+    let (durable, sequence) = (control.durable(), control.applied());
+    let (mut records, mut slot, mut seen) = (0, Some(0), Vec::new());
+    while let Some(from) = slot {
+        seen.clear();
+        let (count, next) = view.chunk(from, SCAN_RECORDS, &mut seen)?;
+        (records, slot) = (records + count as u64, next);
+    }
+    Ok(ShardFiles { records, sequence, durable, ..ShardFiles::default() })
 }
 
 /// A shard in memory.

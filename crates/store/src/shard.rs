@@ -313,6 +313,9 @@ impl<F: Folder> Shard<F> {
             self.snapshots.keep(&writing, changes)?;
         }
         writing.ask_for_first(changes);
+        let old = self.hooks.old_of(changes, |key| {
+            Ok(writing.current(hash_of(key), key)?.map(|(_, value)| value.into()))
+        })?;
         let place = FramePlace {
             chain: log.chain,
             shard: self.number,
@@ -373,7 +376,7 @@ impl<F: Folder> Shard<F> {
         writing.applied(sequence);
         drop(writing);
         let token = Token { epoch: store.epoch.get(), shard: self.number, sequence };
-        self.hooks.call(&Commit { token, changes, end: 0 });
+        self.hooks.call(&Commit { token, changes, end: 0, old: &old });
         Ok(sequence)
     }
 

@@ -1,6 +1,7 @@
 //! A store over bytes.
 
 mod opening;
+mod pages;
 mod upkeep;
 
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use mainstay_storage::Folder;
 pub(crate) use self::opening::{
     Comes, check_header, clear_for, clear_for_fixed, in_parallel, new_id,
 };
+pub use self::pages::Cursor;
 use crate::{
     error::{Error, Result},
     format::StoreHeader,

@@ -41,6 +41,8 @@ pub enum News {
         key: Vec<u8>,
         /// What it was set to.
         value: Vec<u8>,
+        /// What it was before, if it was there and this was asked for.
+        old: Option<Vec<u8>>,
     },
     /// A key was removed; it may not have been there.
     Deleted {
@@ -48,6 +50,8 @@ pub enum News {
         token: Token,
         /// Which key.
         key: Vec<u8>,
+        /// What it was before, if it was there and this was asked for.
+        old: Option<Vec<u8>>,
     },
     /// More was changed than is kept for who does not take it: everything may be different. What
     /// follows has happened after this.
@@ -58,11 +62,15 @@ impl News {
     fn bytes(&self) -> usize {
         NEWS_BYTES
             + match self {
-                Self::Put { key, value, .. } => key.len() + value.len(),
-                Self::Deleted { key, .. } => key.len(),
+                Self::Put { key, value, old, .. } => key.len() + value.len() + len_of(old),
+                Self::Deleted { key, old, .. } => key.len() + len_of(old),
                 Self::Missed => 0,
             }
     }
+}
+
+fn len_of(old: &Option<Vec<u8>>) -> usize {
+    old.as_ref().map_or(0, Vec::len)
 }
 
 /// Changes of some keys from the moment on when it was made, those of a key in their order. It ends
@@ -79,6 +87,7 @@ pub struct Watch {
 
 struct Queue {
     span: Span,
+    wants_old: bool,
     waiting: Mutex<Waiting>,
     /// Not zero while there is something to take.
     event: OwnedFd,
@@ -104,13 +113,15 @@ impl Queue {
     }
 
     fn see(&self, commit: &Commit<'_>) {
-        for change in commit.changes.iter().filter(|change| self.span.has(change.key())) {
-            let token = commit.token;
+        let changes = commit.changes.iter().enumerate();
+        for (number, change) in changes.filter(|(_, change)| self.span.has(change.key())) {
+            let (token, wanted) = (commit.token, commit.old(number).filter(|_| self.wants_old));
+            let old = wanted.map(<[u8]>::to_vec);
             let news = match change {
                 Change::Put(key, value) => {
-                    News::Put { token, key: key.to_vec(), value: value.to_vec() }
+                    News::Put { token, key: key.to_vec(), value: value.to_vec(), old }
                 }
-                Change::Delete(key) => News::Deleted { token, key: key.to_vec() },
+                Change::Delete(key) => News::Deleted { token, key: key.to_vec(), old },
             };
             self.push(news);
         }
@@ -181,17 +192,38 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// What the operating system says if it has no more descriptors.
     pub fn watch(&self, span: Span) -> Result<Watch> {
-        Watch::of(&self.hooks, span)
+        Watch::of(&self.hooks, span, false)
+    }
+
+    /// The same, and of each change what the key was before. As long as there is such a watch, each write
+    /// of whatever key copies what it replaces; see [`on_commit_with_old`](Self::on_commit_with_old).
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, News, Options, RawStore, Span};
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &Options::default())?;
+    /// store.put(b"de", b"049", Memory)?;
+    /// let mut watch = store.watch_with_old(Span::ALL)?;
+    /// store.delete(b"de", Memory)?;
+    /// let news = watch.take()?;
+    /// assert!(matches!(news, Some(News::Deleted { old: Some(old), .. }) if old == b"049"));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub fn watch_with_old(&self, span: Span) -> Result<Watch> {
+        Watch::of(&self.hooks, span, true)
     }
 }
 
 impl Watch {
-    pub(crate) fn of(hooks: &Arc<Hooks>, span: Span) -> Result<Self> {
+    pub(crate) fn of(hooks: &Arc<Hooks>, span: Span, wants_old: bool) -> Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| Error::io("an eventfd")(error.into()))?;
-        let queue = Arc::new(Queue { span, waiting: Mutex::default(), event });
+        let queue = Arc::new(Queue { span, wants_old, waiting: Mutex::default(), event });
         let end = End(Arc::clone(&queue));
-        let hook = hooks.add(Arc::new(move |commit: &Commit<'_>| end.0.see(commit)));
+        let call = Arc::new(move |commit: &Commit<'_>| end.0.see(commit));
+        let hook = if wants_old { hooks.add_with_old(call) } else { hooks.add(call) };
         Ok(Self { queue, _hook: hook })
     }
 

@@ -133,8 +133,8 @@ fn a14_a_watch_sees_every_change_of_its_keys_in_order_and_no_other() {
         let mut last = [0; 4];
         while let Some(news) = watch.take().unwrap() {
             let (token, key, value) = match news {
-                News::Put { token, key, value } => (token, key, Some(value)),
-                News::Deleted { token, key } => (token, key, None),
+                News::Put { token, key, value, .. } => (token, key, Some(value)),
+                News::Deleted { token, key, .. } => (token, key, None),
                 other => panic!("{other:?}"),
             };
             assert!(

@@ -63,11 +63,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.target.is_any() {
         return backup_any(args, out);
     }
+    fixed_only(&args.copy, "such a copy")?;
     let store = Arc::new(args.target.open()?);
     let copy = if args.copy.join("store").exists() {
-        let target = Target { path: args.copy.clone() };
-        fixed_only(&target.path, "such a copy")?;
-        target.open()?
+        Target { path: args.copy.clone() }.open()?
     } else {
         create(&args.copy, &store)?
     };

@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let (name, input, bytes) = open(&args.file)?;
     let at = |line, source, imported| CliError::Line { file: name.clone(), line, source, imported };
     let reader = Reader::new(Format::of(args.format, &args.file), input);
-    let mut reader = reader.map_err(|source| at(1, source, 0))?;
+    let mut reader = reader.map_err(|source| at(1, source, 0))?.named(&args.file);
     let store = match args.target.open_either()? {
         Opened::Fixed(store) => store,
         store => return one_by_one(args, store, &mut reader, bytes, at, out),

@@ -6,9 +6,9 @@
 
 use crate::error::{CliError, Result};
 use mainstay::store::{
-    Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader, ScrubOptions,
-    Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under, is_log_copy,
-    restore_with,
+    Aside, Directory, Error, Key, KeyError, Keys, LogOnDisk, LogSurvey, OnDisk, Reader,
+    ScrubOptions, Scrubbed, Survey, check_log_copy, check_log_copy_with, encrypted_under,
+    is_log_copy, restore_with,
 };
 use std::{
     io::ErrorKind,
@@ -93,6 +93,22 @@ pub(super) fn check_copy(path: &Path, told: impl FnMut(u64, u64)) -> mainstay::s
     match given() {
         Some(keys) => check_log_copy_with(path, keys, told),
         None => check_log_copy(path, told),
+    }
+}
+
+/// The same, without keeping anybody from opening it.
+pub(super) fn beside_any(path: &Path) -> mainstay::store::Result<LogOnDisk> {
+    match given() {
+        Some(keys) => LogOnDisk::beside_with(path, keys),
+        None => LogOnDisk::beside(path),
+    }
+}
+
+/// What a store has set aside.
+pub(super) fn aside(path: &Path) -> mainstay::store::Result<Aside> {
+    match given() {
+        Some(keys) => Aside::of_with(path, keys),
+        None => Aside::of(path),
     }
 }
 

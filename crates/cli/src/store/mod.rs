@@ -4,6 +4,7 @@
 //! refused while another process has it open. Beside that one `scrub` reads all files, and `get`, `scan`,
 //! `export` and `stats` what they need, as far as the kind of the store allows it; `verify` is refused.
 
+mod aside;
 mod backup;
 mod bench;
 mod bytes;
@@ -103,6 +104,7 @@ enum StoreCommand {
     Bench(bench::Args),
     Serve(serve::Args),
     Follow(follow::Args),
+    Aside(aside::Args),
     Promote(promote::Args),
 }
 
@@ -138,6 +140,7 @@ pub(crate) fn run(args: StoreArgs) -> Result<Outcome> {
         StoreCommand::Bench(args) => bench::run(&args, out),
         StoreCommand::Serve(args) => serve::run(&args, out),
         StoreCommand::Follow(args) => follow::run(&args, out),
+        StoreCommand::Aside(args) => aside::run(&args, out),
         StoreCommand::Promote(args) => promote::run(&args, out),
     }?;
     output.flush()?;

@@ -49,6 +49,11 @@ pub(crate) enum LineError {
          `ends` out"
     )]
     Ends,
+    #[error(
+        "the record was set aside by an earlier version, whose `key` and `value` are digits for other \
+         bytes; `mainstay store aside STORE FILE` writes such records as they can be imported"
+    )]
+    OldAside,
     #[error("the {0} is not hexadecimal: write two digits a byte")]
     Hex(&'static str),
     #[error(
@@ -107,6 +112,8 @@ pub(super) enum Reader {
         line: String,
         number: u64,
         bytes: u64,
+        /// It is a file of what a store has set aside, where nothing is text.
+        is_aside: bool,
     },
     Csv {
         reader: Box<csv::Reader<Box<dyn BufRead>>>,
@@ -118,7 +125,13 @@ pub(super) enum Reader {
 impl Reader {
     pub(super) fn new(format: Format, input: Box<dyn BufRead>) -> Result<Self, LineError> {
         if format == Format::Jsonl {
-            return Ok(Self::Jsonl { input, line: String::new(), number: 0, bytes: 0 });
+            return Ok(Self::Jsonl {
+                input,
+                line: String::new(),
+                number: 0,
+                bytes: 0,
+                is_aside: false,
+            });
         }
         let mut reader = Box::new(csv::Reader::from_reader(input));
         let place = |name: &str| {
@@ -132,6 +145,15 @@ impl Reader {
             .map(place)
             .collect::<Result<_, _>>()?;
         Ok(Self::Csv { reader, columns, record: csv::StringRecord::new() })
+    }
+
+    /// The same of a file with this name.
+    pub(super) fn named(mut self, file: &std::path::Path) -> Self {
+        if let Self::Jsonl { is_aside, .. } = &mut self {
+            let name = file.file_name().unwrap_or_default();
+            *is_aside = name.to_string_lossy().starts_with("aside-");
+        }
+        self
     }
 
     /// The line of the record that was read last, and how many bytes were read.
@@ -153,7 +175,7 @@ impl Reader {
     ) -> Result<Option<Record>, LineError> {
         let lengths = lengths.into();
         match self {
-            Self::Jsonl { input, line, number, bytes } => loop {
+            Self::Jsonl { input, line, number, bytes, is_aside } => loop {
                 line.clear();
                 let len = input.read_line(line).map_err(LineError::Read)?;
                 if len == 0 {
@@ -162,6 +184,9 @@ impl Reader {
                 *number += 1;
                 *bytes += len as u64;
                 if !line.trim().is_empty() {
+                    if *is_aside && line.starts_with("{\"key\":") {
+                        return Err(LineError::OldAside);
+                    }
                     let line: Line = serde_json::from_str(line).map_err(LineError::Json)?;
                     return line.record(lengths).map(Some);
                 }

@@ -1,13 +1,16 @@
 //! `mainstay store stats`.
 
-use super::{keys, opened::without_end, target::Target};
+use super::{
+    opened::{View, without_end},
+    target::Target,
+};
 use crate::{
     error::{Outcome, Result},
     hex,
     output::{Output, Side},
     size::{counted, grouped, human},
 };
-use mainstay::store::{LogShardStats, OnDisk, ShardFiles, encrypted_under};
+use mainstay::store::{LogOnDisk, LogShardStats, OnDisk, Reader, ShardFiles, encrypted_under};
 use serde::Serialize;
 
 /// Show what a store holds: records, log and durable position of each shard
@@ -15,6 +18,8 @@ use serde::Serialize;
 /// WRITES counts the writes since the store was made; DURABLE is the last of them that the log
 /// itself says was on the disk when the next was made: one less than WRITES after a clean end. IMAGE
 /// is the write up to which an image holds all records, so that the log before it is gone.
+/// Beside a program that has the store open it shows what there is at this moment, and DURABLE is what
+/// that program knows to be.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -85,20 +90,20 @@ impl Row {
 }
 
 impl Document {
-    fn of(path: String, encrypted_under: Option<String>, view: &OnDisk) -> Self {
-        let shards: Vec<Row> = (0..).zip(view.shards()).map(Row::of).collect();
+    fn of(found: Found, path: String, encrypted_under: Option<String>) -> Self {
+        let shards: Vec<Row> = (0..).zip(&found.shards).map(Row::of).collect();
         let sum = |of: fn(&Row) -> u64| shards.iter().map(of).sum();
-        let (key_bytes, value_bytes) = without_end(view.lengths(), view.has_ends());
+        let (key_bytes, value_bytes) = without_end(found.lengths, found.has_ends);
         Self {
             path,
-            id: hex::encode(&view.id()),
+            id: hex::encode(&found.id),
             encrypted_under,
-            epoch: view.epoch(),
+            epoch: found.epoch,
             key_bytes,
             value_bytes,
-            expiring: view.has_ends(),
-            segment_bytes: view.segment_bytes(),
-            shard_bits: view.shard_bits(),
+            expiring: found.has_ends,
+            segment_bytes: found.segment_bytes,
+            shard_bits: found.shard_bits,
             records: sum(|row| row.records),
             log_bytes: sum(|row| row.log_bytes),
             image_bytes: sum(|row| row.image_bytes),
@@ -107,13 +112,52 @@ impl Document {
     }
 }
 
-pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    if args.target.is_any() {
-        return stats_any(args, out);
+/// A store of fixed sizes: as its files say, or, while somebody has it open, their memory.
+struct Found {
+    id: [u8; 16],
+    epoch: u64,
+    lengths: (usize, usize),
+    has_ends: bool,
+    segment_bytes: u64,
+    shard_bits: u32,
+    shards: Vec<ShardFiles>,
+}
+
+impl Found {
+    fn in_files(view: &OnDisk) -> Self {
+        Self {
+            id: view.id(),
+            epoch: view.epoch(),
+            lengths: view.lengths(),
+            has_ends: view.has_ends(),
+            segment_bytes: view.segment_bytes(),
+            shard_bits: view.shard_bits(),
+            shards: view.shards().cloned().collect(),
+        }
     }
-    let view = args.target.view()?;
-    let key = encrypted_under(&args.target.path).map_err(args.target.failed())?;
-    let document = Document::of(args.target.path.display().to_string(), key, &view);
+
+    fn in_memory(view: &Reader) -> mainstay::store::Result<Self> {
+        Ok(Self {
+            id: view.id(),
+            epoch: view.epoch(),
+            lengths: view.lengths(),
+            has_ends: view.has_ends(),
+            segment_bytes: view.segment_bytes(),
+            shard_bits: view.shard_bits(),
+            shards: view.shards()?,
+        })
+    }
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let failed = args.target.failed();
+    let found = match args.target.look()? {
+        View::Any(store) => return stats_any(args, &store, out),
+        View::Fixed(view) => Found::in_files(&view),
+        View::Live(view) => Found::in_memory(&view).map_err(&failed)?,
+    };
+    let key = encrypted_under(&args.target.path).map_err(&failed)?;
+    let document = Document::of(found, args.target.path.display().to_string(), key);
     if out.json {
         out.document(&document)?;
         return Ok(Outcome::Fine);
@@ -221,8 +265,7 @@ impl AnyRow {
 }
 
 /// A store with values of any size.
-fn stats_any(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let store = keys::view_any(&args.target.path).map_err(args.target.failed())?;
+fn stats_any(args: &Args, store: &LogOnDisk, out: &mut Output) -> Result<Outcome> {
     let shards: Vec<AnyRow> = (0..).zip(store.stats()).map(AnyRow::of).collect();
     let sum = |of: fn(&AnyRow) -> u64| shards.iter().map(of).sum();
     let document = AnyDocument {

@@ -1,7 +1,8 @@
 //! `mainstay store watch`.
 
 use super::{
-    bytes::{Form, Part, Row, cell, shown},
+    bytes::{Form, Part, Row, Text, as_text, cell, exact_text, shown},
+    keys,
     opened::{Found, live, now_ms},
     target::Target,
 };
@@ -15,15 +16,24 @@ use mainstay::store::{Error, Reader, Span, encrypted_under};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
+
+/// Files that were changed so short a time ago may be changed again with the same time.
+const UNSETTLED: Duration = Duration::from_millis(30);
 
 /// Print a line whenever a record changes, while a program has the store open
 ///
 /// Reads the records in place, in the memory of the program that has the store open, and holds up
 /// nobody: every so often it looks whether anything was written, and then at all records that are
 /// asked for. Of a key that changes several times between two looks, only the last value is seen.
+/// A store with values of any size is read in its files, whether a program has it open or not: where
+/// something was written, the values that are asked for are read again.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -70,21 +80,36 @@ struct First {
     records: u64,
 }
 
+/// Where the records are.
+enum Source {
+    /// In the memory of the program that has the store open.
+    Memory(Reader),
+    /// In files, that anybody may change.
+    Files,
+}
+
 /// The records of a store that are asked for.
 struct View<'a> {
     args: &'a Args,
-    reader: Reader,
+    source: Source,
     key: Option<Vec<u8>>,
     span: Span,
 }
 
 impl<'a> View<'a> {
     fn open(args: &'a Args) -> Result<Self> {
-        if let Ok(Some(_)) = encrypted_under(&args.target.path) {
-            return Err(CliError::NotToWatch(args.target.path.clone()));
-        }
-        let reader = Reader::open(&args.target.path).map_err(args.target.failed())?;
-        let len = reader.lengths().0;
+        let path = &args.target.path;
+        let source = if args.target.is_any() {
+            Source::Files
+        } else if let Ok(Some(_)) = encrypted_under(path) {
+            return Err(CliError::NotToWatch(path.clone()));
+        } else {
+            Source::Memory(Reader::open(path).map_err(args.target.failed())?)
+        };
+        let len = match &source {
+            Source::Memory(reader) => Some(reader.lengths().0),
+            Source::Files => None,
+        };
         let key =
             args.key.as_ref().map(|key| args.key_as.bytes(key, len, Part::Key)).transpose()?;
         let prefix = match (&args.prefix, args.key_as) {
@@ -95,48 +120,101 @@ impl<'a> View<'a> {
             }
             (Some(_), Form::Number | Form::File) => return Err(CliError::NoPrefix),
         };
-        Ok(Self { args, reader, key, span: Span::ALL.prefix(&prefix) })
+        Ok(Self { args, source, key, span: Span::ALL.prefix(&prefix) })
     }
 
-    /// The records as they are now, and how much was written before that.
-    fn look(&mut self) -> Result<(u64, Records)> {
+    /// Which bytes are text.
+    fn text(&self) -> Text {
+        match self.source {
+            Source::Memory(_) => as_text,
+            Source::Files => exact_text,
+        }
+    }
+
+    /// The records as they are now, and how much was written before that; none if that is in doubt.
+    fn look(&mut self) -> Result<(Option<u64>, Records)> {
         loop {
-            match self.try_look() {
+            let found = match &self.source {
+                Source::Memory(reader) => self.in_memory(reader),
+                Source::Files => self.in_files(),
+            };
+            match found {
                 // A program has opened the store with other memory.
-                Err(Error::OtherMemory) => self.reader = Self::open(self.args)?.reader,
+                Err(Error::OtherMemory) => self.source = Self::open(self.args)?.source,
                 done => return done.map_err(self.args.target.failed()),
             }
         }
     }
 
-    fn try_look(&self) -> mainstay::store::Result<(u64, Records)> {
-        let (written, mut records) = (self.reader.writes()?, Records::new());
+    fn in_memory(&self, reader: &Reader) -> mainstay::store::Result<(Option<u64>, Records)> {
+        let (written, mut records) = (reader.writes()?, Records::new());
+        // The value, and when it ends, unless it has ended.
+        let found = |stored: &[u8]| {
+            let (end, value) = live(stored, reader.has_ends(), now_ms())?;
+            Some((value.to_vec(), end))
+        };
         match &self.key {
-            Some(key) => records.extend(
-                self.reader
-                    .get(key)?
-                    .and_then(|stored| self.found(&stored))
-                    .map(|it| (key.clone(), it)),
-            ),
-            None => self.reader.for_each(|key, stored| {
+            Some(key) => {
+                let stored = reader.get(key)?;
+                records.extend(stored.and_then(|it| found(&it)).map(|it| (key.clone(), it)));
+            }
+            None => reader.for_each(|key, stored| {
                 if self.span.has(key) {
-                    records.extend(self.found(stored).map(|found| (key.to_vec(), found)));
+                    records.extend(found(stored).map(|found| (key.to_vec(), found)));
                 }
             })?,
+        }
+        Ok((Some(written), records))
+    }
+
+    fn in_files(&self) -> mainstay::store::Result<(Option<u64>, Records)> {
+        let path = &self.args.target.path;
+        let (written, mut records) = (mark_of(path).unwrap_or_default(), Records::new());
+        let view = keys::beside_any(path)?;
+        match &self.key {
+            Some(key) => records.extend(view.get(key)?.map(|found| (key.clone(), found))),
+            None => {
+                let mut keys = Vec::new();
+                view.for_each_key(|key| keys.extend(self.span.has(key).then(|| key.to_vec())));
+                for key in keys {
+                    records.extend(view.get(&key)?.map(|found| (key, found)));
+                }
+            }
         }
         Ok((written, records))
     }
 
-    /// The value, and when it ends, unless it has ended.
-    fn found(&self, stored: &[u8]) -> Option<Found> {
-        let (end, value) = live(stored, self.reader.has_ends(), now_ms())?;
-        Some((value.to_vec(), end))
-    }
-
     /// Was anything written since?
-    fn has_changed(&self, written: u64) -> bool {
-        self.reader.writes().map_or(true, |now| now != written)
+    fn has_changed(&self, written: Option<u64>) -> bool {
+        let now = match &self.source {
+            Source::Memory(reader) => reader.writes().ok(),
+            Source::Files => mark_of(&self.args.target.path).unwrap_or_default(),
+        };
+        now.is_none() || now != written
     }
+}
+
+/// Changes whenever a file of the directory does; none while that may have happened too short a time
+/// ago to tell.
+fn mark_of(path: &Path) -> io::Result<Option<u64>> {
+    let (now, mut files) = (SystemTime::now(), Vec::new());
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(found) => files.push((entry.file_name(), found.len(), found.modified()?)),
+            // Removed meanwhile: the next look sees it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let settled = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age > UNSETTLED);
+    if !files.iter().all(|(_, _, at)| settled(at)) {
+        return Ok(None);
+    }
+    files.sort_unstable();
+    let mut mark = DefaultHasher::new();
+    files.hash(&mut mark);
+    Ok(Some(mark.finish()))
 }
 
 /// What has changed: the key, and its value if it has one.
@@ -177,7 +255,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         {
             let event = if value.is_some() { "put" } else { "deleted" };
             if out.json {
-                let row = Row::of(key, value.map(|(value, _)| value.as_slice()));
+                let value_bytes = value.map(|(value, _)| value.as_slice());
+                let row = Row::with(key, value_bytes, view.text());
                 let row = row.ending(value.and_then(|(_, ends)| *ends));
                 out.json_line(&Line { at_ms: at_ms(), event, row })?;
             } else {

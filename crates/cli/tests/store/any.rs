@@ -1,7 +1,13 @@
 //! Stores of keys and values of any size.
 
-use crate::sandbox::Sandbox;
-use std::{fs, io::Read, os::unix::fs::FileExt, process::Command};
+use crate::sandbox::{Sandbox, wait_until};
+use mainstay::store::{Durability, LogOptions, LogStore};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::FileExt,
+    process::Command,
+};
 
 fn with_pictures() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -177,11 +183,94 @@ fn a_damaged_store_becomes_one_of_what_is_sound_and_its_files_are_kept() {
     assert!(said.contains("is a guess\n") && said.contains("sound, 1 records"), "{said}");
 }
 
+/// Each command is in one of the lists: what works, what is refused with which words, and what is
+/// tested elsewhere with such stores, or takes none.
 #[test]
-fn what_stores_of_fixed_sizes_alone_can_do_is_refused_with_why() {
+fn every_command_takes_such_a_store_or_refuses_it_and_says_why() {
     let sandbox = with_pictures();
-    let both = ["create", "x", "--values", "any", "--key-bytes", "8"];
-    assert!(sandbox.fails(2, &both).contains("--key-bytes"));
+    sandbox.ok(&["create", "people", "--key-bytes", "8", "--value-bytes", "16"]);
+    fs::write(sandbox.path("one.csv"), "key,value\na,1\n").unwrap();
+    let works: &[&[&str]] = &[
+        &["put", "pictures", "a", "1"],
+        &["get", "pictures", "a"],
+        &["touch", "pictures", "a", "--ttl", "1h"],
+        &["scan", "pictures"],
+        &["watch", "pictures", "--for", "1ms"],
+        &["stats", "pictures"],
+        &["import", "one.csv", "pictures"],
+        &["export", "pictures"],
+        &["verify", "pictures"],
+        &["scrub", "pictures"],
+        &["repair", "pictures"],
+        &["sweep", "pictures"],
+        &["aside", "pictures"],
+        &["compact", "pictures"],
+        &["reshard", "pictures", "--shards", "4"],
+        &["backup", "pictures", "copy"],
+        &["restore", "copy", "again"],
+        &["rm", "pictures", "a"],
+    ];
+    let refused: &[(&[&str], &str)] = &[
+        (&["create", "x", "--values", "any", "--key-bytes", "8"], "--key-bytes"),
+        (&["create", "x", "--values", "any", "--expiring"], "--expiring"),
+        (&["backup", "people", "pictures"], "values of any size cannot be such a copy"),
+        (&["restore", "pictures", "x"], "values of any size cannot be restored"),
+        (&["verify", "pictures", "--against", "people"], "has keys and values of any size"),
+        (&["verify", "people", "--against", "pictures"], "has keys and values of any size"),
+    ];
+    let elsewhere = ["serve", "follow", "promote", "rekey", "key", "bench", "help"];
+    for arguments in works {
+        sandbox.ok(arguments);
+    }
+    for (arguments, why) in refused {
+        let run = sandbox.run(arguments);
+        assert!(run.code != 0 && run.stderr.contains(why), "{arguments:?}: {}", run.stderr);
+        assert!(!sandbox.path("x").exists(), "{arguments:?}");
+    }
+    let help = sandbox.ok(&["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let commands: Vec<_> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() > 20, "{help}");
+    for command in commands {
+        let tested = works.iter().copied().chain(refused.iter().map(|(arguments, _)| *arguments));
+        let is_tested = tested.into_iter().any(|arguments| arguments[0] == command);
+        assert!(is_tested || elsewhere.contains(&command), "nobody tries `{command}` with it");
+    }
+}
+
+#[test]
+fn a_watch_tells_what_changes_whether_a_program_has_it_open_or_not() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("pictures");
+    let store = LogStore::<String, String>::create(&path, &LogOptions::default()).unwrap();
+    store.put(&"a1".into(), &"room".into(), Durability::Memory).unwrap();
+    store.put(&"b1".into(), &"room".into(), Durability::Memory).unwrap();
+    let arguments =
+        ["watch", "pictures", "--prefix", "a", "--every", "5ms", "--count", "4", "--json"];
+    let mut running = sandbox.spawn(&arguments);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value {
+        let mut line: serde_json::Value =
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert!(line.as_object_mut().unwrap().remove("at_ms").unwrap().is_u64());
+        line
+    };
+    assert_eq!(next(), serde_json::json!({"event": "watching", "records": 1}));
+    store.put(&"b1".into(), &"else".into(), Durability::Memory).unwrap();
+    store.put(&"a2".into(), &"hall".into(), Durability::Memory).unwrap();
+    assert_eq!(next(), serde_json::json!({"event": "put", "key": "a2", "value": "hall"}));
+    store.delete(&"a1".into(), Durability::Memory).unwrap();
+    assert_eq!(next(), serde_json::json!({"event": "deleted", "key": "a1"}));
+    // Closed and opened by others, who are never refused because of it.
+    store.close().unwrap();
+    for value in ["1", "2"] {
+        sandbox.ok(&["put", "pictures", "a2", value]);
+        assert_eq!(next(), serde_json::json!({"event": "put", "key": "a2", "value": value}));
+    }
+    wait_until("the watch has ended", || running.0.try_wait().unwrap().is_some());
+    let text = sandbox.ok(&["watch", "pictures", "a2", "--for", "30ms"]);
+    assert_eq!(text, "watching 1 record\n");
 }
 
 #[test]

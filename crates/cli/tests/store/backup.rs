@@ -75,8 +75,28 @@ fn what_a_copy_has_and_a_restored_store_never_had_is_set_aside() {
     sandbox.ok(&["restore", "old", "people"]);
     let report = sandbox.json(&["backup", "people", "copy", "--check"]);
     assert_eq!((&report["records"], &report["set_aside"]), (&100.into(), &30.into()));
-    let aside = fs::read_dir(sandbox.path("copy")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(aside.filter(|name| name.to_str().unwrap().starts_with("aside-")).count() > 0);
+    // It is listed, given back, and put where it is wanted.
+    let listed = sandbox.json(&["aside", "copy"]);
+    let files = listed.as_array().unwrap();
+    let records = files.iter().map(|file| file["records"].as_u64().unwrap()).sum::<u64>();
+    assert!(records == 30 && files.iter().all(|file| file["epoch"].as_u64() > Some(0)), "{listed}");
+    assert!(sandbox.ok(&["aside", "copy"]).starts_with("FILE"));
+    let text = sandbox.ok(&["aside", "copy", "-"]);
+    assert!(text.contains("{\"key\":\"k101\",\"value\":\"later101\"}\n"), "{text}");
+    assert_eq!(sandbox.json(&["aside", "copy", "all.csv"])["records"], 30);
+    let file = format!("copy/{}", files[0]["file"].as_str().unwrap());
+    for file in ["all.csv", &file] {
+        sandbox.ok(&["import", file, "people"]);
+        assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "130\n");
+    }
+    assert_eq!(sandbox.ok(&["get", "people", "k101"]), "later101\n");
+    assert_eq!(sandbox.ok(&["aside", "people"]), "people: nothing was set aside\n");
+    // What an earlier version has set aside is given back, and not taken for text.
+    let old = "{\"key\":\"6f6c64\",\"value\":\"76\"}\n";
+    fs::write(sandbox.path("people/aside-0000-1-7"), old).unwrap();
+    let refused = sandbox.fails(1, &["import", "people/aside-0000-1-7", "people"]);
+    assert!(refused.contains("store aside"), "{refused}");
+    assert_eq!(sandbox.ok(&["aside", "people", "-"]), "{\"key\":\"old\",\"value\":\"v\"}\n");
 }
 
 #[test]

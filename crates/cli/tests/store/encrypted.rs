@@ -101,7 +101,7 @@ fn without_its_key_nothing_is_done_and_it_is_said_what_to_do() {
         let sandbox = with_secrets(values);
         sandbox.ok(&["key", "new", "wrong.key"]);
         let id = sandbox.ok(&["key", "id", "people.key"]);
-        let all: [&[&str]; 8] = [
+        let all: [&[&str]; 9] = [
             &["get", "people", "k7"],
             &["put", "people", "k7", "1"],
             &["rm", "people", "k7"],
@@ -109,6 +109,7 @@ fn without_its_key_nothing_is_done_and_it_is_said_what_to_do() {
             &["export", "people"],
             &["verify", "people"],
             &["stats", "people"],
+            &["aside", "people"],
             &["compact", "people"],
         ];
         for arguments in all {
@@ -119,8 +120,13 @@ fn without_its_key_nothing_is_done_and_it_is_said_what_to_do() {
         }
         let error = sandbox.fails(1, &["get", "people", "k7", "--key-file", "no.key"]);
         assert!(error.contains("no.key"), "{error}");
-        let error = sandbox.fails(1, &with_key(&["watch", "people"]));
-        assert!(values == ANY || error.contains("in the memory"), "{error}");
+        let watch = with_key(&["watch", "people", "k7", "--for", "1ms"]);
+        if values == ANY {
+            assert_eq!(sandbox.ok(&watch), "watching 1 record\n");
+        } else {
+            let error = sandbox.fails(1, &watch);
+            assert!(error.contains("in the memory"), "{error}");
+        }
         assert_eq!(sandbox.ok(&with_key(&["get", "people", "k7"])), format!("{SECRET}\n"));
     }
 }

@@ -133,10 +133,8 @@ fn a_store_that_a_program_has_open_can_be_looked_at_and_is_left_alone() {
     assert_eq!(sandbox.ok(&get), "0700000000000000\n");
     assert_eq!(sandbox.ok(&["scan", "numbers", "--count"]), "1\n");
     assert_eq!(sandbox.json(&["export", "numbers", "all.jsonl"])["records"], 1);
-    for command in [&["put", "numbers", "a", "b"][..], &["stats", "numbers"]] {
-        let error = sandbox.fails(1, command);
-        assert!(error.contains("open already"), "{error}");
-    }
+    let error = sandbox.fails(1, &["put", "numbers", "a", "b"]);
+    assert!(error.contains("open already"), "{error}");
     store.put(&258, &8, Durability::Memory).unwrap();
     assert_eq!(sandbox.ok(&get), "0800000000000000\n");
     drop(store);
@@ -268,4 +266,34 @@ fn a_watch_tells_what_changes_in_a_store_that_a_program_has_open() {
     sandbox.fails(2, &["watch", "numbers", "a1", "--prefix", "a"]);
     let text = sandbox.ok(&["watch", "numbers", "a2", "--for", "30ms"]);
     assert_eq!(text, "watching 1 record\n");
+}
+
+#[test]
+fn the_statistics_of_a_store_that_a_program_has_open_are_those_of_its_memory() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("numbers");
+    let options = Options { shards: 4, ..Options::default() };
+    let store = FixedStore::<[u8; 2], [u8; 4]>::create(&path, &options).unwrap();
+    for number in 0..100 {
+        store.put(&[number, 1], b"room", Durability::Memory).unwrap();
+    }
+    store.delete(&[0, 1], Durability::Group).unwrap();
+    let of = |found: &serde_json::Value, field: &str| found[field].as_u64().unwrap();
+    let open = sandbox.json(&["stats", "numbers"]);
+    assert_eq!((of(&open, "records"), of(&open, "epoch")), (99, 1));
+    for (row, shard) in open["shards"].as_array().unwrap().iter().zip(store.stats()) {
+        let found = ["records", "sequence", "segments", "image"].map(|field| of(row, field));
+        assert_eq!(found, [shard.records, shard.sequence, shard.segments, shard.image]);
+        assert!(of(row, "durable") <= shard.durable, "{row}");
+    }
+    store.raw().compact().unwrap();
+    let compacted = sandbox.json(&["stats", "numbers"]);
+    assert!(of(&compacted, "image_bytes") > 0, "{compacted}");
+    store.close().unwrap();
+    let closed = sandbox.json(&["stats", "numbers"]);
+    for field in
+        ["id", "epoch", "records", "key_bytes", "value_bytes", "segment_bytes", "image_bytes"]
+    {
+        assert_eq!(closed[field], compacted[field], "{field}");
+    }
 }

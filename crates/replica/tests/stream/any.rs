@@ -122,7 +122,7 @@ fn n5_what_the_leader_never_had_is_set_aside_with_its_end() {
     let mut text = vec![0; mainstay_sim::Storage::len(&file).unwrap() as usize];
     mainstay_sim::Storage::read_at(&file, 0, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    let is_told = text.contains(r#""key":"6c6f7374","value":"666f756e64","end":1"#);
+    let is_told = text.contains(r#""key_hex":"6c6f7374","value_hex":"666f756e64","ends":1"#);
     assert!(is_told, "{text}");
 }
 

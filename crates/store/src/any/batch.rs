@@ -14,7 +14,7 @@ use crate::{
     batch::{Member, Sharded, by_shard, write_batch},
     ends::end_in,
     error::Result,
-    hooks::Commit,
+    hooks::{Commit, Old},
     options::Token,
     shard::Change,
 };
@@ -27,6 +27,8 @@ struct OfAny<'a, F: Folder> {
     changes: Vec<Change<'a>>,
     /// When what they put ends; 0: never.
     end: u64,
+    /// What they are about to replace.
+    old: Vec<Old>,
 }
 
 impl<'a, F: Folder> Member for OfAny<'a, F> {
@@ -39,6 +41,7 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
     fn make_ready(&mut self, parts: &[u8]) -> Result<()> {
         let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
         self.store.check_length(entry.changes_bytes())?;
+        self.old = self.store.old_of(self.shard, &self.changes)?;
         self.shard.make_ready(self.store.store(), &mut self.log, &entry).map(drop)
     }
 
@@ -58,7 +61,8 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
         let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
         let sequence = self.shard.append(self.store.store(), &mut self.log, &entry, Why::New)?;
         let token = self.store.token(self.shard, sequence);
-        self.store.hooks.call(&Commit { token, changes: &self.changes, end: self.end });
+        let Self { changes, end, old, .. } = self;
+        self.store.hooks.call(&Commit { token, changes, end: *end, old });
         self.store.tell();
         Ok(token)
     }
@@ -139,7 +143,7 @@ impl<F: Folder> RawLogStore<F> {
         })?;
         let mut members = members.into_iter().map(|(number, changes)| {
             let shard = &self.shards[number as usize];
-            OfAny { store: self, shard, log: shard.writer(), changes, end }
+            OfAny { store: self, shard, log: shard.writer(), changes, end, old: Vec::new() }
         });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let others = members.collect();

@@ -338,11 +338,12 @@ impl<F: Folder> RawLogStore<F> {
         if !may(log.history()) {
             return Err(Error::Mending { shard });
         }
+        let old = self.old_of(at, entry.changes)?;
         let sequence = at.append(self.store(), &mut log, entry, Why::New)?;
         let token = Token { epoch: self.epoch(), shard, sequence };
         if !entry.changes.is_empty() {
             // Each has its own; they are for a mirror, and none is made of a follower.
-            self.hooks.call(&Commit { token, changes: entry.changes, end: 0 });
+            self.hooks.call(&Commit { token, changes: entry.changes, end: 0, old: &old });
         }
         Ok(log.history())
     }
@@ -438,8 +439,7 @@ impl<F: Folder> RawLogStore<F> {
     }
 
     /// Keeps, durably, records that the replica is about to lose because its leader does not have
-    /// them; see [`RawStore::set_aside`](crate::RawStore::set_aside). Each is as it is in the log,
-    /// and its line has the time of its end, too, as `end`.
+    /// them; see [`RawStore::set_aside`](crate::RawStore::set_aside). Each is as it is in the log.
     ///
     /// ```
     /// use mainstay_store::{Durability::Memory, LogOptions, Position, RawLogStore};

@@ -86,7 +86,9 @@ pub use scan::LogScan;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};
 pub use tail::LogTail;
-pub use typed::{Field, LogStore};
+#[cfg(feature = "serde")]
+pub use typed::Postcard;
+pub use typed::{AsKey, Field, LogIter, LogStore, Plain};
 
 pub(crate) use copy::is_called_copy;
 pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};

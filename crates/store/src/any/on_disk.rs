@@ -99,12 +99,50 @@ impl LogOnDisk {
         Self::open_as(path, Ring::of(keys))
     }
 
+    /// The same without a lock, for who looks again and again: whoever wants to open the store is never
+    /// refused because of it.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability, LogOnDisk, LogOptions, LogStore};
+    /// let dir = tempfile::tempdir()?;
+    /// LogStore::<u64, String>::create(dir.path(), &LogOptions::default())?.close()?;
+    /// let view = LogOnDisk::beside(dir.path())?;
+    /// let store = LogStore::<u64, String>::open(dir.path(), &LogOptions::default())?;
+    /// store.put(&7, &"seven".to_owned(), Durability::Memory)?;
+    /// assert_eq!((view.records(), LogOnDisk::beside(dir.path())?.records()), (0, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn beside(path: &Path) -> Result<Self> {
+        Self::beside_as(path, Ring::NONE)
+    }
+
+    /// The same of a store that is encrypted.
+    ///
+    /// Example: see [`open_with`](Self::open_with), which is called alike.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    #[cfg(feature = "encryption")]
+    pub fn beside_with(path: &Path, keys: &crate::Keys) -> Result<Self> {
+        Self::beside_as(path, Ring::of(keys))
+    }
+
+    fn beside_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::NotAStore);
+        }
+        patiently(true, || ReadOnly::beside(path, ring).and_then(|folder| Self::over(folder, true)))
+    }
+
     fn open_as(path: &Path, ring: Ring<'_>) -> Result<Self> {
         match ReadOnly::open(path, ring) {
             Err(Error::Locked) => {}
             folder => return Self::over(folder?, false),
         }
-        patiently(true, || ReadOnly::beside(path, ring).and_then(|folder| Self::over(folder, true)))
+        Self::beside_as(path, ring)
     }
 
     fn over(folder: ReadOnly, is_beside: bool) -> Result<Self> {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ends::Clock,
     error::{Error, Result},
-    hooks::{Commit, Hook, Hooks, Wakes},
+    hooks::{Commit, Hook, Hooks, Old, Wakes},
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX},
     options::{Durability, Token},
     rank::Standing,
@@ -150,6 +150,29 @@ impl<F: Folder> RawLogStore<F> {
     /// [`Error::OutOfLimits`] for a key that cannot be.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
         Ok(self.is_there(self.shard_of(key)?, key))
+    }
+
+    /// How many records there are; those that have ended and were not yet removed are counted.
+    ///
+    /// ```
+    /// # use mainstay_store::{Durability, LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// assert!(store.is_empty());
+    /// store.put(b"de", b"Deutschland", Durability::Memory)?;
+    /// assert_eq!(store.len(), 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.index().len()).sum()
+    }
+
+    /// Is there no record?
+    ///
+    /// Example: see [`len`](Self::len).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Sets the value of a key.
@@ -308,9 +331,10 @@ impl<F: Folder> RawLogStore<F> {
         self.standing.check_open()?;
         let entry = Entry::new(changes, end);
         self.check_length(entry.changes_bytes())?;
+        let old = self.old_of(shard, changes)?;
         let sequence = shard.append(self.store(), &mut log, &entry, Why::New)?;
         let token = self.token(shard, sequence);
-        self.hooks.call(&Commit { token, changes, end });
+        self.hooks.call(&Commit { token, changes, end, old: &old });
         match durability {
             Durability::Each => {
                 shard.sync_now(&log)?;
@@ -348,6 +372,44 @@ impl<F: Folder> RawLogStore<F> {
         self.hooks.add(Arc::new(call))
     }
 
+    /// The same, and each call can ask for the [old](Commit::old) value of each change; see
+    /// [`RawStore::on_commit_with_old`](crate::RawStore::on_commit_with_old).
+    ///
+    /// Old values are on the disk: as long as there is such a hook, each write of a key that is there
+    /// reads what it replaces, unless the cache has it. Who puts keys anew only reads nothing.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, RawLogStore};
+    /// use std::sync::{Arc, Mutex};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let seen = Arc::clone(&told);
+    /// let hook = store.on_commit_with_old(move |commit| {
+    ///     seen.lock().unwrap().push(commit.old(0).map(<[u8]>::to_vec));
+    /// });
+    /// store.put(b"de", b"Germany", Memory)?;
+    /// store.put(b"de", b"Deutschland", Memory)?;
+    /// store.delete(b"de", Memory)?;
+    /// let old = [None, Some(b"Germany".to_vec()), Some(b"Deutschland".to_vec())];
+    /// assert_eq!(*told.lock().unwrap(), old);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// As long as it is there, a write of a key whose old value cannot be read is refused with the error
+    /// of [`get`](Self::get), since an index could not be kept right.
+    pub fn on_commit_with_old(&self, call: impl Fn(&Commit<'_>) + Send + Sync + 'static) -> Hook {
+        self.hooks.add_with_old(Arc::new(call))
+    }
+
+    /// What changes are about to replace, if somebody wants to know, also of records that have ended.
+    pub(super) fn old_of(&self, shard: &Shard<F>, changes: &[Change<'_>]) -> Result<Vec<Old>> {
+        self.hooks.old_of(changes, |key| {
+            // At that time nothing had ended.
+            let found = shard.find(&shard.index(), key, 0)?;
+            found.map(|record| shard.read_at(&self.cache, key, record)).transpose()
+        })
+    }
+
     /// Sees all changes of some keys from now on. What nobody takes waits, up to
     /// [`WATCH_BYTES_MAX`](crate::limits::WATCH_BYTES_MAX); of a value that is longer by itself it is
     /// told that it was missed.
@@ -366,7 +428,28 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// What the operating system says if it has no more descriptors.
     pub fn watch(&self, span: Span) -> Result<Watch> {
-        Watch::of(&self.hooks, span)
+        Watch::of(&self.hooks, span, false)
+    }
+
+    /// The same, and of each change what the key was before; see
+    /// [`RawStore::watch_with_old`](crate::RawStore::watch_with_old), and for what it costs here
+    /// [`on_commit_with_old`](Self::on_commit_with_old).
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, News, RawLogStore, Span};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// store.put(b"de", b"Germany", Memory)?;
+    /// let mut watch = store.watch_with_old(Span::ALL)?;
+    /// store.put(b"de", b"Deutschland", Memory)?;
+    /// let news = watch.take()?;
+    /// assert!(matches!(news, Some(News::Put { old: Some(old), .. }) if old == b"Germany"));
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub fn watch_with_old(&self, span: Span) -> Result<Watch> {
+        Watch::of(&self.hooks, span, true)
     }
 
     pub(super) fn token(&self, shard: &Shard<F>, sequence: u64) -> Token {

@@ -1,5 +1,11 @@
 //! A store of any sizes, typed, that looks after itself.
 
+mod plain;
+#[cfg(feature = "serde")]
+mod postcard;
+mod seen;
+mod writing;
+
 use std::{marker::PhantomData, path::Path, sync::Arc, time::Duration};
 
 use super::{
@@ -13,6 +19,11 @@ use crate::{
     options::{Durability, Token},
     shard::Change,
 };
+
+pub use self::plain::Plain;
+#[cfg(feature = "serde")]
+pub use self::postcard::Postcard;
+pub use self::seen::{AsKey, LogIter};
 
 /// How a type is bytes and back, as keys or values of a [`LogStore`].
 ///

@@ -6,13 +6,13 @@ use std::{
 };
 
 use mainstay_base::Rng;
-use mainstay_sim::Disk;
+use mainstay_sim::{Chance as _, Disk};
 
 use super::*;
 use crate::limits::TTL_MAX;
 use crate::{
-    Durability::Memory, ExpiringStore, Found, Position, Reached, limits::SEGMENT_BYTES_MIN,
-    limits::VALUE_BYTES_MAX, read_changes,
+    Change, Durability::Memory, ExpiringStore, Found, News, Position, Reached, Span,
+    limits::SEGMENT_BYTES_MIN, limits::VALUE_BYTES_MAX, read_changes,
 };
 
 const KEYS: u64 = 300;
@@ -294,4 +294,84 @@ fn a_store_of_before_that_was_written_down_is_opened_as_it_was() {
     let store = ExpiringStore::<u64, u32>::open(dir.path(), &options()).unwrap();
     assert_eq!(store.get(&7).unwrap(), Some(5));
     assert!(!store.raw().raw().has_ends());
+}
+
+/// What the store shows by its order, by a watch and by a hook is what was put, and is there.
+#[test]
+fn a15_ranges_watches_and_hooks_show_no_stamp_and_a_range_nothing_that_has_ended() {
+    let (time, options) = (Time::default(), Options { ordered: true, ..options() });
+    time.pass(1_000);
+    let store = RawExpiring::create(Disk::new(3), 2, 2, &options, time.clock()).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let _hook = store.on_commit_with_old(move |commit| {
+        for (number, change) in commit.changes.iter().enumerate() {
+            let new = match change {
+                Change::Put(_, value) => Some(value.to_vec()),
+                Change::Delete(_) => None,
+            };
+            let old = commit.old(number).map(<[u8]>::to_vec);
+            seen.lock().unwrap().push((change.key().to_vec(), old, new));
+        }
+    });
+    let mut watch = store.watch_with_old(Span::ALL).unwrap();
+    let mut model: BTreeMap<[u8; 2], ([u8; 2], u64)> = BTreeMap::new();
+    let mut rng = Rng::seeded(4);
+    for round in 0..2_000_u64 {
+        let (key, value) = (key(rng.below(50)), (round as u16).to_be_bytes());
+        let now = time.now();
+        match rng.below(8) {
+            0 => {
+                let was_there = model.remove(&key).is_some_and(|(_, end)| end > now);
+                assert_eq!(store.delete(&key, Memory).unwrap().is_some(), was_there);
+            }
+            1 => {
+                let both = [Change::Put(&key, &[1, 1]), Change::Put(&key, &value)];
+                store.batch(&both, Some(ms(100)), Memory).unwrap();
+                model.insert(key, (value, now + 100));
+            }
+            2 => {
+                let other = [key[0], key[1] ^ 1];
+                let both = [Change::Put(&key, &value), Change::Delete(&other)];
+                store.batch_across(&both, Some(ms(50))).unwrap();
+                model.insert(key, (value, now + 50));
+                model.remove(&other);
+            }
+            3 => {
+                store.sweep_all().unwrap();
+                model.retain(|_, (_, end)| *end > now);
+            }
+            _ => {
+                let ttl = rng.between(1, 300);
+                store.put(&key, &value, Some(ms(ttl)), Memory).unwrap();
+                model.insert(key, (value, now + ttl));
+            }
+        }
+        time.pass(rng.below(4));
+        let now = time.now();
+        let live = model.iter().filter(|(_, (_, end))| *end > now);
+        let live: Vec<_> = live.map(|(key, (value, _))| (key.to_vec(), value.to_vec())).collect();
+        let found = store.range(&Span::ALL).unwrap().collect::<Result<Vec<_>>>().unwrap();
+        assert_eq!(found, live);
+        let mut last = store.range(&Span::ALL).unwrap().rev();
+        assert_eq!(last.next().transpose().unwrap().as_ref(), live.last());
+        assert!(live.iter().all(|(key, _)| store.contains(key).unwrap()));
+    }
+    let told = told.lock().unwrap();
+    let news = std::iter::from_fn(|| watch.take().unwrap()).map(|news| match news {
+        News::Put { key, value, old, .. } => (key, old, Some(value)),
+        News::Deleted { key, old, .. } => (key, old, None),
+        News::Missed => panic!("missed"),
+    });
+    assert_eq!(news.collect::<Vec<_>>(), *told);
+    assert!(told.iter().filter(|(_, old, _)| old.is_some()).count() > 1_000);
+    // Each is told of with what the one before has put.
+    let mut before: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+    for (key, old, new) in &*told {
+        assert_eq!(old.as_deref(), before.get(&key[..]).copied());
+        match new {
+            Some(new) => before.insert(key, new),
+            None => before.remove(&key[..]),
+        };
+    }
 }

@@ -239,7 +239,8 @@ fn a_record_set_aside_behind_one_that_was_cut_short_is_a_line_of_its_own() {
     file.read_at(0, &mut bytes).unwrap();
     let lines = String::from_utf8(bytes).unwrap();
     let lines: Vec<&str> = lines.lines().skip(1).collect();
-    assert_eq!(lines, [r#"{"key":"02","value":"03"}"#, r#"{"key":"04","value":"05"}"#]);
+    let line = |key, value| format!(r#"{{"key_hex":"{key}","value_hex":"{value}"}}"#);
+    assert_eq!(lines, [line("02", "03"), line("04", "05")]);
 }
 
 /// Another process opens what a dead one had open, and goes on with its memory.
