@@ -236,7 +236,7 @@ impl Reading<'_> {
         let record = self.table.record();
         let mut blocks = Blocks::of((file, *len), *number, head.as_ref(), record);
         let (mut records, mut is_whole, mut unknown) = (0, head.is_some(), 0);
-        while let Some(piece) = blocks.next() {
+        for piece in blocks.by_ref() {
             match piece {
                 Piece::Sound(bytes) => {
                     for record in bytes.chunks_exact(record) {

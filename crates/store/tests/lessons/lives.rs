@@ -112,17 +112,17 @@ fn without_its_header<S>(
     header: &str,
     (create, open): (impl Fn(&Disk) -> Result<S>, impl Fn(&Disk) -> Result<S>),
     (put, has): (impl Fn(&S), impl Fn(&S) -> bool),
-) -> (Option<Error>, Option<Error>, bool) {
+) -> std::result::Result<(Option<Error>, Option<Error>, bool), Box<dyn std::error::Error>> {
     let disk = Disk::new(3);
-    put(&create(&disk).unwrap());
-    let file = Folder::file(&disk, header).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(0, &mut bytes).unwrap();
+    put(&create(&disk)?);
+    let file = Folder::file(&disk, header)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_at(0, &mut bytes)?;
     drop(file);
-    Folder::remove(&disk, header).unwrap();
+    Folder::remove(&disk, header)?;
     let (opened, created) = (open(&disk).err(), create(&disk).err());
-    Folder::file(&disk, header).unwrap().write_at(0, &bytes).unwrap();
-    (opened, created, has(&open(&disk).unwrap()))
+    Folder::file(&disk, header)?.write_at(0, &bytes)?;
+    Ok((opened, created, has(&open(&disk)?)))
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn a_store_whose_header_is_gone_is_told_and_no_creation_removes_it() {
         store.put(&key(1), &value(1), Durability::Each).unwrap();
     };
     let has = |store: &RawStore<Disk>| store.get(&key(1)).unwrap() == Some(value(1).to_vec());
-    let fixed = without_its_header("store", (create, open), (put, has));
+    let fixed = without_its_header("store", (create, open), (put, has)).unwrap();
     let compacted = |store: &RawStore<Disk>| {
         put(store);
         // Its records are in an image.
         store.compact().unwrap();
     };
-    let image = without_its_header("store", (create, open), (compacted, has));
+    let image = without_its_header("store", (create, open), (compacted, has)).unwrap();
     let options = LogOptions { shards: 1, ..LogOptions::default() };
     let create = |disk: &Disk| RawLogStore::create(disk.clone(), &options);
     let open = |disk: &Disk| RawLogStore::open(disk.clone(), &options);
@@ -147,7 +147,7 @@ fn a_store_whose_header_is_gone_is_told_and_no_creation_removes_it() {
         store.put(b"key", b"value", Durability::Each).unwrap();
     };
     let has = |store: &RawLogStore<Disk>| store.contains(b"key").unwrap();
-    let any = without_its_header("any", (create, open), (put, has));
+    let any = without_its_header("any", (create, open), (put, has)).unwrap();
     for (opened, created, is_there) in [fixed, image, any] {
         assert!(matches!(opened, Some(Error::HeaderGone { .. })), "{opened:?}");
         assert!(matches!(created, Some(Error::HeaderGone { .. })), "{created:?}");
