@@ -106,13 +106,15 @@ fn a_killed_creation_leaves_no_store_and_can_be_done_again() {
     panic!("no creation came to its end");
 }
 
-/// What `open` and `create` say of a store with a record whose header is gone, and whether it is there
-/// again with its header.
+/// What an opening and a creation say without the header, and whether the record is there with it.
+type Without = (Option<Error>, Option<Error>, bool);
+
+/// Takes the header of a store with a record away, and puts it back.
 fn without_its_header<S>(
     header: &str,
     (create, open): (impl Fn(&Disk) -> Result<S>, impl Fn(&Disk) -> Result<S>),
     (put, has): (impl Fn(&S), impl Fn(&S) -> bool),
-) -> std::result::Result<(Option<Error>, Option<Error>, bool), Box<dyn std::error::Error>> {
+) -> std::result::Result<Without, Box<dyn std::error::Error>> {
     let disk = Disk::new(3);
     put(&create(&disk)?);
     let file = Folder::file(&disk, header)?;
