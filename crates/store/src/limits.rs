@@ -48,6 +48,11 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Example: see [`crate::Options::records_max`].
 pub const RECORDS_MAX: u32 = u32::MAX - 1;
 
+/// The shortest interval in which a store is looked after.
+///
+/// Example: see [`crate::Options::interval`].
+pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// Bytes of changes that wait for who watches a store: keys, values, and 64 for each of them. With one
 /// more, all of them are given up, and [`News::Missed`](crate::News::Missed) is told.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Error, Result},
-    limits::{RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX},
+    limits::{INTERVAL_MIN, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX},
 };
 
 /// How to make or open a store.
@@ -50,9 +50,18 @@ pub struct Options {
     ///
     /// Example: see [`Options`].
     pub records_max: u32,
-    /// How soon a write of [`Durability::Interval`] is synced, at the latest.
+    /// How soon a write of [`Durability::Interval`] is synced, at the latest: at least
+    /// [`INTERVAL_MIN`], as threads look that often whether there is something to do. What is to be
+    /// durable at once is written with [`Durability::Group`].
     ///
-    /// Example: see [`Options`].
+    /// ```
+    /// use mainstay_store::{Error, FixedStore, Options};
+    /// let dir = tempfile::tempdir()?;
+    /// let options = Options { interval: std::time::Duration::ZERO, ..Options::default() };
+    /// let refused = FixedStore::<u64, u64>::create(dir.path(), &options);
+    /// assert!(matches!(refused, Err(Error::OutOfLimits { what: "interval", .. })));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub interval: Duration,
     /// How many threads read the shards when the store is opened; 0: as many as there are
     /// processors. With one, the same calls on the same disk come in the same order.
@@ -119,8 +128,18 @@ impl Options {
             let value = self.records_max.into();
             return Err(Error::OutOfLimits { what: "records_max", value, must });
         }
-        Ok(())
+        check_interval(self.interval)
     }
+}
+
+/// With less, those who look after a store would do nothing else.
+pub(crate) fn check_interval(interval: Duration) -> Result<()> {
+    if interval >= INTERVAL_MIN {
+        return Ok(());
+    }
+    let must = "at least 1000 us; `Durability::Group` is for writes that are durable at once";
+    let value = interval.as_micros() as u64;
+    Err(Error::OutOfLimits { what: "interval", value, must })
 }
 
 /// How many bytes a rate of so many a second allows in some time. Some, if the rate is not 0.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     error::{Error, Result},
     limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SHARD_BITS_MAX, SHARDS_MAX},
+    options::check_interval,
 };
 
 /// How to make or open a [`LogStore`](crate::LogStore).
@@ -41,9 +42,9 @@ pub struct LogOptions {
     /// Example: see [`LogOptions`].
     pub segment_bytes: u64,
     /// How soon a write of [`Durability::Interval`](crate::Durability::Interval) is synced, at the
-    /// latest.
+    /// latest: at least [`INTERVAL_MIN`](crate::limits::INTERVAL_MIN).
     ///
-    /// Example: see [`LogOptions`].
+    /// Example: see [`Options::interval`](crate::Options::interval).
     pub interval: Duration,
     /// How many threads read the shards when the store is opened; 0: as many as there are
     /// processors.
@@ -109,6 +110,6 @@ impl LogOptions {
         if !(1..=100).contains(&self.dead_percent) {
             return refuse("dead_percent", self.dead_percent.into(), "1 to 100");
         }
-        Ok(())
+        check_interval(self.interval)
     }
 }
