@@ -6,7 +6,7 @@ use mainstay_storage::{Folder, Storage};
 
 use self::replay::Cursor;
 use crate::{
-    any::ANY_FILE,
+    any::{ANY_FILE, is_called_copy},
     error::{Error, Result},
     format::{
         DATA_AT, IMPLAUSIBLE, ImageHeader, Plausible, STORE_FILE, SegmentHeader, StoreHeader,
@@ -73,7 +73,8 @@ pub(crate) fn or_gone<H>(
     names: &[String],
     is_log: impl Fn(&str) -> bool,
 ) -> Result<H> {
-    if !matches!(found, Err(Error::NotAStore)) {
+    // A copy has logs and never a header of a store.
+    if !matches!(found, Err(Error::NotAStore)) || is_called_copy(folder)? {
         return found;
     }
     for name in names.iter().filter(|name| is_log(name)) {
