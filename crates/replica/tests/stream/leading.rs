@@ -97,7 +97,7 @@ fn n5_what_a_follower_has_and_its_leader_lost_is_set_aside_and_given_up<S: Kind>
     let gone = lost.iter().filter(|(key, value)| now.get(*key) != Some(value));
     for (key, (value, end)) in gone.clone() {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let end = if *end == 0 { String::new() } else { format!(",\"end\":{end}") };
+        let end = if *end == 0 { String::new() } else { format!(",\"ends\":{end}") };
         let (key, value) = (hex(key), hex(value));
         let line = format!("{{\"key_hex\":\"{key}\",\"value_hex\":\"{value}\"{end}}}\n");
         assert!(lines.contains(&line), "{line} is not in {lines}");
