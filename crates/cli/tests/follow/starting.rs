@@ -69,7 +69,9 @@ fn a_follower_that_waits_ends_when_it_is_told_to_and_at_once_where_nothing_will_
         assert!(begun.elapsed() < PATIENCE, "it does not end");
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(follower.child.wait().unwrap().success());
+    // It was to end with a copy that is equal, and there is none.
+    assert_eq!(follower.child.wait().unwrap().code(), Some(130));
+    assert!(!folder.join("copy").exists());
 }
 
 #[test]
