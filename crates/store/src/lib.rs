@@ -63,6 +63,8 @@ mod ends;
 mod error;
 mod exchange;
 mod expiring;
+#[cfg(test)]
+mod faulty;
 mod fixed;
 mod fixed_expiring;
 mod fixed_pages;

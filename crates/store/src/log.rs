@@ -112,7 +112,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The same, where somebody knows the checksum of its bytes.
-    fn read_by(bytes: &'a [u8], sum: impl FnOnce(&[u8]) -> u32) -> Option<Self> {
+    pub(crate) fn read_by(bytes: &'a [u8], sum: impl FnOnce(&[u8]) -> u32) -> Option<Self> {
         let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
         let len = header.len.get() as usize;
         if header.magic != FRAME_MAGIC || len < FRAME_LEN || !len.is_multiple_of(8) {

@@ -1,6 +1,6 @@
 //! What followers get of their leader, whoever is killed, promoted or replaced.
 
-use std::{process::Stdio, thread, time::Duration};
+use std::{path::Path, process::Stdio, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -63,6 +63,24 @@ fn followers_get_everything_at_once_while_one_stands_still_and_the_leader_stays_
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 
+/// The copy becomes the leader, and the store that led, which has one write that nobody got, its follower.
+fn change_places(folder: &Path) {
+    let refused = mainstay(folder, &["put", "copy", "dave", "4"]).status().unwrap();
+    assert!(!refused.success(), "a copy takes no writes");
+    ok(folder, &["promote", "copy"]);
+    ok(folder, &["put", "copy", "dave", "4"]);
+    let (new, address) = serve(folder, "copy", "127.0.0.1:0");
+    let follow = ["follow", "people", &address, "--node", "2", "--secret-file", "secret"];
+    let refused = mainstay(folder, &follow).status().unwrap();
+    assert!(!refused.success(), "a leader follows nobody before it is told to");
+    follow_until_equal(folder, "people", &address, &[SECRET, &["--demote"]].concat());
+    new.kill();
+    let aside = std::fs::read_dir(folder.join("people")).unwrap();
+    let aside = aside
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("aside-"));
+    assert_eq!(aside.count(), 1, "what only the old leader had is set aside");
+}
+
 /// The same story with values of any size: killed, promoted, refused, set aside, equal.
 #[test]
 fn a_store_of_any_sizes_is_followed_promoted_and_followed_back() {
@@ -97,23 +115,10 @@ fn a_store_of_any_sizes_is_followed_promoted_and_followed_back() {
         (&said["only_here"], &said["only_there"], &said["different"]),
         (&1.into(), &0.into(), &0.into())
     );
-    let refused = mainstay(folder, &["put", "copy", "dave", "4"]).status().unwrap();
-    assert!(!refused.success(), "a copy takes no writes");
-    ok(folder, &["promote", "copy"]);
-    ok(folder, &["put", "copy", "dave", "4"]);
-    let (new, address) = serve(folder, "copy", "127.0.0.1:0");
-    let follow = ["follow", "people", &address, "--node", "2", "--secret-file", "secret"];
-    let refused = mainstay(folder, &follow).status().unwrap();
-    assert!(!refused.success(), "a leader follows nobody before it is told to");
-    follow_until_equal(folder, "people", &address, &[SECRET, &["--demote"]].concat());
-    new.kill();
+    change_places(folder);
     let said: Value =
         serde_json::from_str(&ok(folder, &["verify", "people", "--against", "copy"])).unwrap();
     assert!(said["equal"].as_u64().unwrap() > 100, "{said}");
-    let aside = std::fs::read_dir(folder.join("people")).unwrap();
-    let aside = aside
-        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("aside-"));
-    assert_eq!(aside.count(), 1, "what only the old leader had is set aside");
 }
 
 #[test]
@@ -127,21 +132,8 @@ fn a_promoted_follower_takes_writes_and_the_old_leader_is_refused_until_it_follo
     leader.write("carol 3\n");
     thread::sleep(Duration::from_millis(300));
     leader.kill();
-    let refused = mainstay(folder, &["put", "copy", "dave", "4"]).status().unwrap();
-    assert!(!refused.success(), "a copy takes no writes");
-    ok(folder, &["promote", "copy"]);
-    ok(folder, &["put", "copy", "dave", "4"]);
-    let (new, address) = serve(folder, "copy", "127.0.0.1:0");
-    let follow = ["follow", "people", &address, "--node", "2", "--secret-file", "secret"];
-    let refused = mainstay(folder, &follow).status().unwrap();
-    assert!(!refused.success(), "a leader follows nobody before it is told to");
-    follow_until_equal(folder, "people", &address, &[SECRET, &["--demote"]].concat());
-    new.kill();
+    change_places(folder);
     assert_eq!(records(folder, "people"), records(folder, "copy"));
-    let aside = std::fs::read_dir(folder.join("people")).unwrap();
-    let aside = aside
-        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("aside-"));
-    assert_eq!(aside.count(), 1, "what only the old leader had is set aside");
 }
 
 #[test]

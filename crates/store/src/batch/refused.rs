@@ -10,99 +10,40 @@ use std::{
     time::Duration,
 };
 
-use mainstay_sim::{Disk, DiskFile, Storage};
-use mainstay_storage::Folder;
+use crate::{
+    Error, Result,
+    faulty::{Call, Faulty},
+};
 
-use crate::{Change, Error, Result};
-
-/// A disk that does not sync the first shard's log when told so.
-#[derive(Clone)]
-pub(crate) struct Failing {
-    pub(crate) disk: Disk,
-    fails: Arc<AtomicBool>,
-    has_failed: Arc<AtomicBool>,
-}
-
-pub(crate) struct FailingFile {
-    file: DiskFile,
-    of: Option<Failing>,
-}
-
-impl Failing {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { disk: Disk::new(seed), fails: Arc::default(), has_failed: Arc::default() }
-    }
-}
-
-impl Folder for Failing {
-    type File = FailingFile;
-
-    fn file(&self, name: &str) -> io::Result<FailingFile> {
-        let is_home = name.starts_with("shard-0000-") || name.starts_with("any-0000-");
-        Ok(FailingFile { file: Folder::file(&self.disk, name)?, of: is_home.then(|| self.clone()) })
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        Folder::names(&self.disk)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        Folder::remove(&self.disk, name)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Folder::sync_names(&self.disk)
-    }
-}
-
-impl Storage for FailingFile {
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, bytes)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        if let Some(of) = &self.of
-            && of.fails.load(SeqCst)
-        {
-            of.has_failed.store(true, SeqCst);
-            // Who writes to another shard comes as far as that one's lock.
-            thread::sleep(Duration::from_millis(20));
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        self.file.sync()
-    }
-}
-
-/// Makes a batch of these changes, whose first is of the first shard; it fails, and `put` writes to the
-/// second shard while it does. Was that write taken?
+/// Makes a batch that cannot sync the first shard's log, and has `put` write to another shard while it
+/// fails. Was that write taken?
 pub(crate) fn takes_the_place(
-    folder: &Failing,
+    folder: &Faulty,
     batch: impl FnOnce() -> Result<()>,
     put: impl FnOnce() -> Result<()> + Send,
 ) -> bool {
-    folder.fails.store(true, SeqCst);
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&has_failed);
+    folder.fail(move |call, name| {
+        let is_home = name.starts_with("shard-0000-") || name.starts_with("any-0000-");
+        if call != Call::Sync || !is_home {
+            return Ok(());
+        }
+        fails.store(true, SeqCst);
+        // Who writes to another shard comes as far as that one's lock.
+        thread::sleep(Duration::from_millis(20));
+        Err(io::ErrorKind::Interrupted.into())
+    });
     thread::scope(|scope| {
         let beside = scope.spawn(|| {
-            while !folder.has_failed.load(SeqCst) {
+            while !has_failed.load(SeqCst) {
                 thread::yield_now();
             }
             put()
         });
         let done = batch();
         // Whatever came of it, nobody waits for it any longer.
-        folder.has_failed.store(true, SeqCst);
+        has_failed.store(true, SeqCst);
         assert!(done.is_err(), "the batch is durable on a disk that does not sync");
         match beside.join().expect("a put does not panic") {
             Ok(()) => true,
@@ -112,7 +53,31 @@ pub(crate) fn takes_the_place(
     })
 }
 
-/// One change for each shard, whose value is long enough for no other.
-pub(crate) fn of_all<'a>(keys: &'a [Vec<Vec<u8>>], value: &'a [u8]) -> Vec<Change<'a>> {
-    keys.iter().map(|of| Change::Put(&of[0], value)).collect()
+/// What a store of either kind shows: no write is taken, and the batch is there whole or not at all; and
+/// where the other shards are unlocked early, one is and it is not.
+macro_rules! no_write_takes_the_place {
+    ($store:ident, $create:expr) => {
+        let taken = |fault| {
+            let folder = Faulty::new(3);
+            let store = $create(folder.clone());
+            let keys = keys(|key| store.shard(key).unwrap());
+            let batch = || {
+                let changes: Vec<_> =
+                    keys.iter().map(|of| Change::Put(&of[0], &[7; VALUE])).collect();
+                plant(fault);
+                let done = store.batch_across(&changes);
+                plant(None);
+                done.map(drop)
+            };
+            let put = || store.put(&keys[1][1], &[8; VALUE], Durability::Memory).map(drop);
+            let is_taken = takes_the_place(&folder, batch, put);
+            drop(store);
+            let again = $store::open(folder.disk, &options()).unwrap();
+            let there = keys.iter().filter(|of| again.get(&of[0]).unwrap().is_some()).count();
+            (is_taken, there == 0 || there == keys.len())
+        };
+        assert_eq!(taken(None), (false, true));
+        assert_eq!(taken(Some(Fault::BatchUnlockedEarly)), (true, false), "it was not found");
+    };
 }
+pub(crate) use no_write_takes_the_place;

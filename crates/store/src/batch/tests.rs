@@ -7,11 +7,12 @@ use mainstay_sim::{Disk, DiskFaults};
 
 use super::{
     histories::{FAULTS, Kind, SHARDS, VALUE, alike, die, keys, not_found, run},
-    refused::{Failing, of_all, takes_the_place},
+    refused::{no_write_takes_the_place, takes_the_place},
     *,
 };
 use crate::{
     Durability, FixedStore, Found, OnDisk, Options, Position, Reached, Survey,
+    faulty::Faulty,
     limits::SEGMENT_BYTES_MIN,
     machine::Machine,
     planted::{Fault, plant},
@@ -241,25 +242,6 @@ fn batches_over_crossing_shards_and_single_writes_hold_nobody_up_for_ever() {
 
 #[test]
 fn a12_no_write_takes_the_place_that_a_failed_batch_has_named() {
-    let taken = |fault| {
-        let folder = Failing::new(3);
-        let store = RawStore::create(folder.clone(), 2, VALUE, &options()).unwrap();
-        let keys = keys(|key| store.shard(key).unwrap());
-        let batch = || {
-            plant(fault);
-            let done = store.batch_across(&of_all(&keys, &[7; VALUE]));
-            plant(None);
-            done.map(drop)
-        };
-        let put = || store.put(&keys[1][1], &[8; VALUE], Durability::Memory).map(drop);
-        let taken = takes_the_place(&folder, batch, put);
-        drop(store);
-        let again = RawStore::open(folder.disk, &options()).unwrap();
-        let there = keys.iter().filter(|of| again.get(&of[0]).unwrap().is_some()).count();
-        (taken, there == 0 || there == keys.len())
-    };
-    let (is_taken, is_whole) = taken(None);
-    assert!(!is_taken && is_whole);
-    let (is_taken, is_whole) = taken(Some(Fault::BatchUnlockedEarly));
-    assert!(is_taken && !is_whole, "the planted fault was not found");
+    no_write_takes_the_place!(RawStore, |folder| RawStore::create(folder, 2, VALUE, &options())
+        .unwrap());
 }

@@ -13,6 +13,7 @@ use crate::{
     },
     history::read_changes,
     log::Frame,
+    sums::Sums,
 };
 
 /// Where in its log a shard is.
@@ -38,11 +39,16 @@ impl Point {
 
     /// The same, whichever it is.
     fn any<'a>(&self, bytes: &'a [u8]) -> Option<Frame<'a>> {
+        self.any_by(bytes, frame_sum)
+    }
+
+    /// The same, where somebody knows the checksum of its bytes.
+    fn any_by<'a>(&self, bytes: &'a [u8], sum: impl FnOnce(&[u8]) -> u32) -> Option<Frame<'a>> {
         if !bytes.starts_with(&FRAME_MAGIC) {
             return None;
         }
         let (key_len, value_len) = self.lengths;
-        Frame::read(bytes).filter(|frame| {
+        Frame::read_by(bytes, sum).filter(|frame| {
             let header = &frame.header;
             header.shard.get() == self.shard
                 && (1..NUMBERS_END).contains(&header.sequence.get())
@@ -81,14 +87,16 @@ impl Point {
         at: usize,
         is_bounded: bool,
     ) -> Option<(usize, FrameHeader)> {
-        let sum = bytes.get(at + 4..at + 8);
-        (at..bytes.len()).step_by(8).find_map(|place| {
-            let header = self.any(&bytes[place..])?.header;
+        let rest = bytes.get(at..)?;
+        let (sum, mut sums) = (rest.get(4..8), Sums::new(rest, &[]));
+        (0..rest.len()).step_by(8).find_map(|place| {
+            let sum_here = |frame: &[u8]| sums.of(place + 8, place + frame.len());
+            let header = self.any_by(&rest[place..], sum_here)?.header;
             let missing = header.sequence.get().checked_sub(self.sequence + 1)?;
-            let room = ((place - at) / FRAME_LEN) as u64;
+            let room = (place / FRAME_LEN) as u64;
             let can_be = if is_bounded { (1..=room).contains(&missing) } else { true };
             let is_next = missing == 1 && sum == Some(&header.chain.get().to_le_bytes());
-            (can_be && (is_next || self.is_long(bytes, place))).then_some((place, header))
+            (can_be && (is_next || self.is_long(rest, place))).then_some((at + place, header))
         })
     }
 
@@ -144,4 +152,22 @@ fn header_at(bytes: &[u8], at: usize) -> Option<(FrameHeader, usize)> {
     let (header, _) = FrameHeader::read_from_prefix(bytes.get(at..)?).ok()?;
     let len = header.len.get() as usize;
     (len >= FRAME_LEN && len.is_multiple_of(8)).then_some((header, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        format::DATA_AT,
+        sums::{counted, hostile},
+    };
+
+    #[test]
+    fn what_looks_like_frames_is_read_a_few_times_at_most() {
+        let mut bytes = vec![0; DATA_AT as usize];
+        bytes.extend(hostile(FRAME_MAGIC, 256 << 10));
+        let point = Point { shard: 0, lengths: (4, 64), sequence: 5, chain: None };
+        let (found, read) = counted(|| point.later(&bytes, DATA_AT as usize, false));
+        assert!(found.is_none() && (1..8 * bytes.len() as u64).contains(&read), "{read}");
+    }
 }

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use super::*;
 use crate::{
     Change,
-    any::damaging::{Bytes, Over, Records, bytes_of, cuts, damage, run},
+    any::damaging::{Bytes, Over, Records, bytes_of, cuts, damage, run, without_a_mark_is_whole},
     format::{CHUNK_LEN, ChunkHeader, DATA_AT, HEADER_LEN, ImageHeader},
     limits::SEGMENT_BYTES_MIN,
     log::Frame,
@@ -437,12 +437,5 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
 
 #[test]
 fn a18_a_store_without_a_mark_is_whole_after_a_power_cut() {
-    let images: std::result::Result<u64, String> = (0..5).map(cut).sum();
-    assert!(images.as_ref().is_ok_and(|images| *images > 500), "{images:?}");
-    for fault in [Fault::SalvageUnsynced, Fault::MarkIgnored] {
-        plant(Some(fault));
-        let found = (0..5).map(cut).collect::<std::result::Result<Vec<_>, _>>();
-        plant(None);
-        assert!(found.is_err(), "{fault:?} is not found");
-    }
+    without_a_mark_is_whole(5, cut);
 }

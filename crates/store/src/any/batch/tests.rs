@@ -17,8 +17,9 @@ use crate::{
     Durability, Error, LogOptions, LogSurvey,
     batch::{
         histories::{FAULTS, Kind, SHARDS, VALUE, alike, keys, not_found, run},
-        refused::{Failing, of_all, takes_the_place},
+        refused::{no_write_takes_the_place, takes_the_place},
     },
+    faulty::Faulty,
     limits::SEGMENT_BYTES_MIN,
     machine::Machine,
     planted::{Fault, plant},
@@ -219,25 +220,6 @@ fn hooks_hear_of_each_part_and_a_snapshot_has_all_of_a_batch_or_nothing() {
 
 #[test]
 fn v10_no_write_takes_the_place_that_a_failed_batch_has_named() {
-    let taken = |fault| {
-        let folder = Failing::new(3);
-        let store = RawLogStore::create(folder.clone(), &options()).unwrap();
-        let keys = keys(|key| store.shard(key).unwrap());
-        let batch = || {
-            plant(fault);
-            let done = store.batch_across(&of_all(&keys, &[7; VALUE]));
-            plant(None);
-            done.map(drop)
-        };
-        let put = || store.put(&keys[1][1], &[8; VALUE], Durability::Memory).map(drop);
-        let taken = takes_the_place(&folder, batch, put);
-        drop(store);
-        let again = RawLogStore::open(folder.disk, &options()).unwrap();
-        let there = keys.iter().filter(|of| again.get(&of[0]).unwrap().is_some()).count();
-        (taken, there == 0 || there == keys.len())
-    };
-    let (is_taken, is_whole) = taken(None);
-    assert!(!is_taken && is_whole);
-    let (is_taken, is_whole) = taken(Some(Fault::BatchUnlockedEarly));
-    assert!(is_taken && !is_whole, "the planted fault was not found");
+    no_write_takes_the_place!(RawLogStore, |folder| RawLogStore::create(folder, &options())
+        .unwrap());
 }

@@ -2,97 +2,27 @@
 
 use std::io;
 
-use mainstay_sim::{Disk, DiskFile};
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::Folder;
 
-use crate::{Durability, Error, LogOptions, RawLogStore};
+use crate::{
+    Durability, Error, LogOptions, RawLogStore,
+    faulty::{Call, Faulty},
+};
 
-/// What fails of a file with this name.
-#[derive(Clone, Copy)]
-enum Failing {
-    HintWrites,
-    SyncsOfFirst,
-    Nothing,
+fn hint_writes(call: Call, name: &str) -> io::Result<()> {
+    let fails = call == Call::Write && name.ends_with(".hint");
+    if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-#[derive(Clone)]
-struct Faulty {
-    disk: Disk,
-    failing: std::sync::Arc<std::sync::Mutex<Failing>>,
-}
-
-struct File {
-    file: DiskFile,
-    name: String,
-    of: Faulty,
-}
-
-impl Faulty {
-    fn new() -> Self {
-        let failing = std::sync::Arc::new(std::sync::Mutex::new(Failing::Nothing));
-        Self { disk: Disk::new(7), failing }
-    }
-
-    fn set(&self, failing: Failing) {
-        *self.failing.lock().unwrap() = failing;
-    }
-}
-
-impl Folder for Faulty {
-    type File = File;
-
-    fn file(&self, name: &str) -> io::Result<File> {
-        let file = Folder::file(&self.disk, name)?;
-        Ok(File { file, name: name.to_owned(), of: self.clone() })
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        Folder::names(&self.disk)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        Folder::remove(&self.disk, name)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Folder::sync_names(&self.disk)
-    }
-}
-
-impl Storage for File {
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, bytes)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let failing = *self.of.failing.lock().unwrap();
-        if matches!(failing, Failing::HintWrites) && self.name.ends_with(".hint") {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_at(offset, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let failing = *self.of.failing.lock().unwrap();
-        if matches!(failing, Failing::SyncsOfFirst) && self.name.starts_with("any-0000") {
-            return Err(io::Error::other("planted"));
-        }
-        self.file.sync()
-    }
+fn syncs_of_first(call: Call, name: &str) -> io::Result<()> {
+    let fails = call == Call::Sync && name.starts_with("any-0000");
+    if fails { Err(io::Error::other("planted")) } else { Ok(()) }
 }
 
 /// Closes a store of four shards, each with a write that is not durable yet: what the close says, and
 /// of how many disks after a power cut which shards lack it.
-fn closed(failing: Failing) -> (crate::Result<()>, Vec<usize>) {
-    let folder = Faulty::new();
+fn closed(fails: fn(Call, &str) -> io::Result<()>) -> (crate::Result<()>, Vec<usize>) {
+    let folder = Faulty::new(7);
     let options = LogOptions { shards: 4, ..LogOptions::default() };
     let store = RawLogStore::create(folder.clone(), &options).unwrap();
     let of = |shard| {
@@ -103,7 +33,7 @@ fn closed(failing: Failing) -> (crate::Result<()>, Vec<usize>) {
     for key in &keys {
         store.put(key, b"value", Durability::Interval).unwrap();
     }
-    folder.set(failing);
+    folder.fail(fails);
     let closed = store.close();
     let mut lost = vec![0; keys.len()];
     for image in folder.disk.crash_images(20) {
@@ -117,28 +47,28 @@ fn closed(failing: Failing) -> (crate::Result<()>, Vec<usize>) {
 
 #[test]
 fn a_close_that_cannot_write_hints_makes_all_durable_and_is_none_that_failed() {
-    let (closed, lost) = closed(Failing::HintWrites);
+    let (closed, lost) = closed(hint_writes);
     assert!(closed.is_ok(), "{closed:?}");
     assert_eq!(lost, [0; 4]);
 }
 
 #[test]
 fn a_close_syncs_the_other_shards_though_one_cannot_be_synced() {
-    let (closed, lost) = closed(Failing::SyncsOfFirst);
+    let (closed, lost) = closed(syncs_of_first);
     assert!(matches!(closed, Err(Error::Poisoned { shard: 0, .. })), "{closed:?}");
     assert_eq!(lost[1..], [0; 3]);
 }
 
 #[test]
 fn where_hints_have_no_room_upkeep_makes_some_and_writes_them_later() {
-    let folder = Faulty::new();
+    let folder = Faulty::new(7);
     let options = LogOptions { shards: 1, segment_bytes: 16 << 10, ..LogOptions::default() };
     let store = RawLogStore::create(folder.clone(), &options).unwrap();
     store.put(b"kept", &[7; 1000], Durability::Memory).unwrap();
     for number in 0..100 {
         store.put(b"de", &[number; 1000], Durability::Memory).unwrap();
     }
-    folder.set(Failing::HintWrites);
+    folder.fail(hint_writes);
     let before = store.stats()[0].segments;
     for _ in 0..2 * before {
         let failed = store.upkeep();
@@ -152,7 +82,7 @@ fn where_hints_have_no_room_upkeep_makes_some_and_writes_them_later() {
     let stats = &store.stats()[0];
     assert!(before > 5 && stats.segments < 4 && stats.moved_bytes == 0, "{before}, {stats:?}");
     let hints = || folder.names().unwrap().iter().filter(|name| name.ends_with(".hint")).count();
-    folder.set(Failing::Nothing);
+    folder.fail(|_, _| Ok(()));
     store.write_hints().unwrap();
     assert!(hints() > 0);
     store.upkeep().unwrap();
