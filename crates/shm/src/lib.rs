@@ -10,6 +10,7 @@
 //! * [`Shared64`], [`Shared32`]: words in shared memory. Every store and load passes [`hook`].
 //! * [`copy`]: copies to and from memory that others may be writing.
 //! * [`mod@line`]: eight words of such memory looked at in one go.
+//! * [`sum`]: a checksum of such memory, in little more time than it takes to read it.
 //! * [`Record`]: plain data with a name, for typed blocks and states.
 //! * [`Watch`], [`RemoteWatch`], [`FileEvents`]: which pages were written, by whom, past whom.
 //! * [`fork`], [`OwnerLock`], [`futex`]: a fork detector, an asymmetric lock, a wake-up word.
@@ -25,6 +26,7 @@ pub mod futex;
 pub mod hook;
 pub mod lease;
 pub mod line;
+pub mod sum;
 
 mod atomic;
 mod backing;

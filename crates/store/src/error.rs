@@ -167,6 +167,21 @@ pub enum Error {
         /// The shard of the key.
         belongs: u32,
     },
+    /// A record in memory is not as it was written.
+    #[error(
+        "{file} at byte {offset}: the record in slot {slot} of shard {shard} is not as it was written; \
+         open the store again: then it is read from the files of the shard, which have it"
+    )]
+    BadSlot {
+        /// The file with the memory.
+        file: String,
+        /// Which shard.
+        shard: u32,
+        /// Which slot.
+        slot: u32,
+        /// Where it is in the file.
+        offset: u64,
+    },
     /// The operating system refused something.
     #[error("{what}: {source}; make sure there is room and the disk is sound, then try again")]
     Io {

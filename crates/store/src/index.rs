@@ -21,7 +21,7 @@ use mainstay_shm::{
     line::{LINE_WORDS, find_upper},
 };
 
-use crate::{error::Result, memory::Memory};
+use crate::{error::Result, live::mixed, memory::Memory};
 
 /// Words of a bucket.
 const BUCKET: usize = LINE_WORDS;
@@ -37,6 +37,11 @@ const WORDS_MIN: usize = 512;
 #[inline]
 pub(crate) fn print_of(hash: u64) -> u32 {
     hash as u32
+}
+
+/// What the word of a slot counts for in the sum of all.
+pub(crate) fn weight_of(print: u32, slot: u32) -> u64 {
+    mixed(word_of(print, slot))
 }
 
 fn word_of(print: u32, slot: u32) -> u64 {
@@ -86,6 +91,12 @@ impl Name {
     /// Where it is.
     fn at(self) -> usize {
         self.bytes() * (2 + (self.0 & 1) as usize)
+    }
+
+    /// Where it is in the file, and how many bytes of it.
+    #[cfg(test)]
+    pub(crate) fn place(self) -> (u64, u64) {
+        (self.at() as u64, self.bytes() as u64)
     }
 
     /// Can both be there at once?
@@ -153,6 +164,16 @@ impl Entry<'_> {
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.word.load(Acquire) == self.seen
+    }
+
+    /// What part of a hash it has.
+    pub(crate) fn print(&self) -> u32 {
+        (self.seen >> 32) as u32
+    }
+
+    /// What it counts for in the sum of all words that name a slot.
+    pub(crate) fn weight(&self) -> u64 {
+        mixed(self.seen)
     }
 
     /// Names another slot instead.

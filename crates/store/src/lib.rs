@@ -14,8 +14,8 @@
 //! * A2. A write is told to be durable only when the log up to it was synced without an error.
 //! * A3. After an error of a write or a sync of the log the shard takes no more writes until it is
 //!   opened again; what it cannot vouch for is not acknowledged.
-//! * A4. Damage of what was durable, in logs and images, is an error that names the place, and nothing is
-//!   served from it. Slots in memory are looked at by `verify` and by compaction, not by reads.
+//! * A4. Damage of what was durable, in logs and images and in the slots of memory, is an error that names
+//!   the place, and nothing is served from it. Memory that was damaged is made anew by the next opening.
 //! * A5. A directory is open once.
 //! * A6. Compaction deletes a part of the log only when an image that holds all of it is durable.
 //! * A7. A replica at a [`Position`] has the records that this place in the history has; while it
@@ -70,6 +70,8 @@ mod fixed_expiring;
 mod fixed_pages;
 mod fixed_range;
 mod fixed_reshard;
+#[cfg(test)]
+mod flipped;
 mod folder;
 mod follow;
 mod format;

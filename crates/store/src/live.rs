@@ -17,6 +17,7 @@ use crate::{
     format::{HEADER_LEN, Header, StoreHeader, VERSION, sealed},
     history::{History, Position},
     memory::Memory,
+    planted::{self, Fault},
 };
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -49,17 +50,26 @@ const RING_BYTES_MAX: u64 = 256 << 10;
 const TABLES: usize = 16;
 const RETIRED: usize = 17;
 const SLOTS: usize = 18;
+const SUSPECT: usize = 19;
+const NAMED: usize = 20;
+const REPLAYING: usize = 21;
 const COMMITTED: usize = 24;
 const APPLIED: usize = 25;
 const WRITTEN: usize = 26;
 const DURABLE: usize = 27;
 const SINCE: usize = 28;
+const SINCE_AGAIN: usize = 29;
 /// Two of them, a sequence's by its lowest bit.
 const PLACES: usize = 32;
 const PLACE_WORDS: usize = 8;
 const CONTROL_WORDS: usize = 48;
 /// The bit of a place's chain that says that the history is mending.
 const MENDING: u64 = 1 << 32;
+/// The bits of a place's chain above that: a check of all words of the place.
+const CHECK_SHIFT: u32 = 33;
+/// The flag of a memory whose slots have the sums of [`crate::view`], and whose words have checks;
+/// without it, of one that an earlier release has written, the frames in the ring are believed.
+const CHECKED: u32 = 1;
 /// The lower bits of the word `written`: an offset in a segment.
 const OFFSET_BITS: u32 = 31;
 
@@ -123,7 +133,7 @@ pub(crate) fn header(store: &StoreHeader, shard: u32, boot: [u8; 16]) -> LiveHea
     LiveHeader {
         magic: LiveHeader::MAGIC,
         version: VERSION.into(),
-        flags: 0.into(),
+        flags: CHECKED.into(),
         id: store.id,
         boot,
         shard: shard.into(),
@@ -145,12 +155,34 @@ pub(crate) fn read_header(memory: &Memory) -> Option<LiveHeader> {
         return None;
     }
     let header = LiveHeader::read_from_bytes(&bytes).ok()?;
-    (header.version.get() == VERSION && header.flags.get() == 0).then_some(header)
+    (header.version.get() == VERSION && header.flags.get() | CHECKED == CHECKED).then_some(header)
+}
+
+/// Is this the header of a memory of the same store, shard and running of the machine, whose frames
+/// count, whatever its records are worth?
+pub(crate) fn has_frames_of(found: &LiveHeader, expected: &LiveHeader) -> bool {
+    let as_expected = LiveHeader { flags: expected.flags, ..*found };
+    sealed(&as_expected) == sealed(expected)
 }
 
 /// Writes the header: from then on the memory is believed.
 pub(crate) fn write_header(memory: &Memory, header: &LiveHeader) -> bool {
     memory.write(0, &sealed(header))
+}
+
+/// No two numbers have the same.
+pub(crate) fn mixed(number: u64) -> u64 {
+    let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ product >> 32
+}
+
+/// 31 bits of all words of a place, in their order.
+fn check_of(words: [u64; PLACE_WORDS]) -> u64 {
+    let add = |sum: u64, (at, word): (u64, &u64)| {
+        sum.wrapping_add(mixed(word.rotate_left(at as u32 * 8)))
+    };
+    let sum = (1..).zip(&words).fold(0, add);
+    mixed(sum) >> CHECK_SHIFT
 }
 
 /// The words of the first page.
@@ -184,6 +216,40 @@ impl<'a> Control<'a> {
         self.0[RETIRED].store(1, Release);
     }
 
+    /// Whoever finds the memory is right about having the same, whatever was said to readers.
+    pub(crate) fn take_over(self) {
+        if self.is_retired() {
+            self.0[RETIRED].store(0, Release);
+        }
+    }
+
+    /// Something in the memory is not as it was written: whoever opens the store makes it anew.
+    pub(crate) fn suspect(self) {
+        self.0[SUSPECT].store(1, Release);
+    }
+
+    pub(crate) fn is_suspect(self) -> bool {
+        self.0[SUSPECT].load(Acquire) != 0
+    }
+
+    /// What the words of the index come to that name a slot, when this write was the last.
+    pub(crate) fn set_named(self, sum: u64, sequence: u64) {
+        self.0[NAMED].store(sum ^ mixed(sequence), Release);
+    }
+
+    pub(crate) fn named(self, sequence: u64) -> u64 {
+        self.0[NAMED].load(Acquire) ^ mixed(sequence)
+    }
+
+    /// Writes are being made again that need not be committed here, or are not any more.
+    pub(crate) fn set_replaying(self, is_replaying: bool) {
+        self.0[REPLAYING].store(u64::from(is_replaying), Release);
+    }
+
+    pub(crate) fn is_replaying(self) -> bool {
+        self.0[REPLAYING].load(Acquire) != 0
+    }
+
     /// Slots that were ever used.
     #[inline]
     pub(crate) fn slots(self) -> u64 {
@@ -202,7 +268,10 @@ impl<'a> Control<'a> {
         words[2].store(place.at, Relaxed);
         let (History::At(at) | History::Mending(at)) = place.history;
         let mending = if place.history.position().is_none() { MENDING } else { 0 };
-        words[3].store(u64::from(place.chain) | mending, Relaxed);
+        let chain = u64::from(place.chain) | mending;
+        let Place { sequence, segment, at: end, len, .. } = place;
+        let check = check_of([sequence, segment, end, chain, at.epoch, at.sequence, at.sum, len]);
+        words[3].store(chain | check << CHECK_SHIFT, Relaxed);
         words[4].store(at.epoch, Relaxed);
         words[5].store(at.sequence, Relaxed);
         words[6].store(at.sum, Relaxed);
@@ -225,8 +294,12 @@ impl<'a> Control<'a> {
         let position = Position { epoch, sequence: number, sum };
         let is_mending = chain & MENDING != 0;
         let history = if is_mending { History::Mending(position) } else { History::At(position) };
-        let chain = u32::try_from(chain & !MENDING).ok()?;
-        (of == sequence).then_some(Place { sequence, segment, at, len, chain, history })
+        let (check, chain) = (chain >> CHECK_SHIFT, chain & (MENDING | MENDING - 1));
+        let is_sound = check == check_of([of, segment, at, chain, epoch, number, sum, len]);
+        // Those of earlier releases have none.
+        let is_sound = is_sound || check == 0 || planted::is(Fault::PlaceUnchecked);
+        let chain = chain as u32;
+        (of == sequence && is_sound).then_some(Place { sequence, segment, at, len, chain, history })
     }
 
     /// The last write that the records have all of.
@@ -247,13 +320,16 @@ impl<'a> Control<'a> {
         self.0[DURABLE].store(sequence, Release);
     }
 
-    /// The last write that may not follow the one before it in the history.
+    /// The last write that may not follow the one before it in the history; if that is not known, one
+    /// that is later than all.
     pub(crate) fn since(self) -> u64 {
-        self.0[SINCE].load(Acquire)
+        let since = self.0[SINCE].load(Acquire);
+        if self.0[SINCE_AGAIN].load(Acquire) == !since { since } else { u64::MAX }
     }
 
     pub(crate) fn set_since(self, sequence: u64) {
         self.0[SINCE].store(sequence, Release);
+        self.0[SINCE_AGAIN].store(!sequence, Release);
     }
 
     /// Up to which byte of a segment the file has what the ring has.

@@ -33,6 +33,18 @@ pub(crate) enum Fault {
     LongLate,
     /// A write is taken for made before the records have it.
     AppliedEarly,
+    /// What a slot has is shown without a look at its checksum.
+    SlotUnchecked,
+    /// Memory is taken over though something in it was found to be damaged.
+    SuspectTakenOver,
+    /// Words of an index are taken over though they are not those that were written.
+    NamesUnchecked,
+    /// The place of the last write is believed without its check.
+    PlaceUnchecked,
+    /// Damage of the log is not mended from the ring.
+    RingUnasked,
+    /// What memory says of the end of the log is not asked where it is made anew.
+    DurableUnasked,
     /// Slots that a dead process left filled, and nothing names, are not emptied.
     SweepLeftOut,
     /// Records are changed without being kept for snapshots.

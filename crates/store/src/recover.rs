@@ -111,7 +111,7 @@ pub(crate) fn load<F: Folder>(
     folder: &F,
     store: &StoreHeader,
     shard: u32,
-    unwritten: Option<Unwritten>,
+    (unwritten, durable): (Option<Unwritten>, Option<(u64, u64)>),
     make: impl FnOnce(u64) -> Result<Table>,
 ) -> Result<Loaded> {
     let mut found = Found::list(folder, store, shard)?;
@@ -131,7 +131,7 @@ pub(crate) fn load<F: Folder>(
     let from = image.map_or(0, |image| image.from.get());
     found.drop_old_segments(from)?;
     let mut at = Cursor::new(store, shard, from, found.oldest());
-    at.unwritten = unwritten;
+    (at.unwritten, at.durable) = (unwritten, durable);
     let tail = at.replay_all(folder, &found.segments, Vec::new(), &mut writing)?;
     let (through, segments) = (image.map_or(0, |image| image.through.get()), &found.segments);
     if at.sequence < through {
@@ -148,7 +148,9 @@ pub(crate) fn load<F: Folder>(
 /// memory that a dead process left.
 pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32) -> Result<Loaded> {
     let unwritten = Unwritten::find(folder, store, shard)?;
-    load(folder, store, shard, unwritten, |records| private_table(store, shard, records))
+    let durable = unwritten.as_ref().map(Unwritten::durable);
+    let left = (unwritten, durable);
+    load(folder, store, shard, left, |records| private_table(store, shard, records))
 }
 
 /// An empty table of this process alone, for about so many records of a shard.
@@ -157,6 +159,27 @@ pub(crate) fn private_table(store: &StoreHeader, shard: u32, records: u64) -> Re
     let memory = (memory, Memory::private(index_reserved(store))?, false);
     let ring = ring_bytes(store.segment_bytes.get());
     Table::new(shard, shape(store), memory, ring, records)
+}
+
+/// Puts the writes that are only in the ring of a memory that is not taken over into the log, before
+/// that memory is made anew. What it says of the log: a segment, and which write was durable.
+pub(crate) fn rescue<F: Folder>(
+    folder: &F,
+    store: &StoreHeader,
+    shard: u32,
+) -> Result<Option<(u64, u64)>> {
+    let Some(unwritten) = Unwritten::find(folder, store, shard)? else { return Ok(None) };
+    let durable = Some(unwritten.durable());
+    if unwritten.is_empty() {
+        return Ok(durable);
+    }
+    let loaded = load_apart(folder, store, shard)?;
+    let Some(last) = loaded.segments.last() else { return Ok(durable) };
+    let name = segment_name(shard, last.number.get());
+    let file = folder.file(&name).map_err(Error::io(&*name))?;
+    // The page cache is enough: the opening syncs what it finds at the end of the log.
+    file.write_at(0, &loaded.tail).map_err(Error::io(&*name))?;
+    Ok(durable)
 }
 
 /// Goes on with the memory that the last process left, if it is to be believed. After a close only
@@ -173,11 +196,13 @@ pub(crate) fn adopt<F: Folder>(
     let mut found = Found::list(folder, store, shard)?;
     let image = found.newest_image();
     found.drop_old_segments(image.map_or(0, |image| image.from.get()))?;
-    let since = found.oldest().max(control.since());
-    let mut at = Cursor::new(store, shard, control.applied(), since);
+    let (applied, since) = (control.applied(), found.oldest().max(control.since()));
+    let mut at = Cursor::new(store, shard, applied, since);
     if at.is_at(folder, &found.segments, &control, place)? {
+        at.since = at.since.min(at.sequence);
         return Ok(Some(found.loaded(table, image, (Vec::new(), place.at), at, (true, true))));
     }
+    control.set_replaying(true);
     let mut writing = table.writing()?;
     let is_in_it = |segment: &SegmentHeader| segment.number.get() == place.segment;
     let (later, tail, is_clean) = match found.segments.iter().position(is_in_it) {
@@ -202,7 +227,8 @@ pub(crate) fn adopt<F: Folder>(
     };
     let is_last = later.is_empty();
     let tail = at.replay_all(folder, later, tail, &mut writing)?;
-    if at.sequence < image.map_or(0, |image| image.through.get()) {
+    // Nor may the records have what the log has not.
+    if at.sequence < image.map_or(0, |image| image.through.get()).max(applied) {
         return Ok(None);
     }
     // Whoever notes something says so before it counts, and may have died between.

@@ -44,6 +44,8 @@ pub struct RawStore<F: Folder> {
     /// Bytes of images that one call of `upkeep` may write.
     pub(crate) compact_bytes: u64,
     pub(crate) compaction: Mutex<Turn>,
+    /// The shard and the slot of it that are checked next.
+    pub(crate) checking: Mutex<(usize, u32)>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) notify: Arc<Wakes>,
 }

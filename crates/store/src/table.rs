@@ -17,7 +17,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::sealed,
     index::{Entry, Name, make, release_others},
     limits::RECORDS_MAX,
@@ -72,6 +72,8 @@ struct Writer {
     room: u64,
     /// Words of the new index that are not empty.
     filled: usize,
+    /// The sum of all words of both that name a slot.
+    named: u64,
     /// The bucket of the old index that is moved next.
     moving: usize,
     /// The slots that are about to be filled, as far as is known.
@@ -97,7 +99,7 @@ impl Table {
     ) -> Result<Self> {
         let name = Name::first(expected);
         if !make(&index, name)? {
-            return Err(crate::Error::Full { shard, max: RECORDS_MAX });
+            return Err(Error::Full { shard, max: RECORDS_MAX });
         }
         memory
             .grow(shape.bytes(shape.slots_in(shape.bytes(0) + GROWTH_BYTES_MIN).max(expected)))?;
@@ -105,16 +107,25 @@ impl Table {
         let tables = (name, None);
         view.control()?.set_tables(name.0, 0);
         let (free, freed) = (Vec::new(), Vec::new());
-        let (slots, room, filled, moving) = (0, 0, 0, 0);
-        let writer = Writer { free, freed, slots, room, filled, moving, expected: 0..0, tables };
+        let (slots, room, filled, named, moving) = (0, 0, 0, 0, 0);
+        let expected = 0..0;
+        let writer = Writer { free, freed, slots, room, filled, named, moving, expected, tables };
         let writer = Mutex::new(writer);
         Ok(Self { view, writer, records: AtomicU64::new(0), ring_bytes, lasts })
     }
 
     /// Takes over what a process left that is dead by now, or has closed it. `None` if it cannot be
-    /// what one has left.
+    /// what one has left: words of the index are told by their sum to be others, or, if the process died
+    /// within a write, by the records they name.
     pub(crate) fn adopt(view: View, ring_bytes: u64) -> Result<Option<Self>> {
         let control = view.control()?;
+        let Some(committed) = control.committed() else { return Ok(None) };
+        let (committed, applied) = (committed.sequence, control.applied());
+        let is_suspect = control.is_suspect() && !planted::is(Fault::SuspectTakenOver);
+        if is_suspect {
+            return Ok(None);
+        }
+        let was_writing = committed != applied || control.is_replaying();
         let slots = control.slots();
         let room = view.shape.slots_in(view.memory.covered()?);
         if slots > room || slots > u64::from(u32::MAX) {
@@ -128,24 +139,28 @@ impl Table {
         let Some(new) = view.table(tables.0) else { return Ok(None) };
         let old = tables.1.map(|name| view.table(name));
         let mut used = vec![0_u64; (slots as usize).div_ceil(64)];
-        let mut records = 0;
-        let mut take = |slot: u32| {
+        let (mut records, mut named) = (0, 0_u64);
+        let mut take = |entry: &Entry<'_>| {
+            let slot = entry.slot;
             let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
-            if u64::from(slot) >= slots {
+            if u64::from(slot) >= slots || (was_writing && !view.is_right(entry)) {
                 return None;
             }
             let was_free = used[word] & bit == 0;
             used[word] |= bit;
-            records += u64::from(was_free);
+            if was_free {
+                records += 1;
+                named = named.wrapping_add(entry.weight());
+            }
             Some(was_free)
         };
-        let Some(filled) = new.entries(|entry| take(entry.slot) == Some(true)) else {
+        let Some(filled) = new.entries(|entry| take(&entry) == Some(true)) else {
             return Ok(None);
         };
         if let Some(old) = old {
             let Some(old) = old else { return Ok(None) };
             let moved = |entry: Entry<'_>| {
-                let was_free = take(entry.slot);
+                let was_free = take(&entry);
                 if was_free == Some(false) {
                     // Whoever moved it died between the two stores of it.
                     entry.mark_gone();
@@ -158,14 +173,18 @@ impl Table {
         }
         let is_used = |slot: &u32| used[*slot as usize / 64] & 1 << (slot % 64) != 0;
         let free: Vec<u32> = (0..slots as u32).rev().filter(|slot| !is_used(slot)).collect();
-        let was_writing =
-            control.committed().map(|place| place.sequence) != Some(control.applied());
+        let is_named = control.named(applied) == named || planted::is(Fault::NamesUnchecked);
+        if !was_writing && !is_named {
+            return Ok(None);
+        }
+        control.take_over();
         if was_writing && !planted::is(Fault::SweepLeftOut) {
             free.iter().for_each(|slot| view.clear(*slot));
         }
         release_others(&view.index, [Some(tables.0), tables.1])?;
         let (freed, moving) = (Vec::new(), 0);
-        let writer = Writer { free, freed, slots, room, filled, moving, expected: 0..0, tables };
+        let expected = 0..0;
+        let writer = Writer { free, freed, slots, room, filled, named, moving, expected, tables };
         let (writer, records) = (Mutex::new(writer), AtomicU64::new(records));
         Ok(Some(Self { view, writer, records, ring_bytes, lasts: true }))
     }
@@ -195,7 +214,24 @@ impl Table {
     /// Copies a key's value. Which write made it, if it is there.
     #[inline(always)]
     pub(crate) fn copy(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Result<Option<u64>> {
-        self.view.copy(hash, key, value)
+        match self.view.copy_at_once(hash, key, value) {
+            Some(sequence) => Ok(Some(sequence)),
+            None => self.noted(self.view.copy_patiently(hash, key, value)),
+        }
+    }
+
+    /// What is not as it was written is told to whoever opens the store next.
+    fn noted<T>(&self, seen: Result<T>) -> Result<T> {
+        if matches!(seen, Err(Error::BadSlot { .. } | Error::Damaged { .. })) {
+            self.suspect()?;
+        }
+        seen
+    }
+
+    /// The memory is not to be taken over by whoever opens the store next.
+    pub(crate) fn suspect(&self) -> Result<()> {
+        self.control()?.suspect();
+        Ok(())
     }
 
     /// See [`View::copy_at_once`].
@@ -231,7 +267,12 @@ impl Table {
         max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Option<u32>)> {
-        self.view.chunk(from, max, out)
+        self.noted(self.view.chunk(from, max, out))
+    }
+
+    /// See [`View::check`].
+    pub(crate) fn check(&self, from: u32, max: u32) -> Result<Option<u32>> {
+        self.noted(self.view.check(from, max))
     }
 
     /// Shows each record as it is in an image, some hundred at a time: one that is neither written nor
@@ -294,7 +335,9 @@ impl Table {
         if !known || self.is_fresh() {
             control.commit(place);
         }
+        control.set_named(self.writer().named, place.sequence);
         control.set_applied(place.sequence);
+        control.set_replaying(false);
         if !write_header(&self.view.memory, header) {
             return Err(self.view.damaged("the file has become too short"));
         }
@@ -307,6 +350,7 @@ impl Table {
         let is_it = read_header(&self.view.memory).is_some_and(|it| sealed(&it) == sealed(header));
         let known = control.committed().map(|known| known.sequence);
         Ok(is_it
+            && !control.is_replaying()
             && (known, control.applied()) == (Some(place.sequence), place.sequence)
             && control.written() == (place.segment, place.at)
             && (control.durable(), control.since()) == (durable, since))

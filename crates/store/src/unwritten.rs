@@ -6,9 +6,9 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    format::{DATA_AT, StoreHeader, live_name, sealed},
+    format::{DATA_AT, StoreHeader, live_name},
     home::reserved,
-    live::{Control, header, read_header, ring_bytes, ring_read},
+    live::{Control, has_frames_of, header, read_header, ring_bytes, ring_read},
     log::Frame,
     memory::Memory,
 };
@@ -18,6 +18,7 @@ pub(crate) struct Unwritten {
     segment: u64,
     from: u64,
     frames: Vec<u8>,
+    durable: u64,
 }
 
 impl Unwritten {
@@ -37,8 +38,8 @@ impl Unwritten {
         };
         let memory = Memory::over(file, reserved(store), Access::ReadOnly)?;
         let boot = folder.boot().map_err(Error::io("the name of this run"))?;
-        let expected = sealed(&header(store, shard, boot));
-        if read_header(&memory).is_none_or(|found| sealed(&found) != expected) {
+        let expected = header(store, shard, boot);
+        if read_header(&memory).is_none_or(|found| !has_frames_of(&found, &expected)) {
             return Ok(None);
         }
         let Some(control) = Control::of(&memory) else { return Ok(None) };
@@ -50,11 +51,19 @@ impl Unwritten {
         };
         let ring = ring_bytes(store.segment_bytes.get());
         let is_sound = (DATA_AT..=place.at).contains(&from) && place.at - from <= ring;
+        // What cannot be is not believed.
+        let durable = Some(control.durable()).filter(|durable| *durable <= place.sequence);
         Ok(is_sound.then(|| Self {
             segment: place.segment,
             from,
             frames: ring_read(&memory, ring, from, place.at),
+            durable: durable.unwrap_or(0),
         }))
+    }
+
+    /// The segment that the last write is in, and the last write that was durable.
+    pub(crate) fn durable(&self) -> (u64, u64) {
+        (self.segment, self.durable)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

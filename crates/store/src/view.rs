@@ -3,15 +3,15 @@
 //! A slot has the sequence of the write that filled it (0: none), a checksum, key and value. A slot
 //! is filled while no word of the index names it, and emptied when none does any more. So a reader
 //! believes what it copied if the sequence was the same before and after, and the word that led
-//! there still says so.
+//! there still says so. If then the checksum is another one, the slot is damaged: it is told, and never
+//! shown (A4).
 
 use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
 
-use mainstay_shm::{Atomic64, Shared64, copy};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use mainstay_shm::{Atomic64, Shared64, copy, sum::Sum};
 
 use crate::{
     error::{Error, Result},
@@ -19,6 +19,8 @@ use crate::{
     index::{self, Entry, Index, Name, print_of},
     live::{Control, RING_AT},
     memory::Memory,
+    planted::{self, Fault},
+    table::hash_of,
 };
 
 const SEQUENCE: usize = 0;
@@ -27,6 +29,8 @@ const KEY: usize = 2;
 const WORD: usize = size_of::<u64>();
 /// How often a reader starts again before it takes the memory for damaged.
 const ATTEMPTS: usize = 100_000;
+/// How often a slot is looked at again before it is taken for damaged.
+const SECOND_LOOKS: u32 = 100;
 
 /// Sizes of a record.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +68,6 @@ impl Shape {
     fn slot_at(&self, slot: u32) -> usize {
         self.slots_at + slot as usize * self.stride * WORD
     }
-
-    fn sum(&self, sequence: u64, key: &[u8], value: &[u8]) -> u64 {
-        xxh3_64_with_seed(value, xxh3_64_with_seed(key, sequence))
-    }
 }
 
 /// The table in use, and the one before while its words are being moved.
@@ -79,6 +79,20 @@ enum Seen {
     Nothing,
     /// Somebody wrote meanwhile.
     Changed,
+    /// This slot is not as it was written.
+    Bad(u32),
+}
+
+/// Has a slot the checksum of what is in it, which has so many words of a key?
+#[inline(always)]
+fn is_sound(words: &[Shared64], sequence: u64, value_at: usize) -> bool {
+    words[SUM].load(Relaxed) == sum_of(words, sequence, value_at)
+}
+
+#[inline(always)]
+fn sum_of(words: &[Shared64], sequence: u64, value_at: usize) -> u64 {
+    let (key, value) = words[KEY..].split_at(value_at - KEY);
+    Sum::new(sequence).add(key).add(value).end()
 }
 
 pub(crate) struct View {
@@ -131,6 +145,11 @@ impl View {
         words[at].load(Relaxed) == u64::from_le_bytes(word)
     }
 
+    /// The word of a slot with which its value begins.
+    fn value_word(&self) -> usize {
+        KEY + self.shape.key_words
+    }
+
     fn value_at(&self, slot: u32) -> usize {
         self.shape.slot_at(slot) + (KEY + self.shape.key_words) * WORD
     }
@@ -166,7 +185,7 @@ impl View {
         let entry = index::first(&self.index, Name(name), print_of(hash))?;
         match self.look_at(&entry, key, value)? {
             Seen::Record(sequence) => Some(sequence),
-            Seen::Nothing | Seen::Changed => None,
+            Seen::Nothing | Seen::Changed | Seen::Bad(_) => None,
         }
     }
 
@@ -179,6 +198,7 @@ impl View {
         value: &mut [u8],
     ) -> Result<Option<u64>> {
         let control = self.control()?;
+        let mut looks = 0;
         for _ in 0..ATTEMPTS {
             let (new, old) = control.tables();
             let mut seen = Seen::Nothing;
@@ -197,6 +217,8 @@ impl View {
                         return Ok(None);
                     }
                 }
+                Seen::Bad(slot) if looks == SECOND_LOOKS => return Err(self.bad_slot(slot)),
+                Seen::Bad(_) => looks += 1,
                 Seen::Changed => std::hint::spin_loop(),
             }
         }
@@ -223,15 +245,58 @@ impl View {
             return Some(Seen::Changed);
         };
         let before = words[SEQUENCE].load(Acquire);
-        let is_still_so = || {
-            fence(Acquire);
-            before != 0 && words[SEQUENCE].load(Relaxed) == before && entry.is_current()
-        };
         if !self.has_key(words, key) {
-            return if is_still_so() { None } else { Some(Seen::Changed) };
+            return self.look_at_other(entry, words, (before, value_at));
         }
-        let is_there = copy::words(&words[value_at..], value);
-        Some(if is_there && is_still_so() { Seen::Record(before) } else { Seen::Changed })
+        let sum = Sum::new(before).add(&words[KEY..value_at]).copy(&words[value_at..], value)?;
+        Some(self.judged(entry, words, before, sum.end()))
+    }
+
+    /// Whether it is right that the record that an entry leads to is another key's.
+    #[inline(never)]
+    fn look_at_other(
+        &self,
+        entry: &Entry<'_>,
+        words: &[Shared64],
+        (before, value_at): (u64, usize),
+    ) -> Option<Seen> {
+        match self.judged(entry, words, before, sum_of(words, before, value_at)) {
+            Seen::Record(_) => None,
+            seen => Some(seen),
+        }
+    }
+
+    /// What was seen if a slot has this checksum, and had this sequence before.
+    #[inline(always)]
+    fn judged(&self, entry: &Entry<'_>, words: &[Shared64], before: u64, sum: u64) -> Seen {
+        let is_sound = sum == words[SUM].load(Relaxed) || planted::is(Fault::SlotUnchecked);
+        fence(Acquire);
+        let is_same = words[SEQUENCE].load(Relaxed) == before;
+        if !(is_same & (before != 0) & entry.is_current()) {
+            Seen::Changed
+        } else if is_sound {
+            Seen::Record(before)
+        } else {
+            Seen::Bad(entry.slot)
+        }
+    }
+
+    #[cold]
+    pub(crate) fn bad_slot(&self, slot: u32) -> Error {
+        let offset = self.shape.slot_at(slot) as u64;
+        Error::BadSlot { file: live_name(self.shard), shard: self.shard, slot, offset }
+    }
+
+    /// Is this a word of whoever's record is in the slot that it names, and is that as it was written?
+    /// For the one who writes.
+    pub(crate) fn is_right(&self, entry: &Entry<'_>) -> bool {
+        let Some(words) = self.slot(entry.slot) else { return false };
+        let sequence = words[SEQUENCE].load(Acquire);
+        let mut key = vec![0; self.shape.key_len];
+        sequence != 0
+            && is_sound(words, sequence, self.value_word())
+            && copy::words(&words[KEY..], &mut key)
+            && print_of(hash_of(&key)) == entry.print()
     }
 
     /// The entry of a key, for the one who writes.
@@ -265,9 +330,15 @@ impl View {
         let Some(words) = self.slot(slot) else { return false };
         words[SEQUENCE].store(0, Relaxed);
         fence(Release);
-        words[SUM].store(self.shape.sum(sequence, key, value), Relaxed);
         let at = self.shape.slot_at(slot) + KEY * WORD;
+        // What is behind a key or a value in its last word is zero.
+        for (from, bytes) in [(KEY, key), (KEY + self.shape.key_words, value)] {
+            if !bytes.len().is_multiple_of(WORD) {
+                words[from + bytes.len() / WORD].store(0, Relaxed);
+            }
+        }
         let is_done = self.memory.write(at, key) && self.memory.write(self.value_at(slot), value);
+        words[SUM].store(sum_of(words, sequence, self.value_word()), Relaxed);
         words[SEQUENCE].store(sequence, Release);
         is_done
     }
@@ -279,6 +350,28 @@ impl View {
         {
             words[SEQUENCE].store(0, Release);
         }
+    }
+
+    /// Looks whether slots from one on, so many at most, are as they were written. Where to go on, if
+    /// there are more.
+    pub(crate) fn check(&self, from: u32, max: u32) -> Result<Option<u32>> {
+        let slots = u32::try_from(self.control()?.slots()).unwrap_or(u32::MAX);
+        let end = slots.min(from.saturating_add(max));
+        for slot in from..end {
+            let mut looks = 0;
+            while let Some(words) = self.slot(slot) {
+                let before = words[SEQUENCE].load(Acquire);
+                if before == 0 || is_sound(words, before, self.value_word()) {
+                    break;
+                }
+                fence(Acquire);
+                looks += u32::from(words[SEQUENCE].load(Relaxed) == before);
+                if looks > SECOND_LOOKS {
+                    return Err(self.bad_slot(slot));
+                }
+            }
+        }
+        Ok((end < slots).then_some(end))
     }
 
     /// Appends up to `max` records from a slot on, as they are in an image. Returns how many, and
@@ -319,17 +412,10 @@ impl View {
             let (key, value) = record[WORD..].split_at_mut(self.shape.key_len);
             let is_there = self.memory.read(self.shape.slot_at(slot) + KEY * WORD, key)
                 && self.memory.read(self.value_at(slot), value);
-            let sum = words[SUM].load(Relaxed);
+            let is_sound = is_sound(words, before, self.value_word());
             fence(Acquire);
             if words[SEQUENCE].load(Relaxed) == before && is_there {
-                if sum == self.shape.sum(before, key, value) {
-                    return Ok(true);
-                }
-                return Err(Error::Damaged {
-                    file: live_name(self.shard),
-                    offset: self.shape.slot_at(slot) as u64,
-                    what: "a record is not as it was written",
-                });
+                return if is_sound { Ok(true) } else { Err(self.bad_slot(slot)) };
             }
             out.truncate(start);
         }

@@ -12,6 +12,7 @@ use crate::{
     live::{Control, Place},
     log::{Frame, was_more_durable},
     parts::Parts,
+    planted::{self, Fault},
     route::Route,
     table::{Table, Writing},
     unwritten::Unwritten,
@@ -46,6 +47,9 @@ pub(super) struct Cursor {
     pub(super) value_len: usize,
     pub(super) is_first: bool,
     pub(super) unwritten: Option<Unwritten>,
+    /// A segment, and which write was durable when it was the last: memory says so that a dead process
+    /// left.
+    pub(super) durable: Option<(u64, u64)>,
 }
 
 impl Cursor {
@@ -69,6 +73,7 @@ impl Cursor {
             value_len,
             is_first,
             unwritten: None,
+            durable: None,
         }
     }
 
@@ -154,16 +159,23 @@ impl Cursor {
             return Ok(None);
         }
         let (start, end) = (written as usize, place.at as usize);
-        let from_ring = table.ring_read(written, place.at);
-        bytes[start..end].copy_from_slice(&from_ring);
         self.begin(segment);
-        let ends = self.replay(&bytes[..end], DATA_AT as usize, writing)?;
+        let ends = self.replay(&bytes[..start], DATA_AT as usize, writing)?;
+        // What the file has no more as it was written, the ring may have.
+        let is_damaged = ends < start && bytes[ends..start].iter().any(|byte| *byte != 0);
+        let is_healed = is_damaged
+            && (end - ends) as u64 <= table.ring_bytes()
+            && !planted::is(Fault::RingUnasked);
+        let written = if is_healed { ends as u64 } else { written };
+        let from_ring = table.ring_read(written, place.at);
+        bytes[written as usize..end].copy_from_slice(&from_ring);
+        let ends = self.replay(&bytes[..end], ends, writing)?;
         if (ends, self.sequence, self.chain) != (end, place.sequence, place.chain) {
             return Ok(None);
         }
         file.write_at(written, &from_ring).map_err(Error::io(&*name))?;
         let end = self.replay_rest(&bytes, end, (segment, &name), writing)?;
-        let is_clean = has_both && bytes[end..].iter().all(|byte| *byte == 0);
+        let is_clean = has_both && !is_healed && bytes[end..].iter().all(|byte| *byte == 0);
         bytes.truncate(end);
         Ok(Some((bytes, is_clean)))
     }
@@ -216,7 +228,15 @@ impl Cursor {
         writing: &mut Writing<'_>,
     ) -> Result<usize> {
         let end = self.replay(bytes, start, writing)?;
+        // A log that was replaced by an older one ends with zeros.
+        let is_told = |(number, durable)| {
+            number == segment.number.get()
+                && durable > self.sequence
+                && bytes[end..].iter().any(|byte| *byte != 0)
+                && !planted::is(Fault::DurableUnasked)
+        };
         if segment.vouched.get() > self.sequence
+            || self.durable.is_some_and(is_told)
             || was_more_durable(bytes, end, self.shard, self.sequence)
         {
             let what = "a write that was durable is not as it was written";

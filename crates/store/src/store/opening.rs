@@ -25,7 +25,7 @@ use crate::{
     parts::Parts,
     planted,
     rank::{Ranked, Role, Standing, first_role, write_next},
-    recover::{adopt, load, store_header},
+    recover::{adopt, load, rescue, store_header},
     shard::{self, Shard},
 };
 
@@ -147,6 +147,7 @@ impl<F: Folder> RawStore<F> {
             snapshot_bytes_max: options.snapshot_bytes_max,
             compact_bytes: options.compact_bytes(),
             compaction: Mutex::default(),
+            checking: Mutex::default(),
             hooks,
             notify: Arc::default(),
         };
@@ -212,9 +213,10 @@ impl<F: Folder> Begun<F> {
             let mut loaded = match adopt(folder, &header, number)? {
                 Some(loaded) => loaded,
                 None => {
+                    let durable = rescue(folder, &header, number)?;
                     let home = InFolder { folder, shard: number };
                     let fresh = |records| home.fresh(&header, records);
-                    load(folder, &header, number, None, fresh)?
+                    load(folder, &header, number, (None, durable), fresh)?
                 }
             };
             let parts = loaded.parts.take();

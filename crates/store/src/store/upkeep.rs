@@ -13,6 +13,9 @@ use crate::{
     shard::{Shard, ShardStats},
 };
 
+/// Records in memory that one call of [`RawStore::upkeep`] looks at.
+const CHECKED_SLOTS: u32 = 1_024;
+
 impl<F: Folder> RawStore<F> {
     /// Writes an image of every shard and cuts the logs (A6).
     ///
@@ -52,7 +55,8 @@ impl<F: Folder> RawStore<F> {
 
     /// Does what is due and can take its time: prepares segments, and compacts shards whose log is
     /// longer than their records are worth, as much as [`crate::Options::compact_bytes_per_second`]
-    /// allows for one [`crate::Options::interval`].
+    /// allows for one [`crate::Options::interval`]. Some records in memory are checked, so that damage is
+    /// found in time also where nobody reads.
     ///
     /// ```
     /// # use mainstay_store::{Options, RawStore};
@@ -62,7 +66,8 @@ impl<F: Folder> RawStore<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Poisoned`], or what the disk says; all shards are looked after nevertheless.
+    /// [`Error::Poisoned`], [`Error::BadSlot`], or what the disk says; all shards are looked after
+    /// nevertheless.
     pub fn upkeep(&self) -> Result<()> {
         let prepare = |shard: &Shard<F>| {
             shard.prepare(&self.folder, &self.header)?;
@@ -72,7 +77,25 @@ impl<F: Folder> RawStore<F> {
         };
         let prepared: Vec<Result<()>> = self.shards.iter().map(prepare).collect();
         let prepared: Result<()> = prepared.into_iter().collect();
-        prepared.and(self.compact_some())
+        prepared.and(self.compact_some()).and(self.check_some())
+    }
+
+    /// Looks at the checksums of some records in memory, each in its turn, and goes on behind one that is
+    /// damaged: the next opening makes the shard anew then.
+    fn check_some(&self) -> Result<()> {
+        let mut turn = lock(&self.checking);
+        let (number, from) = *turn;
+        match self.shards[number].table().check(from, CHECKED_SLOTS) {
+            Ok(Some(next)) => turn.1 = next,
+            Ok(None) => *turn = ((number + 1) % self.shards.len(), 0),
+            Err(error) => {
+                if let Error::BadSlot { slot, .. } = error {
+                    turn.1 = slot + 1;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Goes on where the last call stopped, so that each shard has its turn.
@@ -120,6 +143,8 @@ impl<F: Folder> RawStore<F> {
             let loaded = load_apart(&self.folder, &self.header, number)?;
             let records = loaded.table.differences(shard.table())?;
             if records > 0 {
+                // The files are the truth: the next opening makes the memory of them.
+                shard.table().suspect()?;
                 return Err(Error::Differs { shard: number, records });
             }
         }

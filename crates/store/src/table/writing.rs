@@ -6,7 +6,7 @@ use std::sync::{PoisonError, atomic::Ordering::Relaxed};
 use super::{GROWTH_BYTES_MIN, Names, Place, Table, Writer, Writing, hash_of};
 use crate::{
     error::Result,
-    index::{Use, make, make_ready, print_of, release},
+    index::{Use, make, make_ready, print_of, release, weight_of},
     shard::Change,
 };
 
@@ -62,7 +62,8 @@ impl Writing<'_> {
             // By an eighth, so that growing is rare and little is taken too much.
             let least = view.shape.slots_in(view.shape.bytes(0) + GROWTH_BYTES_MIN);
             let wanted = (slots + (slots / 8).max(least)).min(u64::from(u32::MAX));
-            if !view.memory.grow(view.shape.bytes(wanted))?
+            // Where there is no room for so much, there may be for what is needed.
+            if !matches!(view.memory.grow(view.shape.bytes(wanted)), Ok(true))
                 && !view.memory.grow(view.shape.bytes(slots))?
             {
                 return Ok(false);
@@ -135,7 +136,7 @@ impl Writing<'_> {
         let entry = tables.find_map(|(_, index)| view.find(index, hash, key));
         let Some(entry) = entry else { return Ok(None) };
         let mut value = vec![0; view.shape.value_len];
-        let found = view.copy(hash, key, &mut value)?;
+        let found = self.table.copy(hash, key, &mut value)?;
         Ok(found.map(|_| (entry.slot, value.into())))
     }
 
@@ -189,6 +190,7 @@ impl Writing<'_> {
 
     /// The records have all of the write.
     pub(crate) fn applied(&mut self, sequence: u64) {
+        self.control.set_named(self.writer.named, sequence);
         self.control.set_applied(sequence);
         self.forget();
     }
@@ -214,8 +216,11 @@ impl Writing<'_> {
             }
         };
         view.fill(slot, sequence, key, value);
+        let weight = weight_of(print_of(hash), slot);
+        self.writer.named = self.writer.named.wrapping_add(weight);
         match found {
             Some(entry) => {
+                self.writer.named = self.writer.named.wrapping_sub(entry.weight());
                 entry.turn_to(slot);
                 view.clear(entry.slot);
                 self.writer.freed.push(entry.slot);
@@ -241,6 +246,7 @@ impl Writing<'_> {
             } else {
                 entry.mark_gone();
             }
+            self.writer.named = self.writer.named.wrapping_sub(entry.weight());
             view.clear(entry.slot);
             self.writer.freed.push(entry.slot);
             self.table.records.fetch_sub(1, Relaxed);
