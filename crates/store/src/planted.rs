@@ -87,6 +87,10 @@ pub(crate) enum Fault {
     OlderTaken,
     /// A store made of a damaged one is said to be whole before it is durable.
     SalvageUnsynced,
+    /// A store made of a damaged one leads, whatever that was.
+    MadeLeader,
+    /// A store made of a part of what a leader had is said to be all of it.
+    MadeWhole,
     /// What seems damaged beside a writer is told without another look.
     ScrubOnce,
     /// Frames of a segment are checked by themselves, and not whether one is missing.

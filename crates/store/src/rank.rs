@@ -13,6 +13,7 @@ use crate::{
     format::{COPY_AT, Header, STORE_FILE, StoreHeader, sealed},
     group::lock,
     history::{History, promoted},
+    planted::{self, Fault},
 };
 
 /// Whose writes a store takes.
@@ -275,6 +276,16 @@ impl<H: Ranked> Standing<H> {
     pub(crate) fn demote(&mut self, folder: &impl Folder) -> Result<H> {
         let rank = self.rank().demoted();
         self.become_of(folder, rank)
+    }
+
+    /// Makes it what another store was: who follows takes no writes, and stays a part of what its leader
+    /// had if it was that.
+    pub(crate) fn stand_as(&mut self, folder: &impl Folder, other: Rank) -> Result<H> {
+        if other.role == Role::Leader || planted::is(Fault::MadeLeader) {
+            return Ok(self.header());
+        }
+        let is_whole = other.is_whole || planted::is(Fault::MadeWhole);
+        self.become_of(folder, Rank { is_whole, ..self.rank().demoted() })
     }
 
     /// Makes it the leader, if all of its shards are at a place, and returns the header.

@@ -36,7 +36,8 @@ const KEYS_MAX: usize = 1_000;
 /// size, a key whose last value is damaged is lost, and listed. With fixed sizes, the keys are listed
 /// that damaged places name: what is there of them is older, and one that was deleted may be back.
 /// Where nobody knows which keys are lost, it is told how many records may be older than they were. The
-/// new one is another store: its followers begin anew.
+/// new one is another store: its followers begin anew. What was a follower's store, or a copy, takes no
+/// writes until it is promoted, and one that was not finished is still not finished.
 ///
 /// With --from, a damaged store of either kind is made anew as a copy of what its leader has, and takes
 /// the place of the damaged one in the same way: it is a follower then, whatever it was before. What the
@@ -99,8 +100,12 @@ struct Saved {
     /// Places where nobody knows which keys are lost, and records that may be older than these.
     unknown: u64,
     doubtful: u64,
-    /// The header was gone: what chooses shards, and how large segments are, is a guess.
+    /// The header was gone: what chooses shards, how large segments are, and that it led, is a guess.
     guessed: bool,
+    /// It takes no writes before it is promoted, and is refused as a copy that is not finished: the
+    /// damaged one was so.
+    follows: bool,
+    unfinished: bool,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -229,6 +234,7 @@ impl From<LogRepaired> for Mended {
         let saved = &mut mended.saved;
         (saved.writes_lost, saved.guessed) = (it.writes_lost, it.is_guessed);
         (saved.unknown, saved.doubtful) = (it.unknown, it.doubtful);
+        (saved.follows, saved.unfinished) = (it.follows, it.is_unfinished);
         mended
     }
 }
@@ -241,6 +247,7 @@ impl From<Repaired> for Mended {
         let saved = &mut mended.saved;
         (saved.writes_lost, saved.records_lost) = (it.writes_lost, Some(it.records_lost));
         (saved.unknown, saved.doubtful) = (it.unknown, it.doubtful);
+        (saved.follows, saved.unfinished) = (it.follows, it.is_unfinished);
         mended
     }
 }
@@ -261,7 +268,8 @@ fn tell(target: &Target, mended: &Mended, out: &mut Output) -> Result<Outcome> {
     if saved.guessed {
         out.line(
             "the header of the store is gone: that it had as many shards as there are logs, that whole \
-             keys chose them (no --shard-bits), and segments of 1 GiB, is a guess",
+             keys chose them (no --shard-bits), segments of 1 GiB, and that it was a leader's whole store, \
+             is a guess",
         )?;
     }
     if *is_whole {
@@ -297,6 +305,17 @@ fn tell(target: &Target, mended: &Mended, out: &mut Output) -> Result<Outcome> {
             "next: compare it with a backup or a follower with `mainstay store verify --against`, and \
              check the disk",
         )?;
+    }
+    if saved.unfinished {
+        out.line(&format!(
+            "it is not finished, as the damaged one was not: make the copy again, or, if what it is of is \
+             gone, take what is here by `mainstay store promote {path} --unfinished`"
+        ))?;
+    } else if saved.follows {
+        out.line(&format!(
+            "it takes no writes, as the damaged one followed a leader: make it anew from that (`--from`), \
+             or, if the leader is gone, run `mainstay store promote {path}`"
+        ))?;
     }
     if let Some(kept) = kept {
         out.line(&format!("the damaged files are in {kept}"))?;

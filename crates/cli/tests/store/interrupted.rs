@@ -173,6 +173,34 @@ fn a_copy_that_cannot_be_finished_is_taken_as_it_is_by_promote_and_no_other_way(
     panic!("no copy was killed midway");
 }
 
+#[test]
+fn a19_what_is_repaired_of_a_copy_that_was_not_finished_is_not_finished() {
+    let sandbox = store(FIXED);
+    let whole = time_of(&sandbox, &["backup", "people", "timed"]);
+    for round in 0..KILLS_MAX {
+        let copy = format!("copy{round}");
+        kill(&sandbox, &["backup", "people", &copy], moment(round, whole));
+        if check_copy(&sandbox, &copy) != Some(false) {
+            continue;
+        }
+        // Both headers of a file of the log.
+        sandbox.flip(&copy, ".log", 8);
+        sandbox.flip(&copy, ".log", 520);
+        let run = sandbox.run(&["repair", &copy]);
+        let said = String::from_utf8(run.stdout).unwrap();
+        // It may have had nothing yet that could be lost.
+        assert!([0, 3].contains(&run.code), "{said} {}", run.stderr);
+        let next = format!("`mainstay store promote {copy} --unfinished`");
+        assert!(said.contains("it is not finished") && said.contains(&next), "{said}");
+        assert_eq!(check_copy(&sandbox, &copy), Some(false));
+        sandbox.fails(1, &["promote", &copy]);
+        sandbox.ok(&["promote", &copy, "--unfinished"]);
+        sandbox.ok(&["put", &copy, "k1", "mine"]);
+        return;
+    }
+    panic!("no copy was killed midway");
+}
+
 fn restores(create: &[&str]) {
     let sandbox = store(create);
     sandbox.ok(&["backup", "people", "copy"]);
