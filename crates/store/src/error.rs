@@ -325,6 +325,15 @@ pub enum Error {
          try again"
     )]
     NotClosed,
+    /// A directory is where one is to be made, and was not left there by one that was interrupted.
+    #[error(
+        "{} is in the way, and has no mark of something that was left unfinished; move it away, or \
+         remove it, then try again", path.display()
+    )]
+    InTheWay {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// A copy of something else is where a copy is to be.
     #[error("the directory has a copy of {what}; choose another directory")]
     OtherCopy {

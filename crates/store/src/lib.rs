@@ -94,6 +94,7 @@ mod live;
 mod log;
 #[cfg(test)]
 mod machine;
+mod making;
 mod mark;
 mod memory;
 mod merge;
@@ -163,6 +164,7 @@ pub use log::Written;
 pub use mainstay_storage::Folder;
 #[cfg(feature = "encryption")]
 pub use mainstay_storage::{Encrypted, Key, KeyError, KeyId, Keys, Rekeyed};
+pub use making::Making;
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;

@@ -234,3 +234,62 @@ fn a_restore_that_is_killed_leaves_no_store_or_all_of_it_and_is_made_again() {
 fn a_restore_of_any_sizes_that_is_killed_leaves_no_store_or_all_of_it_and_is_made_again() {
     restores(ANY);
 }
+
+#[test]
+fn a20_of_two_restores_to_one_place_one_makes_the_store_and_the_other_is_told_so() {
+    for create in [FIXED, ANY] {
+        let sandbox = store(create);
+        sandbox.ok(&["backup", "people", "copy"]);
+        // Of fixed sizes a copy is open while it is read, so each has its own.
+        sandbox.ok(&["backup", "people", "other"]);
+        let mut seen = 0;
+        for round in 0..KILLS_MAX {
+            let [first, second] = thread::scope(|scope| {
+                let first = scope.spawn(|| sandbox.run(&["restore", "copy", "anew"]));
+                thread::sleep(Duration::from_millis(u64::from(round % 10) * 15));
+                let second = sandbox.run(&["restore", "other", "anew"]);
+                [first.join().unwrap(), second]
+            });
+            let codes = [first.code, second.code];
+            assert!(codes == [0, 1] || codes == [1, 0], "{} {}", first.stderr, second.stderr);
+            let told = format!("{}{}", first.stderr, second.stderr);
+            let is_told = told.contains("another restore to this place") || told.contains("exists");
+            assert!(is_told && !told.contains("damaged"), "{told}");
+            sandbox.ok(&["verify", "people", "--against", "anew"]);
+            assert!(!sandbox.path("anew.restoring").exists());
+            fs::remove_dir_all(sandbox.path("anew")).unwrap();
+            seen += u32::from(told.contains("another restore to this place"));
+            if round > 5 && seen >= SEEN {
+                break;
+            }
+        }
+        assert!(seen >= SEEN, "only {seen} were at it at once");
+    }
+}
+
+#[test]
+fn a20_a_directory_of_somebody_is_not_removed_by_a_restore_or_a_reshard() {
+    for create in [FIXED, ANY] {
+        let sandbox = Sandbox::new();
+        sandbox.ok(&[&["create", "people"], create].concat());
+        put(&sandbox, 10, "v");
+        sandbox.ok(&["backup", "people", "copy"]);
+        for (name, command) in [
+            ("anew.restoring", &["restore", "copy", "anew"][..]),
+            ("people.resharding", &["reshard", "people", "--shards", "4"]),
+        ] {
+            let mine = sandbox.path(name);
+            fs::create_dir(&mine).unwrap();
+            fs::write(mine.join("file"), "precious").unwrap();
+            let error = sandbox.fails(1, command);
+            assert!(error.contains("is in the way"), "{error}");
+            let left: Vec<_> =
+                fs::read_dir(&mine).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert_eq!(left, [mine.join("file")], "nothing is put there either");
+            assert_eq!(fs::read(mine.join("file")).unwrap(), b"precious");
+            fs::remove_dir_all(&mine).unwrap();
+            sandbox.ok(command);
+            assert!(!mine.exists());
+        }
+    }
+}
