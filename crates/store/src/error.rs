@@ -71,6 +71,12 @@ pub enum Error {
          (`mainstay store repair`)"
     )]
     Unfinished,
+    /// A store was being copied to here, and not all of it is here.
+    #[error(
+        "what is here is a copy that was not finished, and is not all of the store; if nobody is making \
+         it, run the same backup or restore again: it begins anew"
+    )]
+    NotCopied,
     /// Another process, or this one, has the directory open.
     #[error("the directory is open already; close the store that has it open, then try again")]
     Locked,

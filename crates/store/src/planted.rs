@@ -105,8 +105,10 @@ pub(crate) enum Fault {
     HolesIgnored,
     /// A compaction removes what a follower needs.
     RetainIgnored,
-    /// A store that a salvage has not finished is opened.
+    /// A store that a salvage or a copy has not finished is opened.
     MarkIgnored,
+    /// What a salvage or a copy makes has no mark before it is whole.
+    MarkLeftOut,
     /// Keys are taken from files of a shard where they do not belong.
     StrangersTaken,
     /// Of a hint only the keys are compared with the segment.

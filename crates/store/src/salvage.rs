@@ -17,15 +17,15 @@ use self::shard::Rest;
 use crate::{
     any::LogDamage,
     error::{Error, Result},
-    format::{STORE_FILE, StoreHeader, is_memory_name, parse_name, segment_name},
-    mark::{begin_salvage, unmark},
+    format::{StoreHeader, segment_name},
+    mark::{Maker, unmark},
     options::{Durability, Options},
     parts::{BEHIND_GAP, NOBODYS, Parts, is_missing},
     planted::{self, Fault},
     rank::{Ranked, Role},
     recover::{load_apart, store_header},
     reshard::write,
-    store::{Comes, RawStore, check_header, clear_for_fixed},
+    store::{RawStore, begin_fixed, check_header},
     table::sequence_and_key,
 };
 
@@ -169,10 +169,7 @@ impl<F: Folder> RawStore<F> {
         options.check()?;
         // Before anything is done to the other folder.
         header(from)?;
-        let is_of_it =
-            |name: &str| name == STORE_FILE || parse_name(name).is_some() || is_memory_name(name);
-        let clear = |to: &F| clear_for_fixed(Comes::ToCreate, to);
-        let is_ours = begin_salvage(&to, is_of_it, clear)?;
+        let is_ours = begin_fixed(Maker::Salvage, &to)?;
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
         if is_ours {
             unmark(&to.folder)?;

@@ -18,7 +18,7 @@ use super::{
     frames::NOT_AS_WRITTEN,
     index::Index,
     options::LogOptions,
-    raw::{RawLogStore, check_header, clear_for_any},
+    raw::{RawLogStore, begin_any, check_header},
     recover::{How, any_header, load},
     survey::LogDamage,
 };
@@ -26,12 +26,11 @@ use crate::{
     error::{Error, MISPLACED, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
-    mark::{begin_salvage, unmark},
+    mark::{Maker, unmark},
     parts::is_missing,
     planted::{self, Fault},
     rank::{Ranked, Role},
     shard::Change,
-    store::Comes,
 };
 
 /// What was saved of a damaged store, and what was not.
@@ -148,9 +147,7 @@ impl<F: Folder> RawLogStore<F> {
         options.check()?;
         // Before anything is done to the other folder.
         LogSalvaged::default().header(from)?;
-        let is_of_it = |name: &str| name == ANY_FILE || parse_name(name).is_some();
-        let clear = |to: &F| clear_for_any(Comes::ToCreate, to);
-        let is_ours = begin_salvage(&to, is_of_it, clear)?;
+        let is_ours = begin_any(Maker::Salvage, &to)?;
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
         if is_ours {
             unmark(&to.folder)?;
