@@ -214,3 +214,6 @@ fn copy(
     };
     run().map_err(Error::io(name))
 }
+
+#[cfg(test)]
+mod tests;
