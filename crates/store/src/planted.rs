@@ -91,6 +91,10 @@ pub(crate) enum Fault {
     MadeLeader,
     /// A store made of a part of what a leader had is said to be all of it.
     MadeWhole,
+    /// One place of the header says that a store is not whole, and the other that it is.
+    MarkedOnce,
+    /// A store with a shard that is at no place is said to be whole.
+    WholeAtNoPlace,
     /// What seems damaged beside a writer is told without another look.
     ScrubOnce,
     /// Frames of a segment are checked by themselves, and not whether one is missing.
