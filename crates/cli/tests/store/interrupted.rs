@@ -149,16 +149,20 @@ fn v11_a_later_copy_of_any_sizes_that_is_killed_is_the_old_one_or_the_new_one() 
     later_copies(ANY, true);
 }
 
+/// First copies that were killed, and are not finished.
+fn unfinished_copies(sandbox: &Sandbox) -> impl Iterator<Item = String> {
+    let whole = time_of(sandbox, &["backup", "people", "timed"]);
+    (0..KILLS_MAX).filter_map(move |round| {
+        let copy = format!("copy{round}");
+        kill(sandbox, &["backup", "people", &copy], moment(round, whole));
+        (check_copy(sandbox, &copy) == Some(false)).then_some(copy)
+    })
+}
+
 #[test]
 fn a_copy_that_cannot_be_finished_is_taken_as_it_is_by_promote_and_no_other_way() {
     let sandbox = store(FIXED);
-    let whole = time_of(&sandbox, &["backup", "people", "timed"]);
-    for round in 0..KILLS_MAX {
-        let copy = format!("copy{round}");
-        kill(&sandbox, &["backup", "people", &copy], moment(round, whole));
-        if check_copy(&sandbox, &copy) != Some(false) {
-            continue;
-        }
+    for copy in unfinished_copies(&sandbox) {
         let refused = sandbox.fails(1, &["promote", &copy]);
         if refused.contains("was catching up") {
             continue;
@@ -176,29 +180,20 @@ fn a_copy_that_cannot_be_finished_is_taken_as_it_is_by_promote_and_no_other_way(
 #[test]
 fn a19_what_is_repaired_of_a_copy_that_was_not_finished_is_not_finished() {
     let sandbox = store(FIXED);
-    let whole = time_of(&sandbox, &["backup", "people", "timed"]);
-    for round in 0..KILLS_MAX {
-        let copy = format!("copy{round}");
-        kill(&sandbox, &["backup", "people", &copy], moment(round, whole));
-        if check_copy(&sandbox, &copy) != Some(false) {
-            continue;
-        }
-        // Both headers of a file of the log.
-        sandbox.flip(&copy, ".log", 8);
-        sandbox.flip(&copy, ".log", 520);
-        let run = sandbox.run(&["repair", &copy]);
-        let said = String::from_utf8(run.stdout).unwrap();
-        // It may have had nothing yet that could be lost.
-        assert!([0, 3].contains(&run.code), "{said} {}", run.stderr);
-        let next = format!("`mainstay store promote {copy} --unfinished`");
-        assert!(said.contains("it is not finished") && said.contains(&next), "{said}");
-        assert_eq!(check_copy(&sandbox, &copy), Some(false));
-        sandbox.fails(1, &["promote", &copy]);
-        sandbox.ok(&["promote", &copy, "--unfinished"]);
-        sandbox.ok(&["put", &copy, "k1", "mine"]);
-        return;
-    }
-    panic!("no copy was killed midway");
+    let copy = unfinished_copies(&sandbox).next().expect("no copy was killed midway");
+    // Both headers of a file of the log.
+    sandbox.flip(&copy, ".log", 8);
+    sandbox.flip(&copy, ".log", 520);
+    let run = sandbox.run(&["repair", &copy]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    // It may have had nothing yet that could be lost.
+    assert!([0, 3].contains(&run.code), "{said} {}", run.stderr);
+    let next = format!("`mainstay store promote {copy} --unfinished`");
+    assert!(said.contains("it is not finished") && said.contains(&next), "{said}");
+    assert_eq!(check_copy(&sandbox, &copy), Some(false));
+    sandbox.fails(1, &["promote", &copy]);
+    sandbox.ok(&["promote", &copy, "--unfinished"]);
+    sandbox.ok(&["put", &copy, "k1", "mine"]);
 }
 
 fn restores(create: &[&str]) {
