@@ -236,6 +236,10 @@ pub(crate) enum CliError {
     )]
     StoreExists(PathBuf),
     #[error(
+        "{}: another restore to this place is under way; wait for it, or end it", .0.display()
+    )]
+    Restoring(PathBuf),
+    #[error(
         "{}: the copy is damaged, `mainstay store verify {}` says where; nothing was restored: take \
          another copy, or `mainstay store repair` this one", .0.display(), .0.display()
     )]

@@ -24,6 +24,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use mainstay_base::Rng;
 use mainstay_channel::dial::Backoff;
+use mainstay_shm::hook;
 use mainstay_store::History;
 
 use crate::{
@@ -319,6 +320,10 @@ impl<K: Sink> Follower<K> {
         }
         if matches!(message, Message::CaughtUp { .. }) {
             self.is_whole_due = !self.is_whole && self.is_caught_up();
+            if self.is_whole_due && hook::planted("stream-whole-unsynced") {
+                self.is_whole_due = false;
+                self.note_whole();
+            }
         }
         Ok(())
     }
@@ -330,7 +335,8 @@ impl<K: Sink> Follower<K> {
             Message::Records { .. } | Message::Round { .. } | Message::Writes { .. }
         );
         let is_apart = self.settings.as_one && !self.is_caught_up();
-        changes && (is_apart || self.shards.get(shard as usize).is_some_and(Place::is_mending))
+        let leads = is_apart || self.shards.get(shard as usize).is_some_and(Place::is_mending);
+        changes && leads && !hook::planted("stream-whole-kept")
     }
 
     /// Notes after a sync that the store is whole, if that is news. Where a shard caught up while the
@@ -347,6 +353,9 @@ impl<K: Sink> Follower<K> {
 
     /// Has each shard all that the leader had?
     fn is_caught_up(&self) -> bool {
+        if hook::planted("stream-whole-of-some") {
+            return self.shards.iter().any(Place::is_caught_up);
+        }
         self.shards.iter().all(Place::is_caught_up)
     }
 

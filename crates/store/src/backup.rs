@@ -1,8 +1,8 @@
 //! A copy of a store as it was at one moment, made while writers go on.
 //!
 //! What comes of it is a store like any other: for each shard an image with all of its records and the
-//! empty segment that follows it, and a header. The header is written last, when all else is durable:
-//! a copy that did not come to its end is no store.
+//! empty segment that follows it, and a header. The header is written last, when all else is durable,
+//! and up to then there is a mark: a copy that did not come to its end is no store, and says what it is.
 
 use mainstay_storage::{Folder, Storage};
 
@@ -12,10 +12,12 @@ use crate::{
     history::History,
     image::Chunks,
     kept::Kept,
+    mark::{Maker, unmark},
+    planted::{self, Fault},
     rank::{Ranked, at_places},
     shard::{Shard, create_behind},
     snapshot::Snapshot,
-    store::{Comes, RawStore, clear_for_fixed},
+    store::{RawStore, begin_fixed},
 };
 
 /// Numbers of the files of a copied shard.
@@ -35,6 +37,9 @@ impl<F: Folder> RawStore<F> {
     /// and what they change meanwhile is kept in memory up to
     /// [`snapshot_bytes_max`](crate::Options::snapshot_bytes_max). `told` hears how many records were
     /// copied, and of how many. Returns how many there are.
+    ///
+    /// While it is being made there is a file `unfinished` with it, and nobody can open it: one that was
+    /// interrupted is [`Error::NotCopied`] to whoever tries, and another backup to there begins anew.
     ///
     /// The copy is the same store at that place of its history: it can be opened, followed, and made
     /// a follower of the first one, which it is told from by what both write later.
@@ -57,7 +62,8 @@ impl<F: Folder> RawStore<F> {
     /// up; [`Error::SnapshotLost`] if too much is changed meanwhile; what the disk
     /// says. Then there is no copy, and the store is as it was.
     pub fn backup<G: Folder>(&self, to: &G, mut told: impl FnMut(u64, u64)) -> Result<u64> {
-        clear_for_fixed(Comes::ToCopy, to)?;
+        self.standing.header().check_finished()?;
+        let is_ours = begin_fixed(Maker::Copy, to)?;
         let (header, (snapshot, ends)) = loop {
             let header = self.standing.header();
             header.check_finished()?;
@@ -92,6 +98,9 @@ impl<F: Folder> RawStore<F> {
             to.sync_names()
         };
         publish().map_err(Error::io(STORE_FILE))?;
+        if is_ours {
+            unmark(to)?;
+        }
         Ok(done)
     }
 }
@@ -126,7 +135,9 @@ impl<G: Folder> Copied<'_, G> {
         }
         let (chunks, records, bytes) = chunks.finish(&file)?;
         let finish = || {
-            file.sync()?;
+            if !planted::is(Fault::CopyUnsynced) {
+                file.sync()?;
+            }
             write_header(
                 &file,
                 &ImageHeader {
@@ -146,7 +157,7 @@ impl<G: Folder> Copied<'_, G> {
                     checksum: 0.into(),
                 },
             )?;
-            file.sync()
+            if planted::is(Fault::CopyUnsynced) { Ok(()) } else { file.sync() }
         };
         finish().map_err(Error::io(&*name))
     }

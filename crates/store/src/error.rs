@@ -71,6 +71,12 @@ pub enum Error {
          (`mainstay store repair`)"
     )]
     Unfinished,
+    /// A store was being copied to here, and not all of it is here.
+    #[error(
+        "what is here is a copy that was not finished, and is not all of the store; if nobody is making \
+         it, run the same backup or restore again: it begins anew"
+    )]
+    NotCopied,
     /// Another process, or this one, has the directory open.
     #[error("the directory is open already; close the store that has it open, then try again")]
     Locked,
@@ -340,6 +346,15 @@ pub enum Error {
          try again"
     )]
     NotClosed,
+    /// A directory is where one is to be made, and was not left there by one that was interrupted.
+    #[error(
+        "{} is in the way, and has no mark of something that was left unfinished; move it away, or \
+         remove it, then try again", path.display()
+    )]
+    InTheWay {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// A copy of something else is where a copy is to be.
     #[error("the directory has a copy of {what}; choose another directory")]
     OtherCopy {

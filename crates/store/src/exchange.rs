@@ -14,6 +14,8 @@ use rustix::fs::{AtFlags, CWD, RenameFlags, StatxAttributes, StatxFlags, renamea
 use crate::{
     error::{Error, Result},
     folder::{Directory, GONE},
+    making::{check_ours, remove_ours},
+    mark::{Maker, UNFINISHED, mark, unmark},
     options::Options,
     reshard::Resharding,
     store::RawStore,
@@ -29,7 +31,7 @@ pub struct DirectoryResharding<'a> {
 }
 
 /// The directory beside that of a store, in which another one is made. It is removed when this is
-/// dropped.
+/// dropped. It has a mark: what has none is somebody's, and is never removed.
 pub(crate) struct Beside(PathBuf);
 
 impl Beside {
@@ -40,12 +42,14 @@ impl Beside {
         let path = beside(&folder.path());
         // Only what nobody uses; the lock of a store that was replaced is held as long as it is open.
         remove_gone(&path)?;
-        if path.is_dir() {
+        if check_ours(&path, UNFINISHED)? {
             drop(Directory::lock(&path)?);
-            remove(&path)?;
+            remove_ours(&path, UNFINISHED)?;
         }
         let other = folder.lock_alike(&path)?;
-        Ok((Self(path), other))
+        let beside = Self(path);
+        mark(&other, Maker::Replacing)?;
+        Ok((beside, other))
     }
 
     /// Gives the store in it the name of the old one, whose files are removed when it is dropped.
@@ -57,7 +61,13 @@ impl Beside {
         go_on: impl FnOnce(),
     ) -> Result<()> {
         let path = old.path();
-        exchange(&path, &self.0).inspect_err(|_| go_on())?;
+        // It is to be removed, whoever is killed meanwhile. In its place the mark means nothing.
+        let marked = mark(old, Maker::Replacing).and_then(|()| exchange(&path, &self.0));
+        if let Err(error) = marked {
+            go_on();
+            let _means_nothing = unmark(old);
+            return Err(error);
+        }
         // What has its name now is removed by whoever has it open.
         let beside = std::mem::take(&mut self.0);
         // If that fails nobody knows which name either of them has after a power cut: then neither
@@ -66,6 +76,9 @@ impl Beside {
         new.moved(path);
         old.moved(beside);
         old.remove_in_the_end();
+        if let Err(error) = unmark(new) {
+            tracing::warn!(%error, "the mark of a store that is in its place stays, and means nothing");
+        }
         Ok(())
     }
 }
@@ -75,7 +88,7 @@ impl Drop for Beside {
         if self.0.as_os_str().is_empty() {
             return;
         }
-        if let Err(error) = remove(&self.0) {
+        if let Err(error) = remove_ours(&self.0, UNFINISHED) {
             tracing::warn!(%error, "what was begun of another number of shards stays");
         }
     }
@@ -97,19 +110,14 @@ fn remove_gone(beside: &Path) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         if name.as_encoded_bytes().starts_with(begins.as_encoded_bytes()) {
-            remove(&parent.join(name))?;
+            match remove_ours(&parent.join(name), UNFINISHED) {
+                // It is not in the way of anything.
+                Err(Error::InTheWay { .. }) => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
-}
-
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(path.display().to_string())(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl RawStore<Directory> {

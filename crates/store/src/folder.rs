@@ -22,6 +22,8 @@ use rustix::{
 use crate::{
     error::{Error, Result},
     keyed::{FileOf, Files, Ring},
+    making::remove_ours,
+    mark::UNFINISHED,
 };
 
 /// A directory of the file system, locked as long as it lives (A5).
@@ -195,7 +197,8 @@ impl Drop for Directory {
         }
         // Under a name of its own: the one it has may be taken by the next as soon as it is free.
         let gone = path.with_file_name(self.gone());
-        if let Err(error) = fs::rename(&path, &gone).and_then(|()| fs::remove_dir_all(&gone)) {
+        let renamed = fs::rename(&path, &gone).map_err(Error::io("the directory"));
+        if let Err(error) = renamed.and_then(|()| remove_ours(&gone, UNFINISHED)) {
             tracing::warn!(%error, path = %path.display(), "a store that was replaced stays");
         }
     }

@@ -37,6 +37,9 @@
 //!   told to be there; one that did not come to its end is no store.
 //! * A17. While a store is given another number of shards it is used as before; then each write that has
 //!   returned is in the new one, and a kill at any moment leaves one of the two under its name.
+//! * A18. A store that is made of a damaged one has the newest sound record of each key and nothing else,
+//!   and what may be older than it was is told. Until it is whole it has a mark and is nobody's store,
+//!   and the damaged one is not touched.
 //! * A19. A follower that is [whole](RawStore::is_whole) has had all that its leader had. One that is not
 //!   says so durably before that, and is neither promoted, copied, restored nor looked at.
 //!
@@ -93,6 +96,7 @@ mod live;
 mod log;
 #[cfg(test)]
 mod machine;
+mod making;
 mod mark;
 mod memory;
 mod merge;
@@ -162,6 +166,7 @@ pub use log::Written;
 pub use mainstay_storage::Folder;
 #[cfg(feature = "encryption")]
 pub use mainstay_storage::{Encrypted, Key, KeyError, KeyId, Keys, Rekeyed};
+pub use making::Making;
 pub use on_disk::{OnDisk, ShardFiles};
 pub use options::{Durability, Options, Token};
 pub use range::Range;

@@ -1,7 +1,7 @@
-//! A file in the folder of a store that is still being made of a damaged one.
+//! A file in the folder of a store that is still being made of another one.
 //!
-//! Its first byte says by whom: what a salvage makes is nobody's store before it is whole, so nobody
-//! opens it, and another salvage begins anew. What is to take the place of another store has a name of
+//! Its first byte says by whom: what a salvage or a copy makes is nobody's store before it is whole, so
+//! nobody opens it, and another one begins anew. What is to take the place of another store has a name of
 //! its own up to then (`Replacing`), and is whole when it has its place.
 
 use mainstay_storage::{Folder, Storage};
@@ -21,6 +21,8 @@ pub(crate) enum Maker {
     Replacing = b'\n',
     /// Who salvages.
     Salvage = b's',
+    /// Who copies a store, or makes one of a copy.
+    Copy = b'c',
 }
 
 /// Says durably that what is in a folder is not all there yet.
@@ -62,20 +64,21 @@ pub(crate) fn begun_by(folder: &impl Folder) -> Result<Option<Maker>> {
     }
     let mut first = [0];
     file.read_at(0, &mut first).map_err(Error::io(UNFINISHED))?;
-    let makers = [Maker::Replacing, Maker::Salvage];
+    let makers = [Maker::Replacing, Maker::Salvage, Maker::Copy];
     Ok(makers.into_iter().find(|maker| *maker as u8 == first[0]))
 }
 
-/// Prepares a folder for what a salvage is to make there: it has a mark then, and nothing that
+/// Prepares a folder for what is to be made there: it has a mark then, and nothing that
 /// `is_of_it`. `clear` sees that there is no store, and removes what else is in the way. Is the mark the
-/// salvage's own? Who is to put the store in the place of another one has a mark already, and ends it.
-pub(crate) fn begin_salvage<F: Folder>(
+/// maker's own? Who is to put the store in the place of another one has a mark already, and ends it.
+pub(crate) fn begin<F: Folder>(
+    maker: Maker,
     to: &F,
     is_of_it: impl Fn(&str) -> bool,
     clear: impl FnOnce(&F) -> Result<()>,
 ) -> Result<bool> {
     let begun = begun_by(to)?;
-    if begun == Some(Maker::Salvage) {
+    if begun == Some(maker) {
         // What another one has not finished.
         let failed = "the directory";
         let mut names = to.names().map_err(Error::io(failed))?;
@@ -88,16 +91,18 @@ pub(crate) fn begin_salvage<F: Folder>(
         clear(to)?;
     }
     let is_ours = begun != Some(Maker::Replacing);
-    if is_ours {
-        mark(to, Maker::Salvage)?;
+    if is_ours && !planted::is(Fault::MarkLeftOut) {
+        mark(to, maker)?;
     }
     Ok(is_ours)
 }
 
-/// Refuses what a salvage has not finished.
+/// Refuses what a salvage or a copy has not finished.
 pub(crate) fn check_whole(folder: &impl Folder) -> Result<()> {
     match begun_by(folder)? {
-        Some(Maker::Salvage) if !planted::is(Fault::MarkIgnored) => Err(Error::Unfinished),
-        _ => Ok(()),
+        _ if planted::is(Fault::MarkIgnored) => Ok(()),
+        Some(Maker::Salvage) => Err(Error::Unfinished),
+        Some(Maker::Copy) => Err(Error::NotCopied),
+        Some(Maker::Replacing) | None => Ok(()),
     }
 }

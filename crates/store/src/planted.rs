@@ -99,6 +99,14 @@ pub(crate) enum Fault {
     OlderTaken,
     /// A store made of a damaged one is said to be whole before it is durable.
     SalvageUnsynced,
+    /// A store made of a damaged one leads, whatever that was.
+    MadeLeader,
+    /// A store made of a part of what a leader had is said to be all of it.
+    MadeWhole,
+    /// One place of the header says that a store is not whole, and the other that it is.
+    MarkedOnce,
+    /// A store with a shard that is at no place is said to be whole.
+    WholeAtNoPlace,
     /// What seems damaged beside a writer is told without another look.
     ScrubOnce,
     /// Frames of a segment are checked by themselves, and not whether one is missing.
@@ -113,8 +121,10 @@ pub(crate) enum Fault {
     HolesIgnored,
     /// A compaction removes what a follower needs.
     RetainIgnored,
-    /// A store that a salvage has not finished is opened.
+    /// A store that a salvage or a copy has not finished is opened.
     MarkIgnored,
+    /// What a salvage or a copy makes has no mark before it is whole.
+    MarkLeftOut,
     /// Keys are taken from files of a shard where they do not belong.
     StrangersTaken,
     /// Of a hint only the keys are compared with the segment.

@@ -13,6 +13,7 @@ use crate::{
     format::{COPY_AT, Header, STORE_FILE, StoreHeader, sealed},
     group::lock,
     history::{History, promoted},
+    planted::{self, Fault},
 };
 
 /// Whose writes a store takes.
@@ -236,13 +237,16 @@ impl<H: Ranked> Standing<H> {
         if rank.is_whole == is_whole {
             return Ok(());
         }
-        if is_whole {
+        if is_whole && !planted::is(Fault::WholeAtNoPlace) {
             at_places(shards)?;
         }
         let mut header = *kept;
         header.set_rank(Rank { is_whole, ..rank });
         write_next(folder, &mut header)?;
         *kept = header;
+        if planted::is(Fault::MarkedOnce) {
+            return Ok(());
+        }
         // Neither place says the other thing any more.
         write_next(folder, &mut header)?;
         *kept = header;
@@ -275,6 +279,16 @@ impl<H: Ranked> Standing<H> {
     pub(crate) fn demote(&mut self, folder: &impl Folder) -> Result<H> {
         let rank = self.rank().demoted();
         self.become_of(folder, rank)
+    }
+
+    /// Makes it what another store was: who follows takes no writes, and stays a part of what its leader
+    /// had if it was that.
+    pub(crate) fn stand_as(&mut self, folder: &impl Folder, other: Rank) -> Result<H> {
+        if other.role == Role::Leader || planted::is(Fault::MadeLeader) {
+            return Ok(self.header());
+        }
+        let is_whole = other.is_whole || planted::is(Fault::MadeWhole);
+        self.become_of(folder, Rank { is_whole, ..self.rank().demoted() })
     }
 
     /// Makes it the leader, if all of its shards are at a place, and returns the header.
@@ -323,7 +337,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Durability::Memory, LogOptions, LogSurvey, Options, RawLogStore, RawStore, Survey,
+        Durability::Memory, LogOptions, LogSurvey, Options, Position, RawLogStore, RawStore,
+        Survey, planted::plant,
     };
 
     /// The same of stores of both kinds.
@@ -378,6 +393,67 @@ mod tests {
         of_both!(test);
     }
 
+    /// Places of the header by which a store is whole if the other one cannot be read.
+    fn whole_at(disk: &Disk, name: &str) -> Vec<u64> {
+        let (file, mut kept, mut found) = (disk.file(name), [0; 128], Vec::new());
+        for (other, slot) in [(COPY_AT, 0), (0, COPY_AT)] {
+            file.read_at(other, &mut kept).unwrap();
+            file.write_at(other, &[0x5a; 128]).unwrap();
+            let whole = Survey::over(disk, |_, _| {}).map(|survey| survey.is_whole);
+            let whole =
+                whole.or_else(|_| LogSurvey::over(disk, |_, _| {}).map(|survey| survey.is_whole));
+            found.extend(whole.unwrap().then_some(slot));
+            file.write_at(other, &kept).unwrap();
+        }
+        found
+    }
+
+    #[test]
+    fn a19_both_places_of_the_header_say_that_a_store_is_not_whole() {
+        macro_rules! test {
+            ($create:expr, $open:expr, $file:expr) => {
+                for fault in [None, Some(Fault::MarkedOnce)] {
+                    let disk = Disk::new(7);
+                    plant(fault);
+                    $create(disk.clone()).demote().unwrap().set_whole(false).unwrap();
+                    plant(None);
+                    disk.power_cut();
+                    assert_eq!(whole_at(&disk, $file).is_empty(), fault.is_none());
+                    assert!(!$open(disk).unwrap().is_whole());
+                }
+            };
+        }
+        of_both!(test);
+    }
+
+    #[test]
+    fn a19_a_store_of_which_a_shard_is_at_no_place_is_not_said_to_be_whole() {
+        macro_rules! test {
+            ($store:expr, $options:expr, $open:expr, $($ends:expr)?) => {
+                for fault in [None, Some(Fault::WholeAtNoPlace)] {
+                    let disk = Disk::new(7);
+                    let store = $store(disk.clone()).demote().unwrap();
+                    store.set_whole(false).unwrap();
+                    let nowhere = History::Mending(Position::START);
+                    store.mend(0, &[], $($ends,)? nowhere).unwrap();
+                    plant(fault);
+                    let said = store.set_whole(true);
+                    plant(None);
+                    assert_eq!(matches!(said, Err(Error::Mending { shard: 0 })), fault.is_none());
+                    drop(store);
+                    disk.power_cut();
+                    assert_eq!($open(disk, &$options).unwrap().is_whole(), fault.is_some());
+                }
+            };
+        }
+        let options = Options::default();
+        let create = |disk| RawStore::create(disk, 1, 1, &options).unwrap();
+        test!(create, options, RawStore::open,);
+        let options = LogOptions::default();
+        let create = |disk| RawLogStore::create(disk, &options).unwrap();
+        test!(create, options, RawLogStore::open, &[]);
+    }
+
     #[test]
     fn a19_a_replica_is_whole_when_that_is_durable_and_not_before() {
         macro_rules! test {
@@ -393,17 +469,7 @@ mod tests {
                 store.fence(store.epoch() + (7 << 32)).unwrap();
                 drop(store);
                 disk.power_cut();
-                let (file, mut kept) = (disk.file($file), [0; 128]);
-                for slot in [0, COPY_AT] {
-                    file.read_at(slot, &mut kept).unwrap();
-                    file.write_at(slot, &[0x5a; 128]).unwrap();
-                    let whole = Survey::over(&disk, |_, _| {}).map(|survey| survey.is_whole);
-                    let whole = whole.or_else(|_| {
-                        LogSurvey::over(&disk, |_, _| {}).map(|survey| survey.is_whole)
-                    });
-                    assert!(!whole.unwrap(), "at {slot}");
-                    file.write_at(slot, &kept).unwrap();
-                }
+                assert_eq!(whole_at(&disk, $file), []);
                 let store = $open(disk.clone()).unwrap();
                 assert!(!store.is_whole());
                 assert!(matches!(store.promote(1), Err(Error::NotWhole)));

@@ -111,3 +111,6 @@ fn write_anew(folder: Directory) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,9 @@ use mainstay_storage::Folder;
 
 use crate::{
     error::{Error, Result},
-    exchange::{check_place, exchange, remove, sync_parent},
-    folder::{Directory, LOCK},
+    exchange::{check_place, exchange, sync_parent},
+    folder::Directory,
+    making::remove_ours,
     mark::{Maker, UNFINISHED, begun_by, mark, unmark},
 };
 
@@ -124,23 +125,10 @@ pub(crate) fn clear_marks(folder: &Directory) -> Result<()> {
         return Ok(());
     }
     drop(Directory::lock(&beside)?);
-    let failed = |error| Error::io(beside.display().to_string())(error);
-    let is_new = beside.join(UNFINISHED).is_file();
-    let mut entries = fs::read_dir(&beside).map_err(failed)?;
-    let is_empty = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK));
-    if is_new || is_empty { remove_marked(&beside) } else { rename(&beside, &free_name(&path)?) }
-}
-
-/// Removes what has a mark, and the mark at the very end.
-fn remove_marked(beside: &Path) -> Result<()> {
-    let failed = |error| Error::io(beside.display().to_string())(error);
-    for entry in fs::read_dir(beside).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name() != UNFINISHED {
-            fs::remove_file(entry.path()).map_err(failed)?;
-        }
+    match remove_ours(&beside, UNFINISHED) {
+        Err(Error::InTheWay { .. }) => rename(&beside, &free_name(&path)?),
+        removed => removed,
     }
-    remove(beside)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

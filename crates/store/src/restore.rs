@@ -10,10 +10,12 @@ use crate::{
     folder::Directory,
     format::STORE_FILE,
     keyed::Ring,
+    mark::{Maker, check_whole, unmark},
+    planted::{self, Fault},
     rank::Ranked,
     read_only::ReadOnly,
     recover::store_header,
-    store::{Comes, check_header, clear_for_fixed},
+    store::{begin_fixed, check_header},
     survey::{FileKind, Survey},
     unwritten::Unwritten,
 };
@@ -42,8 +44,9 @@ const PIECE_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Error::Damaged`] with the first place that is not as it was written; [`Error::NotWhole`] if it
-/// was not copied to its end; [`Error::NotClosed`] if writes of the copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no
-/// store in `to`, unless it is what was written there that is damaged.
+/// was not copied to its end, and [`Error::NotCopied`] likewise; [`Error::NotClosed`] if writes of the
+/// copy are in memory only; [`Error::Exists`]; what the disk says. Then there is no store in `to`, and
+/// another restore to there begins anew.
 pub fn restore(from: &Path, to: &Path, told: impl FnMut(u64, u64)) -> Result<u64> {
     restore_as(from, to, Ring::NONE, told)
 }
@@ -117,12 +120,7 @@ pub fn check_log_copy_with(
     RawLogStore::check_copy(&ReadOnly::open(copy, Ring::of(keys))?, told)
 }
 
-fn restore_as(
-    from: &Path,
-    to: &Path,
-    ring: Ring<'_>,
-    mut told: impl FnMut(u64, u64),
-) -> Result<u64> {
+fn restore_as(from: &Path, to: &Path, ring: Ring<'_>, told: impl FnMut(u64, u64)) -> Result<u64> {
     // Nobody opens it until all is copied.
     let source = ReadOnly::open(from, ring)?;
     if is_called_copy(&source)? {
@@ -131,38 +129,59 @@ fn restore_as(
         drop(target);
         return LogSurvey::sound(to, ring);
     }
-    let header = store_header(&source)?;
-    check_header(&header)?;
-    header.check_finished()?;
-    for shard in 0..header.shards.get() {
-        if Unwritten::find(&source, &header, shard)?.is_some_and(|frames| !frames.is_empty()) {
-            return Err(Error::NotClosed);
+    // What is refused of it is refused before there is another directory.
+    let copied = Copied::of(&source)?;
+    copied.restore(&Directory::lock_as(to, ring)?, told)
+}
+
+/// A copy of a store of fixed sizes, in which all is as it was written.
+struct Copied<'a, G> {
+    from: &'a G,
+    survey: Survey,
+}
+
+impl<'a, G: Folder> Copied<'a, G> {
+    fn of(from: &'a G) -> Result<Self> {
+        check_whole(from)?;
+        let header = store_header(from)?;
+        check_header(&header)?;
+        header.check_finished()?;
+        for shard in 0..header.shards.get() {
+            if Unwritten::find(from, &header, shard)?.is_some_and(|frames| !frames.is_empty()) {
+                return Err(Error::NotClosed);
+            }
         }
+        Ok(Self { from, survey: sound(from)? })
     }
-    let survey = sound(from, ring)?;
-    let target = Directory::lock_as(to, ring)?;
-    clear_for_fixed(Comes::ToCopy, &target)?;
-    let needed = |kind| matches!(kind, FileKind::Segment | FileKind::Image);
-    let files: Vec<_> = survey.files.iter().filter(|file| needed(file.kind)).collect();
-    let all = files.iter().map(|file| file.bytes).sum();
-    let mut done = 0;
-    for file in files {
-        copy(&source, &target, &file.name, &mut |bytes| {
-            done += bytes;
-            told(done, all);
-        })?;
+
+    /// Makes a store of it in a folder in which there is none, and says how many records it has.
+    fn restore<F: Folder>(&self, to: &F, mut told: impl FnMut(u64, u64)) -> Result<u64> {
+        let is_ours = begin_fixed(Maker::Copy, to)?;
+        let needed = |kind| matches!(kind, FileKind::Segment | FileKind::Image);
+        let files: Vec<_> = self.survey.files.iter().filter(|file| needed(file.kind)).collect();
+        let all = files.iter().map(|file| file.bytes).sum();
+        let mut done = 0;
+        for file in files {
+            copy(self.from, to, &file.name, &mut |bytes| {
+                done += bytes;
+                told(done, all);
+            })?;
+        }
+        // The header last: from then on it is a store, as soon as the mark is gone.
+        to.sync_names().map_err(Error::io("the directory"))?;
+        copy(self.from, to, STORE_FILE, &mut |_| {})?;
+        to.sync_names().map_err(Error::io("the directory"))?;
+        let records = sound(to)?.records;
+        if is_ours {
+            unmark(to)?;
+        }
+        Ok(records)
     }
-    target.sync_names().map_err(Error::io("the directory"))?;
-    // The header last: from then on it is a store.
-    copy(&source, &target, STORE_FILE, &mut |_| {})?;
-    target.sync_names().map_err(Error::io("the directory"))?;
-    drop(target);
-    Ok(sound(to, ring)?.records)
 }
 
 /// What the files of a store say, if all of them are as they were written.
-fn sound(path: &Path, ring: Ring<'_>) -> Result<Survey> {
-    let survey = Survey::of_as(path, ring, |_, _| {})?;
+fn sound(folder: &impl Folder) -> Result<Survey> {
+    let survey = Survey::over_all(folder, |_, _| {})?;
     for file in &survey.files {
         if let Some(damage) = file.damage.first() {
             return Err(Error::damaged(&file.name, damage.offset, damage.what));
@@ -171,10 +190,15 @@ fn sound(path: &Path, ring: Ring<'_>) -> Result<Survey> {
     Ok(survey)
 }
 
-fn copy(from: &ReadOnly, to: &Directory, name: &str, told: &mut impl FnMut(u64)) -> Result<()> {
+fn copy(
+    from: &impl Folder,
+    to: &impl Folder,
+    name: &str,
+    told: &mut impl FnMut(u64),
+) -> Result<()> {
     let mut run = || {
         let (source, target) = (from.file(name)?, to.file(name)?);
-        let len = Storage::len(&source)?;
+        let len = source.len()?;
         let (mut piece, mut at) = (vec![0; PIECE_BYTES], 0);
         while at < len {
             piece.truncate((len - at).min(PIECE_BYTES as u64) as usize);
@@ -183,7 +207,13 @@ fn copy(from: &ReadOnly, to: &Directory, name: &str, told: &mut impl FnMut(u64))
             at += piece.len() as u64;
             told(piece.len() as u64);
         }
-        Storage::sync(&target)
+        if planted::is(Fault::CopyUnsynced) {
+            return Ok(());
+        }
+        target.sync()
     };
     run().map_err(Error::io(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,15 @@ use self::shard::Rest;
 use crate::{
     any::LogDamage,
     error::{Error, Result},
-    format::{STORE_FILE, StoreHeader, is_memory_name, parse_name, segment_name},
-    mark::{begin_salvage, unmark},
+    format::{StoreHeader, segment_name},
+    mark::{Maker, unmark},
     options::{Durability, Options},
     parts::{BEHIND_GAP, NOBODYS, Parts, is_missing},
     planted::{self, Fault},
+    rank::{Ranked, Role},
     recover::{load_apart, store_header},
     reshard::write,
-    store::{Comes, RawStore, check_header, clear_for_fixed},
+    store::{RawStore, begin_fixed, check_header},
     table::sequence_and_key,
 };
 
@@ -52,6 +53,12 @@ pub struct Salvaged {
     /// Records of the new store that are older than such a write of their shard: it may have replaced
     /// or deleted them. There are none where [`unknown`](Self::unknown) is 0.
     pub doubtful: u64,
+    /// The damaged store followed a leader, and so the new one takes no writes until it is promoted.
+    pub follows: bool,
+    /// The damaged store was a follower's, or a copy, that was not finished, and so is the new one: it is
+    /// refused as such until somebody says that it is all there is, see
+    /// [`set_whole`](RawStore::set_whole).
+    pub is_unfinished: bool,
 }
 
 impl Salvaged {
@@ -118,10 +125,10 @@ pub(crate) fn options_of(from: &impl Folder) -> Result<Options> {
 impl<F: Folder> RawStore<F> {
     /// Makes a store in another folder, with all that is sound of one that is damaged, and says what
     /// is not. Nothing is changed in the damaged one, which nobody may have open. The new one is
-    /// another store, with an identity and a history of its own, of `options`. While it is being made,
-    /// there is a file `unfinished` with it, and nobody can open it; whoever salvages into the same
-    /// folder again removes what one that was killed has left there, and begins anew. `told` hears how
-    /// many shards were read, and of how many.
+    /// another store, with an identity and a history of its own, of `options`; it leads or follows as
+    /// the damaged one does, and is whole or not. While it is being made, there is a file `unfinished`
+    /// with it, and nobody can open it; whoever salvages into the same folder again removes what one that
+    /// was killed has left there, and begins anew. `told` hears how many shards were read, and of how many.
     ///
     /// A write or a part of an image is taken if its checksum is right, and of the values of a key the
     /// newest that is left. Nobody knows which keys a damaged write had: how many records are older
@@ -162,10 +169,7 @@ impl<F: Folder> RawStore<F> {
         options.check()?;
         // Before anything is done to the other folder.
         header(from)?;
-        let is_of_it =
-            |name: &str| name == STORE_FILE || parse_name(name).is_some() || is_memory_name(name);
-        let clear = |to: &F| clear_for_fixed(Comes::ToCreate, to);
-        let is_ours = begin_salvage(&to, is_of_it, clear)?;
+        let is_ours = begin_fixed(Maker::Salvage, &to)?;
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
         if is_ours {
             unmark(&to.folder)?;
@@ -182,9 +186,11 @@ impl<F: Folder> RawStore<F> {
     ) -> Result<(Self, Salvaged)> {
         let header = header(from)?;
         let lengths = (header.key_len.get() as usize, header.value_len.get() as usize);
-        let to = Self::create_begun(to, lengths, header.has_ends(), options)?;
+        let mut to = Self::create_begun(to, lengths, header.has_ends(), options)?;
         let shards = header.shards.get();
-        let mut salvaged = Salvaged::default();
+        let rank = header.rank();
+        let (follows, is_unfinished) = (rank.role == Role::Follower, !rank.is_whole);
+        let mut salvaged = Salvaged { follows, is_unfinished, ..Salvaged::default() };
         // Of each shard: the last write, how many records are in doubt, and how many there are.
         let (mut counted, mut batches) = (Vec::new(), Vec::new());
         for shard in 0..shards {
@@ -204,6 +210,7 @@ impl<F: Folder> RawStore<F> {
         if !planted::is(Fault::SalvageUnsynced) {
             to.sync()?;
         }
+        to.header = to.standing.stand_as(&to.folder, rank)?;
         salvaged.records = to.stats().iter().map(|shard| shard.records).sum();
         Ok((to, salvaged))
     }

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use mainstay_storage::Folder;
 
-pub(crate) use self::opening::{
-    Comes, check_header, clear_for, clear_for_fixed, in_parallel, new_id,
-};
+pub(crate) use self::opening::{begin_fixed, check_header, clear_for, in_parallel, new_id};
 pub use self::pages::Cursor;
 use crate::{
     error::{Error, Result},

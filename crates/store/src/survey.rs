@@ -17,6 +17,7 @@ use crate::{
     error::{Error, MISPLACED, Result},
     format::{BAD_COPY, Header, StoreHeader, bad_copies, parse_name},
     keyed::Ring,
+    mark::check_whole,
     parts::complete,
     rank::Ranked,
     read_only::ReadOnly,
@@ -171,7 +172,16 @@ impl Survey {
     ///
     /// # Errors
     /// As [`of`](Self::of).
-    pub fn over<F: Folder>(folder: &F, mut progress: impl FnMut(u64, u64)) -> Result<Self> {
+    pub fn over<F: Folder>(folder: &F, progress: impl FnMut(u64, u64)) -> Result<Self> {
+        check_whole(folder)?;
+        Self::over_all(folder, progress)
+    }
+
+    /// The same, whether it is finished or not.
+    pub(crate) fn over_all<F: Folder>(
+        folder: &F,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
         let header = store_header(folder)?;
         check_header(&header)?;
         let mut names = folder.names().map_err(Error::io("the directory"))?;

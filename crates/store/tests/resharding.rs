@@ -275,17 +275,21 @@ fn one_that_is_given_up_leaves_the_store_and_no_files() {
     resharding.advance(1).unwrap();
     drop(resharding);
     assert!(!beside(&path).exists());
-    // What a killed one left is removed by the next; what is no directory of a store is not touched.
+    // What a killed one left is removed by the next; what has no mark is not touched.
     fs::create_dir(beside(&path)).unwrap();
     fs::write(beside(&path).join("store"), b"half").unwrap();
+    assert!(matches!(store.reshard(&options(4)).err(), Some(Error::InTheWay { .. })));
+    assert_eq!(fs::read_dir(beside(&path)).unwrap().count(), 1, "nothing is put there either");
+    fs::write(beside(&path).join("unfinished"), b"\n").unwrap();
     drop(store.reshard(&options(4)).unwrap());
+    assert!(!beside(&path).exists());
     fs::write(beside(&path), b"somebody's").unwrap();
     assert!(store.reshard(&options(4)).is_err());
     assert_eq!(fs::read(beside(&path)).unwrap(), b"somebody's");
     // Nor is a link that leads nowhere taken for one that somebody takes away.
     fs::remove_file(beside(&path)).unwrap();
     std::os::unix::fs::symlink("nowhere", beside(&path)).unwrap();
-    assert!(matches!(store.reshard(&options(4)).err(), Some(Error::Io { .. })));
+    assert!(matches!(store.reshard(&options(4)).err(), Some(Error::InTheWay { .. })));
     store.put(&1, &2, Memory).unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! `mainstay store repair`.
 
 use super::{
-    bytes::{Row, cell, exact_text},
+    bytes::{Row, Text, as_text, cell, exact_text},
     follow::Source,
     keys,
     target::Target,
@@ -11,11 +11,15 @@ use crate::{
     channel::wire::{Credentials, Identity, Over},
     error::{CliError, Outcome, Result},
     output::Output,
-    progress::{Bar, Progress},
+    progress::Bar,
     size::{counted, grouped},
 };
-use mainstay::store::{Error, Identity as StoreIdentity, Known, RawLogStore, Replacing, Survey};
+use mainstay::store::{
+    Error, Identity as StoreIdentity, Known, LogDamage, LogRepaired, RawLogStore, RawStore,
+    Repaired, Replacing,
+};
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// How many lost keys are listed for people, and in JSON.
 const LISTED_MAX: usize = 20;
@@ -26,13 +30,14 @@ const KEYS_MAX: usize = 1_000;
 /// Looks at every checksum, as `verify` does. Damage that costs no record, as there is a copy of what
 /// it was, is repaired, and the exit status is 0.
 ///
-/// Where damage costs records, the exit status is 3. Of a store of fixed sizes nothing is touched then:
-/// its records have to come from a copy. With values of any size, a new store is made of all that is
-/// sound, in STORE.repairing beside it, and takes the place of the damaged one in one step when it is
-/// complete and durable; the damaged files are kept in STORE.damaged-1, and are yours to remove. A key
-/// whose last value is damaged is lost, and listed. Where nobody knows which keys are lost, it is told
-/// how many records may be older than they were. The new one is another store: its followers begin
-/// anew.
+/// Where damage costs records, the exit status is 3. A new store is made of all that is sound, in
+/// STORE.repairing beside it, and takes the place of the damaged one in one step when it is complete and
+/// durable; the damaged files are kept in STORE.damaged-1, and are yours to remove. With values of any
+/// size, a key whose last value is damaged is lost, and listed. With fixed sizes, the keys are listed
+/// that damaged places name: what is there of them is older, and one that was deleted may be back.
+/// Where nobody knows which keys are lost, it is told how many records may be older than they were. The
+/// new one is another store: its followers begin anew. What was a follower's store, or a copy, takes no
+/// writes until it is promoted, and one that was not finished is still not finished.
 ///
 /// With --from, a damaged store of either kind is made anew as a copy of what its leader has, and takes
 /// the place of the damaged one in the same way: it is a follower then, whatever it was before. What the
@@ -62,16 +67,16 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     path: String,
     /// Places that were damaged.
     found: u64,
     /// Places that still are.
     left: u64,
     records: u64,
-    /// What a store with values of any size was made anew of.
+    /// What a new store was made of, and what is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
-    saved: Option<Saved>,
+    saved: Option<&'a Saved>,
     /// Where the records are from, if it is a leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
@@ -80,23 +85,27 @@ struct Report {
     kept: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Saved {
     damage: Vec<AnyPlace>,
     /// Writes that are damaged or missing, as far as they can be counted.
     writes_lost: u64,
-    /// Keys whose last value is lost, and the first of them.
+    /// Records in damaged parts of images, of a store of fixed sizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records_lost: Option<u64>,
+    /// Keys whose last value is lost, and the first of them; with fixed sizes as damaged places name
+    /// them.
     keys_lost: u64,
     keys: Vec<serde_json::Value>,
     /// Places where nobody knows which keys are lost, and records that may be older than these.
     unknown: u64,
     doubtful: u64,
-    /// The header was gone: what chooses shards, and how large segments are, is a guess.
+    /// The header was gone: what chooses shards, how large segments are, and that it led, is a guess.
     guessed: bool,
-}
-
-fn places(survey: &Survey) -> u64 {
-    survey.files.iter().map(|file| file.damage.len() as u64).sum()
+    /// It takes no writes before it is promoted, and is refused as a copy that is not finished: the
+    /// damaged one was so.
+    follows: bool,
+    unfinished: bool,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -105,37 +114,16 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         let identity = &Identity::new(node, args.credentials.clone());
         return from_leader(target, &Source { address, over: args.over, identity }, out);
     }
-    if target.is_any() {
-        return any(target, out);
-    }
-    let before = target.survey("verifying")?;
-    let (found, mut left, mut records) = (places(&before), places(&before), before.records);
-    if !before.is_sound() && before.can_be_opened() {
-        let store = target.open()?;
-        let progress = Progress::spinner("writing anew");
-        store.compact().map_err(target.failed())?;
-        store.close().map_err(target.failed())?;
-        drop(progress);
-        let after = target.survey("verifying again")?;
-        (left, records) = (places(&after), after.records);
-    }
-    let path = target.path.display().to_string();
-    let outcome = if left == 0 { Outcome::Fine } else { Outcome::Damaged };
-    if out.json {
-        out.document(&Report { path, found, left, records, saved: None, from: None, kept: None })?;
-        return Ok(outcome);
-    }
-    if left == 0 {
-        fine(&path, found, records, out)?;
+    let mut bar = Bar::new("repairing");
+    let folder = keys::lock(&target.path).map_err(target.failed())?;
+    let told = |done, total| bar.to(done, total);
+    let repaired = if target.is_any() {
+        RawLogStore::repair(folder, told).map(Mended::from)
     } else {
-        let places = counted(left, "place", "places");
-        out.line(&format!("{path}: damaged in {places}, of which no other copy is here"))?;
-        out.line(
-            "next: `mainstay store verify` says where; keep this directory, and make a store of a \
-             backup or of a follower's copy with `mainstay store restore`",
-        )?;
-    }
-    Ok(outcome)
+        RawStore::repair(folder, told).map(Mended::from)
+    };
+    drop(bar);
+    tell(target, &repaired.map_err(target.failed())?, out)
 }
 
 fn fine(path: &str, found: u64, records: u64, out: &mut Output) -> Result<()> {
@@ -160,8 +148,10 @@ fn look(target: &Target) -> Result<Found> {
             .map(|survey| Found { places: survey.damage.len() as u64, records: survey.records })
     } else {
         let mut bar = Bar::new("verifying");
-        keys::survey(&target.path, |done, total| bar.to(done, total))
-            .map(|survey| Found { places: places(&survey), records: survey.records })
+        keys::survey(&target.path, |done, total| bar.to(done, total)).map(|survey| {
+            let places = survey.files.iter().map(|file| file.damage.len() as u64).sum();
+            Found { places, records: survey.records }
+        })
     };
     match found {
         // Not even its header can be read, or the disk does not say.
@@ -206,57 +196,102 @@ fn from_leader(target: &Target, source: &Source<'_>, out: &mut Output) -> Result
     Ok(Outcome::Fine)
 }
 
-/// A store with values of any size.
-fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
-    let mut bar = Bar::new("repairing");
-    let folder = keys::lock(&target.path).map_err(target.failed())?;
-    let repaired = RawLogStore::repair(folder, |done, total| bar.to(done, total));
-    drop(bar);
-    let repaired = repaired.map_err(target.failed())?;
-    let (saved, path) = (&repaired.salvaged, target.path.display().to_string());
-    let outcome = if saved.is_whole() { Outcome::Fine } else { Outcome::Damaged };
-    let (found, records) = (saved.damage.len() as u64, saved.records);
-    let kept = repaired.kept.as_ref().map(|kept| kept.display().to_string());
-    if out.json {
-        let lost = saved.lost.iter().take(KEYS_MAX);
-        let keys = lost.flat_map(|key| serde_json::to_value(Row::with(key, None, exact_text)));
+/// A store of either kind that was repaired.
+struct Mended {
+    records: u64,
+    is_whole: bool,
+    saved: Saved,
+    /// Keys that are lost, or are named where something is.
+    keys: Vec<Box<[u8]>>,
+    kept: Option<String>,
+}
+
+impl Mended {
+    /// What can be said of either kind.
+    fn of(
+        (records, is_whole): (u64, bool),
+        damage: &[LogDamage],
+        (keys, text): (Vec<Box<[u8]>>, Text),
+        kept: Option<PathBuf>,
+    ) -> Self {
+        let shown = keys.iter().take(KEYS_MAX);
         let saved = Saved {
-            damage: saved.damage.iter().map(AnyPlace::from).collect(),
-            writes_lost: saved.writes_lost,
-            keys_lost: saved.lost.len() as u64,
-            keys: keys.collect(),
-            unknown: saved.unknown,
-            doubtful: saved.doubtful,
-            guessed: saved.is_guessed,
+            damage: damage.iter().map(AnyPlace::from).collect(),
+            keys_lost: keys.len() as u64,
+            keys: shown.flat_map(|key| serde_json::to_value(Row::with(key, None, text))).collect(),
+            ..Saved::default()
         };
-        out.document(&Report {
-            path,
-            found,
-            left: 0,
-            records,
-            saved: Some(saved),
-            from: None,
-            kept,
-        })?;
+        let kept = kept.map(|kept| kept.display().to_string());
+        Self { records, is_whole, saved, keys, kept }
+    }
+}
+
+impl From<LogRepaired> for Mended {
+    fn from(repaired: LogRepaired) -> Self {
+        let LogRepaired { salvaged: it, kept, .. } = repaired;
+        let is = (it.records, it.is_whole());
+        let mut mended = Self::of(is, &it.damage, (it.lost, exact_text), kept);
+        let saved = &mut mended.saved;
+        (saved.writes_lost, saved.guessed) = (it.writes_lost, it.is_guessed);
+        (saved.unknown, saved.doubtful) = (it.unknown, it.doubtful);
+        (saved.follows, saved.unfinished) = (it.follows, it.is_unfinished);
+        mended
+    }
+}
+
+impl From<Repaired> for Mended {
+    fn from(repaired: Repaired) -> Self {
+        let Repaired { salvaged: it, kept, .. } = repaired;
+        let is = (it.records, it.is_whole());
+        let mut mended = Self::of(is, &it.damage, (it.named, as_text), kept);
+        let saved = &mut mended.saved;
+        (saved.writes_lost, saved.records_lost) = (it.writes_lost, Some(it.records_lost));
+        (saved.unknown, saved.doubtful) = (it.unknown, it.doubtful);
+        (saved.follows, saved.unfinished) = (it.follows, it.is_unfinished);
+        mended
+    }
+}
+
+fn tell(target: &Target, mended: &Mended, out: &mut Output) -> Result<Outcome> {
+    let Mended { records, is_whole, saved, keys, kept } = mended;
+    let path = target.path.display().to_string();
+    let outcome = if *is_whole { Outcome::Fine } else { Outcome::Damaged };
+    let (records, found) = (*records, saved.damage.len() as u64);
+    if out.json {
+        let (saved, kept) = (Some(saved), kept.clone());
+        out.document(&Report { path, found, left: 0, records, saved, from: None, kept })?;
         return Ok(outcome);
     }
     for damage in &saved.damage {
-        out.line(&AnyPlace::from(damage).to_string())?;
+        out.line(&damage.to_string())?;
     }
-    if saved.is_guessed {
+    if saved.guessed {
         out.line(
             "the header of the store is gone: that it had as many shards as there are logs, that whole \
-             keys chose them (no --shard-bits), and segments of 1 GiB, is a guess",
+             keys chose them (no --shard-bits), segments of 1 GiB, and that it was a leader's whole store, \
+             is a guess",
         )?;
     }
-    if saved.is_whole() {
+    if *is_whole {
         fine(&path, found, records, out)?;
     } else {
-        let keys = counted(saved.lost.len() as u64, "key", "keys");
-        let records = grouped(records);
-        out.line(&format!("{path}: {records} records saved; the last values of {keys} are lost"))?;
-        for key in saved.lost.iter().take(LISTED_MAX) {
+        let lost = match saved.records_lost {
+            None => {
+                let keys = counted(saved.keys_lost, "key", "keys");
+                format!("the last values of {keys} are lost")
+            }
+            Some(records) => {
+                let writes = counted(saved.writes_lost, "write", "writes");
+                let records = counted(records, "record", "records");
+                format!("{writes} of the log and {records} of images are lost")
+            }
+        };
+        out.line(&format!("{path}: {} records saved; {lost}", grouped(records)))?;
+        for key in keys.iter().take(LISTED_MAX) {
             out.line(&format!("lost: {}", cell(key)))?;
+        }
+        if saved.records_lost.is_some() && !keys.is_empty() {
+            out.line("what is there of these keys is older, and one that was deleted may be back")?;
         }
         if saved.unknown > 0 {
             let places = counted(saved.unknown, "place", "places");
@@ -270,6 +305,17 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
             "next: compare it with a backup or a follower with `mainstay store verify --against`, and \
              check the disk",
         )?;
+    }
+    if saved.unfinished {
+        out.line(&format!(
+            "it is not finished, as the damaged one was not: make the copy again, or, if what it is of is \
+             gone, take what is here by `mainstay store promote {path} --unfinished`"
+        ))?;
+    } else if saved.follows {
+        out.line(&format!(
+            "it takes no writes, as the damaged one followed a leader: make it anew from that (`--from`), \
+             or, if the leader is gone, run `mainstay store promote {path}`"
+        ))?;
     }
     if let Some(kept) = kept {
         out.line(&format!("the damaged files are in {kept}"))?;

@@ -12,11 +12,9 @@ use crate::{
     progress::Bar,
     size::grouped,
 };
-use mainstay::store::{RawStore, is_log_copy};
+use mainstay::store::{Error, Making, RawStore, is_log_copy};
 use serde::Serialize;
 use std::{
-    fs::{self, File},
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -64,11 +62,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         }
     }
     // Beside it, so that it can be renamed; what an interrupted one left is begun anew.
-    let unfinished = beside(&args.store);
-    remove(&unfinished)?;
+    let refused = |error| match error {
+        Error::Locked => CliError::Restoring(args.store.clone()),
+        Error::Exists => CliError::StoreExists(args.store.clone()),
+        error => failed(&args.store)(error),
+    };
+    let making = Making::begin(&args.store, "restoring").map_err(refused)?;
     let fill = if is_any { fill_any } else { fill };
-    let (records, epoch) = fill(&copy, &unfinished).inspect_err(|_| drop(remove(&unfinished)))?;
-    appear(&unfinished, &args.store)?;
+    let (records, epoch) = fill(&copy, making.path())?;
+    making.finish().map_err(refused)?;
     let store = args.store.display().to_string();
     if out.json {
         out.document(&Report { store, records, epoch })?;
@@ -111,36 +113,4 @@ fn fill(copy: &Target, path: &Path) -> Result<(u64, u64)> {
         store.close().map_err(&failed)?;
     }
     Ok((records, epoch))
-}
-
-/// The name of a store that is not whole yet.
-fn beside(store: &Path) -> PathBuf {
-    let mut name = store.file_name().unwrap_or_default().to_owned();
-    name.push(".restoring");
-    store.with_file_name(name)
-}
-
-fn remove(unfinished: &Path) -> Result<()> {
-    match fs::remove_dir_all(unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::File {
-            path: unfinished.to_path_buf(),
-            action: "remove",
-            source: error,
-            hint: "it is what an earlier restore has left; remove it by hand",
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Gives the whole store its name, durably.
-fn appear(unfinished: &Path, store: &Path) -> Result<()> {
-    let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let renamed = fs::rename(unfinished, store)
-        .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all());
-    renamed.map_err(|source| CliError::File {
-        path: store.to_path_buf(),
-        action: "give the store its name",
-        source,
-        hint: "the store is whole in the directory with .restoring at its end: rename that",
-    })
 }

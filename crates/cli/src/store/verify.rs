@@ -299,8 +299,8 @@ fn tell(document: &Document, out: &mut Output) -> Result<()> {
         );
     }
     out.line(
-        "next: check the disk, and keep a copy of the directory; import an export, or take a copy \
-         that a follower has",
+        "next: check the disk; take a copy that a follower has, or `mainstay store repair` saves what is \
+         sound, and keeps the damaged files",
     )
 }
 

@@ -132,7 +132,7 @@ fn a_copy_of_another_store_is_refused_and_stays() {
 }
 
 #[test]
-fn damage_that_costs_nothing_is_repaired_and_other_damage_is_left_as_it_is() {
+fn damage_that_costs_nothing_is_repaired_and_of_other_damage_what_is_sound_is_saved() {
     let sandbox = with_records(300);
     let sound = "people: sound, 300 records; there was nothing to do\n";
     assert_eq!(sandbox.ok(&["repair", "people"]), sound);
@@ -141,14 +141,30 @@ fn damage_that_costs_nothing_is_repaired_and_other_damage_is_left_as_it_is() {
     let report = sandbox.json(&["repair", "people"]);
     assert_eq!((&report["left"], &report["records"]), (&0.into(), &300.into()));
     assert_eq!(report["found"], 1);
+    assert!(report["kept"].is_null());
     assert_eq!(sandbox.ok(&["repair", "people"]), sound);
 
-    let log = put_and_find_log(&sandbox);
-    let damaged = fs::read(sandbox.flip("people", ".log", 4_096 + 70)).unwrap();
+    let log = fs::read(put_and_find_log(&sandbox)).unwrap();
+    // What is before it is in an image as well.
+    let at = log.windows(4).position(|bytes| bytes == b"more").unwrap();
+    let damaged = fs::read(sandbox.flip("people", ".log", at)).unwrap();
+    assert_eq!(sandbox.run(&["verify", "people"]).code, 3);
     let run = sandbox.run(&["repair", "people"]);
-    assert_eq!(run.code, 3);
-    assert!(String::from_utf8(run.stdout).unwrap().contains("next: "));
-    assert_eq!(fs::read(log).unwrap(), damaged, "nothing is touched");
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(run.code, 3, "{said}");
+    let parts = ["records saved; 1 write of the log", "lost: k", "may be back", "next: "];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    assert!(said.contains("people.damaged-1") && !sandbox.path("people.repairing").exists());
+    assert_eq!(fs::read(sandbox.file("people.damaged-1", ".log")).unwrap(), damaged);
+    sandbox.ok(&["verify", "people"]);
+    // As a program has it.
+    sandbox.flip("people", ".log", 4_096 + 70);
+    let run = sandbox.run(&["repair", "people", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((run.code, &report["saved"]["writes_lost"]), (3, &1.into()), "{report}");
+    assert!(report["saved"]["keys"][0]["key"].is_string(), "{report}");
+    assert!(report["kept"].as_str().unwrap().ends_with("people.damaged-2"));
+    sandbox.ok(&["verify", "people"]);
 }
 
 /// Writes after which the first file of the log has something.

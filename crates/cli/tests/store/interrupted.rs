@@ -149,16 +149,20 @@ fn v11_a_later_copy_of_any_sizes_that_is_killed_is_the_old_one_or_the_new_one() 
     later_copies(ANY, true);
 }
 
+/// First copies that were killed, and are not finished.
+fn unfinished_copies(sandbox: &Sandbox) -> impl Iterator<Item = String> {
+    let whole = time_of(sandbox, &["backup", "people", "timed"]);
+    (0..KILLS_MAX).filter_map(move |round| {
+        let copy = format!("copy{round}");
+        kill(sandbox, &["backup", "people", &copy], moment(round, whole));
+        (check_copy(sandbox, &copy) == Some(false)).then_some(copy)
+    })
+}
+
 #[test]
 fn a_copy_that_cannot_be_finished_is_taken_as_it_is_by_promote_and_no_other_way() {
     let sandbox = store(FIXED);
-    let whole = time_of(&sandbox, &["backup", "people", "timed"]);
-    for round in 0..KILLS_MAX {
-        let copy = format!("copy{round}");
-        kill(&sandbox, &["backup", "people", &copy], moment(round, whole));
-        if check_copy(&sandbox, &copy) != Some(false) {
-            continue;
-        }
+    for copy in unfinished_copies(&sandbox) {
         let refused = sandbox.fails(1, &["promote", &copy]);
         if refused.contains("was catching up") {
             continue;
@@ -171,6 +175,25 @@ fn a_copy_that_cannot_be_finished_is_taken_as_it_is_by_promote_and_no_other_way(
         return;
     }
     panic!("no copy was killed midway");
+}
+
+#[test]
+fn a19_what_is_repaired_of_a_copy_that_was_not_finished_is_not_finished() {
+    let sandbox = store(FIXED);
+    let copy = unfinished_copies(&sandbox).next().expect("no copy was killed midway");
+    // Both headers of a file of the log.
+    sandbox.flip(&copy, ".log", 8);
+    sandbox.flip(&copy, ".log", 520);
+    let run = sandbox.run(&["repair", &copy]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    // It may have had nothing yet that could be lost.
+    assert!([0, 3].contains(&run.code), "{said} {}", run.stderr);
+    let next = format!("`mainstay store promote {copy} --unfinished`");
+    assert!(said.contains("it is not finished") && said.contains(&next), "{said}");
+    assert_eq!(check_copy(&sandbox, &copy), Some(false));
+    sandbox.fails(1, &["promote", &copy]);
+    sandbox.ok(&["promote", &copy, "--unfinished"]);
+    sandbox.ok(&["put", &copy, "k1", "mine"]);
 }
 
 fn restores(create: &[&str]) {
@@ -205,4 +228,63 @@ fn a_restore_that_is_killed_leaves_no_store_or_all_of_it_and_is_made_again() {
 #[test]
 fn a_restore_of_any_sizes_that_is_killed_leaves_no_store_or_all_of_it_and_is_made_again() {
     restores(ANY);
+}
+
+#[test]
+fn a20_of_two_restores_to_one_place_one_makes_the_store_and_the_other_is_told_so() {
+    for create in [FIXED, ANY] {
+        let sandbox = store(create);
+        sandbox.ok(&["backup", "people", "copy"]);
+        // Of fixed sizes a copy is open while it is read, so each has its own.
+        sandbox.ok(&["backup", "people", "other"]);
+        let mut seen = 0;
+        for round in 0..KILLS_MAX {
+            let [first, second] = thread::scope(|scope| {
+                let first = scope.spawn(|| sandbox.run(&["restore", "copy", "anew"]));
+                thread::sleep(Duration::from_millis(u64::from(round % 10) * 15));
+                let second = sandbox.run(&["restore", "other", "anew"]);
+                [first.join().unwrap(), second]
+            });
+            let codes = [first.code, second.code];
+            assert!(codes == [0, 1] || codes == [1, 0], "{} {}", first.stderr, second.stderr);
+            let told = format!("{}{}", first.stderr, second.stderr);
+            let is_told = told.contains("another restore to this place") || told.contains("exists");
+            assert!(is_told && !told.contains("damaged"), "{told}");
+            sandbox.ok(&["verify", "people", "--against", "anew"]);
+            assert!(!sandbox.path("anew.restoring").exists());
+            fs::remove_dir_all(sandbox.path("anew")).unwrap();
+            seen += u32::from(told.contains("another restore to this place"));
+            if round > 5 && seen >= SEEN {
+                break;
+            }
+        }
+        assert!(seen >= SEEN, "only {seen} were at it at once");
+    }
+}
+
+#[test]
+fn a20_a_directory_of_somebody_is_not_removed_by_a_restore_or_a_reshard() {
+    for create in [FIXED, ANY] {
+        let sandbox = Sandbox::new();
+        sandbox.ok(&[&["create", "people"], create].concat());
+        put(&sandbox, 10, "v");
+        sandbox.ok(&["backup", "people", "copy"]);
+        for (name, command) in [
+            ("anew.restoring", &["restore", "copy", "anew"][..]),
+            ("people.resharding", &["reshard", "people", "--shards", "4"]),
+        ] {
+            let mine = sandbox.path(name);
+            fs::create_dir(&mine).unwrap();
+            fs::write(mine.join("file"), "precious").unwrap();
+            let error = sandbox.fails(1, command);
+            assert!(error.contains("is in the way"), "{error}");
+            let left: Vec<_> =
+                fs::read_dir(&mine).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert_eq!(left, [mine.join("file")], "nothing is put there either");
+            assert_eq!(fs::read(mine.join("file")).unwrap(), b"precious");
+            fs::remove_dir_all(&mine).unwrap();
+            sandbox.ok(command);
+            assert!(!mine.exists());
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Copies that are interrupted: nobody takes a part of a store for all of it.
 
-use std::time::Duration;
+use std::{env, process::Command, sync::Once, time::Duration};
 
 use mainstay_replica::{Error, FollowSettings, LeadSettings, Sink, follower, leader, update};
+use mainstay_shm::hook;
 use mainstay_sim::Disk;
 use mainstay_store::Error as StoreError;
 
@@ -16,6 +17,43 @@ for_both! {
     n7_an_update_that_was_interrupted_leaves_the_old_state_or_says_that_it_is_not_finished,
     n7_a_follower_is_not_whole_before_all_shards_have_caught_up_once,
     n7_a_whole_follower_stays_whole_while_it_takes_the_log_and_not_while_records_are_compared,
+}
+
+/// Tells a process which fault is planted in it.
+const FAULT: &str = "PLANTED_IN_FOLLOWERS";
+/// What is done wrong, and of which of these tests one has to find it.
+const FAULTS: [(&str, &str); 4] = [
+    // It is said to be whole before what came is durable.
+    ("stream-whole-unsynced", "n7_a_copy_that_was_interrupted"),
+    // It is said to be whole when some of its shards have caught up.
+    ("stream-whole-of-some", "n7_a_follower_is_not_whole_before_all"),
+    // What a later copy changes first is changed while it is said to be whole.
+    ("stream-whole-kept", "n7_an_update_that_was_interrupted"),
+    ("stream-whole-kept", "n7_a_whole_follower_stays_whole"),
+];
+
+fn plant_given() {
+    static ONCE: Once = Once::new();
+    if let Ok(given) = env::var(FAULT) {
+        let fault = FAULTS.into_iter().find(|(fault, _)| *fault == given).unwrap().0;
+        ONCE.call_once(|| hook::plant(fault));
+    }
+}
+
+/// A fault is planted in a whole process, so the tests are run in others.
+#[test]
+fn the_planted_faults_of_what_is_whole_are_found_for_both_kinds() {
+    for (fault, test) in FAULTS {
+        for kind in ["of_fixed_sizes", "of_any_sizes"] {
+            let name = format!("unfinished::{kind}::{test}");
+            let run =
+                Command::new(env::current_exe().unwrap()).arg(name).env(FAULT, fault).output();
+            let run = run.unwrap();
+            let said = String::from_utf8_lossy(&run.stdout);
+            assert!(said.contains("running 1 test"), "{said}");
+            assert!(!run.status.success() && said.contains("1 failed"), "{fault}: {kind}: {said}");
+        }
+    }
 }
 
 /// What has come of a copy whose disk died.
@@ -63,6 +101,7 @@ fn interrupt<S: Kind>(ours: &S, disk: &Disk, calls: u64, states: &[Records], cou
 const STEP: usize = 3;
 
 fn n7_a_copy_that_was_interrupted_is_no_store_until_it_is_finished<S: Kind>() {
+    plant_given();
     let (_, ours) = store::<S>(1);
     put(&ours, 0..200, 1);
     let mut count = Count::default();
@@ -82,6 +121,7 @@ fn n7_a_copy_that_was_interrupted_is_no_store_until_it_is_finished<S: Kind>() {
 fn n7_an_update_that_was_interrupted_leaves_the_old_state_or_says_that_it_is_not_finished<
     S: Kind,
 >() {
+    plant_given();
     let mut count = Count::default();
     for calls in (0..5_000).step_by(STEP) {
         if count.whole > 40 {
@@ -107,6 +147,7 @@ fn n7_an_update_that_was_interrupted_leaves_the_old_state_or_says_that_it_is_not
 }
 
 fn n7_a_follower_is_not_whole_before_all_shards_have_caught_up_once<S: Kind>() {
+    plant_given();
     let (_, ours) = store::<S>(1);
     put(&ours, 0..300, 1);
     let (disk, copy) = replica(&ours, 2);
@@ -125,11 +166,28 @@ fn n7_a_follower_is_not_whole_before_all_shards_have_caught_up_once<S: Kind>() {
     assert_equal(&ours, &copy);
     let led = copy.promoted(3);
     led.put_one(1, 1).unwrap();
+
+    // One shard has caught up long before the other.
+    let (_, ours) = store::<S>(1);
+    let (_, tried) = store::<S>(3);
+    let of_first = |number: &u32| tried.put_one(*number, 1).unwrap().shard == 0;
+    let (few, many): (Vec<u32>, Vec<u32>) = (0..400).partition(of_first);
+    put(&ours, few.into_iter().take(1), 1);
+    put(&ours, many, 1);
+    let (_, copy) = replica(&ours, 2);
+    let follow = FollowSettings { window_bytes: 2_000, ..FollowSettings::default() };
+    let mut pair = Pair::with(&ours, &copy, LeadSettings::default(), follow);
+    let marks = steps(&mut pair, &ours, &copy);
+    let behind = marks.iter().filter(|mark| !mark.is_all).count();
+    assert!(behind > 5, "{behind} steps");
+    assert!(marks.iter().all(|mark| mark.is_all || !mark.is_whole), "a part is whole: {marks:?}");
+    assert!(marks.last().is_some_and(|mark| mark.is_all && mark.is_whole));
 }
 
 fn n7_a_whole_follower_stays_whole_while_it_takes_the_log_and_not_while_records_are_compared<
     S: Kind,
 >() {
+    plant_given();
     for as_one in [false, true] {
         let (_, ours) = store::<S>(1);
         put(&ours, 0..200, 1);
@@ -139,12 +197,12 @@ fn n7_a_whole_follower_stays_whole_while_it_takes_the_log_and_not_while_records_
         put(&ours, 0..100, 2);
         let follow = FollowSettings { as_one, ..FollowSettings::default() };
         let mut pair = Pair::with(&ours, &copy, LeadSettings::default(), follow);
-        let marks = steps(&mut pair, &copy);
-        assert_eq!(marks.contains(&false), as_one);
+        let marks = steps(&mut pair, &ours, &copy);
+        assert_eq!(marks.iter().any(|mark| !mark.is_whole), as_one);
         assert!(Sink::is_whole(&copy));
         // What comes when it has caught up changes nothing of that.
         put(&ours, 0..5, 3);
-        assert!(!steps(&mut pair, &copy).contains(&false));
+        assert!(steps(&mut pair, &ours, &copy).iter().all(|mark| mark.is_whole));
         // And now records are compared.
         pair.leader.handle(pair.now, leader::Input::Lost { peer: 1 });
         drop(pair);
@@ -154,15 +212,24 @@ fn n7_a_whole_follower_stays_whole_while_it_takes_the_log_and_not_while_records_
         put(&ours, 0..1, 5);
         let lead = LeadSettings { replay_max: 10, ..LeadSettings::default() };
         let mut pair = Pair::with(&ours, &copy, lead, FollowSettings::default());
-        let marks = steps(&mut pair, &copy);
-        assert!(marks.contains(&false), "{:?}", pair.ways());
+        let marks = steps(&mut pair, &ours, &copy);
+        assert!(marks.iter().any(|mark| !mark.is_whole), "{:?}", pair.ways());
         assert!(Sink::is_whole(&copy));
         assert_equal(&ours, &copy);
     }
 }
 
-/// Runs to the end, a message at a time; whether the copy was whole after each.
-fn steps<S: Kind>(pair: &mut Pair<S>, copy: &S) -> Vec<bool> {
+/// What a copy was after a message.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    is_whole: bool,
+    /// It has all that there is.
+    is_all: bool,
+}
+
+/// Runs to the end, a message at a time, and syncs whenever that is asked for; what the copy was after
+/// each.
+fn steps<S: Kind>(pair: &mut Pair<S>, ours: &S, copy: &S) -> Vec<Mark> {
     let (mut marks, mut silent) = (Vec::new(), 0);
     for _ in 0..1_000 {
         for bytes in pair.follower_says() {
@@ -171,7 +238,11 @@ fn steps<S: Kind>(pair: &mut Pair<S>, copy: &S) -> Vec<bool> {
         let sent = pair.leader_says();
         for bytes in &sent {
             pair.follower.handle(pair.now, follower::Input::Message(bytes));
-            marks.push(Sink::is_whole(copy));
+            for bytes in pair.follower_says() {
+                pair.leader.handle(pair.now, leader::Input::Message { peer: 1, bytes: &bytes });
+            }
+            let is_all = copy.contents() == ours.contents();
+            marks.push(Mark { is_whole: Sink::is_whole(copy), is_all });
         }
         silent = if sent.is_empty() { silent + 1 } else { 0 };
         if silent == 5 {

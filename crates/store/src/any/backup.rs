@@ -14,11 +14,13 @@ use super::{
     copy::{Copied, CopyEntry, begin},
     format::{ANY_FILE, AnyHeader, Frame},
     raw::RawLogStore,
+    recover::any_header,
     shard::Shard,
 };
 use crate::{
     error::{Error, Result},
     format::{DATA_AT, FRAME_LEN, FrameHeader, STORE_FILE, write_header},
+    mark::check_whole,
     planted::{self, Fault},
     rank::{Ranked, at_places},
 };
@@ -142,8 +144,14 @@ impl<F: Folder> RawLogStore<F> {
         if names.iter().any(|name| name == ANY_FILE || name == STORE_FILE) {
             return Err(Error::Exists);
         }
+        check_whole(to)?;
         let found = Copied::read(to)?;
         match &found {
+            // Segments of a store of which the header is gone are not those of a copy.
+            None => match any_header(to) {
+                Err(Error::NotAStore) => Ok(None),
+                other => other.and(Err(Error::Exists)),
+            },
             Some(old) if old.store.id != self.header.id => {
                 Err(Error::OtherCopy { what: "another store" })
             }

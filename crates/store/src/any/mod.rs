@@ -93,6 +93,8 @@ pub use typed::{AsKey, Field, LogIter, LogStore, Plain};
 pub(crate) use copy::is_called_copy;
 pub(crate) use format::{ANY_FILE, AnyHeader, parse_name as any_parts};
 pub(crate) use recover::any_header;
+#[cfg(test)]
+pub(crate) use repair::tests as dying;
 pub(crate) use restore::restore_into;
 #[cfg(test)]
 pub(crate) use salvage::tests as damaging;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mainstay_storage::Folder;
 
-pub(super) use self::opening::{check_header, clear_for_any};
+pub(super) use self::opening::{begin_any, check_header};
 pub use self::upkeep::LogShardStats;
 use super::{
     cache::Cache,

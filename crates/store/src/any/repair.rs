@@ -121,4 +121,4 @@ fn mend_copy<H: Header>(folder: &Directory, name: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

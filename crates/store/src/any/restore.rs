@@ -10,15 +10,16 @@ use super::{
     copy::{Copied, is_called_copy},
     format::{ANY_FILE, AnyHeader, Kind, ListEntry, LogHeader, Past, write_list},
     options::LogOptions,
-    raw::{RawLogStore, clear_for_any},
+    raw::{RawLogStore, begin_any},
     shard::{Log, hint_header},
 };
 use crate::{
     error::{Error, Result},
     format::write_header,
     keyed::Ring,
+    mark::{Maker, unmark},
+    planted::{self, Fault},
     read_only::ReadOnly,
-    store::Comes,
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -98,7 +99,7 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
     mut told: impl FnMut(u64, u64),
 ) -> Result<()> {
     let copied = Copied::complete(from)?;
-    clear_for_any(Comes::ToCopy, to)?;
+    let is_ours = begin_any(Maker::Copy, to)?;
     let all = copied.entries.iter().map(|entry| entry.bytes.get()).sum();
     let mut done = 0;
     let mut told = |bytes| {
@@ -124,7 +125,9 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
                 let (epoch, sequence) = (frame.header.epoch.get(), frame.header.sequence.get());
                 (log.past, _) = contents.follow(log.past, epoch, sequence);
             })?;
-            target.sync().map_err(Error::io(&*name))?;
+            if !planted::is(Fault::CopyUnsynced) {
+                target.sync().map_err(Error::io(&*name))?;
+            }
             (log.first, log.sequence) = (entry.first.get(), entry.last.get());
             (log.at, log.chain) = (entry.bytes.get(), entry.chain.get());
             if log.sequence >= log.first {
@@ -154,7 +157,8 @@ pub(crate) fn restore_into<G: Folder, F: Folder>(
         file.sync()?;
         to.sync_names()
     };
-    publish().map_err(Error::io(ANY_FILE))
+    publish().map_err(Error::io(ANY_FILE))?;
+    if is_ours { unmark(to) } else { Ok(()) }
 }
 
 fn write_hint<F: Folder>(to: &F, store: &AnyHeader, shard: u32, log: &Log<F::File>) -> Result<()> {

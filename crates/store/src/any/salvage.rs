@@ -18,7 +18,7 @@ use super::{
     frames::NOT_AS_WRITTEN,
     index::Index,
     options::LogOptions,
-    raw::{RawLogStore, check_header, clear_for_any},
+    raw::{RawLogStore, begin_any, check_header},
     recover::{How, any_header, load},
     survey::LogDamage,
 };
@@ -26,12 +26,11 @@ use crate::{
     error::{Error, MISPLACED, Result},
     format::{Header, VERSION, read_headers},
     limits::{SEGMENT_BYTES_MAX, SHARDS_MAX},
-    mark::{begin_salvage, unmark},
+    mark::{Maker, unmark},
     parts::is_missing,
     planted::{self, Fault},
-    rank::Role,
+    rank::{Ranked, Role},
     shard::Change,
-    store::Comes,
 };
 
 /// What was saved of a damaged store, and what was not.
@@ -59,9 +58,15 @@ pub struct LogSalvaged {
     /// their own shard has nothing of the key. There are none where [`unknown`](Self::unknown) is 0.
     pub doubtful: u64,
     /// The header of the store is gone. How many shards there were is known from the files of logs, if
-    /// the last of them has one; that whole keys choose their shards, and that segments are as large as
-    /// they can be, is a guess.
+    /// the last of them has one; that whole keys choose their shards, that segments are as large as they
+    /// can be, and that the store led and was whole, is a guess.
     pub is_guessed: bool,
+    /// The damaged store followed a leader, and so the new one takes no writes until it is promoted.
+    pub follows: bool,
+    /// The damaged store was a follower's, or a copy, that was not finished, and so is the new one: it is
+    /// refused as such until somebody says that it is all there is, see
+    /// [`set_whole`](RawLogStore::set_whole).
+    pub is_unfinished: bool,
 }
 
 impl LogSalvaged {
@@ -100,9 +105,10 @@ pub(super) fn options_of(folder: &impl Folder) -> Result<LogOptions> {
 impl<F: Folder> RawLogStore<F> {
     /// Makes a store in another folder, with all that is sound of one that is damaged, and says what
     /// is not. Nothing is changed in the damaged one, which nobody may have open. The new one is
-    /// another store, with an identity and a history of its own, of `options`. While it is being made,
-    /// there is a file `unfinished` with it, and nobody can open it; whoever salvages into the same
-    /// folder again removes what one that was killed has left there, and begins anew. `told` hears how many shards were read, and of how many.
+    /// another store, with an identity and a history of its own, of `options`; it leads or follows as
+    /// the damaged one does, and is whole or not. While it is being made, there is a file `unfinished`
+    /// with it, and nobody can open it; whoever salvages into the same folder again removes what one that
+    /// was killed has left there, and begins anew. `told` hears how many shards were read, and of how many.
     ///
     /// A record is taken if its own checksum is right. A key of which the last value is damaged is not
     /// there, and is told; a full segment, and all of a store that was closed, has a hint, which knows the
@@ -141,9 +147,7 @@ impl<F: Folder> RawLogStore<F> {
         options.check()?;
         // Before anything is done to the other folder.
         LogSalvaged::default().header(from)?;
-        let is_of_it = |name: &str| name == ANY_FILE || parse_name(name).is_some();
-        let clear = |to: &F| clear_for_any(Comes::ToCreate, to);
-        let is_ours = begin_salvage(&to, is_of_it, clear)?;
+        let is_ours = begin_any(Maker::Salvage, &to)?;
         let (to, salvaged) = Self::salvage_marked(from, to, options, &mut told)?;
         if is_ours {
             unmark(&to.folder)?;
@@ -160,7 +164,9 @@ impl<F: Folder> RawLogStore<F> {
     ) -> Result<(Self, LogSalvaged)> {
         let mut salvaged = LogSalvaged::default();
         let header = salvaged.header(from)?;
-        let to = Self::create_begun(to, options)?;
+        let mut to = Self::create_begun(to, options)?;
+        let rank = header.rank();
+        (salvaged.follows, salvaged.is_unfinished) = (rank.role == Role::Follower, !rank.is_whole);
         let shards = header.shards.get();
         let (mut written, mut batches) = (Vec::new(), Vec::new());
         let mut counted = Vec::new();
@@ -214,6 +220,7 @@ impl<F: Folder> RawLogStore<F> {
         if !planted::is(Fault::SalvageUnsynced) {
             to.finish()?;
         }
+        to.header = to.standing.stand_as(&to.folder, rank)?;
         salvaged.records = to.stats().iter().map(|shard| shard.records).sum();
         Ok((to, salvaged))
     }

@@ -9,8 +9,13 @@ use mainstay_base::Rng;
 use mainstay_sim::Disk;
 
 use crate::{
-    Change, Directory, Durability::Memory, Error, History, OnDisk, Options, Position, RawStore,
-    Survey, limits::SEGMENT_BYTES_MIN, restore,
+    Change, Directory,
+    Durability::Memory,
+    Error, History, LogOptions, OnDisk, Options, Position, RawLogStore, RawStore, Survey,
+    any::damaging::{bytes_of, cuts, without_a_mark_is_whole},
+    limits::SEGMENT_BYTES_MIN,
+    planted::Fault,
+    restore,
 };
 
 fn options() -> Options {
@@ -136,19 +141,68 @@ fn a16_a_copy_that_did_not_come_to_its_end_is_no_store_and_can_be_made_again() {
                 assert_eq!(contents(&copy), before, "dead after {calls} calls");
                 finished += 1;
             }
-            Err(error @ (Error::NotAStore | Error::HeaderGone { .. } | Error::Damaged { .. })) => {
+            Err(error @ (Error::NotAStore | Error::NotCopied)) => {
                 assert!(outcome.is_err(), "it was told to be durable after {calls} calls");
-                unfinished += 1;
-                // Of its header, which is written last, a part may be there.
-                if !matches!(error, Error::Damaged { .. }) {
-                    store.backup(&disk, |_, _| {}).unwrap();
-                    assert_eq!(contents(&RawStore::open(disk, &options()).unwrap()), before);
+                if matches!(error, Error::NotCopied) {
+                    unfinished += 1;
+                    assert!(error.to_string().contains("run the same backup"), "{error}");
+                    let look = Survey::over(&disk, |_, _| {}).err();
+                    assert!(matches!(look, Some(Error::NotCopied)), "{look:?}");
+                    let made = RawStore::create(disk.clone(), 1, 8, &options()).err();
+                    assert!(matches!(made, Some(Error::NotCopied)), "{made:?}");
                 }
+                store.backup(&disk, |_, _| {}).unwrap();
+                assert_eq!(contents(&RawStore::open(disk, &options()).unwrap()), before);
             }
             Err(other) => panic!("dead after {calls} calls: {other}"),
         }
     }
     assert!(unfinished > 20 && finished > 20, "{unfinished} unfinished, {finished} finished");
+}
+
+#[test]
+fn a16_a_copy_without_a_mark_is_whole_whatever_power_cuts_leave() {
+    without_a_mark_is_whole(4, Fault::CopyUnsynced, |seed| {
+        let more = Options { shards: 16, ..options() };
+        let store = RawStore::create(Disk::new(seed), 1, 8, &more).unwrap();
+        fill(&store);
+        cuts(
+            |to| {
+                store.backup(&to, |_, _| {})?;
+                Ok(contents(&RawStore::open(to, &options())?))
+            },
+            |image| Ok(contents(&RawStore::open(image, &options())?)),
+        )
+    });
+}
+
+#[test]
+fn a16_a_store_of_which_the_header_is_gone_is_nothing_to_copy_over() {
+    let store = RawStore::create(Disk::new(1), 1, 8, &options()).unwrap();
+    fill(&store);
+    let any = RawLogStore::create(Disk::new(2), &LogOptions::default()).unwrap();
+    any.put(b"key", b"value", Memory).unwrap();
+    for (header, is_any) in [("store", false), ("any", true)] {
+        let disk = Disk::new(3);
+        if is_any {
+            let other = RawLogStore::create(disk.clone(), &LogOptions::default()).unwrap();
+            other.put(b"key", b"other", Memory).unwrap();
+            other.close().unwrap();
+        } else {
+            let other = RawStore::create(disk.clone(), 1, 8, &options()).unwrap();
+            fill(&other);
+            other.close().unwrap();
+        }
+        assert!(disk.remove(header));
+        let before = bytes_of(&disk);
+        let refused = if is_any {
+            any.backup(&disk, |_, _| {}).err()
+        } else {
+            store.backup(&disk, |_, _| {}).err()
+        };
+        assert!(matches!(refused, Some(Error::HeaderGone { .. })), "{refused:?}");
+        assert!(bytes_of(&disk) == before);
+    }
 }
 
 #[test]

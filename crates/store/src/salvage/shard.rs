@@ -383,8 +383,8 @@ impl Reading<'_> {
                 self.covered.add(point.sequence + 1, before);
                 self.told.note_copy(name, at as u64, MISSING);
             } else {
-                self.told.note(Error::damaged(name, at as u64, MISSING))?;
                 let last = before.max(point.sequence + 1);
+                self.told.add_place(name, at as u64, MISSING, last <= self.needless);
                 self.known = self.known.max(last);
                 let (bytes, point) = (&bytes[at.min(end)..end], *point);
                 point.named(bytes, &mut |key| self.name(key, last));

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     Change,
     any::damaging::{Bytes, Over, Records, bytes_of, cuts, damage, run, without_a_mark_is_whole},
-    format::{CHUNK_LEN, ChunkHeader, DATA_AT, HEADER_LEN, ImageHeader},
+    format::{CHUNK_LEN, ChunkHeader, DATA_AT, HEADER_LEN, ImageHeader, STORE_FILE, parse_name},
     limits::SEGMENT_BYTES_MIN,
     log::Frame,
     machine::as_it_is,
@@ -437,5 +437,5 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
 
 #[test]
 fn a18_a_store_without_a_mark_is_whole_after_a_power_cut() {
-    without_a_mark_is_whole(5, cut);
+    without_a_mark_is_whole(5, Fault::SalvageUnsynced, cut);
 }

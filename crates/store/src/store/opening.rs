@@ -19,7 +19,7 @@ use crate::{
     home::InFolder,
     hooks::Hooks,
     limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
-    mark::check_whole,
+    mark::{Maker, begin, check_whole},
     open_files,
     options::Options,
     parts::Parts,
@@ -70,7 +70,7 @@ impl<F: Folder> RawStore<F> {
         options: &Options,
     ) -> Result<Self> {
         check_identity(of, options)?;
-        clear_for_fixed(Comes::ToCreate, &folder)?;
+        clear_for_fixed(&folder)?;
         Self::create_in(folder, of, role, options)
     }
 
@@ -229,26 +229,15 @@ impl<F: Folder> Begun<F> {
     }
 }
 
-/// Who comes to a folder in which there is no store yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comes {
-    /// A creation, which finds files of an earlier one with nothing in them, or is refused.
-    ToCreate,
-    /// A copy of another store, which puts its files in the place of those that an earlier one left.
-    ToCopy,
-}
-
 /// Removes what was left by who did not come to its end, from a folder in which there is no store and
 /// no copy of one: `found` is what was looked for as its header.
 pub(crate) fn clear_for<H>(
-    who: Comes,
     folder: &impl Folder,
     found: Result<H>,
     is_leftover: impl Fn(&str) -> bool,
 ) -> Result<()> {
     check_whole(folder)?;
     match found {
-        Err(Error::HeaderGone { .. }) if who == Comes::ToCopy && !is_called_copy(folder)? => {}
         Err(Error::NotAStore) if !is_called_copy(folder)? => {}
         Err(Error::NotAStore | Error::OtherKind { .. }) | Ok(_) => return Err(Error::Exists),
         Err(error) => return Err(error),
@@ -261,10 +250,19 @@ pub(crate) fn clear_for<H>(
     Ok(())
 }
 
+fn is_leftover(name: &str) -> bool {
+    parse_name(name).is_some() || is_memory_name(name)
+}
+
 /// The same for a store of fixed sizes.
-pub(crate) fn clear_for_fixed(who: Comes, folder: &impl Folder) -> Result<()> {
-    let is_leftover = |name: &str| parse_name(name).is_some() || is_memory_name(name);
-    clear_for(who, folder, store_header(folder), is_leftover)
+fn clear_for_fixed(folder: &impl Folder) -> Result<()> {
+    clear_for(folder, store_header(folder), is_leftover)
+}
+
+/// The same, with a mark of who makes it; see [`begin`].
+pub(crate) fn begin_fixed<F: Folder>(maker: Maker, folder: &F) -> Result<bool> {
+    let is_of_it = |name: &str| name == STORE_FILE || is_leftover(name);
+    begin(maker, folder, is_of_it, clear_for_fixed)
 }
 
 /// Has a key so many bits?

@@ -22,10 +22,10 @@ use crate::{
         write_header,
     },
     history::{History, Position},
-    mark::check_whole,
+    mark::{Maker, begin, check_whole},
     open_files,
     rank::{Ranked, Role, Standing, first_role, write_next},
-    store::{Comes, clear_for, in_parallel, new_id},
+    store::{clear_for, in_parallel, new_id},
 };
 
 impl<F: Folder> RawLogStore<F> {
@@ -51,7 +51,7 @@ impl<F: Folder> RawLogStore<F> {
         options: &LogOptions,
     ) -> Result<Self> {
         options.check()?;
-        clear_for_any(Comes::ToCreate, &folder)?;
+        clear_for_any(&folder)?;
         Self::create_in(folder, id, role, options)
     }
 
@@ -175,8 +175,14 @@ impl<F: Folder> Begun<F> {
 }
 
 /// Makes sure that a store can be made in a folder.
-pub(in crate::any) fn clear_for_any(who: Comes, folder: &impl Folder) -> Result<()> {
-    clear_for(who, folder, any_header(folder), |name| parse_name(name).is_some())
+fn clear_for_any(folder: &impl Folder) -> Result<()> {
+    clear_for(folder, any_header(folder), |name| parse_name(name).is_some())
+}
+
+/// The same, with a mark of who makes it; see [`begin`].
+pub(in crate::any) fn begin_any<F: Folder>(maker: Maker, folder: &F) -> Result<bool> {
+    let is_of_it = |name: &str| name == ANY_FILE || parse_name(name).is_some();
+    begin(maker, folder, is_of_it, clear_for_any)
 }
 
 impl<F: Folder> RawLogStore<F> {

@@ -13,7 +13,7 @@ fn options() -> LogOptions {
     LogOptions { shards: 1, segment_bytes: SEGMENT_BYTES_MIN, ..LogOptions::default() }
 }
 
-fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap());
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
     named.map(|(name, path)| (name, fs::read(path).unwrap())).collect()
@@ -42,40 +42,58 @@ fn damaged(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-#[test]
-fn v16_a_repair_that_dies_leaves_the_damaged_store_or_the_whole_new_one() {
+/// Repairs a damaged store in a folder, and dies after any number of steps; then somebody tries again.
+/// `repair` says how many records there are and whether the damaged files are kept, and `check` looks at
+/// the new store.
+pub(crate) fn dies_anywhere(
+    template: &BTreeMap<String, Vec<u8>>,
+    repair: impl Fn(Directory) -> Result<(u64, bool)>,
+    check: impl Fn(&Path),
+) {
     be_mortal();
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     let dir = dir.unwrap();
-    let template = damaged(dir.path());
     let (mut deaths, mut exchanged) = (0, 0);
     for steps in 0.. {
         let place = dir.path().join(steps.to_string());
         fs::create_dir(&place).unwrap();
         let path = place.join("names");
-        put_files(&path, &template);
+        put_files(&path, template);
         let folder = Directory::lock(&path).unwrap();
-        let repaired = mortal(steps, || RawLogStore::repair(folder, |_, _| {}));
+        let repaired = mortal(steps, || repair(folder));
         let is_done = repaired.is_some();
-        let is_new = files(&path) != template;
+        let is_new = files(&path) != *template;
         if is_new {
-            assert_eq!(value(&path, b"de").unwrap().as_deref(), Some(&b"in Europe"[..]), "{steps}");
-            assert_eq!(value(&path, b"es").unwrap(), None);
+            check(&path);
             exchanged += u64::from(!is_done);
         }
         deaths += u64::from(!is_done);
         // Somebody tries again: then it is repaired, and the damaged files are kept, once.
-        let again = RawLogStore::repair(Directory::lock(&path).unwrap(), |_, _| {}).unwrap();
-        assert_eq!((again.salvaged.records, again.kept.is_some()), (2, !is_new), "{steps}");
-        assert_eq!(files(&place.join("names.damaged-1")), template, "{steps}");
+        let again = repair(Directory::lock(&path).unwrap()).unwrap();
+        assert_eq!(again, (2, !is_new), "{steps}");
+        assert_eq!(files(&place.join("names.damaged-1")), *template, "{steps}");
         assert_eq!(fs::read_dir(&place).unwrap().count(), 2, "{steps}");
-        assert_eq!(value(&path, b"fr").unwrap().as_deref(), Some(&b"in Europe"[..]));
+        check(&path);
         if is_done {
             break;
         }
     }
     assert!(deaths > 30 && exchanged > 1, "{deaths} {exchanged}");
+}
+
+#[test]
+fn v16_a_repair_that_dies_leaves_the_damaged_store_or_the_whole_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let repair = |folder| {
+        let repaired = RawLogStore::repair(folder, |_, _| {})?;
+        Ok((repaired.salvaged.records, repaired.kept.is_some()))
+    };
+    dies_anywhere(&damaged(dir.path()), repair, |path| {
+        assert_eq!(value(path, b"de").unwrap().as_deref(), Some(&b"in Europe"[..]));
+        assert_eq!(value(path, b"es").unwrap(), None);
+        assert_eq!(value(path, b"fr").unwrap().as_deref(), Some(&b"in Europe"[..]));
+    });
 }
 
 #[test]

@@ -306,8 +306,8 @@ fn v16_the_planted_faults_of_salvage_are_found() {
     }
 }
 
-/// A power cut at each step of a salvage: nothing without a mark is less than all of it, and whoever
-/// does it again begins anew.
+/// A power cut at each step of a salvage or a copy: nothing without a mark is less than all of it, and
+/// whoever does it again begins anew.
 pub(crate) fn cuts(
     salvage: impl Fn(Disk) -> Result<Records>,
     open: impl Fn(Disk) -> Result<Records>,
@@ -322,8 +322,8 @@ pub(crate) fn cuts(
             images += 1;
             let has_mark = image.names().iter().any(|name| name == UNFINISHED);
             let found = match open(image.clone()) {
-                Err(Error::NotAStore | Error::HeaderGone { .. }) => continue,
-                Err(Error::Unfinished) if has_mark => {
+                Err(Error::NotAStore) => continue,
+                Err(Error::Unfinished | Error::NotCopied) if has_mark => {
                     unfinished += 1;
                     salvage(image)
                 }
@@ -364,11 +364,12 @@ fn cut(seed: u64) -> std::result::Result<u64, String> {
 /// `cut` says how many disks after power cuts were whole or had a mark.
 pub(crate) fn without_a_mark_is_whole(
     seeds: u64,
+    unsynced: Fault,
     cut: fn(u64) -> std::result::Result<u64, String>,
 ) {
     let images: std::result::Result<u64, String> = (0..seeds).map(cut).sum();
     assert!(images.as_ref().is_ok_and(|images| *images > 500), "{images:?}");
-    for fault in [Fault::SalvageUnsynced, Fault::MarkIgnored] {
+    for fault in [unsynced, Fault::MarkIgnored, Fault::MarkLeftOut] {
         plant(Some(fault));
         let found = (0..seeds).try_for_each(|seed| cut(seed).map(drop));
         plant(None);
@@ -378,7 +379,7 @@ pub(crate) fn without_a_mark_is_whole(
 
 #[test]
 fn v16_a_store_without_a_mark_is_whole_after_a_power_cut() {
-    without_a_mark_is_whole(4, cut);
+    without_a_mark_is_whole(4, Fault::SalvageUnsynced, cut);
 }
 
 #[test]
