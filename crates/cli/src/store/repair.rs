@@ -256,7 +256,7 @@ fn any(target: &Target, out: &mut Output) -> Result<Outcome> {
         let records = grouped(records);
         out.line(&format!("{path}: {records} records saved; the last values of {keys} are lost"))?;
         for key in saved.lost.iter().take(LISTED_MAX) {
-            out.line(&format!("lost: {}", cell(key)))?;
+            out.line(&format!("lost: {}", cell(key, exact_text)))?;
         }
         if saved.unknown > 0 {
             let places = counted(saved.unknown, "place", "places");
