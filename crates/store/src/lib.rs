@@ -105,6 +105,7 @@ mod parts;
 mod planted;
 #[cfg(test)]
 mod power;
+mod progress;
 mod range;
 mod rank;
 mod read_only;
