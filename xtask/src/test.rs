@@ -107,8 +107,8 @@ pub(crate) fn steps(project: &Project, args: &Args, report: &mut Report) {
 }
 
 /// What a default build leaves out.
-const FEATURES: &str =
-    "mainstay-cli/gossipsub,mainstay-cli/tls,mainstay-replica/metrics,mainstay-sds/gossipsub";
+const FEATURES: &str = "mainstay-cli/gossipsub,mainstay-cli/tls,mainstay-replica/metrics,\
+                        mainstay-sds/gossipsub,mainstay-store/serde";
 const DBUS: &str = "mainstay-cli/dbus,mainstay-state/dbus";
 
 /// The arguments of cargo for all there is. Steps that build with the same ones share what they

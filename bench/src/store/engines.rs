@@ -12,7 +12,7 @@ use fjall::{KeyspaceCreateOptions, PersistMode};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env};
 use mainstay_base::{Rng, mix64};
-use mainstay_store::{Change, Durability, FixedStore, Options};
+use mainstay_store::{Change, Durability, FixedStore, LogOptions, LogStore, Options};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::{Outcome, raw};
@@ -137,6 +137,28 @@ impl<const V: usize> Engine for Ours<V> {
     }
 }
 
+/// The same in a store whose values stay in the log.
+pub(super) struct OurLog<const V: usize>(pub(super) LogStore<Vec<u8>, Vec<u8>>);
+
+pub(super) fn log_options() -> LogOptions {
+    LogOptions { shards: 2, ..LogOptions::default() }
+}
+
+impl<const V: usize> OurLog<V> {
+    pub(super) fn new(directory: &Path) -> Outcome<OurLog<V>> {
+        Ok(OurLog(LogStore::create(directory, &log_options())?))
+    }
+
+    /// Puts keys 0 to `count`; volatile.
+    pub(super) fn load(&self, count: u64) -> Outcome<()> {
+        let raw = self.0.raw();
+        for number in 0..count {
+            raw.put(&key(number), &value::<V>(number), Durability::Memory)?;
+        }
+        Ok(())
+    }
+}
+
 /// armdb's map of fixed slots.
 pub(super) struct ArmFixed<const V: usize>(pub(super) FixedMap<Key, V>);
 
@@ -253,6 +275,16 @@ impl<const V: usize> Lmdb<V> {
             durable: records(raw::open_lmdb(&durable, MAP_BYTES)?)?,
             volatile: records(raw::open_lmdb_unsynced(&volatile, MAP_BYTES)?)?,
         })
+    }
+}
+
+impl<const V: usize> Lmdb<V> {
+    /// Puts key number `number`; volatile.
+    pub(super) fn put_key(&self, number: u64) -> Outcome<()> {
+        let (env, records) = &self.volatile;
+        let mut txn = env.write_txn()?;
+        records.put(&mut txn, &key(number), &value::<V>(number))?;
+        Ok(txn.commit()?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::engines::{ArmFixed, ArmLog, Engine, Ours};
+use super::engines::{ArmFixed, ArmLog, Engine, OurLog, Ours};
 use super::{add, on_a_disk};
 use crate::Outcome;
 use crate::child::Child;
@@ -13,12 +13,15 @@ use crate::report::{Ratio, Report};
 use crate::role::Role;
 
 pub(super) const SMALL: Group =
-    Group { figures: &["store.bytes_per_record_memory"], measure: measure::<64> };
+    Group { figures: &["store.bytes_per_record_memory", LOG], measure: measure::<64> };
 pub(super) const LARGE: Group =
     Group { figures: &["store.bytes_per_record_memory_256"], measure: measure::<256> };
 
 /// Fills an engine and says how many bytes a record took.
 pub(super) const FILL: Role = Role { name: "store:memory", run: fill };
+
+/// Of a store whose values are in the log, and keys in memory.
+const LOG: &str = "store.log_bytes_per_record_memory";
 
 const COUNT: u64 = 1_000_000;
 
@@ -32,11 +35,19 @@ fn measure<const V: usize>(_: &Plan, scratch: &Path, report: &mut Report) -> Out
         Ok(said.trim().parse()?)
     };
     let ours = bytes("mainstay")?;
+    let log = if V == 64 { Some(bytes("mainstay_log")?) } else { None };
+    let note = format!("{COUNT} records of {} bytes", 16 + V);
     for peer in ["armdb_fixed", "armdb_log"] {
         let peers = bytes(peer)?;
-        let (value, unit) = (peers / ours, "bytes");
-        let note = format!("{COUNT} records of {} bytes", 16 + V);
-        add(report, Ratio { name: name.to_owned(), value, ours, peer, peers, unit, note });
+        let mut beside = |name: &str, ours: f64| {
+            let (name, value, unit, note) = (name.to_owned(), peers / ours, "bytes", note.clone());
+            add(report, Ratio { name, value, ours, peer, peers, unit, note });
+        };
+        beside(name, ours);
+        // The one that also has its values in a log.
+        if let (Some(log), "armdb_log") = (log, peer) {
+            beside(LOG, log);
+        }
     }
     Ok(())
 }
@@ -55,6 +66,11 @@ fn fill(arguments: &[String]) -> Outcome<()> {
 
 fn fill_with<const V: usize>(name: &str, place: &Path) -> Outcome<()> {
     let before = resident()?;
+    if name == "mainstay_log" {
+        let store = OurLog::<V>::new(place)?;
+        store.load(COUNT)?;
+        return tell(before);
+    }
     let engine: Box<dyn Engine> = match name {
         "mainstay" => Box::new(Ours::<V>::new(place)?),
         "armdb_fixed" => Box::new(ArmFixed::<V>::open(place)?),
@@ -62,6 +78,11 @@ fn fill_with<const V: usize>(name: &str, place: &Path) -> Outcome<()> {
         other => return Err(format!("there is no {other}").into()),
     };
     engine.load(COUNT)?;
+    tell(before)
+}
+
+/// What is resident now, and was not `before`, by record.
+fn tell(before: u64) -> Outcome<()> {
     println!("{:.1}", resident()?.saturating_sub(before) as f64 / COUNT as f64);
     Ok(())
 }

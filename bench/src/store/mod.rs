@@ -9,6 +9,7 @@ mod encrypted;
 mod engines;
 mod follow;
 mod get;
+mod growth;
 mod large;
 mod memory;
 mod put;
@@ -33,6 +34,7 @@ const GROUPS: &[Group] = &[
     put::SMALL,
     put::LARGE,
     put::SINGLE,
+    growth::GROUP,
     reopen::GROUP,
     memory::SMALL,
     memory::LARGE,
@@ -46,7 +48,7 @@ const GROUPS: &[Group] = &[
     follow::RECONNECT,
 ];
 
-const ROLES: &[Role] = &[reopen::FILL, reopen::OPEN, memory::FILL];
+const ROLES: &[Role] = &[growth::GROW, reopen::FILL, reopen::FILL_LOG, reopen::OPEN, memory::FILL];
 
 /// What is asked of a figure beside a peer; the first row that fits counts.
 const ASKED: &[(&str, &str, f64)] = &[

@@ -1,11 +1,20 @@
-//! Opening 10^6 records: after a close, and after the death of whoever had them.
+//! Opening 10^6 records: after a close, after a close and another start of the machine, and after the
+//! death of whoever had them.
+//!
+//! The memory of a store of fixed sizes is in files that are good for this running of the machine only;
+//! without them log and images are read. That is how `_rebooted` has it: closed, and these files gone.
+//! For `_rebooted_cold` the kernel has forgotten what was in the other files, too, as it has after a
+//! start: that is a figure of the disk more than of anything else.
 
 use std::path::Path;
 
-use mainstay_store::FixedStore;
+use mainstay_store::{FixedStore, LogStore};
+use rustix::fs::{Advice, fadvise};
 
-use super::engines::{ArmFixed, ArmLog, Engine, Key, Ours, key, options, value};
-use super::{add, on_a_disk};
+use super::engines::{
+    ArmFixed, ArmLog, Engine, Key, OurLog, Ours, key, log_options, options, value,
+};
+use super::{add, on_a_disk, settle};
 use crate::Outcome;
 use crate::child::{self, Child};
 use crate::clock::Span;
@@ -15,13 +24,22 @@ use crate::report::{Aim, Ratio, Report, Unit};
 use crate::role::Role;
 
 const CLOSED: &str = "store.reopen_1e6";
+const REBOOTED: &str = "store.reopen_1e6_rebooted";
+const COLD: &str = "store.reopen_1e6_rebooted_cold";
 const KILLED: &str = "store.reopen_1e6_killed";
+const LOG: &str = "store.log_reopen_1e6";
+const LOG_KILLED: &str = "store.log_reopen_1e6_killed";
 const COUNT: u64 = 1_000_000;
+const NAMES: [&str; 4] = ["mainstay", "armdb_fixed", "armdb_log", "mainstay_log"];
 
-pub(super) const GROUP: Group = Group { figures: &[CLOSED, KILLED], measure };
+pub(super) const GROUP: Group =
+    Group { figures: &[CLOSED, REBOOTED, COLD, KILLED, LOG, LOG_KILLED], measure };
 
 /// Fills a store and waits to be killed.
 pub(super) const FILL: Role = Role { name: "store:fill", run: fill };
+
+/// The same with values in the log.
+pub(super) const FILL_LOG: Role = Role { name: "store:fill_log", run: fill_log };
 
 /// Opens a store, and says how long that took.
 pub(super) const OPEN: Role = Role { name: "store:open", run: open };
@@ -43,9 +61,12 @@ fn timed<T>(
 
 fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
     let disk = on_a_disk(scratch)?;
-    let places = ["mainstay", "armdb_fixed", "armdb_log"].map(|name| disk.path().join(name));
-    let [ours, fixed, log] = &places;
+    let places = NAMES.map(|name| disk.path().join(name));
+    let [ours, fixed, log, our_log] = &places;
     {
+        let store = OurLog::<64>::new(our_log)?;
+        store.load(COUNT)?;
+        store.0.close()?;
         let store = Ours::<64>::new(ours)?;
         store.load(COUNT)?;
         store.0.close()?;
@@ -56,23 +77,55 @@ fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Outcome<()> {
         map.load(COUNT)?;
         map.0.close()?;
     }
-    let mut sides = ["mainstay", "armdb_fixed", "armdb_log"].map(|name| {
+    let mut sides = NAMES.map(|name| {
         let place = disk.path().join(name);
         Round::new(name, move || opened_anew(name, &place))
     });
     let timings = rounds(plan.repetitions_heavy, &mut sides)?;
-    for peer in &timings[1..] {
+    for peer in &timings[1..3] {
         add(report, Ratio::of_wall(CLOSED, Unit::Ms, &timings[0], peer));
     }
+    // Of the peers only this one has its values in a log.
+    add(report, Ratio::of_wall(LOG, Unit::Ms, &timings[3], &timings[2]));
     report.aims.push(Aim::of_timing(CLOSED, &timings[0], 10.0, Unit::Ms));
 
-    let killed = disk.path().join("killed");
-    let place = text(&killed)?;
-    let mut child = Child::start(&FILL, &[place])?;
-    child.wait_ready()?;
-    child.kill()?;
-    let span = opened_anew("mainstay", &killed)?;
-    report.aims.push(Aim::new(KILLED, span.wall_ns / 1e6, 400.0, Unit::Ms));
+    let mut sides = [false, true].map(|is_cold| {
+        Round::new("mainstay", move || {
+            forget(ours, is_cold)?;
+            opened_anew("mainstay", ours)
+        })
+    });
+    let timings = rounds(plan.repetitions_heavy, &mut sides)?;
+    for (name, timing) in [REBOOTED, COLD].into_iter().zip(&timings) {
+        report.aims.push(Aim::of_timing(name, timing, None, Unit::Ms));
+    }
+
+    for (role, engine, name, aim) in
+        [(&FILL, "mainstay", KILLED, Some(400.0)), (&FILL_LOG, "mainstay_log", LOG_KILLED, None)]
+    {
+        let killed = disk.path().join(name);
+        let place = text(&killed)?;
+        let mut child = Child::start(role, &[place])?;
+        child.wait_ready()?;
+        child.kill()?;
+        let span = opened_anew(engine, &killed)?;
+        report.aims.push(Aim::new(name, span.wall_ns / 1e6, aim, Unit::Ms));
+    }
+    Ok(())
+}
+
+/// Removes the files with the memory of a store, which are of this running of the machine, and lets the
+/// kernel forget what it has of the others.
+fn forget(place: &Path, is_cold: bool) -> Outcome<()> {
+    settle(place)?;
+    for entry in std::fs::read_dir(place)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "live" || end == "index") {
+            std::fs::remove_file(path)?;
+        } else if is_cold {
+            fadvise(std::fs::File::open(path)?, 0, None, Advice::DontNeed)?;
+        }
+    }
     Ok(())
 }
 
@@ -101,6 +154,16 @@ fn open(arguments: &[String]) -> Outcome<()> {
             store.close()?;
             span
         }
+        "mainstay_log" => {
+            let open = || Ok(LogStore::<Vec<u8>, Vec<u8>>::open(place, &log_options())?);
+            let some = some.to_vec();
+            let get = |store: &LogStore<Vec<u8>, Vec<u8>>| {
+                store.get(&some).ok().flatten()?.as_slice().try_into().ok()
+            };
+            let (span, store) = timed(open, get)?;
+            store.close()?;
+            span
+        }
         "armdb_fixed" => {
             let (span, map) = timed(|| ArmFixed::<64>::open(place), |map| map.0.get(&some))?;
             map.0.close()?;
@@ -115,6 +178,14 @@ fn open(arguments: &[String]) -> Outcome<()> {
     };
     println!("{} {}", span.wall_ns, span.cpu_ns);
     Ok(())
+}
+
+fn fill_log(arguments: &[String]) -> Outcome<()> {
+    let directory = arguments.first().ok_or("no directory was named")?;
+    let store = OurLog::<64>::new(Path::new(directory))?;
+    store.load(COUNT)?;
+    child::say_ready()?;
+    child::wait_for_death()
 }
 
 fn fill(arguments: &[String]) -> Outcome<()> {

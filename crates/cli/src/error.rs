@@ -268,6 +268,8 @@ pub(crate) enum CliError {
     AnySize { path: PathBuf, cannot_be: &'static str },
     #[error("the {part} has {bytes} bytes, and those of the store have {must}; give it as many")]
     Size { part: &'static str, bytes: usize, must: usize },
+    #[error("the {part} has more than {most} bytes, and no {part} has more; shorten it")]
+    TooLong { part: &'static str, most: usize },
     #[error(
         "the {part} {given:?} is no whole number of at most {len} bytes; write digits only, as in 42"
     )]
@@ -351,7 +353,8 @@ impl CliError {
             Self::Pool(pool::Error::Corrupt { .. }) => 3,
             Self::State(state::Error::Corrupt { .. }) => 3,
             Self::NoOldKey => 2,
-            Self::Size { .. } | Self::NotANumber { .. } | Self::NoPrefix => 2,
+            Self::Size { .. } | Self::TooLong { .. } => 2,
+            Self::NotANumber { .. } | Self::NoPrefix => 2,
             Self::Store { source: store::Error::OutOfLimits { .. }, .. } => 2,
             Self::Store { source: store::Error::Damaged { .. }, .. }
             | Self::Store { source: store::Error::Misplaced { .. }, .. } => 3,

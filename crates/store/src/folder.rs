@@ -1,10 +1,11 @@
 //! Where a store keeps its files: a directory.
 
 use std::{
-    ffi::OsString,
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -15,18 +16,21 @@ use std::{
 use mainstay_shm::{fork::Epoch, hook};
 use mainstay_storage::{Folder, Storage};
 use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat},
+    fs::{AtFlags, Dir, Mode, OFlags, openat, statat, unlinkat},
     io::{Errno, retry_on_intr},
 };
 
 use crate::{
+    any::ANY_FILE,
     error::{Error, Result},
+    format::STORE_FILE,
     keyed::{FileOf, Files, Ring},
     making::remove_ours,
     mark::UNFINISHED,
 };
 
-/// A directory of the file system, locked as long as it lives (A5).
+/// A directory of the file system, locked as long as it lives (A5). One that was made for it is removed
+/// with it if nothing has come into it.
 ///
 /// ```
 /// use mainstay_store::{Directory, Error};
@@ -44,7 +48,17 @@ pub struct Directory {
     /// It was replaced, and is removed when it is dropped.
     is_replaced: AtomicBool,
     files: Files<Bare>,
-    _lock: Lock,
+    lock: Lock,
+    /// What was made for it, and goes again if nothing comes into it.
+    made: Made,
+}
+
+/// What a [`Directory`] has made before there is anything in it: whoever is refused leaves nothing.
+struct Made {
+    /// Of its file `lock`: what there was with it then.
+    lock: Option<BTreeSet<OsString>>,
+    /// Itself, then the directories it is in, from the inside out.
+    directories: Vec<PathBuf>,
 }
 
 /// Its files as they are.
@@ -72,6 +86,16 @@ impl Lock {
             file.try_lock()?
         }
         Ok(Self { file, epoch: Epoch::now() })
+    }
+}
+
+/// Is the file of that name in the directory still this one? Whoever had it may have removed it.
+fn is_in(lock: &File, directory: &File) -> io::Result<bool> {
+    let lock = lock.metadata()?;
+    match retry_on_intr(|| statat(directory, LOCK, AtFlags::SYMLINK_NOFOLLOW)) {
+        Ok(found) => Ok((found.st_dev, found.st_ino) == (lock.dev(), lock.ino())),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -132,6 +156,7 @@ impl Directory {
             io::ErrorKind::NotFound => Error::Locked,
             _ => failed(error),
         };
+        let directories = missing(path);
         match fs::create_dir_all(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // A file, or a link that leads nowhere, was not taken away.
@@ -141,12 +166,15 @@ impl Directory {
             made => made.map_err(failed)?,
         }
         let handle = File::open(path).map_err(failed_since)?;
-        let lock = open_in(&handle, LOCK).map_err(failed_since)?;
+        let (lock, is_made) = lock_in(&handle).map_err(failed_since)?;
         let lock = match Lock::take(lock, false) {
             Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(Error::Locked),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
+        if !is_in(&lock.file, &handle).map_err(failed)? {
+            return Err(Error::Locked);
+        }
         let path = fs::canonicalize(path).map_err(failed_since)?;
         // Another one may have got this name meanwhile, and be somebody's.
         if !is_same(&handle, &path).map_err(failed_since)? {
@@ -154,7 +182,9 @@ impl Directory {
         }
         let (path, is_replaced) = (Mutex::new(path), AtomicBool::new(false));
         let files = ring.over(Bare { handle: handle.try_clone().map_err(failed)? });
-        Ok(Self { path, handle, is_replaced, files, _lock: lock })
+        let found = || names_in(&handle).map_err(failed);
+        let made = Made { lock: is_made.then(found).transpose()?, directories };
+        Ok(Self { path, handle, is_replaced, files, lock, made })
     }
 
     /// Locks another one, encrypted as this one is.
@@ -183,6 +213,24 @@ impl Directory {
         name
     }
 
+    /// Removes what was made for it, unless something has come into it.
+    fn leave(&self) -> io::Result<()> {
+        let Some(found) = &self.made.lock else { return Ok(()) };
+        // A store that came without its lock keeps it.
+        let is_store = [ANY_FILE, STORE_FILE].iter().any(|name| found.contains(OsStr::new(name)));
+        // A child made by fork has no say.
+        if is_store || !self.lock.epoch.is_current() || names_in(&self.handle)? != *found {
+            return Ok(());
+        }
+        unlinkat(&self.handle, LOCK, AtFlags::empty())?;
+        for (level, directory) in self.made.directories.iter().enumerate() {
+            if level > 0 || is_same(&self.handle, directory)? {
+                fs::remove_dir(directory)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Another one has its place: it is removed when nobody uses it any more.
     pub(crate) fn remove_in_the_end(&self) {
         self.is_replaced.store(true, Relaxed);
@@ -193,6 +241,8 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let path = self.path();
         if !self.is_replaced.load(Relaxed) || !is_same(&self.handle, &path).unwrap_or(false) {
+            // What somebody else has put there, or is taking, stays.
+            let _stays = self.leave();
             return;
         }
         // Under a name of its own: the one it has may be taken by the next as soon as it is free.
@@ -210,8 +260,29 @@ fn is_same(handle: &File, path: &Path) -> io::Result<bool> {
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
+/// Those of it and of the directories it is in that are not there, from the inside out.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let path = std::path::absolute(path).unwrap_or_default();
+    let is_missing = |path: &&Path| fs::symlink_metadata(path).is_err();
+    path.ancestors().take_while(is_missing).map(Path::to_path_buf).collect()
+}
+
+/// The file `lock` of a directory, and whether it was made for that.
+fn lock_in(directory: &File) -> io::Result<(File, bool)> {
+    match open_as(directory, LOCK, OFlags::EXCL) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok((open_in(directory, LOCK)?, false))
+        }
+        made => Ok((made?, true)),
+    }
+}
+
 fn open_in(directory: &File, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    open_as(directory, name, OFlags::empty())
+}
+
+fn open_as(directory: &File, name: &str, more: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | more;
     // What the mask of the process leaves of it, as with any file.
     let mode = Mode::from_raw_mode(0o666);
     Ok(File::from(retry_on_intr(|| openat(directory, name, flags, mode))?))
@@ -245,6 +316,16 @@ impl Folder for Directory {
     }
 }
 
+/// The names of all that is in a directory.
+fn names_in(directory: &File) -> io::Result<BTreeSet<OsString>> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::read_from(directory)? {
+        names.insert(OsString::from_vec(entry?.file_name().to_bytes().to_vec()));
+    }
+    names.retain(|name| name != "." && name != "..");
+    Ok(names)
+}
+
 impl Folder for Bare {
     type File = BareFile;
 
@@ -254,13 +335,9 @@ impl Folder for Bare {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.handle)? {
-            // A name that is no text is none of ours.
-            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
-        }
-        names.retain(|name| name != "." && name != "..");
-        Ok(names)
+        let names = names_in(&self.handle)?.into_iter();
+        // A name that is no text is none of ours.
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -379,4 +456,61 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let digits = text.chars().filter(char::is_ascii_hexdigit).collect::<String>();
     let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
     Ok(id.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_nothing_came_into_is_as_it_was_before() {
+        let all = tempfile::tempdir().unwrap();
+        let names = || fs::read_dir(all.path()).unwrap().count();
+        let within = all.path().join("a/b");
+        drop(Directory::lock(&within).unwrap());
+        assert_eq!(names(), 0);
+        // What has come into it stays, with all that it is in.
+        let directory = Directory::lock(&within).unwrap();
+        directory.file("notes").unwrap();
+        drop(directory);
+        assert!(within.join("notes").is_file() && within.join(LOCK).is_file());
+        drop(Directory::lock(&within).unwrap());
+        assert!(within.join(LOCK).is_file(), "it was there before");
+        // Of one that was there, only the lock goes.
+        fs::create_dir(all.path().join("mine")).unwrap();
+        fs::write(all.path().join("mine/note"), "precious").unwrap();
+        drop(Directory::lock(&all.path().join("mine")).unwrap());
+        assert_eq!(fs::read_dir(all.path().join("mine")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_many_who_come_and_leave_nothing_no_two_have_it_at_once() {
+        let all = tempfile::tempdir().unwrap();
+        let place = all.path().join("place");
+        let (inside, locked) = (AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while locked.load(Relaxed) < 2_000 {
+                        match Directory::lock(&place) {
+                            Ok(directory) => {
+                                assert!(!inside.swap(true, Ordering::SeqCst));
+                                thread::yield_now();
+                                inside.store(false, Ordering::SeqCst);
+                                locked.fetch_add(1, Relaxed);
+                                drop(directory);
+                            }
+                            Err(Error::Locked) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+        });
+    }
 }

@@ -131,6 +131,7 @@ pub(crate) fn load(
     table: &Table,
     writing: &mut Writing<'_>,
     (route, key_len): (Route, usize),
+    told: &dyn Fn(u64),
 ) -> Result<()> {
     let name = image_name(header.shard.get(), header.number.get());
     let end = header.bytes.get();
@@ -171,6 +172,7 @@ pub(crate) fn load(
             }
         }
         records += count as u64;
+        told(from + bytes.len() as u64 - at);
         at = from + bytes.len() as u64;
     }
     if at != end || records != header.records.get() {

@@ -111,6 +111,7 @@ mod parts;
 mod planted;
 #[cfg(test)]
 mod power;
+mod progress;
 mod range;
 mod rank;
 mod read_only;

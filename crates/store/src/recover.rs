@@ -106,13 +106,15 @@ pub(crate) fn newest_header(file: &impl Storage) -> Result<StoreHeader> {
     }
 }
 
-/// Reads a shard into a table that `make` makes for about so many records.
+/// Reads a shard into a table that `make` makes for about so many records. `told` is told how many
+/// bytes are read.
 pub(crate) fn load<F: Folder>(
     folder: &F,
     store: &StoreHeader,
     shard: u32,
     (unwritten, durable): (Option<Unwritten>, Option<(u64, u64)>),
     make: impl FnOnce(u64) -> Result<Table>,
+    told: &dyn Fn(u64),
 ) -> Result<Loaded> {
     let mut found = Found::list(folder, store, shard)?;
     let image = found.newest_image();
@@ -126,13 +128,13 @@ pub(crate) fn load<F: Folder>(
         let file = folder.file(&image_name(shard, header.number.get()));
         let file = file.map_err(Error::io("an image"))?;
         let keys = (store.route(), store.key_len.get() as usize);
-        image::load(&file, header, &table, &mut writing, keys)?;
+        image::load(&file, header, &table, &mut writing, keys, told)?;
     }
     let from = image.map_or(0, |image| image.from.get());
     found.drop_old_segments(from)?;
     let mut at = Cursor::new(store, shard, from, found.oldest());
     (at.unwritten, at.durable) = (unwritten, durable);
-    let tail = at.replay_all(folder, &found.segments, Vec::new(), &mut writing)?;
+    let tail = at.replay_all(folder, &found.segments, Vec::new(), &mut writing, told)?;
     let (through, segments) = (image.map_or(0, |image| image.through.get()), &found.segments);
     if at.sequence < through {
         let name = segments.last().map_or(0, |segment| segment.number.get());
@@ -150,7 +152,8 @@ pub(crate) fn load_apart<F: Folder>(folder: &F, store: &StoreHeader, shard: u32)
     let unwritten = Unwritten::find(folder, store, shard)?;
     let durable = unwritten.as_ref().map(Unwritten::durable);
     let left = (unwritten, durable);
-    load(folder, store, shard, left, |records| private_table(store, shard, records))
+    let make = |records| private_table(store, shard, records);
+    load(folder, store, shard, left, make, &|_| {})
 }
 
 /// An empty table of this process alone, for about so many records of a shard.
@@ -189,6 +192,7 @@ pub(crate) fn adopt<F: Folder>(
     folder: &F,
     store: &StoreHeader,
     shard: u32,
+    told: &dyn Fn(u64),
 ) -> Result<Option<Loaded>> {
     let Some(table) = (InFolder { folder, shard }).left(store)? else { return Ok(None) };
     let control = table.control()?;
@@ -226,7 +230,7 @@ pub(crate) fn adopt<F: Folder>(
         }
     };
     let is_last = later.is_empty();
-    let tail = at.replay_all(folder, later, tail, &mut writing)?;
+    let tail = at.replay_all(folder, later, tail, &mut writing, told)?;
     // Nor may the records have what the log has not.
     if at.sequence < image.map_or(0, |image| image.through.get()).max(applied) {
         return Ok(None);

@@ -14,7 +14,7 @@ use crate::{
 };
 use mainstay::{
     replica::{Updated, update},
-    store::{Directory, LogCopied, Options, RawLogStore, RawStore},
+    store::{Directory, Error, LogCopied, Options, RawLogStore, RawStore},
 };
 use serde::Serialize;
 use std::{path::PathBuf, sync::Arc};
@@ -65,10 +65,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     }
     fixed_only(&args.copy, "such a copy")?;
     let store = Arc::new(args.target.open()?);
-    let copy = if args.copy.join("store").exists() {
-        Target { path: args.copy.clone() }.open()?
-    } else {
-        create(&args.copy, &store)?
+    let copy = match (Target { path: args.copy.clone() }).open() {
+        // Also where one was killed before there was a store.
+        Err(CliError::Store { source: Error::NotAStore, .. } | CliError::IsCopy(_)) => {
+            create(&args.copy, &store)?
+        }
+        opened => opened?,
     };
     let copy = Arc::new(copy);
     let Updated { bytes, compared, set_aside, .. } = copy_over("copying", &store, &copy)?;

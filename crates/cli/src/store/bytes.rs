@@ -9,19 +9,22 @@ use clap::ValueEnum;
 use mainstay::store::limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX};
 use serde::Serialize;
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, Read},
 };
 
 /// Characters of a key or value in a table.
 const CELL_CHARS: usize = 60;
+/// What is shown before digits.
+const SHOWN_HEX: &str = "0x";
 
 /// How an argument stands for bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Form {
     /// The text itself; zeros follow up to the size
     Text,
-    /// Two hexadecimal digits a byte
+    /// Two hexadecimal digits a byte, with or without 0x before them
     Hex,
     /// A whole number, little-endian, as programs store it
     Number,
@@ -73,7 +76,7 @@ impl Form {
         let Some(len) = len.into() else { return self.free(given, part) };
         let bytes = match self {
             Self::Text => given.as_bytes().to_vec(),
-            Self::Hex => hex::decode(given).ok_or_else(|| CliError::NotHex(given.to_owned()))?,
+            Self::Hex => digits(given)?,
             Self::Number => return number(given, len, part),
             Self::File => read(given, len)?,
         };
@@ -86,6 +89,15 @@ impl Form {
 }
 
 impl Form {
+    /// What keys begin with: text, or digits.
+    pub(super) fn prefix(self, given: &str) -> Result<Vec<u8>> {
+        match self {
+            Self::Text => Ok(given.as_bytes().to_vec()),
+            Self::Hex => digits(given),
+            Self::Number | Self::File => Err(CliError::NoPrefix),
+        }
+    }
+
     fn free(self, given: &str, part: Part) -> Result<Vec<u8>> {
         let most = match part {
             Part::Key => ANY_KEY_BYTES_MAX,
@@ -93,15 +105,21 @@ impl Form {
         };
         let bytes = match self {
             Self::Text => given.as_bytes().to_vec(),
-            Self::Hex => hex::decode(given).ok_or_else(|| CliError::NotHex(given.to_owned()))?,
+            Self::Hex => digits(given)?,
             Self::Number => number(given, size_of::<u64>(), part)?,
             Self::File => read(given, most)?,
         };
         if bytes.len() > most {
-            return Err(CliError::Size { part: part.name(), bytes: bytes.len(), must: most });
+            return Err(CliError::TooLong { part: part.name(), most });
         }
         Ok(bytes)
     }
+}
+
+/// As people write them, and are shown them.
+fn digits(given: &str) -> Result<Vec<u8>> {
+    let digits = given.strip_prefix(SHOWN_HEX).unwrap_or(given);
+    hex::decode(digits).ok_or_else(|| CliError::NotHex(given.to_owned()))
 }
 
 fn padded(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
@@ -145,18 +163,22 @@ pub(super) fn exact_text(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
 }
 
-/// In a line for people: text if it is one without control characters, else digits.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let plain = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
-    match as_text(bytes).filter(plain) {
-        Some(text) => escape(text).into_owned(),
-        None => format!("0x{}", hex::encode(bytes)),
+/// In a line for people: text if it is one that is shown as it is, else digits. No two keys of a store
+/// are shown alike, and what is shown can be given again: as text, or, from 0x on, with `--key-as hex`.
+pub(super) fn shown(bytes: &[u8], text: Text) -> String {
+    let plain = |text: &&str| {
+        let is_shown_so = matches!(escape(text), Cow::Borrowed(_));
+        is_shown_so && !text.is_empty() && !text.starts_with(SHOWN_HEX)
+    };
+    match text(bytes).filter(plain) {
+        Some(text) => text.to_owned(),
+        None => format!("{SHOWN_HEX}{}", hex::encode(bytes)),
     }
 }
 
 /// The same for a cell of a table, cut if it is long.
-pub(super) fn cell(bytes: &[u8]) -> String {
-    let text = shown(bytes);
+pub(super) fn cell(bytes: &[u8], text: Text) -> String {
+    let text = shown(bytes, text);
     match text.char_indices().nth(CELL_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -165,6 +187,12 @@ pub(super) fn cell(bytes: &[u8]) -> String {
 
 /// Which text bytes are: [`as_text`] or [`exact_text`].
 pub(super) type Text = fn(&[u8]) -> Option<&str>;
+
+/// That of a store whose keys and values have these lengths: where sizes are free, they are exactly
+/// what was put, with no zeros behind it.
+pub(super) fn text_of(lengths: Option<(usize, usize)>) -> Text {
+    if lengths.is_none() { exact_text } else { as_text }
+}
 
 /// A record for programs, and as exports have it: text where it is one, else digits.
 #[derive(Serialize)]
@@ -185,10 +213,6 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn of(key: &'a [u8], value: Option<&'a [u8]>) -> Self {
-        Self::with(key, value, as_text)
-    }
-
     /// The same of one that ends at that time.
     pub(super) fn ending(self, ends: Option<u64>) -> Self {
         Self { ends, ..self }
@@ -256,12 +280,28 @@ mod tests {
 
     #[test]
     fn people_see_text_where_there_is_one() {
+        let shown = |bytes: &[u8]| shown(bytes, as_text);
         assert_eq!((shown(b"alice\0\0"), shown(b"a\0b")), ("alice".into(), "0x610062".into()));
         assert_eq!((shown(&[0, 0]), shown(b"a\n")), ("0x0000".into(), "0x610a".into()));
-        assert_eq!(cell(&[b'x'; 200]).len(), CELL_CHARS + 3);
+        assert_eq!(cell(&[b'x'; 200], as_text).len(), CELL_CHARS + 3);
     }
 
     proptest! {
+        #[test]
+        fn what_is_shown_can_be_given_again(
+            bytes in prop::collection::vec(
+                prop_oneof![Just(0), Just(b'0'), Just(b'x'), Just(b'\\'), any::<u8>()], 1..9),
+            marks in "[a\u{202e}\u{e9}\\\\]{1,3}",
+            is_free: bool,
+        ) {
+            for bytes in [bytes, marks.into_bytes()] {
+                let len = (!is_free).then_some(bytes.len());
+                let shown = shown(&bytes, text_of(len.map(|len| (len, 0))));
+                let form = if shown.starts_with(SHOWN_HEX) { Form::Hex } else { Form::Text };
+                prop_assert_eq!(form.bytes(&shown, len, Part::Key).ok(), Some(bytes));
+            }
+        }
+
         #[test]
         fn what_is_told_as_text_means_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 1..12)) {
             if let Some(text) = as_text(&bytes) {

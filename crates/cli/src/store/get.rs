@@ -1,7 +1,7 @@
 //! `mainstay store get`.
 
 use super::{
-    bytes::{KeyArgs, Row, as_text, shown},
+    bytes::{KeyArgs, Row, shown},
     opened::now_ms,
     target::Target,
 };
@@ -14,7 +14,7 @@ use std::io::Write;
 
 /// Show the value of a key
 ///
-/// As text, without the zeros at its end, if it is one; else as a dump. With --json also when it ends
+/// As text, if it is one, without the zeros at its end where sizes are fixed; else as a dump. With --json also when it ends
 /// (milliseconds since 1970) and how long that is, if it does. The exit status is 1 if the key is not
 /// there, or has ended.
 #[derive(clap::Args)]
@@ -39,13 +39,17 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let view = args.target.look()?;
+    let as_text = view.text();
     let key = args.key.bytes(view.lengths().map(|lengths| lengths.0))?;
     let Some((value, ends)) = view.get(&key).map_err(args.target.failed())? else {
-        return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(&key) });
+        return Err(CliError::NoRecord {
+            path: args.target.path.clone(),
+            key: shown(&key, as_text),
+        });
     };
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if out.json {
-        let row = Row::with(&key, Some(&value), view.text());
+        let row = Row::with(&key, Some(&value), as_text);
         out.document(&row.ending(ends).left_at(now_ms()))?;
     } else if args.raw {
         out.writer().write_all(&value).map_err(CliError::Output)?;

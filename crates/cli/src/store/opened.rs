@@ -1,6 +1,6 @@
 //! A store of any kind: of fixed sizes, whose records may end or not, or of any sizes.
 
-use super::bytes::{Text, as_text, exact_text};
+use super::bytes::{Text, text_of};
 use crate::error::warn;
 use mainstay::store::{
     Directory, Durability, LogOnDisk, OnDisk, RawExpiring, RawLogStore, RawStore, Reader, Token,
@@ -47,10 +47,9 @@ impl View {
         }
     }
 
-    /// Which text bytes are: where sizes are free, keys and values are exactly what was put, with no
-    /// zeros behind it.
+    /// Which text bytes are.
     pub(super) fn text(&self) -> Text {
-        if self.lengths().is_none() { exact_text } else { as_text }
+        text_of(self.lengths())
     }
 
     /// Can its records end?

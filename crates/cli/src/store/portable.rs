@@ -40,6 +40,12 @@ pub(crate) enum LineError {
          ends"
     )]
     Column(String),
+    #[error("the first line names the column {0:?} twice; leave out one of them")]
+    Twice(&'static str),
+    #[error(
+        "it is no text in UTF-8; give bytes that are none as hexadecimal digits, in key_hex or value_hex"
+    )]
+    NoText,
     #[error("no {0}, or two of them: give either {0} or {0}_hex")]
     OneOf(&'static str),
     #[error("ends is {0:?}: give milliseconds since 1970, or nothing if the record does not end")]
@@ -109,7 +115,7 @@ fn part(
 pub(super) enum Reader {
     Jsonl {
         input: Box<dyn BufRead>,
-        line: String,
+        line: Vec<u8>,
         number: u64,
         bytes: u64,
         /// It is a file of what a store has set aside, where nothing is text.
@@ -127,7 +133,7 @@ impl Reader {
         if format == Format::Jsonl {
             return Ok(Self::Jsonl {
                 input,
-                line: String::new(),
+                line: Vec::new(),
                 number: 0,
                 bytes: 0,
                 is_aside: false,
@@ -138,12 +144,16 @@ impl Reader {
             let place = COLUMNS.iter().position(|column| *column == name);
             place.ok_or_else(|| LineError::Column(name.to_owned()))
         };
-        let columns = reader
+        let columns: Vec<usize> = reader
             .headers()
             .map_err(LineError::Csv)?
             .iter()
             .map(place)
             .collect::<Result<_, _>>()?;
+        let is_twice = |place: usize| columns.iter().filter(|column| **column == place).count() > 1;
+        if let Some(place) = (0..COLUMNS.len()).find(|place| is_twice(*place)) {
+            return Err(LineError::Twice(COLUMNS[place]));
+        }
         Ok(Self::Csv { reader, columns, record: csv::StringRecord::new() })
     }
 
@@ -177,12 +187,14 @@ impl Reader {
         match self {
             Self::Jsonl { input, line, number, bytes, is_aside } => loop {
                 line.clear();
-                let len = input.read_line(line).map_err(LineError::Read)?;
+                // Before it is read: it is the line of whatever is wrong with it.
+                *number += 1;
+                let len = input.read_until(b'\n', line).map_err(LineError::Read)?;
                 if len == 0 {
                     return Ok(None);
                 }
-                *number += 1;
                 *bytes += len as u64;
+                let line = str::from_utf8(line).map_err(|_| LineError::NoText)?;
                 if !line.trim().is_empty() {
                     if *is_aside && line.starts_with("{\"key\":") {
                         return Err(LineError::OldAside);

@@ -72,3 +72,28 @@ pub(super) fn lead<S: Replica>(store: S, known: u64) -> mainstay::store::Result<
     // processes have the same number.
     store.promote(crate::random::drawn() as u16)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay::store::{Directory, LogOptions, Options, RawLogStore, RawStore};
+    use tempfile::TempDir;
+
+    /// All in one process, as if in containers, where each process has the same number; and all know of
+    /// the same epoch. By chance three are the same once in 2^32 runs.
+    fn promoted<S: Replica>(follower: impl Fn(Directory) -> S) {
+        let places: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let followers = places.iter().map(|place| follower(Directory::lock(place.path()).unwrap()));
+        let followers: Vec<S> = followers.map(|store| store.demote().unwrap()).collect();
+        assert!(followers.iter().all(|store| store.epoch() == followers[0].epoch()));
+        let leaders = followers.into_iter().map(|store| lead(store, 0).unwrap());
+        let epochs: Vec<u64> = leaders.map(|store| store.epoch()).collect();
+        assert!(epochs.iter().any(|epoch| *epoch != epochs[0]), "{epochs:?}");
+    }
+
+    #[test]
+    fn stores_that_are_equal_are_promoted_to_different_epochs() {
+        promoted(|folder| RawStore::create(folder, 8, 8, &Options::default()).unwrap());
+        promoted(|folder| RawLogStore::create(folder, &LogOptions::default()).unwrap());
+    }
+}

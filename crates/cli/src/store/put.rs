@@ -1,7 +1,7 @@
 //! `mainstay store put`.
 
 use super::{
-    bytes::{Form, KeyArgs, Part, shown},
+    bytes::{Form, KeyArgs, Part, Row, cell, shown, text_of},
     target::Target,
 };
 use crate::{
@@ -50,8 +50,9 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct Report {
-    key: String,
+struct Report<'a> {
+    #[serde(flatten)]
+    key: Row<'a>,
     epoch: u64,
     shard: u32,
     sequence: u64,
@@ -63,7 +64,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if args.ttl.is_some() && !store.has_ends() {
         return Err(CliError::NoEnds(args.target.path.clone()));
     }
-    let (key_len, value_len) = store.lengths().unzip();
+    let lengths = store.lengths();
+    let (key_len, value_len) = lengths.unzip();
     let key = args.key.bytes(key_len)?;
     let value = args.value_as.bytes(&args.value, value_len, Part::Value)?;
     let token = if args.new {
@@ -78,18 +80,24 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let now = if token.is_none() { store.get(&key).map_err(&failed)? } else { None };
     let done = if token.is_some() { "the write is durable" } else { "nothing was written" };
     store.close_after(done, &args.target.path);
-    let key = shown(&key);
+    let text = text_of(lengths);
     let Some(token) = token else {
         let has = match now {
-            Some(value) => format!("has the value {}", super::bytes::cell(&value)),
+            Some(value) => format!("has the value {}", cell(&value, text)),
             None => "is not there".to_owned(),
         };
-        return Err(CliError::NotAsExpected { path: args.target.path.clone(), key, has });
+        return Err(CliError::NotAsExpected {
+            path: args.target.path.clone(),
+            key: shown(&key, text),
+            has,
+        });
     };
     if out.json {
         let (epoch, shard, sequence) = (token.epoch, token.shard, token.sequence);
+        let key = Row::with(&key, None, text);
         out.document(&Report { key, epoch, shard, sequence })?;
     } else {
+        let key = shown(&key, text);
         out.line(&format!("{key}: write {} of shard {}", token.sequence, token.shard))?;
     }
     Ok(Outcome::Fine)

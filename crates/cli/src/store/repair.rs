@@ -203,6 +203,7 @@ struct Mended {
     saved: Saved,
     /// Keys that are lost, or are named where something is.
     keys: Vec<Box<[u8]>>,
+    text: Text,
     kept: Option<String>,
 }
 
@@ -222,7 +223,7 @@ impl Mended {
             ..Saved::default()
         };
         let kept = kept.map(|kept| kept.display().to_string());
-        Self { records, is_whole, saved, keys, kept }
+        Self { records, is_whole, saved, keys, text, kept }
     }
 }
 
@@ -253,7 +254,7 @@ impl From<Repaired> for Mended {
 }
 
 fn tell(target: &Target, mended: &Mended, out: &mut Output) -> Result<Outcome> {
-    let Mended { records, is_whole, saved, keys, kept } = mended;
+    let Mended { records, is_whole, saved, keys, text, kept } = mended;
     let path = target.path.display().to_string();
     let outcome = if *is_whole { Outcome::Fine } else { Outcome::Damaged };
     let (records, found) = (*records, saved.damage.len() as u64);
@@ -288,7 +289,7 @@ fn tell(target: &Target, mended: &Mended, out: &mut Output) -> Result<Outcome> {
         };
         out.line(&format!("{path}: {} records saved; {lost}", grouped(records)))?;
         for key in keys.iter().take(LISTED_MAX) {
-            out.line(&format!("lost: {}", cell(key)))?;
+            out.line(&format!("lost: {}", cell(key, *text)))?;
         }
         if saved.records_lost.is_some() && !keys.is_empty() {
             out.line("what is there of these keys is older, and one that was deleted may be back")?;

@@ -1,7 +1,7 @@
 //! `mainstay store rm`.
 
 use super::{
-    bytes::{Form, Part, shown},
+    bytes::{Form, Part, shown, text_of},
     target::Target,
 };
 use crate::{
@@ -44,7 +44,8 @@ struct Report {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let failed = args.target.failed();
     let store = args.target.open_either()?;
-    let len = store.lengths().map(|lengths| lengths.0);
+    let lengths = store.lengths();
+    let (len, text) = (lengths.map(|lengths| lengths.0), text_of(lengths));
     let keys: Vec<Vec<u8>> = args
         .keys
         .iter()
@@ -53,7 +54,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if !args.force {
         for key in &keys {
             if store.get(key).map_err(&failed)?.is_none() {
-                return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(key) });
+                let (path, key) = (args.target.path.clone(), shown(key, text));
+                return Err(CliError::NoRecord { path, key });
             }
         }
     }

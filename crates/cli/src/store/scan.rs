@@ -6,8 +6,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    error::{CliError, Outcome, Result},
-    hex,
+    error::{Outcome, Result},
     output::{Output, Side},
     size::{grouped, lasting},
 };
@@ -63,15 +62,8 @@ impl Choice {
         let key = |given: &Option<String>| {
             given.as_ref().map(|key| args.key_as.bytes(key, len, Part::Key)).transpose()
         };
-        let prefix = match (&args.prefix, args.key_as) {
-            (None, _) => Vec::new(),
-            (Some(text), Form::Text) => text.as_bytes().to_vec(),
-            (Some(digits), Form::Hex) => {
-                hex::decode(digits).ok_or_else(|| CliError::NotHex(digits.clone()))?
-            }
-            (Some(_), Form::Number | Form::File) => return Err(CliError::NoPrefix),
-        };
-        Ok(Self { prefix, from: key(&args.from)?, to: key(&args.to)? })
+        let prefix = args.prefix.as_ref().map(|given| args.key_as.prefix(given)).transpose()?;
+        Ok(Self { prefix: prefix.unwrap_or_default(), from: key(&args.from)?, to: key(&args.to)? })
     }
 
     fn has(&self, key: &[u8]) -> bool {
@@ -123,7 +115,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     for key in keys {
         let Some((value, ends)) = value(&key)? else { continue };
         any_ends |= ends.is_some();
-        rows.push(vec![cell(&key), cell(&value), ends.map_or_else(|| "-".to_owned(), left)]);
+        rows.push(vec![
+            cell(&key, text),
+            cell(&value, text),
+            ends.map_or_else(|| "-".to_owned(), left),
+        ]);
     }
     let columns = [("KEY", Side::Left), ("VALUE", Side::Left), ("LEFT", Side::Right)];
     // Where nothing ends, nobody wants to read so.

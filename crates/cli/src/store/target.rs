@@ -65,9 +65,9 @@ impl Target {
     }
 
     pub(super) fn open_any(&self) -> Result<RawLogStore<Directory>> {
-        let _progress = Progress::spinner("opening");
-        let folder = keys::lock(&self.path).map_err(self.failed())?;
-        RawLogStore::open(folder, &LogOptions::default()).map_err(self.failed())
+        let (folder, mut bar) = (self.lock()?, Bar::new("opening"));
+        let told = |done, all| bar.to(done, all);
+        RawLogStore::open_with_progress(folder, &LogOptions::default(), told).map_err(self.failed())
     }
 
     /// To write.
@@ -75,9 +75,13 @@ impl Target {
         if !self.path.is_dir() {
             return Err(self.failed()(Error::NotAStore));
         }
-        let _progress = Progress::spinner("opening");
-        let folder = keys::lock(&self.path).map_err(self.failed())?;
-        RawStore::open(folder, &Options::default()).map_err(self.failed())
+        let (folder, mut bar) = (self.lock()?, Bar::new("opening"));
+        let told = |done, all| bar.to(done, all);
+        RawStore::open_with_progress(folder, &Options::default(), told).map_err(self.failed())
+    }
+
+    fn lock(&self) -> Result<Directory> {
+        keys::lock(&self.path).map_err(self.failed())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `mainstay store touch`.
 
 use super::{
-    bytes::{KeyArgs, shown},
+    bytes::{KeyArgs, Row, shown, text_of},
     target::Target,
 };
 use crate::{
@@ -35,8 +35,9 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct Report {
-    key: String,
+struct Report<'a> {
+    #[serde(flatten)]
+    key: Row<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     left_ms: Option<u64>,
 }
@@ -47,19 +48,22 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     if !store.has_ends() {
         return Err(CliError::NoEnds(args.target.path.clone()));
     }
-    let key = args.key.bytes(store.lengths().map(|lengths| lengths.0))?;
+    let lengths = store.lengths();
+    let key = args.key.bytes(lengths.map(|lengths| lengths.0))?;
     let touched = store.touch(&key, args.ttl).map_err(&failed)?;
     let done = if touched.is_some() { "the write is durable" } else { "nothing was written" };
     store.close_after(done, &args.target.path);
-    let key = shown(&key);
+    let text = text_of(lengths);
     if touched.is_none() {
-        return Err(CliError::NoRecord { path: args.target.path.clone(), key });
+        return Err(CliError::NoRecord { path: args.target.path.clone(), key: shown(&key, text) });
     }
     if out.json {
         let left_ms = args.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let key = Row::with(&key, None, text);
         out.document(&Report { key, left_ms })?;
     } else {
         let end = args.ttl.map_or_else(|| "never".to_owned(), |ttl| format!("in {}", lasting(ttl)));
+        let key = shown(&key, text);
         out.line(&format!("{key}: ends {end}"))?;
     }
     Ok(Outcome::Fine)

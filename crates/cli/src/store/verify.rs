@@ -1,7 +1,7 @@
 //! `mainstay store verify`.
 
 use super::{
-    bytes::{Row, cell},
+    bytes::{Row, Text, as_text, cell, exact_text},
     keys,
     opened::{is_any, now_ms},
     target::{Target, failed, view_either},
@@ -325,7 +325,7 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         };
         let (one, other) = (open(here)?, open(there)?);
         let (equal, found) = differences_of_any((here, &one), (there, &other))?;
-        return report(equal, &found, false, out);
+        return report(equal, &found, (false, exact_text), out);
     }
     let (one, other) = (view_either(here)?, view_either(there)?);
     if one.lengths() != other.lengths() {
@@ -335,13 +335,13 @@ fn compare(here: &Path, there: &Path, out: &mut Output) -> Result<Outcome> {
         return Err(CliError::NotComparable { here, there, key, value, other_key, other_value });
     }
     let (equal, differences) = differences(&one, &other).map_err(failed(here))?;
-    report(equal, &differences, one.has_ends(), out)
+    report(equal, &differences, (one.has_ends(), as_text), out)
 }
 
 fn report(
     equal: u64,
     differences: &[Difference],
-    has_ends: bool,
+    (has_ends, text): (bool, Text),
     out: &mut Output,
 ) -> Result<Outcome> {
     let count = |which: fn(&Difference) -> bool| {
@@ -356,11 +356,11 @@ fn report(
     };
     let is_equal = differences.is_empty();
     if out.json {
-        let key = |(key, _, _): &Difference| serde_json::to_value(Row::of(key, None));
+        let key = |(key, _, _): &Difference| serde_json::to_value(Row::with(key, None, text));
         comparison.keys = differences.iter().take(1_000).flat_map(key).collect();
         out.document(&comparison)?;
     } else {
-        tell_comparison(&comparison, differences, has_ends, out)?;
+        tell_comparison(&comparison, differences, (has_ends, text), out)?;
     }
     Ok(if is_equal { Outcome::Fine } else { Outcome::Damaged })
 }
@@ -441,7 +441,7 @@ const BEGIN: usize = 256;
 fn tell_comparison(
     comparison: &Comparison,
     differences: &[Difference],
-    has_ends: bool,
+    (has_ends, text): (bool, Text),
     out: &mut Output,
 ) -> Result<()> {
     let Comparison { equal, different, only_here, only_there, .. } = comparison;
@@ -454,14 +454,14 @@ fn tell_comparison(
         Some(stored) if has_ends => {
             let (end, value) = split_end(stored);
             let end = end.map_or_else(String::new, |end| format!(" (ends {end})"));
-            format!("{}{end}", cell(value))
+            format!("{}{end}", cell(value, text))
         }
-        Some(value) => cell(value),
+        Some(value) => cell(value, text),
     };
     let rows: Vec<_> = differences
         .iter()
         .take(LISTED_MAX)
-        .map(|(key, here, there)| vec![cell(key), value(here), value(there)])
+        .map(|(key, here, there)| vec![cell(key, text), value(here), value(there)])
         .collect();
     out.table(&columns, &rows)?;
     let (equal, different) = (grouped(*equal), grouped(*different));

@@ -1,14 +1,13 @@
 //! `mainstay store watch`.
 
 use super::{
-    bytes::{Form, Part, Row, Text, as_text, cell, exact_text, shown},
+    bytes::{Form, Part, Row, Text, cell, shown, text_of},
     keys,
     opened::{Found, live, now_ms},
     target::Target,
 };
 use crate::{
     error::{CliError, Outcome, Result},
-    hex,
     output::Output,
     size::{counted, parse_duration},
 };
@@ -33,7 +32,8 @@ const UNSETTLED: Duration = Duration::from_millis(30);
 /// nobody: every so often it looks whether anything was written, and then at all records that are
 /// asked for. Of a key that changes several times between two looks, only the last value is seen.
 /// A store with values of any size is read in its files, whether a program has it open or not: where
-/// something was written, the values that are asked for are read again.
+/// something was written, the values that are asked for are read again. A record that ends is told as
+/// `ended` as soon as its time is over, whether or not it is removed already.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -112,22 +112,15 @@ impl<'a> View<'a> {
         };
         let key =
             args.key.as_ref().map(|key| args.key_as.bytes(key, len, Part::Key)).transpose()?;
-        let prefix = match (&args.prefix, args.key_as) {
-            (None, _) => Vec::new(),
-            (Some(text), Form::Text) => text.as_bytes().to_vec(),
-            (Some(digits), Form::Hex) => {
-                hex::decode(digits).ok_or_else(|| CliError::NotHex(digits.clone()))?
-            }
-            (Some(_), Form::Number | Form::File) => return Err(CliError::NoPrefix),
-        };
-        Ok(Self { args, source, key, span: Span::ALL.prefix(&prefix) })
+        let prefix = args.prefix.as_ref().map(|given| args.key_as.prefix(given)).transpose()?;
+        Ok(Self { args, source, key, span: Span::ALL.prefix(&prefix.unwrap_or_default()) })
     }
 
     /// Which bytes are text.
     fn text(&self) -> Text {
-        match self.source {
-            Source::Memory(_) => as_text,
-            Source::Files => exact_text,
+        match &self.source {
+            Source::Memory(reader) => text_of(Some(reader.lengths())),
+            Source::Files => text_of(None),
         }
     }
 
@@ -217,6 +210,11 @@ fn mark_of(path: &Path) -> io::Result<Option<u64>> {
     Ok(Some(mark.finish()))
 }
 
+/// When the first of them ends that does.
+fn first_end(records: &Records) -> Option<u64> {
+    records.values().filter_map(|(_, end)| *end).min()
+}
+
 /// What has changed: the key, and its value if it has one.
 fn changes<'a>(
     before: &'a Records,
@@ -239,6 +237,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         out.line(&format!("watching {}", counted(records, "record", "records")))?;
     }
     out.flush()?;
+    let (text, mut next_end) = (view.text(), first_end(&known));
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         let time = args.end.map_or(Duration::MAX, |end| end.saturating_sub(started.elapsed()));
@@ -246,29 +245,35 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             break;
         }
         thread::sleep(args.every.min(time));
-        if !view.has_changed(written) {
+        let has_ended = |end: Option<u64>| end.is_some_and(|end| end <= now_ms());
+        if !view.has_changed(written) && !has_ended(next_end) {
             continue;
         }
         let (now, found) = view.look()?;
         for (key, value) in
             changes(&known, &found).take(usize::try_from(left).unwrap_or(usize::MAX))
         {
-            let event = if value.is_some() { "put" } else { "deleted" };
+            let event = match value {
+                Some(_) => "put",
+                None if known.get(key).is_some_and(|(_, end)| has_ended(*end)) => "ended",
+                None => "deleted",
+            };
             if out.json {
                 let value_bytes = value.map(|(value, _)| value.as_slice());
-                let row = Row::with(key, value_bytes, view.text());
+                let row = Row::with(key, value_bytes, text);
                 let row = row.ending(value.and_then(|(_, ends)| *ends));
                 out.json_line(&Line { at_ms: at_ms(), event, row })?;
             } else {
                 let value =
-                    value.map_or_else(String::new, |(value, _)| format!("  {}", cell(value)));
+                    value.map_or_else(String::new, |(value, _)| format!("  {}", cell(value, text)));
                 let at = started.elapsed().as_secs_f64();
-                out.line(&format!("{at:8.2} s  {event:7}  {}{value}", shown(key)))?;
+                out.line(&format!("{at:8.2} s  {event:7}  {}{value}", shown(key, text)))?;
             }
             left -= 1;
         }
         // Whoever watches wants to see it now.
         out.flush()?;
+        next_end = first_end(&found);
         (written, known) = (now, found);
     }
     Ok(Outcome::Fine)
@@ -288,7 +293,10 @@ mod tests {
         let before = records(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let now = records(&[("b", "2"), ("c", "1"), ("d", "1")]);
         let told: Vec<_> = changes(&before, &now)
-            .map(|(key, value)| (shown(key), value.map(|(value, _)| shown(value))))
+            .map(|(key, value)| {
+                let shown = |bytes: &[u8]| shown(bytes, text_of(None));
+                (shown(key), value.map(|(value, _)| shown(value)))
+            })
             .collect();
         let put = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
         assert_eq!(told, [("a".to_owned(), None), put("b", "2"), put("d", "1")]);

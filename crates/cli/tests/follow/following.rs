@@ -162,6 +162,24 @@ fn a_leader_removes_what_has_ended_and_its_follower_has_the_same_ends() {
 }
 
 #[test]
+fn a_line_of_a_leader_can_set_a_value_that_is_empty_or_ends_with_blanks() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["create", "texts", "--values", "any"]);
+    for store in ["people", "texts"] {
+        let (mut leader, address) = serve(folder, store, "127.0.0.1:0");
+        leader.write("gone 1\nnone \nlast 4 9  \ngone\nend 1\n");
+        let copy = format!("copy-of-{store}");
+        follow_until(folder, &copy, &address, 3);
+        leader.kill();
+        let mut found = records(folder, &copy);
+        found.iter_mut().for_each(|line| line.retain(|letter| !"{}\n".contains(letter)));
+        let value = |key: &str, value: &str| format!("\"key\":\"{key}\",\"value\":\"{value}\"");
+        assert_eq!(found, [value("end", "1"), value("last", "4 9  "), value("none", "")]);
+    }
+}
+
+#[test]
 fn a_follower_is_encrypted_under_another_key_than_its_leader() {
     let sandbox = tempfile::tempdir().unwrap();
     let folder = sandbox.path();

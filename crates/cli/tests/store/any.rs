@@ -36,7 +36,7 @@ fn a_record_of_any_size_is_there_for_the_next_command_until_it_is_removed() {
     assert_eq!(sandbox.ok(&["rm", "pictures", "alice"]), "removed 1 record\n");
     sandbox.fails(1, &["get", "pictures", "alice"]);
     let long = "k".repeat(4_097);
-    assert!(sandbox.fails(2, &["put", "pictures", &long, "1"]).contains("4097"));
+    assert!(sandbox.fails(2, &["put", "pictures", &long, "1"]).contains("4096"));
 }
 
 #[test]
@@ -181,6 +181,67 @@ fn a_damaged_store_becomes_one_of_what_is_sound_and_its_files_are_kept() {
     fs::write(&header, bytes).unwrap();
     let said = sandbox.ok(&["repair", "pictures"]);
     assert!(said.contains("is a guess\n") && said.contains("sound, 1 records"), "{said}");
+}
+
+/// What a key is shown as is given again, as digits from 0x on.
+fn given(shown: &str) -> [&str; 3] {
+    [shown, "--key-as", if shown.starts_with("0x") { "hex" } else { "text" }]
+}
+
+#[test]
+fn keys_that_differ_in_zeros_at_their_end_are_told_apart_and_can_be_given_again() {
+    let sandbox = Sandbox::new();
+    let keys = ["a", "0x6100", "0x610000", "0x3078"];
+    for store in ["one", "other"] {
+        sandbox.ok(&["create", store, "--values", "any"]);
+        for (key, value) in keys.into_iter().zip(["00", "0000", "", "61"]) {
+            // Of the other one all values are one zero longer.
+            let value = if store == "one" { value.to_owned() } else { format!("{value}00") };
+            let with = [&["put", store][..], &given(key)[..1], &[&value, "--value-as", "hex"]];
+            let said = sandbox.ok(&[&with.concat(), &given(key)[1..]].concat());
+            assert!(said.starts_with(&format!("{key}: write ")), "{said}");
+        }
+    }
+    let column = |text: &str| -> Vec<String> {
+        let rows = text.lines().filter_map(|line| line.split_whitespace().next());
+        rows.skip(1).take(keys.len()).map(ToOwned::to_owned).collect()
+    };
+    let wanted = ["0x3078", "a", "0x6100", "0x610000"];
+    assert_eq!(column(&sandbox.ok(&["scan", "one"])), wanted);
+    let run = sandbox.run(&["verify", "one", "--against", "other"]);
+    let told = String::from_utf8(run.stdout).unwrap();
+    assert_eq!((run.code, &column(&told)[..]), (3, &wanted.map(ToOwned::to_owned)[..]), "{told}");
+    assert!(told.lines().nth(2).unwrap().contains("0x00 ") && told.contains("0x000000"), "{told}");
+    let run = sandbox.run(&["verify", "one", "--against", "other", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let text = |text: &str| serde_json::json!({"key": text});
+    let digits = |digits: &str| serde_json::json!({"key_hex": digits});
+    assert_eq!(
+        told["keys"],
+        serde_json::json!([text("0x"), text("a"), digits("6100"), digits("610000")])
+    );
+    for (key, row) in keys.into_iter().zip([text("a"), digits("6100"), digits("610000")]) {
+        for command in [&["put", "one"][..], &["touch", "one"]] {
+            let more: &[&str] = if command[0] == "put" { &["1"] } else { &["--forever"] };
+            let with = [command, &given(key)[..1], more, &given(key)[1..]].concat();
+            let told = sandbox.json(&with);
+            assert_eq!((&told["key"], &told["key_hex"]), (&row["key"], &row["key_hex"]), "{told}");
+        }
+        assert_eq!(sandbox.ok(&[&["get", "one"][..], &given(key)].concat()), "1\n");
+        sandbox.ok(&[&["rm", "one"][..], &given(key)].concat());
+        let error = sandbox.fails(1, &[&["rm", "one"][..], &given(key)].concat());
+        assert!(error.contains(&format!("has no record {key};")), "{error}");
+    }
+    assert_eq!(column(&sandbox.ok(&["scan", "one"])), ["0x3078"]);
+}
+
+#[test]
+fn a_key_that_is_too_long_is_told_the_most_there_can_be() {
+    let sandbox = with_pictures();
+    let error = sandbox.fails(2, &["put", "pictures", &"k".repeat(5_000), "v"]);
+    assert!(error.contains("the key has more than 4096 bytes"), "{error}");
+    assert!(!error.contains("give it as many"), "{error}");
+    sandbox.ok(&["put", "pictures", &"k".repeat(4_096), "v"]);
 }
 
 /// Each command is in one of the lists: what works, what is refused with which words, and what is

@@ -1,11 +1,21 @@
 //! Records that are there for a certain time.
 
 use crate::sandbox::{Sandbox, wait_until};
+use mainstay::store::{Directory, Options, RawStore};
 use serde_json::Value;
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    io::Read,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 const FIXED: &[&str] = &["--key-bytes", "8", "--value-bytes", "16", "--expiring"];
 const ANY: &[&str] = &["--values", "any"];
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64
+}
 
 fn with_sessions(sizes: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -70,6 +80,34 @@ fn an_end_is_moved_kept_and_taken_away() {
         sandbox.fails(2, &["put", "sessions", "lock", "1", "--expect", "yours", "--ttl", "1h"]);
         sandbox.ok(&["rm", "sessions", "lock"]);
         sandbox.fails(2, &["put", "sessions", "lock", "1", "--ttl", "0ms"]);
+    }
+}
+
+#[test]
+fn a_watch_tells_that_a_record_has_ended_though_nobody_writes() {
+    for sizes in [FIXED, ANY] {
+        let sandbox = with_sessions(sizes);
+        sandbox.ok(&["put", "sessions", "long", "1", "--ttl", "2h"]);
+        let end = now_ms() + 3_000;
+        sandbox.ok(&["put", "sessions", "short", "2", "--ttl", "3s"]);
+        // Somebody has it open, and removes nothing.
+        let path = sandbox.path("sessions");
+        let mut fixed = None;
+        if sizes == FIXED {
+            let folder = Directory::lock(&path).unwrap();
+            fixed = Some(RawStore::open(folder, &Options::default()).unwrap());
+        }
+        let arguments = ["watch", "sessions", "--every", "5ms", "--count", "1", "--json"];
+        let mut running = sandbox.spawn(&arguments);
+        let mut said = String::new();
+        running.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(now_ms() >= end, "{said}");
+        let lines: Vec<Value> =
+            said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["event"], &lines[0]["records"]), (&"watching".into(), &2.into()));
+        assert_eq!((&lines[1]["event"], &lines[1]["key"]), (&"ended".into(), &"short".into()));
+        assert_eq!(lines.len(), 2);
+        drop(fixed);
     }
 }
 

@@ -81,9 +81,21 @@ fn a_bad_line_is_named_and_what_was_before_it_stays() {
         assert_eq!(sandbox.ok(&["get", "people", "a"]), "1\n");
         assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "1\n");
     }
+    let no_text = b"{\"key\": \"a\", \"value\": \"1\"}\n\n{\"key\": \"\xff\", \"value\": \"1\"}\n";
+    fs::write(sandbox.path("bad.jsonl"), no_text).unwrap();
+    let error = sandbox.fails(1, &["import", "bad.jsonl", "people"]);
+    assert!(error.contains("bad.jsonl, line 3: ") && error.contains("key_hex"), "{error}");
+    assert!(error.contains("the record before it was imported, and stays"), "{error}");
+    fs::write(sandbox.path("bad.csv"), b"key,value\na,1\n\xff,1\n").unwrap();
+    let error = sandbox.fails(1, &["import", "bad.csv", "people"]);
+    assert!(error.contains("bad.csv, line 3: "), "{error}");
     fs::write(sandbox.path("bad.csv"), "name,value\na,b\n").unwrap();
     let error = sandbox.fails(1, &["import", "bad.csv", "people"]);
     assert!(error.contains("line 1") && error.contains("nothing was imported"), "{error}");
+    fs::write(sandbox.path("bad.csv"), "key,value,key\nb,1,c\n").unwrap();
+    let error = sandbox.fails(1, &["import", "bad.csv", "people"]);
+    assert!(error.contains("line 1") && error.contains("the column \"key\" twice"), "{error}");
+    assert_eq!(sandbox.ok(&["scan", "people", "--count"]), "1\n");
     fs::write(sandbox.path("bad.csv"), "key,value\na,b\nc\n").unwrap();
     assert!(sandbox.fails(1, &["import", "bad.csv", "people"]).contains("line 3"));
     sandbox.fails(1, &["import", "none.csv", "people"]);

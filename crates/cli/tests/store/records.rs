@@ -56,6 +56,38 @@ fn a_store_is_made_once_and_within_its_limits() {
 }
 
 #[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let sandbox = Sandbox::with_people();
+    fs::create_dir(sandbox.path("empty")).unwrap();
+    fs::create_dir(sandbox.path("mine")).unwrap();
+    fs::write(sandbox.path("mine/note"), "precious").unwrap();
+    let before = sandbox.files();
+    for (code, arguments) in [
+        (1, &["put", "empty", "a", "b"][..]),
+        (1, &["put", "mine", "a", "b"]),
+        (1, &["rm", "empty", "a"]),
+        (1, &["compact", "empty"]),
+        (1, &["reshard", "empty", "--shards", "4"]),
+        (1, &["promote", "empty"]),
+        (1, &["repair", "empty"]),
+        (1, &["backup", "empty", "to/a/copy"]),
+        (1, &["restore", "empty", "to/a/store"]),
+        (2, &["create", "cr", "--key-bytes", "8", "--value-bytes", "8", "--shards", "3"]),
+        (2, &["create", "cr", "--values", "any", "--shards", "3"]),
+        (2, &["create", "a/b/c", "--values", "any", "--segment", "5000"]),
+        (2, &["create", "empty", "--values", "any", "--shards", "3"]),
+    ] {
+        sandbox.fails(code, arguments);
+        assert_eq!(sandbox.files(), before, "{arguments:?}");
+        assert_eq!(fs::read_dir(sandbox.path("empty")).unwrap().count(), 0, "{arguments:?}");
+        assert_eq!(fs::read_dir(sandbox.path("mine")).unwrap().count(), 1, "{arguments:?}");
+    }
+    sandbox.ok(&["create", "empty", "--values", "any"]);
+    sandbox.ok(&["create", "a/b/c", "--values", "any"]);
+    sandbox.ok(&["put", "a/b/c", "a", "b"]);
+}
+
+#[test]
 fn keys_and_values_are_text_digits_numbers_and_files() {
     let sandbox = Sandbox::with_people();
     let raw = |key: &str| sandbox.run(&["get", "people", key, "--raw"]).stdout;

@@ -103,7 +103,7 @@ pub(super) enum How {
     Save,
 }
 
-/// Reads a shard. `told` is told how many bytes each segment has.
+/// Reads a shard. `told` is told how many bytes it has come through, in parts.
 pub(super) fn load<F: Folder>(
     folder: &F,
     store: &AnyHeader,
@@ -123,6 +123,7 @@ pub(super) fn load<F: Folder>(
     let index = Index::new(Lines::new(how == How::Open { ordered: true }));
     let (durable, parts, unread_hints, wrong_hints) = (0, None, Vec::new(), Vec::new());
     let mut reading = Reading {
+        told,
         store,
         shard,
         route,
@@ -139,7 +140,6 @@ pub(super) fn load<F: Folder>(
         let number = head.number.get();
         let name = Kind::Log.name(shard, number);
         let (mut log, tail) = reading.segment(folder, &head, file, &name)?;
-        told(log.at);
         let Some((sequence, chain)) = end else {
             // It is the last one.
             log.sealed = sealed;
@@ -184,7 +184,11 @@ struct Tail {
     len: u64,
 }
 
+/// After so many bytes it is told again how far it is.
+const STEP: u64 = 1 << 20;
+
 struct Reading<'a, S> {
+    told: &'a mut dyn FnMut(u64),
     store: &'a AnyHeader,
     shard: u32,
     /// Which keys belong to it, if that matters.
@@ -236,6 +240,7 @@ impl<S: Storage> Reading<'_, S> {
         if let Some(beside) = &mut beside {
             beside.look(&log);
         }
+        (self.told)(log.at);
         let mut tail = Tail { known: log.at, frames: Vec::new(), len };
         let mut bytes = vec![0; len.saturating_sub(log.at) as usize];
         if !bytes.is_empty() {
@@ -315,7 +320,7 @@ impl<S: Storage> Reading<'_, S> {
         mut beside: Option<&mut Beside>,
     ) -> Result<()> {
         let seed = chain_start(&self.store.id, self.shard);
-        let mut at = 0;
+        let (mut at, mut told) = (0, log.at);
         while let Some(frame) = Frame::read(seed, &bytes[at..]) {
             let head = frame.header;
             let continues = head.sequence.get() == log.sequence + 1
@@ -334,10 +339,15 @@ impl<S: Storage> Reading<'_, S> {
             (log.sequence, log.chain) = (head.sequence.get(), head.checksum.get());
             at += head.len.get() as usize;
             log.at += u64::from(head.len.get());
+            if log.at - told >= STEP {
+                (self.told)(log.at - told);
+                told = log.at;
+            }
             if let Some(beside) = &mut beside {
                 beside.look(log);
             }
         }
+        (self.told)(log.at - told);
         // Frames begin at multiples of 8, in the file and so here.
         if was_more_durable(seed, bytes, at, self.shard, log.sequence)
             || self.durable > log.sequence

@@ -181,13 +181,14 @@ impl Cursor {
     }
 
     /// Takes the frames of segments, and returns the sound bytes of the last one, or `tail` if there
-    /// are no segments.
+    /// are no segments. `told` is told how many bytes each has.
     pub(super) fn replay_all<F: Folder>(
         &mut self,
         folder: &F,
         segments: &[SegmentHeader],
         mut tail: Vec<u8>,
         writing: &mut Writing<'_>,
+        told: &dyn Fn(u64),
     ) -> Result<Vec<u8>> {
         for segment in segments {
             let name = segment_name(self.shard, segment.number.get());
@@ -213,6 +214,7 @@ impl Cursor {
                 unwritten.complete((segment.number.get(), end), &mut tail, after);
             }
             let end = self.replay_rest(&tail, end, (segment, &name), writing)?;
+            told(tail.len() as u64);
             tail.truncate(end);
         }
         Ok(tail)

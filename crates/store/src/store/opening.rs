@@ -24,6 +24,7 @@ use crate::{
     options::Options,
     parts::Parts,
     planted,
+    progress::Progress,
     rank::{Ranked, Role, Standing, first_role, write_next},
     recover::{adopt, load, rescue, store_header},
     shard::{self, Shard},
@@ -105,7 +106,7 @@ impl<F: Folder> RawStore<F> {
             folder.sync_names()
         };
         publish().map_err(Error::io(STORE_FILE))?;
-        match Begun::of(&folder, options) {
+        match Begun::of(&folder, options, None) {
             Ok(begun) => Self::over(folder, options, begun),
             Err(error) => {
                 // As far as it can be taken back: with other options it can be tried again.
@@ -133,7 +134,34 @@ impl<F: Folder> RawStore<F> {
     /// the disk says.
     pub fn open(folder: F, options: &Options) -> Result<Self> {
         check_whole(&folder)?;
-        let begun = Begun::of(&folder, options)?;
+        let begun = Begun::of(&folder, options, None)?;
+        Self::over(folder, options, begun)
+    }
+
+    /// The same, and tells how far it is: how many bytes of the log and the images of all shards it has
+    /// come through, and how many there are. It begins with 0, and ends with all. The threads that read
+    /// shards wait for `told`, which should do little.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, FixedStore, Options, RawStore};
+    /// let (dir, options) = (tempfile::tempdir()?, Options::default());
+    /// FixedStore::<u64, u64>::create(dir.path(), &options)?.close()?;
+    /// let (folder, mut last) = (Directory::lock(dir.path())?, (0, 0));
+    /// let raw = RawStore::open_with_progress(folder, &options, |done, all| last = (done, all))?;
+    /// let store = FixedStore::<u64, u64>::over(raw, &options)?;
+    /// assert!(last.0 == last.1 && store.get(&1)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_progress(
+        folder: F,
+        options: &Options,
+        mut told: impl FnMut(u64, u64) + Send,
+    ) -> Result<Self> {
+        check_whole(&folder)?;
+        let begun = Begun::of(&folder, options, Some(&mut told))?;
         Self::over(folder, options, begun)
     }
 
@@ -201,7 +229,11 @@ struct Begun<F: Folder> {
 }
 
 impl<F: Folder> Begun<F> {
-    fn of(folder: &F, options: &Options) -> Result<Self> {
+    fn of(
+        folder: &F,
+        options: &Options,
+        told: Option<&mut (dyn FnMut(u64, u64) + Send)>,
+    ) -> Result<Self> {
         options.check_running()?;
         let mut header = store_header(folder)?;
         check_header(&header)?;
@@ -209,18 +241,27 @@ impl<F: Folder> Begun<F> {
         header.epoch = (header.epoch.get() + 1).into();
         write_next(folder, &mut header)?;
         let hooks = Arc::new(Hooks::default());
+        let shard_of = |name: &str| parse_name(name).map(|(shard, ..)| shard);
+        let progress = match told {
+            Some(told) => Progress::of(folder, header.shards.get(), shard_of, told)?,
+            None => Progress::NONE,
+        };
         let resume = |number| {
-            let mut loaded = match adopt(folder, &header, number)? {
+            let part = progress.shard(number);
+            let told = |bytes| part.read(bytes);
+            let mut loaded = match adopt(folder, &header, number, &told)? {
                 Some(loaded) => loaded,
                 None => {
                     let durable = rescue(folder, &header, number)?;
                     let home = InFolder { folder, shard: number };
                     let fresh = |records| home.fresh(&header, records);
-                    load(folder, &header, number, (None, durable), fresh)?
+                    load(folder, &header, number, (None, durable), fresh, &told)?
                 }
             };
             let parts = loaded.parts.take();
-            Ok((Shard::resume(folder, &header, number, (options, &hooks), loaded)?, parts))
+            let shard = Shard::resume(folder, &header, number, (options, &hooks), loaded)?;
+            part.end();
+            Ok((shard, parts))
         };
         let count = header.shards.get();
         let resumed = in_parallel(count, options.threads, resume);

@@ -24,6 +24,7 @@ use crate::{
     history::{History, Position},
     mark::{Maker, begin, check_whole},
     open_files,
+    progress::Progress,
     rank::{Ranked, Role, Standing, first_role, write_next},
     store::{clear_for, in_parallel, new_id},
 };
@@ -84,7 +85,7 @@ impl<F: Folder> RawLogStore<F> {
             folder.sync_names()
         };
         publish().map_err(Error::io(ANY_FILE))?;
-        match Begun::of(&folder, options) {
+        match Begun::of(&folder, options, None) {
             Ok(begun) => Self::over(folder, begun),
             Err(error) => {
                 // As far as it can be taken back: with other options it can be tried again.
@@ -114,7 +115,34 @@ impl<F: Folder> RawLogStore<F> {
     /// was durable is not as it was written; what the disk says.
     pub fn open(folder: F, options: &LogOptions) -> Result<Self> {
         check_whole(&folder)?;
-        let begun = Begun::of(&folder, options)?;
+        let begun = Begun::of(&folder, options, None)?;
+        Self::over(folder, begun)
+    }
+
+    /// The same, and tells how far it is: how many bytes of the log of all shards it has come through,
+    /// and how many there are. It begins with 0, and ends with all. The threads that read shards wait
+    /// for `told`, which should do little.
+    ///
+    /// ```
+    /// use mainstay_store::{Directory, LogOptions, LogStore, RawLogStore};
+    /// let (dir, options) = (tempfile::tempdir()?, LogOptions::default());
+    /// LogStore::<u64, String>::create(dir.path(), &options)?.close()?;
+    /// let (folder, mut last) = (Directory::lock(dir.path())?, (0, 0));
+    /// let raw = RawLogStore::open_with_progress(folder, &options, |done, all| last = (done, all))?;
+    /// let store = LogStore::<u64, String>::over(raw, &options)?;
+    /// assert!(last.0 == last.1 && store.get(&1)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_progress(
+        folder: F,
+        options: &LogOptions,
+        mut told: impl FnMut(u64, u64) + Send,
+    ) -> Result<Self> {
+        check_whole(&folder)?;
+        let begun = Begun::of(&folder, options, Some(&mut told))?;
         Self::over(folder, begun)
     }
 
@@ -149,7 +177,11 @@ struct Begun<F: Folder> {
 }
 
 impl<F: Folder> Begun<F> {
-    fn of(folder: &F, options: &LogOptions) -> Result<Self> {
+    fn of(
+        folder: &F,
+        options: &LogOptions,
+        told: Option<&mut (dyn FnMut(u64, u64) + Send)>,
+    ) -> Result<Self> {
         let mut header = any_header(folder)?;
         check_header(&header)?;
         let mut options = options.clone();
@@ -159,10 +191,19 @@ impl<F: Folder> Begun<F> {
         // A new epoch, durable before anything is acknowledged in it; the other copy stays.
         header.epoch = (header.epoch.get() + 1).into();
         write_next(folder, &mut header)?;
+        let shard_of = |name: &str| match parse_name(name) {
+            Some((shard, _, Kind::Log)) => Some(shard),
+            _ => None,
+        };
+        let progress = match told {
+            Some(told) => Progress::of(folder, options.shards, shard_of, told)?,
+            None => Progress::NONE,
+        };
         let resume = |number| {
-            let how = How::Open { ordered: options.ordered };
-            let mut found = load(folder, &header, number, how, &mut |_| {})?;
+            let (how, part) = (How::Open { ordered: options.ordered }, progress.shard(number));
+            let mut found = load(folder, &header, number, how, &mut |bytes| part.read(bytes))?;
             let parts = found.parts.take();
+            part.end();
             Ok((Shard::resume(number, found), parts))
         };
         let shards = in_parallel(options.shards, options.threads, resume);
