@@ -45,7 +45,7 @@ struct Weights([[i16; PARTS]; ROUND]);
 /// ```
 /// use mainstay_shm::{Shared64, sum::Sum};
 /// let words = [1, 2, 3].map(Shared64::new);
-/// let sum = |seed: u64, words: &[Shared64]| Sum::new(seed).add(words).end();
+/// let sum = |seed: u64, words: &[Shared64]| Sum::new(seed).take_in(words).end();
 /// assert_eq!(sum(7, &words), sum(7, &words));
 /// assert_ne!(sum(7, &words), sum(8, &words));
 /// assert_ne!(sum(7, &words), sum(7, &words[..2]));
@@ -75,7 +75,7 @@ impl Sum {
     ///
     /// Example: see [`Sum`].
     #[inline(always)]
-    pub fn add(mut self, words: &[Shared64]) -> Self {
+    pub fn take_in(mut self, words: &[Shared64]) -> Self {
         self.each(words, |_, _| {});
         self
     }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn of(numbers: &[u64]) -> u64 {
-        Sum::new(3).add(&shared(numbers)).end()
+        Sum::new(3).take_in(&shared(numbers)).end()
     }
 
     /// As the head of the file says it.
@@ -308,7 +308,11 @@ mod tests {
         let words = shared(&some(550));
         for count in (0..40).chain([127, 128, 129, 130, 131, 511, 512, 513, 550]) {
             let words = &words[..count];
-            assert_eq!(Sum::new(5).add(words).end(), by_words(5, words), "{count}");
+            assert_eq!(Sum::new(5).take_in(words).end(), by_words(5, words), "{count}");
+        }
+        for pair in words.as_chunks::<2>().0 {
+            assert_eq!(Piece::of_two(pair).bytes(), by_words::Piece::of_two(pair).bytes());
+            assert_eq!(Piece::of_one(&pair[0]).bytes(), by_words::Piece::of_one(&pair[0]).bytes());
         }
     }
 
@@ -321,7 +325,7 @@ mod tests {
             let words = &words[..len.div_ceil(8)];
             let mut target = vec![0; len];
             let sum = Sum::new(5).copy(words, &mut target).map(Sum::end);
-            assert_eq!(sum, Some(Sum::new(5).add(words).end()), "{len}");
+            assert_eq!(sum, Some(Sum::new(5).take_in(words).end()), "{len}");
             assert_eq!(target, bytes[..len]);
         }
         assert!(Sum::new(5).copy(&words[..2], &mut [0; 17]).is_none());
@@ -334,7 +338,7 @@ mod tests {
         assert_eq!(Sum::new(0).end(), 0);
         let first = [-25_033, -9_563, 5_907, 21_377, -28_689, -13_219, 2_251, 17_721];
         assert_eq!(WEIGHTS.0[0], first);
-        assert_eq!(Sum::new(9).add(&words).end(), 0x2B5C_E68D_5330_A9F1);
+        assert_eq!(Sum::new(9).take_in(&words).end(), 0x2B5C_E68D_5330_A9F1);
     }
 
     #[test]

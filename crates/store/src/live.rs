@@ -294,7 +294,7 @@ impl<'a> Control<'a> {
         let position = Position { epoch, sequence: number, sum };
         let is_mending = chain & MENDING != 0;
         let history = if is_mending { History::Mending(position) } else { History::At(position) };
-        let (check, chain) = (chain >> CHECK_SHIFT, chain & (MENDING | MENDING - 1));
+        let (check, chain) = (chain >> CHECK_SHIFT, chain & (MENDING | (MENDING - 1)));
         let is_sound = check == check_of([of, segment, at, chain, epoch, number, sum, len]);
         // Those of earlier releases have none.
         let is_sound = is_sound || check == 0 || planted::is(Fault::PlaceUnchecked);

@@ -92,7 +92,7 @@ fn is_sound(words: &[Shared64], sequence: u64, value_at: usize) -> bool {
 #[inline(always)]
 fn sum_of(words: &[Shared64], sequence: u64, value_at: usize) -> u64 {
     let (key, value) = words[KEY..].split_at(value_at - KEY);
-    Sum::new(sequence).add(key).add(value).end()
+    Sum::new(sequence).take_in(key).take_in(value).end()
 }
 
 pub(crate) struct View {
@@ -248,7 +248,7 @@ impl View {
         if !self.has_key(words, key) {
             return self.look_at_other(entry, words, (before, value_at));
         }
-        let sum = Sum::new(before).add(&words[KEY..value_at]).copy(&words[value_at..], value)?;
+        let sum = Sum::new(before).take_in(&words[KEY..value_at]).copy(&words[value_at..], value)?;
         Some(self.judged(entry, words, before, sum.end()))
     }
 
