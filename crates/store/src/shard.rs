@@ -154,8 +154,8 @@ pub(crate) struct Log<S> {
     pub(crate) since: u64,
     /// The header of the segment says that all up to this write is durable.
     vouched: u64,
-    /// The last write when that was considered last.
-    considered: u64,
+    /// The last write when that was considered last, and how often it had been the same.
+    considered: (u64, u32),
     /// Frames after this one are wanted by followers, and stay.
     pub(crate) retain: Option<u64>,
     image: Option<(u64, u64)>,
@@ -245,7 +245,7 @@ impl<F: Folder> Shard<F> {
             history,
             since,
             vouched,
-            considered: sequence,
+            considered: (sequence, 0),
             retain: None,
             image: image.map(|head| (head.number.get(), head.from.get())),
             next_number,

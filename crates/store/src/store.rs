@@ -10,6 +10,7 @@ use mainstay_storage::Folder;
 
 pub(crate) use self::opening::{begin_fixed, check_header, clear_for, in_parallel, new_id};
 pub use self::pages::Cursor;
+pub(crate) use self::upkeep::IDLE_LOOKS;
 use crate::{
     error::{Error, Result},
     format::StoreHeader,

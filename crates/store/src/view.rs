@@ -248,7 +248,8 @@ impl View {
         if !self.has_key(words, key) {
             return self.look_at_other(entry, words, (before, value_at));
         }
-        let sum = Sum::new(before).take_in(&words[KEY..value_at]).copy(&words[value_at..], value)?;
+        let sum =
+            Sum::new(before).take_in(&words[KEY..value_at]).copy(&words[value_at..], value)?;
         Some(self.judged(entry, words, before, sum.end()))
     }
 

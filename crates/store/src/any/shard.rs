@@ -60,6 +60,10 @@ pub(super) struct Log<S> {
     pub(super) sealed: (u64, u64, u32),
     pub(super) next_number: u64,
     pub(super) next_list: u64,
+    /// The last frame that says that all before it was durable.
+    pub(super) vouched: u64,
+    /// The sequence when upkeep looked last, and how often it was the same since.
+    pub(super) considered: (u64, u32),
     frame: Vec<u8>,
 }
 
@@ -404,6 +408,8 @@ impl<S> Log<S> {
             sealed: (0, 0, 0),
             next_number: segment + 1,
             next_list: 1,
+            vouched: 0,
+            considered: (0, 0),
             frame: Vec::new(),
         }
     }

@@ -28,13 +28,14 @@ impl<F: Folder> Shard<F> {
         self.note_vouched(&mut log)
     }
 
-    /// The same, if nothing was written since this was called last, and all is durable anyway.
-    pub(crate) fn vouch_if_idle(&self) -> Result<()> {
+    /// The same, if nothing was written while this was called so many times, and all is durable anyway.
+    pub(crate) fn vouch_if_idle(&self, looks: u32) -> Result<()> {
         let mut log = self.writer();
-        let (was, now) = (log.considered, log.sequence);
-        log.considered = now;
+        let ((was, times), now) = (log.considered, log.sequence);
+        let times = if was == now { times.saturating_add(1) } else { 0 };
+        log.considered = (now, times);
         let is_durable = self.is_durable(was) || planted::is(Fault::VouchedUnsynced);
-        if was != now || log.vouched >= was || !is_durable {
+        if times < looks || log.vouched >= was || !is_durable {
             return Ok(());
         }
         self.note_vouched(&mut log)

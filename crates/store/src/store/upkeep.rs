@@ -13,6 +13,8 @@ use crate::{
     shard::{Shard, ShardStats},
 };
 
+/// As often upkeep has to find a log as it was before the end of it is vouched for, if it can wait.
+pub(crate) const IDLE_LOOKS: u32 = 20;
 /// Records in memory that one call of [`RawStore::upkeep`] looks at.
 const CHECKED_SLOTS: u32 = 1_024;
 
@@ -71,9 +73,10 @@ impl<F: Folder> RawStore<F> {
     pub fn upkeep(&self) -> Result<()> {
         let prepare = |shard: &Shard<F>| {
             shard.prepare(&self.folder, &self.header)?;
-            // While memory lasts, a process that dies leaves the end of the log there as well.
+            // While memory lasts, a process that dies leaves the end of the log there as well; then it
+            // is for a power cut that the mark is made, and one more sync is not worth it so soon.
             let needs_mark = self.role() == Role::Follower || !shard.table().lasts();
-            if needs_mark { shard.vouch_if_idle() } else { Ok(()) }
+            shard.vouch_if_idle(if needs_mark { 1 } else { IDLE_LOOKS })
         };
         let prepared: Vec<Result<()>> = self.shards.iter().map(prepare).collect();
         let prepared: Result<()> = prepared.into_iter().collect();

@@ -112,6 +112,7 @@ impl<F: Folder> RawLogStore<F> {
         let budget = budget.div_ceil(self.shards.len() as u64);
         let swept = self.sweep(SWEPT).map(drop);
         let tend = |shard: &Shard<F>| {
+            shard.vouch_if_idle(self.store())?;
             let described = shard.write_hints(self.store());
             if budget > 0 {
                 let is_full = described.as_ref().is_err_and(Error::is_full);

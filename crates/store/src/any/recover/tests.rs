@@ -20,6 +20,7 @@ use crate::{
     limits::SEGMENT_BYTES_MIN,
     planted::plant,
     scrub::scrub_over,
+    store::IDLE_LOOKS,
 };
 
 /// A disk that reads of hints up to one call, and from then on answers EIO for as long as it is told.
@@ -260,4 +261,36 @@ fn v20_a_hint_whose_header_says_something_else_than_its_segment_is_told() {
     let found = untold(&disk);
     plant(None);
     assert!(!found.is_empty());
+}
+
+/// What an opening says of a store of six records that its process left alone, and was killed; a bit of
+/// the last one has flipped.
+fn left_alone() -> Result<Option<Arc<[u8]>>> {
+    let disk = Disk::new(7);
+    let options = LogOptions { shards: 1, ..options() };
+    let store = RawLogStore::create(disk.clone(), &options)?;
+    for number in 0..6 {
+        store.put(&[number], &[number + 1; 100], Durability::Each)?;
+    }
+    for _ in 0..2 * IDLE_LOOKS {
+        store.tend()?;
+    }
+    drop(store);
+    let name = Kind::Log.name(0, 1);
+    let file = Folder::file(&disk, &name).map_err(Error::io(&*name))?;
+    let mut bytes = vec![0; Storage::len(&file).map_err(Error::io(&*name))? as usize];
+    file.read_at(0, &mut bytes).map_err(Error::io(&*name))?;
+    let last = bytes.windows(100).position(|value| value == [6; 100]);
+    let at = last.ok_or(Error::Damaged { file: name, offset: 0, what: "the value is missing" })?;
+    file.write_at(at as u64, &[7]).map_err(Error::io("the log"))?;
+    RawLogStore::open(disk, &options)?.get(&[5])
+}
+
+#[test]
+fn v1_the_last_write_of_a_store_that_was_idle_is_missed_if_it_is_damaged() {
+    assert!(matches!(left_alone(), Err(Error::Damaged { .. })));
+    plant(Some(Fault::EndUnmarked));
+    let untold = left_alone();
+    plant(None);
+    assert!(matches!(untold, Ok(None)), "the planted fault was not found");
 }
