@@ -394,9 +394,13 @@ impl Access<'_> {
             self.contents.write(self.number, offset, bytes);
             return Ok(());
         };
-        // Part of it may have got through: whole sectors, from the front.
+        // Part of it may have got through: whole sectors, from the front. Of one that lacks room, not
+        // all: the call would have succeeded.
         let written = bytes.len().min(self.rng.below(bytes.len() as u64 + 1) as usize);
-        let written = written - written % SECTOR_BYTES;
+        let mut written = written - written % SECTOR_BYTES;
+        if written == bytes.len() && error.raw_os_error() == Some(ENOSPC) {
+            written = written.saturating_sub(SECTOR_BYTES);
+        }
         if written > 0 && self.check_room(offset + written as u64).is_ok() {
             self.contents.write(self.number, offset, &bytes[..written]);
         }
