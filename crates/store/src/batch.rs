@@ -71,9 +71,12 @@ pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<
         }
     }
     let shards: Vec<_> = others.iter().map(Member::shard).collect();
-    let written = write_parts(&mut home, &mut others, &parts);
+    let mut is_begun = false;
+    let written = write_parts(&mut home, &mut others, &parts, &mut is_begun);
     let give_up = |error: &Error| {
-        if !planted::is(Fault::BatchForgotten) {
+        // Refused for want of room before anything was written, it is nowhere.
+        let is_nowhere = !is_begun && error.is_full();
+        if !is_nowhere && !planted::is(Fault::BatchForgotten) {
             let what = format!("a batch that it has a part of failed: {error}");
             shards.iter().chain([&home.shard()]).for_each(|shard| shard.give_up(&what));
         }
@@ -95,8 +98,14 @@ pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<
 }
 
 /// Steps 3 and 4.
-fn write_parts<M: Member>(home: &mut M, others: &mut [M], parts: &[u8]) -> Result<Vec<Token>> {
+fn write_parts<M: Member>(
+    home: &mut M,
+    others: &mut [M],
+    parts: &[u8],
+    is_begun: &mut bool,
+) -> Result<Vec<Token>> {
     let mut tokens = vec![home.append(parts)?];
+    *is_begun = true;
     if !planted::is(Fault::BatchUnsynced) {
         home.sync()?;
     }

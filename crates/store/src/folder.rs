@@ -157,7 +157,7 @@ impl Directory {
             _ => failed(error),
         };
         let directories = missing(path);
-        match fs::create_dir_all(path) {
+        match make_durably(path, &directories) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // A file, or a link that leads nowhere, was not taken away.
                 let is_other = fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir());
@@ -252,6 +252,35 @@ impl Drop for Directory {
             tracing::warn!(%error, path = %path.display(), "a store that was replaced stays");
         }
     }
+}
+
+/// Makes a directory, durably in the one above it, whose sync of names its own says nothing about:
+/// without it a power cut may take all of a store, however well its files are synced.
+fn make_durably(path: &Path, missing: &[PathBuf]) -> io::Result<()> {
+    // Whoever has made the lock has done this before.
+    if fs::symlink_metadata(path.join(LOCK)).is_ok() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    // One that was there may be of a process that has died before it came to this.
+    let present = [path.to_path_buf()];
+    for made in if missing.is_empty() { &present } else { missing } {
+        let place = match fs::canonicalize(made) {
+            // Somebody has taken it away, as is noticed next.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            place => place?,
+        };
+        let Some(above) = place.parent() else { continue };
+        hook::step();
+        match File::open(above).and_then(|above| above.sync_all()) {
+            // Who may make a file there need not be allowed to open it for this.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(path = %above.display(), "cannot be synced: a power cut may take a new directory out of it");
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Is this the directory of that name?

@@ -11,7 +11,7 @@ use std::{
 
 use mainstay_base::Rng;
 use mainstay_shm::Backing;
-use mainstay_sim::{Disk, DiskFile};
+use mainstay_sim::{Disk, DiskFaults, DiskFile};
 use mainstay_storage::Folder;
 
 use crate::keyed::{FileOf, Files as Keyed, Ring};
@@ -26,6 +26,16 @@ pub(crate) struct Machine {
     /// None: this machine has no such memory.
     files: Option<Arc<Mutex<Files>>>,
     boot: u8,
+}
+
+/// A disk that refuses nothing, and may lose what was not synced, names as well.
+pub(crate) const SOUND: DiskFaults = DiskFaults { names_lost: true, ..DiskFaults::NONE };
+
+/// An empty disk of this kind.
+pub(crate) fn disk(seed: u64) -> Disk {
+    let disk = Disk::new(seed);
+    disk.set_faults(SOUND);
+    disk
 }
 
 /// What the files were at some time, as a kernel may have written them to the disk.
@@ -134,7 +144,7 @@ impl Folder for Machine {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        Ok(())
+        self.folder.sync_names()
     }
 
     fn mapped(&self, name: &str) -> io::Result<Option<File>> {

@@ -7,6 +7,11 @@ pub(crate) enum Fault {
     SyncLeftOut,
     /// The next segment is begun before the last one is synced.
     RotationWithoutSync,
+    /// A segment is written to before its name is durable.
+    NamesUnsynced,
+    /// The log is cut before the name of the image is durable, or a segment is removed before the name
+    /// of the list without it is.
+    CutBeforeName,
     /// An error of a sync is told once, and forgotten.
     ErrorForgotten,
     /// The log is cut before the image is synced.

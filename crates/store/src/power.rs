@@ -2,13 +2,13 @@
 //! what was not synced, refuses, and fails to sync; and the faults that must be found this way.
 
 use mainstay_base::Rng;
-use mainstay_sim::{Disk, DiskFaults};
+use mainstay_sim::DiskFaults;
 
 use crate::{
     Change, Durability, Options, RawStore,
     histories::{History, Model, Ran, Records, go_on_from, judge, not_found, run},
     limits::SEGMENT_BYTES_MIN,
-    machine::{Machine, Snapshot},
+    machine::{Machine, SOUND, Snapshot, disk},
     planted::Fault,
 };
 
@@ -52,7 +52,7 @@ fn contents(store: &RawStore<Machine>) -> Result<Vec<Records>, String> {
 
 impl History for OfRecords {
     fn new(seed: u64) -> Self {
-        Self::on(Machine::new(Disk::new(seed), seed.is_multiple_of(2)), seed)
+        Self::on(Machine::new(disk(seed), seed.is_multiple_of(2)), seed)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -75,7 +75,7 @@ impl History for OfRecords {
             3 => self.machine.disk.set_faults(DiskFaults {
                 sync_error_ppm: 200_000,
                 write_error_ppm: 20_000,
-                ..DiskFaults::NONE
+                ..SOUND
             }),
             4 => self.machine.disk.die_after(1 + self.rng.below(12)),
             5..8 => self.restart()?,
@@ -117,11 +117,21 @@ impl OfRecords {
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.machine.disk.crash_images(count) {
             self.images += 1;
-            image.set_faults(DiskFaults::NONE);
+            image.set_faults(SOUND);
             let kept = if self.rng.below(8) == 0 { &self.kept[..] } else { &[] };
             let machine = self.machine.after_power_cut(image, kept, &mut self.rng);
-            let store = RawStore::open(machine, &options()).map_err(|error| error.to_string())?;
+            let store =
+                RawStore::open(machine.clone(), &options()).map_err(|error| error.to_string())?;
             judge(&self.models, &contents(&store)?, false)?;
+            if self.rng.below(8) == 0 {
+                // And again, after another one as it was just opened.
+                drop(store);
+                let image = machine.disk.crash_images(1).next().ok_or("no image")?;
+                let machine = machine.after_power_cut(image, &[], &mut self.rng);
+                let store =
+                    RawStore::open(machine, &options()).map_err(|error| error.to_string())?;
+                judge(&self.models, &contents(&store)?, false)?;
+            }
         }
         Ok(())
     }
@@ -159,7 +169,7 @@ impl OfRecords {
     fn restart(&mut self) -> Result<(), String> {
         self.store = None;
         self.machine.disk.kill();
-        self.machine.disk.set_faults(DiskFaults::NONE);
+        self.machine.disk.set_faults(SOUND);
         let store = RawStore::open(self.machine.clone(), &options()).map_err(|e| e.to_string())?;
         let found = judge(&self.models, &contents(&store)?, true)?;
         go_on_from(&mut self.models, &found);
@@ -181,6 +191,8 @@ fn a1_a6_every_planted_fault_is_found_by_power_cuts() {
     let faults = [
         Fault::SyncLeftOut,
         Fault::RotationWithoutSync,
+        Fault::NamesUnsynced,
+        Fault::CutBeforeName,
         Fault::ErrorForgotten,
         Fault::LogCutEarly,
         Fault::ImageHeaderEarly,
@@ -204,7 +216,7 @@ struct OfEncrypted(OfRecords);
 #[cfg(feature = "encryption")]
 impl History for OfEncrypted {
     fn new(seed: u64) -> Self {
-        Self(OfRecords::on(Machine::encrypted(Disk::new(seed)), seed))
+        Self(OfRecords::on(Machine::encrypted(disk(seed)), seed))
     }
 
     fn step(&mut self) -> Result<(), String> {

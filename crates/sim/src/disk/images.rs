@@ -3,6 +3,7 @@
 use super::{
     Disk, DiskFaults,
     contents::{Choice, Contents},
+    names::InDoubt,
 };
 use crate::Chance;
 use mainstay_base::Rng;
@@ -42,7 +43,7 @@ impl Loss {
     }
 }
 
-fn any(versions: usize, rng: &mut Rng) -> usize {
+pub(super) fn any(versions: usize, rng: &mut Rng) -> usize {
     rng.between(0, versions as u64) as usize
 }
 
@@ -70,7 +71,7 @@ fn after(contents: &Contents, rng: &mut Rng) -> Choice {
 ///
 /// Example: see [`Disk`].
 pub struct CrashImages {
-    files: BTreeMap<String, Contents>,
+    files: InDoubt,
     faults: DiskFaults,
     rng: Rng,
     left: usize,
@@ -79,18 +80,14 @@ pub struct CrashImages {
 }
 
 impl CrashImages {
-    pub(super) fn new(
-        files: BTreeMap<String, Contents>,
-        faults: DiskFaults,
-        rng: Rng,
-        max: usize,
-    ) -> Self {
-        let all = files.values().flat_map(wheels).try_fold(1_usize, usize::checked_mul);
-        let damages = faults.misdirect_ppm > 0 || faults.shred_ppm > 0;
+    pub(super) fn new(files: InDoubt, faults: DiskFaults, rng: Rng, max: usize) -> Self {
+        let named = &files.named;
+        let all = named.values().flat_map(wheels).try_fold(1_usize, usize::checked_mul);
+        let damages = faults.misdirect_ppm > 0 || faults.shred_ppm > 0 || files.loses_names();
         let all = all.filter(|all| *all <= max && !damages);
         let mut none = Rng::seeded(0);
         let counter = all.map(|_| {
-            files.values().map(|contents| Loss::Everything.choose(contents, &mut none)).collect()
+            named.values().map(|contents| Loss::Everything.choose(contents, &mut none)).collect()
         });
         Self { files, faults, rng, left: all.unwrap_or(max), counter }
     }
@@ -109,14 +106,6 @@ impl CrashImages {
     pub fn is_all(&self) -> bool {
         self.counter.is_some()
     }
-
-    fn drawn(&mut self) -> BTreeMap<String, Contents> {
-        let how = Loss::drawn(&mut self.rng);
-        let Self { files, faults, rng, .. } = self;
-        let left = |contents: &Contents| contents.after_power_cut(how, faults, rng);
-        let left = files.values().map(left);
-        files.keys().cloned().zip(left).collect()
-    }
 }
 
 impl Iterator for CrashImages {
@@ -125,13 +114,13 @@ impl Iterator for CrashImages {
     fn next(&mut self) -> Option<Disk> {
         self.left = self.left.checked_sub(1)?;
         let files = match &mut self.counter {
-            None => self.drawn(),
+            None => self.files.after_power_cut(&self.faults, &mut self.rng),
             Some(choices) => {
-                let shown = self.files.iter().zip(&*choices);
+                let shown = self.files.named.iter().zip(&*choices);
                 let shown =
                     shown.map(|((name, contents), choice)| (name.clone(), contents.with(choice)));
                 let shown = shown.collect();
-                turn(&self.files, choices);
+                turn(&self.files.named, choices);
                 shown
             }
         };

@@ -11,17 +11,20 @@
 //! D4. A process that dies without a power cut loses nothing it wrote.
 //! D5. Misdirected and shredded sectors happen only where they were asked for: no checksum-free
 //! store survives them.
-//!
-//! Names of files are durable at once: what a directory loses is not simulated.
+//! D6. Names of files are durable at once. Where `names_lost` was asked for, a name that was made or
+//! removed since the last sync of the names may be as it was before, after a power cut, whether or
+//! not its file was synced.
 
 mod contents;
 mod images;
+mod names;
 
 use crate::{Chance, limits::FILE_BYTES_MAX, random::stream, time::nanos_of};
 use contents::Contents;
 pub use images::CrashImages;
 use mainstay_base::Rng;
-use mainstay_storage::{Folder, Storage};
+use mainstay_storage::Storage;
+use names::Files;
 use std::{
     collections::BTreeMap,
     io,
@@ -62,6 +65,10 @@ pub struct DiskFaults {
     pub misdirect_ppm: u32,
     /// How many of a million unsynced sectors are torn inside, at 8 bytes, at a power cut.
     pub shred_ppm: u32,
+    /// Names that were made or removed since the last
+    /// [`sync_names`](mainstay_storage::Folder::sync_names), and since this is set, may be as they
+    /// were before, after a power cut; see D6 in [`Disk`].
+    pub names_lost: bool,
     /// How long a read or a write takes.
     pub access_time: Duration,
     /// How long a sync takes at most; it takes at least a quarter of that.
@@ -80,6 +87,7 @@ impl DiskFaults {
         bytes_max: u64::MAX,
         misdirect_ppm: 0,
         shred_ppm: 0,
+        names_lost: false,
         access_time: Duration::ZERO,
         sync_time: Duration::ZERO,
     };
@@ -110,11 +118,7 @@ pub struct Disk {
 }
 
 struct Inner {
-    files: BTreeMap<String, Contents>,
-    /// Which file a name stands for, by an address that all have who opened it.
-    identities: BTreeMap<String, Arc<()>>,
-    /// Files without a name that somebody has open.
-    nameless: Vec<(Arc<()>, Contents)>,
+    files: Files,
     faults: DiskFaults,
     rng: Rng,
     /// Counts processes: a file opened by an earlier one is dead.
@@ -137,9 +141,7 @@ impl Disk {
 
     fn with(files: BTreeMap<String, Contents>, rng: Rng) -> Self {
         let inner = Inner {
-            files,
-            identities: BTreeMap::new(),
-            nameless: Vec::new(),
+            files: Files::of(files),
             faults: DiskFaults::NONE,
             rng,
             process: 0,
@@ -157,8 +159,7 @@ impl Disk {
     #[must_use]
     pub fn file(&self, name: &str) -> DiskFile {
         let mut inner = self.lock();
-        inner.files.entry(name.to_owned()).or_default();
-        let identity = Arc::clone(inner.identities.entry(name.to_owned()).or_default());
+        let identity = inner.open(name);
         DiskFile { disk: self.clone(), name: name.into(), identity, process: inner.process }
     }
 
@@ -171,10 +172,10 @@ impl Disk {
     /// ```
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.lock().files.keys().cloned().collect()
+        self.lock().files.named.keys().cloned().collect()
     }
 
-    /// Removes a file, at once and durably; whoever has it open can go on using it, as unlink(2) says.
+    /// Removes a file, at once and, where no names are lost, durably; whoever has it open can go on using it, as unlink(2) says.
     /// False if there was none.
     ///
     /// ```
@@ -184,13 +185,7 @@ impl Disk {
     /// assert!(!disk.remove("log"));
     /// ```
     pub fn remove(&self, name: &str) -> bool {
-        let mut inner = self.lock();
-        let identity = inner.identities.remove(name);
-        let Some(contents) = inner.files.remove(name) else { return false };
-        if let Some(identity) = identity.filter(|identity| Arc::strong_count(identity) > 1) {
-            inner.nameless.push((identity, contents));
-        }
-        true
+        self.lock().remove(name)
     }
 
     /// Sets what goes wrong from now on.
@@ -202,7 +197,11 @@ impl Disk {
     /// assert!(disk.file("log").sync().is_err());
     /// ```
     pub fn set_faults(&self, faults: DiskFaults) {
-        self.lock().faults = faults;
+        let mut inner = self.lock();
+        inner.faults = faults;
+        if !faults.names_lost {
+            inner.files.sync_names();
+        }
     }
 
     /// What goes wrong at present.
@@ -232,7 +231,7 @@ impl Disk {
     pub fn kill(&self) {
         let mut inner = self.lock();
         inner.process += 1;
-        inner.nameless.clear();
+        inner.files.are_closed();
         inner.dead = false;
         inner.dies_at = None;
         inner.busy = Duration::ZERO;
@@ -251,10 +250,8 @@ impl Disk {
     pub fn power_cut(&self) {
         self.kill();
         let inner = &mut *self.lock();
-        let how = images::Loss::drawn(&mut inner.rng);
-        for contents in inner.files.values_mut() {
-            *contents = contents.after_power_cut(how, &inner.faults, &mut inner.rng);
-        }
+        let left = inner.files.in_doubt().after_power_cut(&inner.faults, &mut inner.rng);
+        inner.files = Files::of(left);
     }
 
     /// The disks that a power cut at this moment could leave: all of them if there are at most
@@ -265,7 +262,7 @@ impl Disk {
     pub fn crash_images(&self, max: usize) -> CrashImages {
         let mut inner = self.lock();
         let rng = Rng::seeded(inner.rng.next_u64());
-        CrashImages::new(inner.files.clone(), inner.faults, rng, max)
+        CrashImages::new(inner.files.in_doubt(), inner.faults, rng, max)
     }
 
     /// Lets the process die in the middle: `operations` more calls on files succeed or fail as
@@ -354,24 +351,10 @@ impl DiskFile {
         if inner.process != self.process {
             return Err(io::Error::other("the process that opened the file is dead"));
         }
-        inner.dead |= inner.dies_at.is_some_and(|at| inner.operations >= at);
-        if inner.dead {
-            return Err(io::Error::other("the process is dead"));
-        }
-        inner.operations += 1;
+        inner.operate()?;
         inner.busy += inner.faults.access_time;
-        inner.nameless.retain(|(identity, _)| Arc::strong_count(identity) > 1);
-        let nameless = inner.nameless.iter().map(|(_, contents)| contents.len());
-        let all: u64 = inner.files.values().map(Contents::len).chain(nameless).sum();
-        let known = inner.identities.get(&*self.name);
-        let contents = if known.is_some_and(|known| Arc::ptr_eq(known, &self.identity)) {
-            inner.files.get_mut(&*self.name)
-        } else {
-            let mut nameless = inner.nameless.iter_mut();
-            let this = nameless.find(|(identity, _)| Arc::ptr_eq(identity, &self.identity));
-            this.map(|(_, contents)| contents)
-        };
-        let Some(contents) = contents else {
+        let all = inner.files.bytes();
+        let Some(contents) = inner.files.find(&self.name, &self.identity) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such file any more"));
         };
         let others_bytes = all - contents.len();
@@ -411,9 +394,13 @@ impl Access<'_> {
             self.contents.write(self.number, offset, bytes);
             return Ok(());
         };
-        // Part of it may have got through: whole sectors, from the front.
+        // Part of it may have got through: whole sectors, from the front. Of one that lacks room, not
+        // all: the call would have succeeded.
         let written = bytes.len().min(self.rng.below(bytes.len() as u64 + 1) as usize);
-        let written = written - written % SECTOR_BYTES;
+        let mut written = written - written % SECTOR_BYTES;
+        if written == bytes.len() && error.raw_os_error() == Some(ENOSPC) {
+            written = written.saturating_sub(SECTOR_BYTES);
+        }
         if written > 0 && self.check_room(offset + written as u64).is_ok() {
             self.contents.write(self.number, offset, &bytes[..written]);
         }
@@ -468,31 +455,6 @@ impl Storage for DiskFile {
             access.write(offset, bytes)?;
             access.sync(offset, offset + bytes.len() as u64)
         })
-    }
-}
-
-/// Names are durable at once here.
-impl Folder for Disk {
-    type File = DiskFile;
-
-    fn file(&self, name: &str) -> io::Result<DiskFile> {
-        Ok(Self::file(self, name))
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(Self::names(self))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        if self.is_dead() {
-            return Err(io::Error::other("the process is dead"));
-        }
-        Self::remove(self, name);
-        Ok(())
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use mainstay_storage::Folder;
 use std::collections::BTreeSet;
 
 const A: [u8; SECTOR_BYTES] = [b'a'; SECTOR_BYTES];
@@ -272,4 +273,106 @@ fn a_removed_file_stays_with_who_has_it_open_and_is_none_of_a_new_one_of_its_nam
     disk.kill();
     assert!(copy.len().is_err());
     assert_eq!(all_of(&disk.file("f")), b"newer");
+}
+
+/// First bytes of all files, for each image a power cut may leave.
+fn files_left(disk: &Disk) -> BTreeSet<Vec<(String, u8)>> {
+    let files = |disk: Disk| {
+        let first = |name: String| (name.clone(), all_of(&disk.file(&name))[0]);
+        disk.names().into_iter().map(first).collect::<Vec<_>>()
+    };
+    disk.crash_images(300).map(files).collect()
+}
+
+fn named<const N: usize>(files: [(&str, u8); N]) -> Vec<(String, u8)> {
+    files.map(|(name, byte)| (name.to_owned(), byte)).into()
+}
+
+/// A file with a byte, synced; its name is not.
+fn synced(disk: &Disk, name: &str, byte: u8) -> DiskFile {
+    let file = disk.file(name);
+    file.write_at(0, &[byte]).unwrap();
+    file.sync().unwrap();
+    file
+}
+
+const LOSES_NAMES: DiskFaults = DiskFaults { names_lost: true, ..DiskFaults::NONE };
+
+#[test]
+fn d6_a_name_made_since_the_last_sync_of_names_may_be_gone_though_its_file_was_synced() {
+    let disk = Disk::new(1);
+    synced(&disk, "safe", 1);
+    disk.set_faults(LOSES_NAMES);
+    synced(&disk, "new", 2);
+    let both = named([("new", 2), ("safe", 1)]);
+    assert_eq!(files_left(&disk), [both.clone(), named([("safe", 1)])].into());
+    // A process that dies has lost nothing, and the next one may lose it yet.
+    disk.kill();
+    assert_eq!(disk.names(), ["new", "safe"]);
+    assert_eq!(files_left(&disk).len(), 2);
+    disk.sync_names().unwrap();
+    assert_eq!(files_left(&disk), [both].into());
+}
+
+#[test]
+fn d6_a_name_removed_since_the_last_sync_of_names_may_be_there_again() {
+    let disk = Disk::new(1);
+    disk.set_faults(LOSES_NAMES);
+    let old = synced(&disk, "f", 1);
+    disk.sync_names().unwrap();
+    assert!(disk.remove("f"));
+    assert_eq!(files_left(&disk), [named([]), named([("f", 1)])].into());
+    // As it is by then, and not as it was when it was removed.
+    old.write_at(0, &[2]).unwrap();
+    old.sync().unwrap();
+    synced(&disk, "f", 3);
+    let all = [named([]), named([("f", 2)]), named([("f", 3)])];
+    assert_eq!(files_left(&disk), all.into());
+    let bytes = DiskFaults { bytes_max: 2, ..LOSES_NAMES };
+    disk.set_faults(bytes);
+    assert!(disk.file("g").write_at(0, &[1]).is_err());
+    // What nobody has open takes no room, whether or not it may come back.
+    drop(old);
+    disk.file("g").write_at(0, &[1]).unwrap();
+    disk.remove("g");
+    disk.sync_names().unwrap();
+    assert_eq!(files_left(&disk), [named([("f", 3)])].into());
+}
+
+#[test]
+fn d6_names_are_lost_from_some_time_on_or_each_on_its_own_and_a_power_cut_leaves_an_image() {
+    let changed = |seed| {
+        let disk = Disk::new(seed);
+        disk.set_faults(LOSES_NAMES);
+        ["a", "b"].iter().for_each(|name| drop(synced(&disk, name, 1)));
+        disk
+    };
+    let all = files_left(&changed(1));
+    assert_eq!(all.len(), 4, "{all:?}");
+    let left = |seed| {
+        let disk = changed(seed);
+        disk.power_cut();
+        let left = files_left(&disk);
+        assert_eq!(left.len(), 1, "what a power cut has left is safe");
+        left.into_iter().next().unwrap()
+    };
+    assert_eq!((0..100).map(left).collect::<BTreeSet<_>>(), all);
+}
+
+#[test]
+fn d6_a_failed_sync_of_names_saves_none_and_a_process_may_die_at_it() {
+    let disk = Disk::new(1);
+    disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..LOSES_NAMES });
+    disk.file("f").write_at(0, &[1]).unwrap();
+    assert_eq!(disk.sync_names().unwrap_err().raw_os_error(), Some(EIO));
+    disk.set_faults(LOSES_NAMES);
+    assert!(disk.crash_images(50).any(|image| image.names().is_empty()));
+    disk.die_after(0);
+    assert!(disk.sync_names().is_err() && disk.is_dead());
+    assert!(Folder::file(&disk, "g").is_err() && Folder::remove(&disk, "f").is_err());
+    disk.kill();
+    assert_eq!(disk.names(), ["f"]);
+    // Where no names are lost, all are safe.
+    disk.set_faults(DiskFaults::NONE);
+    assert!(disk.crash_images(50).all(|image| image.names() == ["f"]));
 }

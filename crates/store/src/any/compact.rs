@@ -22,6 +22,9 @@ use crate::{
     store::IDLE_LOOKS,
 };
 
+/// In place of how many percent of a segment are to be dead: all of it, so that nothing is moved.
+pub(super) const WHOLLY: u32 = u32::MAX;
+
 /// How far a compaction is.
 #[derive(Default)]
 pub(super) struct Upkeep {
@@ -48,13 +51,14 @@ impl<F: Folder> Shard<F> {
         let is_dead = |(number, segment): &(&u64, &Segment<F::File>)| {
             let bytes = segment.end - DATA_AT;
             let dead = segment.dead(Some(**number) == oldest);
-            dead > 0 && dead * 100 >= bytes * u64::from(dead_percent)
+            dead > 0 && dead * 100 >= bytes * u64::from(dead_percent.min(100))
         };
         let deletes: u64 = index.segments.values().map(|segment| segment.deletes).sum();
         let live: u64 = index.segments.values().map(|segment| segment.live).sum();
         let has_many = deletes > store.header.segment_bytes.get().max(live / 2);
         // First, since the others add to them.
-        let chosen = if has_many { full.next() } else { full.find(is_dead) };
+        let chosen =
+            if has_many && dead_percent != WHOLLY { full.next() } else { full.find(is_dead) };
         chosen.map(|(number, _)| Victim { segment: *number, at: DATA_AT })
     }
 
@@ -74,6 +78,21 @@ impl<F: Folder> Shard<F> {
     ) -> Result<Option<u64>> {
         let mut upkeep = lock(&self.upkeep);
         self.group.check_sound()?;
+        let done = self.go_on(store, &mut upkeep, budget, dead_percent);
+        if done.as_ref().is_err_and(Error::is_full) {
+            // Another one may need no room.
+            upkeep.victim = None;
+        }
+        done
+    }
+
+    fn go_on(
+        &self,
+        store: Store<'_, F>,
+        upkeep: &mut Upkeep,
+        budget: u64,
+        dead_percent: u32,
+    ) -> Result<Option<u64>> {
         // One that is gone had files that could not be removed; the next opening does that.
         let is_there = |victim: &Victim| self.index().segments.contains_key(&victim.segment);
         if !upkeep.victim.as_ref().is_some_and(is_there) {
@@ -188,9 +207,13 @@ impl<F: Folder> Shard<F> {
                 drop_files()?;
             }
             write_list(&store.folder.file(&name)?, header, &entries)?;
-            store.folder.sync_names()
+            if planted::is(Fault::CutBeforeName) { Ok(()) } else { store.folder.sync_names() }
         };
-        write().map_err(Error::io(&*name))?;
+        write().map_err(|error| {
+            // There may be many of them before one succeeds, and each that stays takes room.
+            let _unfinished = store.folder.remove(&name);
+            Error::io(&*name)(error)
+        })?;
         self.index_mut().segments.remove(&segment);
         self.writer().full.retain(|(_, header)| header.number.get() != segment);
         let tidy = || {

@@ -10,7 +10,7 @@ use crate::{
     histories::{History, Model, Ran, Records, go_on_from, judge, not_found, run},
     keyed::Files,
     limits::SEGMENT_BYTES_MIN,
-    machine::as_it_is,
+    machine::{self, SOUND, as_it_is},
     planted::Fault,
 };
 
@@ -72,7 +72,7 @@ impl History for OfLogs {
             12 => self.disk.set_faults(DiskFaults {
                 sync_error_ppm: 100_000,
                 write_error_ppm: 10_000,
-                ..DiskFaults::NONE
+                ..SOUND
             }),
             13 => self.disk.die_after(1 + self.rng.below(12)),
             14..18 => self.restart(false)?,
@@ -99,7 +99,7 @@ impl History for OfLogs {
 
 impl OfLogs {
     fn on(seed: u64, over: fn(&Disk) -> Files<Disk>) -> Self {
-        let (disk, rng) = (Disk::new(seed), Rng::seeded(seed));
+        let (disk, rng) = (machine::disk(seed), Rng::seeded(seed));
         let store = Some(RawLogStore::create(over(&disk), &options()).unwrap());
         let models = vec![Model::new(); SHARDS];
         Self { disk, over, store, models, rng, images: 0, freed: 0 }
@@ -108,7 +108,7 @@ impl OfLogs {
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.disk.crash_images(count) {
             self.images += 1;
-            image.set_faults(DiskFaults::NONE);
+            image.set_faults(SOUND);
             let store = RawLogStore::open((self.over)(&image), &options())
                 .map_err(|error| error.to_string())?;
             judge(&self.models, &contents(&store)?, false)?;
@@ -176,7 +176,7 @@ impl OfLogs {
             }
         }
         self.disk.kill();
-        self.disk.set_faults(DiskFaults::NONE);
+        self.disk.set_faults(SOUND);
         let folder = (self.over)(&self.disk);
         let survey = LogSurvey::over(&folder, |_, _| {}).map_err(|e| e.to_string())?;
         let store = RawLogStore::open(folder, &options()).map_err(|e| e.to_string())?;
@@ -208,6 +208,8 @@ fn v1_v5_every_planted_fault_is_found_by_power_cuts() {
     let faults = [
         Fault::SyncLeftOut,
         Fault::RotationWithoutSync,
+        Fault::NamesUnsynced,
+        Fault::CutBeforeName,
         Fault::ErrorForgotten,
         Fault::ChecksumIgnored,
         Fault::TailTrusted,
@@ -227,7 +229,7 @@ struct OfEncrypted(OfLogs);
 #[cfg(feature = "encryption")]
 impl History for OfEncrypted {
     fn new(seed: u64) -> Self {
-        Self(OfLogs::on(seed, crate::machine::encrypted))
+        Self(OfLogs::on(seed, machine::encrypted))
     }
 
     fn step(&mut self) -> Result<(), String> {

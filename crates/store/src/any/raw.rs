@@ -181,7 +181,7 @@ impl<F: Folder> RawLogStore<F> {
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::OutOfLimits`], [`Error::BatchTooLong`], or [`Error::Io`] if
-    /// there is no room for a new segment. After [`Error::Poisoned`] of a durable write the value is
+    /// there is no room on the disk; when there is some again, writes are taken. After [`Error::Poisoned`] of a durable write the value is
     /// visible, and is there or not when the store is opened again; after the others nothing has
     /// changed.
     pub fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Token> {

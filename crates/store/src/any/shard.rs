@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -114,9 +115,12 @@ pub(super) fn log_header(store: &AnyHeader, shard: u32, number: u64) -> LogHeade
 pub(super) fn make_file<F: Folder>(folder: &F, name: &str) -> Result<F::File> {
     let make = || {
         let file = folder.file(name)?;
-        file.set_len(DATA_AT)?;
+        // With room for its header.
+        file.allocate(DATA_AT)?;
         file.sync()?;
-        folder.sync_names()?;
+        if !planted::is(Fault::NamesUnsynced) {
+            folder.sync_names()?;
+        }
         Ok(file)
     };
     make().map_err(|error| {
@@ -202,12 +206,12 @@ impl<F: Folder> Shard<F> {
         let bytes_of_changes = &frame[FRAME_LEN..FRAME_LEN + entry.changes_bytes() as usize];
         let written = (bytes_of_changes, head.is_moved);
         let past = follow(log.past, (head.epoch, head.sequence), entry.note, written);
-        let written = log.file.write_at(log.at, &frame);
+        let written = log.file.write_at(log.at, &frame).map_err(|error| self.unwritten(log, error));
         // A long one is not kept for ever.
         frame.truncate(1 << 20);
         frame.shrink_to(1 << 20);
         log.frame = frame;
-        written.map_err(|error| self.group.poison("a write of the log", &error))?;
+        written?;
         let mut index = self.index_mut();
         let mut at = FRAME_LEN;
         for (number, change) in changes.iter().enumerate() {
@@ -229,6 +233,37 @@ impl<F: Folder> Shard<F> {
         Ok(log.sequence)
     }
 
+    /// What becomes of a frame that was not written. Where there was no room for all of it the log is
+    /// as it was: without its end it is no frame, and what there is of it is cut off.
+    fn unwritten(&self, log: &Log<F::File>, error: io::Error) -> Error {
+        let error = Error::io(Kind::Log.name(self.number, log.segment))(error);
+        if !error.is_full() {
+            return self.give_up("a write of the log", &error);
+        }
+        match log.file.set_len(log.at) {
+            Ok(()) => error,
+            Err(error) => self.group.poison("cutting off what was half written", &error),
+        }
+    }
+
+    /// What becomes of a segment that was not begun. Its header may be there, and what the present one
+    /// gets from now on would be no part of the log: it is removed, durably, where there was no room.
+    fn not_begun(&self, folder: &F, number: u64, error: io::Error) -> Error {
+        let name = Kind::Log.name(self.number, number);
+        let error = Error::io(&*name)(error);
+        let is_gone = || error.is_full() && folder.remove(&name).is_ok();
+        if is_gone() && folder.sync_names().is_ok() {
+            return error;
+        }
+        self.give_up("beginning a segment", &error)
+    }
+
+    /// Takes no more writes.
+    fn give_up(&self, what: &str, error: &Error) -> Error {
+        let source = io::Error::other(error.to_string());
+        self.group.poison(what, &source)
+    }
+
     /// Goes on in a new segment. An error before it is begun changes nothing.
     fn rotate(&self, store: Store<'_, F>, log: &mut Log<F::File>) -> Result<()> {
         let number = log.next_number;
@@ -242,8 +277,8 @@ impl<F: Folder> Shard<F> {
         header.first_sequence = (log.sequence + 1).into();
         header.past = Past::bytes_of(log.past);
         write_header(&file, &header)
-            .and_then(|()| file.sync())
-            .map_err(|error| self.group.poison("beginning a segment", &error))?;
+            .map_err(|error| self.not_begun(store.folder, number, error))?;
+        file.sync().map_err(|error| self.group.poison("beginning a segment", &error))?;
         let hint = std::mem::take(&mut log.hint);
         log.full.push((hint, hint_header(store.header, self.number, log)));
         log.sealed = (log.segment, log.sequence, log.chain);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use mainstay_base::Rng;
-use mainstay_sim::{Disk, DiskFaults};
+use mainstay_sim::DiskFaults;
 
 use crate::{
     Change, Durability, Result as StoreResult,
     killed::{be_mortal, mortal},
-    machine::Machine,
+    machine::{Machine, SOUND, disk},
     planted::{Fault, plant},
 };
 
@@ -117,7 +117,7 @@ pub(crate) struct History<S> {
 
 impl<S: Kind> History<S> {
     fn new(seed: u64, has_memory: bool) -> Self {
-        let machine = Machine::new(Disk::new(seed), has_memory);
+        let machine = Machine::new(disk(seed), has_memory);
         let store = S::create(machine.clone());
         let model = Model { states: vec![Records::new()], written: 0, durable: 0 };
         Self {
@@ -166,7 +166,7 @@ impl<S: Kind> History<S> {
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.machine.disk.crash_images(count) {
             self.images += 1;
-            image.set_faults(DiskFaults::NONE);
+            image.set_faults(SOUND);
             let machine = self.machine.after_power_cut(image, &[], &mut self.rng);
             let store = S::open(machine).map_err(|error| error.to_string())?;
             let at = self.judge(&store, false)?;
@@ -271,7 +271,7 @@ impl<S: Kind> History<S> {
             2 => self.machine.disk.set_faults(DiskFaults {
                 sync_error_ppm: 150_000,
                 write_error_ppm: 20_000,
-                ..DiskFaults::NONE
+                ..SOUND
             }),
             3..9 => {
                 // Dead in the middle of a write, and what the disk has then.
@@ -293,7 +293,7 @@ impl<S: Kind> History<S> {
             store.close();
         }
         self.machine.disk.kill();
-        self.machine.disk.set_faults(DiskFaults::NONE);
+        self.machine.disk.set_faults(SOUND);
         let counted = S::counted(self.machine.clone());
         let store = S::open(self.machine.clone()).map_err(|e| e.to_string())?;
         let at = self.judge(&store, true)?;

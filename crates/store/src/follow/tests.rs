@@ -9,7 +9,7 @@ use crate::{
     Token,
     follow::more_expected,
     limits::{EXPECTED_MAX, SEGMENT_BYTES_MIN},
-    machine::Machine,
+    machine::{Machine, SOUND, disk},
     write_changes,
 };
 
@@ -441,7 +441,7 @@ fn a4_after_any_power_cut_a_replica_has_all_that_was_vouched_for_and_never_calls
     for seed in 0..40 {
         let mut rng = Rng::seeded(seed);
         let leader = RawStore::create(Disk::new(seed), 1, 700, &options()).unwrap();
-        let disk = Disk::new(seed + 1_000);
+        let disk = disk(seed + 1_000);
         let mut replica =
             RawStore::create_replica(disk.clone(), &leader.identity(), &options()).unwrap();
         let mut places = vec![(at(&leader), contents(&leader))];
@@ -474,7 +474,7 @@ fn a4_after_any_power_cut_a_replica_has_all_that_was_vouched_for_and_never_calls
                 let _dies = replica.vouch();
                 for image in disk.crash_images(6) {
                     images += 1;
-                    image.set_faults(DiskFaults::NONE);
+                    image.set_faults(SOUND);
                     let found = RawStore::open(image.clone(), &options()).unwrap();
                     let place = at(&found);
                     assert!(place.sequence >= durable, "seed {seed}: {durable} were durable");

@@ -157,7 +157,9 @@ impl<F: Folder> Shard<F> {
             if !planted::is(Fault::ImageHeaderEarly) {
                 file.sync()?;
             }
-            folder.sync_names()?;
+            if !planted::is(Fault::CutBeforeName) {
+                folder.sync_names()?;
+            }
             write_header(file, header)?;
             file.sync()
         };

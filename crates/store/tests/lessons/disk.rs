@@ -1,12 +1,15 @@
 //! A disk that fails, is full, or gives back other bytes than it got.
 
 use std::{
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
 use mainstay_sim::{Disk, DiskFaults, Storage};
-use mainstay_store::{Durability, Error, FixedStore, Options, RawStore, limits::SEGMENT_BYTES_MIN};
+use mainstay_store::{
+    Change, Durability, Error, FixedStore, LogOptions, Options, RawLogStore, RawStore,
+    limits::SEGMENT_BYTES_MIN,
+};
 
 use crate::{key, on, small, value};
 
@@ -70,6 +73,110 @@ fn a_full_disk_refuses_the_write_and_the_store_goes_on() {
     disk.power_cut();
     let store = RawStore::open(disk, &small()).unwrap();
     assert_eq!(store.stats()[0].records, u64::from(written) + 1);
+}
+
+fn log_options() -> LogOptions {
+    let (shards, segment_bytes) = (1, SEGMENT_BYTES_MIN);
+    LogOptions { shards, segment_bytes, dead_percent: 30, ..LogOptions::default() }
+}
+
+/// The disk takes no more than so many bytes beyond what it has.
+fn fill_up(disk: &Disk, more: u64) {
+    let bytes: u64 = disk.names().iter().map(|name| disk.file(name).len().unwrap()).sum();
+    disk.set_faults(DiskFaults { bytes_max: bytes + more, ..DiskFaults::NONE });
+}
+
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+}
+
+#[test]
+fn a_full_disk_refuses_the_write_and_a_log_store_goes_on() {
+    // Full in the middle of a frame, at the end of one, in a new segment and in its header.
+    for more in (0..12_000).step_by(211) {
+        let disk = Disk::new(more);
+        let store = RawLogStore::create(disk.clone(), &log_options()).unwrap();
+        let put = |key: u8, byte: u8| store.put(&[key], &[byte; 700], Durability::Each);
+        for number in 0..8 {
+            put(number, 1).unwrap();
+        }
+        fill_up(&disk, more);
+        let mut written = 8;
+        let refused = loop {
+            match put(written, 1) {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(is_full(&refused), "{refused}");
+        for _again in 0..3 {
+            assert!(put(written, 1).is_err_and(|error| is_full(&error)));
+        }
+        let batch = store.batch_across(&[Change::Put(&[written], &[1; 700])]);
+        assert!(batch.is_err_and(|error| is_full(&error)));
+        assert!(store.stats()[0].poisoned.is_none());
+        assert_eq!(store.get(&[written]).unwrap(), None);
+        assert_eq!(store.get(&[written - 1]).unwrap().as_deref(), Some(&[1; 700][..]));
+        // What is open already is as it is told to be after a power cut at this moment.
+        for image in disk.crash_images(4) {
+            let store = RawLogStore::open(image, &log_options()).unwrap();
+            assert_eq!(store.stats()[0].records, u64::from(written));
+        }
+        disk.set_faults(DiskFaults::NONE);
+        for number in written..written + 8 {
+            put(number, 2).unwrap();
+        }
+        store.verify().unwrap();
+        drop(store);
+        disk.power_cut();
+        let store = RawLogStore::open(disk, &log_options()).unwrap();
+        assert_eq!(store.stats()[0].records, u64::from(written) + 8, "{more} bytes more");
+        for number in 0..written + 8 {
+            let byte = if number < written { 1 } else { 2 };
+            assert_eq!(store.get(&[number]).unwrap().as_deref(), Some(&[byte; 700][..]));
+        }
+    }
+}
+
+#[test]
+fn a_compaction_that_finds_no_room_ends_no_store_and_frees_what_needs_none() {
+    for more in (0..3_000).step_by(97) {
+        let disk = Disk::new(more);
+        let store = RawLogStore::create(disk.clone(), &log_options()).unwrap();
+        let put = |key: &[u8], byte: u8| store.put(key, &[byte; 700], Durability::Memory);
+        // Of the first segment something is to be moved, the later ones are dead.
+        for number in 0..4_u8 {
+            put(&[number], 1).unwrap();
+        }
+        for number in 0..100 {
+            put(b"often", number).unwrap();
+        }
+        store.sync().unwrap();
+        let before = store.stats()[0].clone();
+        fill_up(&disk, more);
+        let mut refused = 0;
+        for _ in 0..30 {
+            if let Err(error) = store.upkeep() {
+                assert!(is_full(&error), "{error}");
+                refused += 1;
+            }
+            assert!(store.stats()[0].poisoned.is_none());
+        }
+        let lists = disk.names().iter().filter(|name| name.ends_with(".list")).count();
+        assert!(lists <= 2, "{:?}", disk.names());
+        assert!(refused > 0 || more > 500, "{more} bytes are room for all");
+        disk.set_faults(DiskFaults::NONE);
+        store.compact().unwrap();
+        let after = store.stats()[0].clone();
+        assert!(after.log_bytes < before.log_bytes / 4, "{before:?} {after:?}");
+        put(b"next", 7).unwrap();
+        store.close().unwrap();
+        disk.power_cut();
+        let store = RawLogStore::open(disk, &log_options()).unwrap();
+        let value = |key: &[u8]| store.get(key).unwrap().map(|value| value[0]);
+        assert_eq!((value(b"often"), value(b"next")), (Some(99), Some(7)));
+        assert!((0..4).all(|number| value(&[number]) == Some(1)));
+    }
 }
 
 #[test]

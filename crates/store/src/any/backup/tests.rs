@@ -9,12 +9,16 @@ use std::{
 };
 
 use mainstay_base::Rng;
-use mainstay_sim::{Disk, DiskFaults};
+use mainstay_sim::Disk;
 
 use super::*;
 use crate::{
-    Change, Directory, Durability, Durability::Memory, LogOptions, LogStore, LogSurvey,
-    limits::SEGMENT_BYTES_MIN, planted::plant,
+    Change, Directory, Durability,
+    Durability::Memory,
+    LogOptions, LogStore, LogSurvey,
+    limits::SEGMENT_BYTES_MIN,
+    machine::{SOUND, disk},
+    planted::plant,
 };
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -172,7 +176,7 @@ fn cut(seeds: std::ops::Range<u64>) -> ((u64, u64), Option<String>) {
     for seed in seeds {
         let mut rng = Rng::seeded(seed);
         let store = RawLogStore::create(Disk::new(seed), &options()).unwrap();
-        let mut copy = Disk::new(seed + 1_000);
+        let mut copy = disk(seed + 1_000);
         fill(&store, seed, 80);
         store.backup(&copy, |_, _| {}).unwrap();
         let mut before = contents(&store);
@@ -184,7 +188,7 @@ fn cut(seeds: std::ops::Range<u64>) -> ((u64, u64), Option<String>) {
             let made = store.backup(&copy, |_, _| {});
             let images: Vec<Disk> = copy.crash_images(4).collect();
             for image in &images {
-                image.set_faults(DiskFaults::NONE);
+                image.set_faults(SOUND);
                 let found = match restored(image) {
                     Ok(anew) => contents(&anew),
                     Err(error) => return ((older, newer), Some(format!("seed {seed}: {error}"))),

@@ -4,7 +4,7 @@ use mainstay_storage::Folder;
 
 use super::RawLogStore;
 use crate::{
-    any::shard::Shard,
+    any::{compact::WHOLLY, shard::Shard},
     error::{Error, Result},
     group::lock,
     options::bytes_in,
@@ -116,9 +116,13 @@ impl<F: Folder> RawLogStore<F> {
             let described = shard.write_hints(self.store());
             if budget > 0 {
                 let is_full = described.as_ref().is_err_and(Error::is_full);
-                // Where there is no room, what moves nothing makes some.
-                let dead_percent = if is_full { 100 } else { self.options.dead_percent };
-                shard.compact(self.store(), budget, dead_percent)?;
+                let dead_percent = if is_full { WHOLLY } else { self.options.dead_percent };
+                let done = shard.compact(self.store(), budget, dead_percent);
+                if !is_full && done.as_ref().is_err_and(Error::is_full) {
+                    // Where there is no room, what moves nothing makes some.
+                    shard.compact(self.store(), budget, WHOLLY)?;
+                }
+                done?;
             }
             described
         };

@@ -14,7 +14,7 @@ use crate::{
     format::{DATA_AT, FRAME_LEN, chain_start},
     keyed::Files,
     limits::SEGMENT_BYTES_MIN,
-    machine::as_it_is,
+    machine::{as_it_is, disk},
     mark::{Maker, UNFINISHED, mark},
     planted::plant,
     scrub,
@@ -315,7 +315,7 @@ pub(crate) fn cuts(
     let expected = salvage(Disk::new(1)).map_err(|error| error.to_string())?;
     let (mut images, mut unfinished) = (0, 0);
     for steps in 0.. {
-        let to = Disk::new(steps);
+        let to = disk(steps);
         to.die_after(steps);
         let made = salvage(to.clone());
         for image in to.crash_images(3) {
