@@ -4,7 +4,8 @@
 //!   with the one the leader says (N1).
 //! * O2. A shard is told to be at a place again, after comparing, only at the place that the leader
 //!   names when all of it is here (N1).
-//! * O3. What a message shows of the epoch is looked at first (N4).
+//! * O3. What a message shows of the epoch is looked at first (N4), once the other end has shown that it
+//!   has the same store.
 //! * O4. Nobody who hung up is called again before a pause that doubles, from 1 s to 30 s
 //!   unless it is set up otherwise.
 //! * O5. What comes in parts is looked at when all of it is here, and each part follows the one
@@ -228,17 +229,25 @@ impl<K: Sink> Follower<K> {
 
     fn message(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Wrong> {
         let (epoch, message) = decode(bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
+        match message {
+            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
+            Message::Refused(refusal) if self.link != Link::Open => {
+                self.refused(now, epoch, &refusal);
+                return Ok(());
+            }
+            // Whose it is has not been said.
+            Message::Alive { .. } if self.link != Link::Open => return Ok(()),
+            _ if self.link != Link::Open => {
+                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
+            }
+            _ => {}
+        }
         if !self.check_epoch(now, epoch)? {
             return Ok(());
         }
         match message {
-            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
             Message::Refused(refusal) => {
-                let why = refusal.to_string();
-                let error = Error::Refused { by: "the leader", why };
-                self.outputs.push_back(Output::Told(Told::Refused(error)));
-                self.outputs.push_back(Output::Disconnect);
-                self.wait(now);
+                self.refused(now, epoch, &refusal);
                 return Ok(());
             }
             Message::Alive { tips } => {
@@ -246,9 +255,6 @@ impl<K: Sink> Follower<K> {
                     place.saw_tip(tip);
                 }
                 return Ok(());
-            }
-            _ if self.link != Link::Open => {
-                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
             }
             Message::Part { shard, whole, at, bytes: part } => {
                 let max = self.hello.write_bytes_max.saturating_add(BESIDE_BYTES);
@@ -277,6 +283,18 @@ impl<K: Sink> Follower<K> {
             self.backoff.reset();
         }
         Ok(())
+    }
+
+    /// The leader wants no more of it.
+    fn refused(&mut self, now: Duration, epoch: u64, refusal: &Refusal<'_>) {
+        let told = if refusal.reason == Reason::Replaced && epoch < self.known {
+            Told::StaleLeader { epoch, known: self.known }
+        } else {
+            Told::Refused(Error::Refused { by: "the leader", why: refusal.to_string() })
+        };
+        self.outputs.push_back(Output::Told(told));
+        self.outputs.push_back(Output::Disconnect);
+        self.wait(now);
     }
 
     /// So many bytes were taken in, and more may come.
@@ -368,6 +386,10 @@ impl<K: Sink> Follower<K> {
     fn welcome(&mut self, now: Duration, epoch: u64, theirs: &Hello) -> Result<(), Wrong> {
         if self.link != Link::Greeting {
             return Err(Wrong::Protocol("a second welcome".to_owned()));
+        }
+        let has_this_store = theirs.identity.id == self.hello.identity.id;
+        if has_this_store && !self.check_epoch(now, epoch)? {
+            return Ok(());
         }
         let misfit = if theirs.version == self.hello.version {
             let (ours, theirs_max) = (self.hello.write_bytes_max, theirs.write_bytes_max);

@@ -193,3 +193,35 @@ fn a_follower_is_encrypted_under_another_key_than_its_leader() {
     let said = ok(folder, &[&both[..], &ours, &theirs].concat());
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["equal"], 1, "{said}");
 }
+
+/// They are new stores, whose epochs begin anew, and their followers are to begin anew too. One that
+/// does not know that yet harms nobody.
+#[test]
+fn n4_a_leader_that_was_resharded_or_repaired_leads_on_when_an_old_follower_calls() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["create", "pictures", "--values", "any", "--segment", "64KiB"]);
+    for store in ["people", "pictures"] {
+        let copy = &format!("copy-of-{store}");
+        for round in 0..4 {
+            // Each opening is another epoch.
+            ok(folder, &["put", store, "alice", &round.to_string()]);
+        }
+        let (leader, address) = serve(folder, store, "127.0.0.1:0");
+        follow_until_equal(folder, copy, &address, SECRET);
+        leader.kill();
+        ok(folder, &["reshard", store, "--shards", "4"]);
+        let (mut leader, address) = serve(folder, store, "127.0.0.1:0");
+        let follow = ["follow", copy, &address, "--node", "2", "--secret-file", "secret"];
+        let output = mainstay(folder, &follow).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("different stores"), "{said}");
+        leader.write("bob 2\n");
+        // A follower that begins anew gets it.
+        let new = &format!("new-copy-of-{store}");
+        follow_until(folder, new, &address, 2);
+        assert!(leader.child.try_wait().unwrap().is_none(), "it leads on");
+        leader.kill();
+        ok(folder, &["put", store, "carol", "3"]);
+    }
+}

@@ -105,7 +105,8 @@ fn who_waits_for_followers_is_told_at_once_that_another_leads<S: Kind>() {
     thread::scope(|scope| {
         let waits = scope.spawn(|| leader.wait_for(&[token], Level::Durable, 1, NEVER));
         // One that has heard of another leader.
-        there.send(encode(by, &Message::Hello(Hello::default()))).unwrap();
+        let hello = Hello { identity: ours.who(), ..Hello::default() };
+        there.send(encode(by, &Message::Hello(hello))).unwrap();
         assert!(is_told(waits.join().unwrap()));
     });
     let sequence = ours.sequence_of(token).unwrap();

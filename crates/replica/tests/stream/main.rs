@@ -6,6 +6,7 @@ mod any;
 mod both;
 mod catching_up;
 mod ends;
+mod epochs;
 mod hostile;
 mod leading;
 mod levels;
