@@ -171,7 +171,7 @@ pub type Mended<'a> = (mainstay_store::Change<'a>, u64);
 /// ```
 pub trait Sink {
     /// What is still to be shown of a shard's records.
-    type Scan: Default;
+    type Scan: Default + Send;
 
     /// What it has in common with its leader.
     ///

@@ -12,5 +12,6 @@ mod leading;
 mod levels;
 mod long;
 mod pair;
+mod slow;
 mod unfinished;
 mod update;
