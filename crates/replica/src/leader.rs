@@ -7,6 +7,8 @@
 //! * E3. Whoever shows a higher epoch ends the leader, once it has shown that it has the same store
 //!   (N4): the epochs of two stores have nothing to do with each other.
 //! * E4. Each leader of a store hears of each write, however often it is led.
+//! * E5. Whatever takes long, finding a place in the log and looking through records, is done in steps:
+//!   in between, followers are sent what there is, and heard.
 //!
 //! The core is fed by [`Leader::handle`], then asked by [`Leader::poll`] until it has nothing more
 //! to say, then for its [`Leader::deadline`]. Whenever the store was written to, it is polled too.
@@ -53,7 +55,7 @@ pub struct Leader<S: Source> {
 }
 
 /// How much is done between two looks at what else there is.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 16;
 
 impl<S: Source> Leader<S> {
     /// A leader without followers.
@@ -297,7 +299,7 @@ impl<S: Source> Leader<S> {
                     // What it had in another life does not count until it says so again.
                     *acked = Acked { shard, ..Acked::default() };
                 }
-                let handled = session.handle(&self.source, &self.settings, message);
+                let handled = session.handle(&self.source, message);
                 self.retain();
                 handled
             }
@@ -451,6 +453,11 @@ impl<S: Source> Leader<S> {
             }
         }
         self.sessions.insert(peer, session);
+    }
+
+    /// Is it, whatever else there is to do?
+    pub(crate) fn is_tick_due(&self, now: Duration) -> bool {
+        now >= self.next_look
     }
 
     /// When [`Input::Tick`] is due.

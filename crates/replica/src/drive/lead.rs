@@ -288,6 +288,10 @@ impl<S: Source> Desk<S> {
                 Ok(post) => {
                     self.take(post);
                     for _ in 0..TAKEN_MAX {
+                        // What takes long is answered before there is more of it.
+                        if self.now() - now > wait + LOOK {
+                            break;
+                        }
                         match posts.try_recv() {
                             Ok(Post::Stop) => return self.end(),
                             Ok(post) => self.take(post),
@@ -295,10 +299,12 @@ impl<S: Source> Desk<S> {
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = self.now();
-                    self.core.handle(now, leader::Input::Tick);
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Also where there is always something to take.
+            let now = self.now();
+            if self.core.is_tick_due(now) {
+                self.core.handle(now, leader::Input::Tick);
             }
             // Whoever writes from here on wakes this thread again.
             is_awake.store(false, Ordering::SeqCst);

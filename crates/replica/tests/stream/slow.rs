@@ -10,11 +10,12 @@ use std::{
 };
 
 use mainstay_replica::{
-    Chunk, FollowSettings, Follower, LeadSettings, Leader, Mended, Show, Sink,
+    Chunk, FollowSettings, Follower, Found, LeadSettings, Leader, Mended, Show, Sink, Source,
     follower::{self, Told},
     leader,
+    wire::{Hello, Message, Way, encode},
 };
-use mainstay_store::{History, Identity, Position, Result};
+use mainstay_store::{History, Identity, Position, Reached, Result, Token, Written};
 
 use crate::both::{Kind, SHARDS, assert_equal, for_both, put, replica, store};
 
@@ -22,6 +23,7 @@ for_both! {
     o7_a_follower_that_is_long_at_looking_through_its_records_says_that_it_is_alive,
     o7_what_comes_for_another_shard_meanwhile_is_not_forgotten,
     o7_more_than_was_allowed_is_not_kept_while_a_follower_is_busy,
+    e5_while_a_leader_looks_for_a_place_others_hear_of_it_and_get_its_writes,
 }
 
 /// Milliseconds.
@@ -210,7 +212,7 @@ fn o7_a_follower_that_is_long_at_looking_through_its_records_says_that_it_is_ali
         slowly.clock.now()
     );
     assert!(slowly.left.is_empty(), "{:?}", slowly.left);
-    let is_compared = |told: &Told| matches!(told, Told::Way { way, .. } if *way != mainstay_replica::wire::Way::Resume);
+    let is_compared = |told: &Told| matches!(told, Told::Way { way, .. } if *way != Way::Resume);
     assert!(slowly.told.iter().any(is_compared), "{:?}", slowly.told);
     assert!(!slowly.told.iter().any(|told| matches!(told, Told::Lost)));
     assert_equal(&ours, &copy);
@@ -230,7 +232,6 @@ fn o7_what_comes_for_another_shard_meanwhile_is_not_forgotten<S: Kind>() {
 }
 
 fn o7_more_than_was_allowed_is_not_kept_while_a_follower_is_busy<S: Kind>() {
-    use mainstay_replica::wire::{Hello, Message, Way, encode};
     let (_, ours) = store::<S>(1);
     put(&ours, 0..RECORDS, 1);
     let copy = ours.demoted();
@@ -257,4 +258,152 @@ fn o7_more_than_was_allowed_is_not_kept_while_a_follower_is_busy<S: Kind>() {
         follower.handle(now, follower::Input::Message(&part));
     }
     assert!(!follower.is_joined());
+}
+
+impl<S: Kind> Source for Slow<S> {
+    type Tail = <S as Source>::Tail;
+    /// And how often it has been looked for in vain.
+    type Seek = (<S as Source>::Seek, u32);
+    type Scan = <S as Source>::Scan;
+
+    fn identity(&self) -> Identity {
+        Source::identity(&self.store)
+    }
+    fn write_bytes_max(&self) -> u64 {
+        Source::write_bytes_max(&self.store)
+    }
+    fn epoch(&self) -> u64 {
+        self.store.epoch()
+    }
+    fn fence(&self, epoch: u64) -> Result<()> {
+        self.store.fence(epoch)
+    }
+    fn is_whole(&self) -> bool {
+        Source::is_whole(&self.store)
+    }
+    fn tip(&self, shard: u32) -> Result<Option<Position>> {
+        self.store.tip(shard)
+    }
+    fn records(&self, shard: u32) -> Result<u64> {
+        Source::records(&self.store, shard)
+    }
+    fn tail_end(&self, shard: u32) -> Result<Self::Tail> {
+        self.store.tail_end(shard)
+    }
+    fn seek(&self, shard: u32, position: Position) -> Result<Self::Seek> {
+        Ok((self.store.seek(shard, position)?, 0))
+    }
+    /// As of a long segment on a slow disk.
+    fn seek_on(&self, seek: &mut Self::Seek, max: u64) -> Result<Option<Found<Self::Tail>>> {
+        assert!(max <= 1 << 20, "{max} bytes in one step");
+        self.clock.goes_on(self.scan_millis);
+        seek.1 += 1;
+        if seek.1 < 50 { Ok(None) } else { self.store.seek_on(&mut seek.0, max) }
+    }
+    fn place(&self, tail: &Self::Tail) -> (Position, u64) {
+        self.store.place(tail)
+    }
+    fn read(
+        &self,
+        tail: &mut Self::Tail,
+        bytes_max: u64,
+        each: &mut dyn FnMut(Written<'_>),
+    ) -> Result<Reached> {
+        self.store.read(tail, bytes_max, each)
+    }
+    fn behind_bytes(&self, tail: &Self::Tail) -> Result<u64> {
+        self.store.behind_bytes(tail)
+    }
+    fn scan(
+        &self,
+        shard: u32,
+        scan: &mut Self::Scan,
+        chunk: Chunk,
+        wanted: &dyn Fn(&[u8]) -> bool,
+        show: &mut Show<'_>,
+    ) -> Result<bool> {
+        Source::scan(&self.store, shard, scan, chunk, wanted, show)
+    }
+    fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
+        self.store.retain(shard, behind)
+    }
+    fn sequence_of(&self, token: Token) -> Result<u64> {
+        self.store.sequence_of(token)
+    }
+}
+
+fn e5_while_a_leader_looks_for_a_place_others_hear_of_it_and_get_its_writes<S: Kind>() {
+    let (_, ours) = store::<S>(1);
+    let copies = [replica(&ours, 2).1, replica(&ours, 3).1];
+    // Each shard has less than a segment, and the second one is somewhere in the middle of it.
+    put(&ours, 0..90, 1);
+    crate::pair::Pair::new(&ours, &copies[1]).run();
+    put(&ours, 90..100, 1);
+    let clock = Clock::default();
+    let source = Slow { store: ours.clone(), clock: clock.clone(), scan_millis: 200 };
+    let mut leader = Leader::new(source, LeadSettings::default(), clock.now());
+    let follower =
+        |copy: &S| Follower::new(copy.clone(), FollowSettings::default(), 7, clock.now()).unwrap();
+    let mut followers = [follower(&copies[0]), follower(&copies[1])];
+    let (mut told, mut left) = ([Vec::new(), Vec::new()], Vec::new());
+    let mut longest = Duration::ZERO;
+    for round in 0..3_000 {
+        // The second one comes when the first one has everything.
+        let begins = if round == 0 { Some(0) } else { (round == 500).then_some(1) };
+        if let Some(index) = begins {
+            let peer = index as u64;
+            leader.handle(clock.now(), leader::Input::Connected { peer });
+            followers[index].handle(clock.now(), follower::Input::Tick);
+            followers[index].handle(clock.now(), follower::Input::Connected);
+        }
+        if round > 500 && round % 3 == 0 {
+            ours.put_one(round, 1).unwrap();
+        }
+        let began = clock.now();
+        if leader.deadline(clock.now()) <= clock.now() {
+            leader.handle(clock.now(), leader::Input::Tick);
+        }
+        while let Some(output) = leader.poll(clock.now()) {
+            match output {
+                leader::Output::Send { peer, bytes, .. } => {
+                    let follower = &mut followers[peer as usize];
+                    // It has a thread of its own, whose time has gone on.
+                    follower.handle(clock.now(), follower::Input::Tick);
+                    follower.handle(clock.now(), follower::Input::Message(&bytes));
+                }
+                leader::Output::Told(leader::Told::Left { why, .. }) => left.push(why),
+                _ => {}
+            }
+        }
+        longest = longest.max(clock.now() - began);
+        for (peer, follower) in followers.iter_mut().enumerate() {
+            if round >= 500 || peer == 0 {
+                follower.handle(clock.now(), follower::Input::Tick);
+            }
+            while let Some(output) = follower.poll(clock.now()) {
+                match output {
+                    follower::Output::Send(bytes) => {
+                        let input = leader::Input::Message { peer: peer as u64, bytes: &bytes };
+                        leader.handle(clock.now(), input);
+                    }
+                    follower::Output::Sync => {
+                        let done = Sink::sync(follower.sink()).is_ok();
+                        follower.handle(clock.now(), follower::Input::Synced(done));
+                    }
+                    follower::Output::Told(news) => told[peer].push(news),
+                    _ => {}
+                }
+            }
+        }
+        clock.goes_on(10);
+    }
+    assert!(clock.now() > Duration::from_secs(30 + 10), "it was too quick: {:?}", clock.now());
+    assert!(longest < Duration::from_secs(4), "the leader was away for {longest:?}");
+    assert!(left.is_empty(), "{left:?}");
+    for (told, copy) in told.iter().zip(&copies) {
+        assert!(!told.iter().any(|told| matches!(told, Told::Lost)), "{told:?}");
+        assert_equal(&ours, copy);
+    }
+    let is_resumed = |told: &Told| matches!(told, Told::Way { way: Way::Resume, .. });
+    assert_eq!(told[1].iter().filter(|told| is_resumed(told)).count(), SHARDS as usize);
 }
