@@ -3,7 +3,8 @@
 //! * E1. A follower is sent the writes behind its own place in the order of the log, and nothing
 //!   else, if its place is in the log; or else the records it lacks, and then the log behind the
 //!   place at which that began (N2).
-//! * E2. At most the follower's allowance and one message are on their way to it (N6).
+//! * E2. At most the follower's allowance, or what the leader grants anybody if that is less, and one
+//!   message are on their way to it (N6). Who takes none of it is given up, and nobody waits for it.
 //! * E3. Whoever shows a higher epoch ends the leader, once it has shown that it has the same store
 //!   (N4): the epochs of two stores have nothing to do with each other.
 //! * E4. Each leader of a store hears of each write, however often it is led.

@@ -191,7 +191,10 @@ impl<S: Source> Session<S> {
         acks: &[u8],
         own: &mut [Acked],
     ) -> Result<(), Stop> {
-        self.window.get_or_insert(allowance);
+        let window = *self.window.get_or_insert(allowance);
+        if allowance.saturating_sub(window) > self.sent {
+            return protocol("a follower that has taken more than it was sent");
+        }
         self.allowance = self.allowance.max(allowance);
         for acked in wire::acks(acks) {
             let index = acked.shard as usize;
@@ -210,6 +213,11 @@ impl<S: Source> Session<S> {
     fn on_their_way(&self) -> u64 {
         let Some(window) = self.window else { return u64::MAX };
         self.sent.saturating_sub(self.allowance - window)
+    }
+
+    /// May something be sent that counts?
+    fn may_send(&self, settings: &LeadSettings) -> bool {
+        self.sent < self.allowance && self.on_their_way() < settings.window_max
     }
 
     /// Takes in what a follower says of one of its shards.
@@ -250,7 +258,7 @@ impl<S: Source> Session<S> {
     ) -> Result<Option<Done>, Stop> {
         let part_bytes = settings.of_a_part();
         if self.long.is_some() {
-            let may_send = self.sent < self.allowance;
+            let may_send = self.may_send(settings);
             let part = may_send.then(|| self.next_part(now, epoch, part_bytes)).flatten();
             return Ok(part.map(|part| Done { messages: vec![part], ..Done::default() }));
         }
@@ -309,7 +317,7 @@ impl<S: Source> Session<S> {
         index: usize,
         epoch: u64,
     ) -> Result<Option<Done>, Stop> {
-        let may_send = self.sent < self.allowance;
+        let may_send = self.may_send(settings);
         let shard = index as u32;
         let mut done = Done::default();
         match &mut self.shards[index] {
