@@ -72,7 +72,7 @@ mod metrics;
 
 use std::{
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mainstay_channel::Channel;
@@ -119,8 +119,16 @@ pub fn ask(channel: &dyn Channel, timeout: Duration) -> Result<Hello> {
     let refused = |why: String| Error::Refused { by: "the leader", why };
     let hello = Hello { is_blank: true, ..Hello::default() };
     channel.send(encode(0, &Message::Hello(hello)))?;
-    let Some(bytes) = channel.receive(timeout)? else {
-        return Err(refused("it has not answered".to_owned()));
+    let until = Instant::now() + timeout;
+    let bytes = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(bytes) = channel.receive(left)? else {
+            return Err(refused("it has not answered".to_owned()));
+        };
+        // A leader that is busy may say that it is alive before it answers.
+        if !matches!(decode(&bytes), Ok((_, Message::Alive { .. }))) {
+            break bytes;
+        }
     };
     match decode(&bytes) {
         Ok((_, Message::Welcome(hello))) => Ok(hello),

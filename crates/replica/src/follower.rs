@@ -4,13 +4,16 @@
 //!   with the one the leader says (N1).
 //! * O2. A shard is told to be at a place again, after comparing, only at the place that the leader
 //!   names when all of it is here (N1).
-//! * O3. What a message shows of the epoch is looked at first (N4).
+//! * O3. What a message shows of the epoch is looked at first (N4), once the other end has shown that it
+//!   has the same store.
 //! * O4. Nobody who hung up is called again before a pause that doubles, from 1 s to 30 s
 //!   unless it is set up otherwise.
 //! * O5. What comes in parts is looked at when all of it is here, and each part follows the one
 //!   before; what a lost channel brought of it is forgotten.
 //! * O6. Before the first change that leads elsewhere than the log does, the store says durably that it
 //!   is not whole. It says that it is when all shards have caught up, and that is durable.
+//! * O7. Records are looked through in steps, between which it says that it is alive and hears what the
+//!   other end says; what comes for its shards meanwhile waits, within the allowance.
 //!
 //! The core is fed by [`Follower::handle`], then asked by [`Follower::poll`] until it has nothing
 //! more to say, then for its [`Follower::deadline`]. Drivers that take in all messages that are
@@ -22,6 +25,7 @@ mod place;
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use mainstay_base::Rng;
 use mainstay_channel::dial::Backoff;
 use mainstay_shm::hook;
@@ -30,13 +34,13 @@ use mainstay_store::History;
 use crate::{
     error::{Error, Result},
     leader::check_fits,
-    limits::BESIDE_BYTES,
+    limits::{BESIDE_BYTES, MESSAGE_BYTES_MAX},
     traits::Sink,
     wire::{self, Acked, Hello, Message, Reason, Refusal, decode, decode_joined, encode},
 };
 pub use ends::{FollowSettings, Input, Output, Status, Told};
 use joint::Joint;
-use place::{Place, Taken, Wrong};
+use place::{Answer, Place, Taken, Wrong};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -55,7 +59,12 @@ pub struct Follower<K: Sink> {
     link: Link,
     hello: Hello,
     known: u64,
-    shards: Vec<Place>,
+    shards: Vec<Place<K::Scan>>,
+    /// Which of them looks through its records.
+    working: Option<u32>,
+    /// What has come for shards meanwhile, and its bytes.
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: u64,
     joint: Joint,
     outputs: VecDeque<Output>,
     heard: Duration,
@@ -106,6 +115,9 @@ impl<K: Sink> Follower<K> {
             link: Link::Waiting { until: now },
             hello,
             shards,
+            working: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             joint: Joint::default(),
             outputs: VecDeque::new(),
             heard: now,
@@ -199,6 +211,8 @@ impl<K: Sink> Follower<K> {
             self.link = Link::Waiting { until: now + pause };
         }
         self.ack_due = false;
+        (self.working, self.waiting_bytes) = (None, 0);
+        self.waiting.clear();
         self.joint.forget();
         self.shards.iter_mut().for_each(Place::disconnected);
     }
@@ -229,32 +243,44 @@ impl<K: Sink> Follower<K> {
 
     fn message(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Wrong> {
         let (epoch, message) = decode(bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
+        match message {
+            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
+            Message::Refused(refusal) if self.link != Link::Open => {
+                self.refused(now, epoch, &refusal);
+                return Ok(());
+            }
+            // Whose it is has not been said.
+            Message::Alive { .. } if self.link != Link::Open => return Ok(()),
+            _ if self.link != Link::Open => {
+                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
+            }
+            _ => {}
+        }
         if !self.check_epoch(now, epoch)? {
             return Ok(());
         }
         match message {
-            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
             Message::Refused(refusal) => {
-                let why = refusal.to_string();
-                let error = Error::Refused { by: "the leader", why };
-                self.outputs.push_back(Output::Told(Told::Refused(error)));
-                self.outputs.push_back(Output::Disconnect);
-                self.wait(now);
+                self.refused(now, epoch, &refusal);
                 return Ok(());
             }
             Message::Alive { tips } => {
                 for (place, tip) in self.shards.iter_mut().zip(wire::hashes(tips)) {
                     place.saw_tip(tip);
                 }
-                return Ok(());
+                Ok(())
             }
-            _ if self.link != Link::Open => {
-                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
-            }
+            _ if self.is_busy() => self.put_off(bytes),
+            message => self.of_shards(now, bytes.len(), message),
+        }
+    }
+
+    fn of_shards(&mut self, now: Duration, len: usize, message: Message<'_>) -> Result<(), Wrong> {
+        match message {
             Message::Part { shard, whole, at, bytes: part } => {
                 let max = self.hello.write_bytes_max.saturating_add(BESIDE_BYTES);
                 let whole = self.joint.take(max, shard, (whole, at), part)?;
-                self.count(bytes.len());
+                self.count(len);
                 let Some(whole) = whole else { return Ok(()) };
                 let (_, message) =
                     decode_joined(&whole).map_err(|error| Wrong::Protocol(error.to_string()))?;
@@ -273,11 +299,81 @@ impl<K: Sink> Follower<K> {
         );
         self.of_a_shard(now, &message)?;
         if is_counted {
-            self.count(bytes.len());
+            self.count(len);
             // It has proved useful.
             self.backoff.reset();
         }
         Ok(())
+    }
+
+    /// The leader wants no more of it.
+    fn refused(&mut self, now: Duration, epoch: u64, refusal: &Refusal<'_>) {
+        let told = if refusal.reason == Reason::Replaced && epoch < self.known {
+            Told::StaleLeader { epoch, known: self.known }
+        } else {
+            Told::Refused(Error::Refused { by: "the leader", why: refusal.to_string() })
+        };
+        self.outputs.push_back(Output::Told(told));
+        self.outputs.push_back(Output::Disconnect);
+        self.wait(now);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.working.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Keeps a message for when the shard that looks through its records has done so.
+    fn put_off(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+        // More than was allowed is on its way only if the leader does not care.
+        let max = self.settings.window_bytes.saturating_add(2 * MESSAGE_BYTES_MAX as u64);
+        self.waiting_bytes += put_off_bytes(bytes);
+        if self.waiting_bytes > max {
+            return Err(Wrong::Protocol("more messages than were allowed".to_owned()));
+        }
+        self.waiting.push_back(Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
+
+    /// Goes on with what it is at; says whether that is done, and something else may be next.
+    fn work(&mut self, now: Duration) -> bool {
+        if self.link != Link::Open || !self.is_busy() {
+            return false;
+        }
+        if now >= self.spoke + self.settings.heartbeat {
+            self.send(now, &Message::Alive { tips: &[] });
+        }
+        if let Err(wrong) = self.work_on(now) {
+            self.give_up(now, wrong);
+        }
+        self.working.is_none()
+    }
+
+    fn work_on(&mut self, now: Duration) -> Result<(), Wrong> {
+        if let Some(shard) = self.working.take() {
+            let Some(place) = self.shards.get_mut(shard as usize) else { return Ok(()) };
+            let mut answers = Vec::new();
+            let taken = place.work(&self.sink, &mut answers)?;
+            self.working = place.is_working().then_some(shard);
+            self.note(now, taken, &answers);
+            return Ok(());
+        }
+        let Some(bytes) = self.waiting.pop_front() else { return Ok(()) };
+        self.waiting_bytes -= put_off_bytes(&bytes);
+        let (_, message) = decode(&bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
+        self.of_shards(now, bytes.len(), message)
+    }
+
+    /// What became of a message, or of the work for it.
+    fn note(&mut self, now: Duration, Taken { changed, told }: Taken, answers: &[Answer]) {
+        self.outputs.extend(told.into_iter().map(Output::Told));
+        for answer in answers {
+            self.send(now, &answer.message());
+        }
+        if changed {
+            self.ack_due = true;
+            self.unsynced += 1;
+            self.unsynced_since.get_or_insert(now);
+        }
     }
 
     /// So many bytes were taken in, and more may come.
@@ -308,16 +404,9 @@ impl<K: Sink> Follower<K> {
             return Err(Wrong::Protocol("a shard that is not there".to_owned()));
         };
         let mut answers = Vec::new();
-        let Taken { changed, told } = place.take(&self.sink, message, &mut answers)?;
-        self.outputs.extend(told.into_iter().map(Output::Told));
-        for answer in answers {
-            self.send(now, &answer.message());
-        }
-        if changed {
-            self.ack_due = true;
-            self.unsynced += 1;
-            self.unsynced_since.get_or_insert(now);
-        }
+        let taken = place.take(&self.sink, message, &mut answers)?;
+        self.working = place.is_working().then_some(shard);
+        self.note(now, taken, &answers);
         if matches!(message, Message::CaughtUp { .. }) {
             self.is_whole_due = !self.is_whole && self.is_caught_up();
             if self.is_whole_due && hook::planted("stream-whole-unsynced") {
@@ -377,6 +466,10 @@ impl<K: Sink> Follower<K> {
     fn welcome(&mut self, now: Duration, epoch: u64, theirs: &Hello) -> Result<(), Wrong> {
         if self.link != Link::Greeting {
             return Err(Wrong::Protocol("a second welcome".to_owned()));
+        }
+        let has_this_store = theirs.identity.id == self.hello.identity.id;
+        if has_this_store && !self.check_epoch(now, epoch)? {
+            return Ok(());
         }
         let misfit = if theirs.version == self.hello.version {
             let (ours, theirs_max) = (self.hello.write_bytes_max, theirs.write_bytes_max);
@@ -461,21 +554,25 @@ impl<K: Sink> Follower<K> {
     ///
     /// Example: see [the crate](crate).
     pub fn poll(&mut self, now: Duration) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
-            return Some(output);
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.ack_due && self.link == Link::Open {
+                self.ack_due = false;
+                let acks: Vec<Acked> = self.shards.iter_mut().filter_map(Place::ack_due).collect();
+                let allowance = self.taken + self.settings.window_bytes;
+                self.send(now, &Message::Ack { allowance, acks: &Message::acks(&acks) });
+                continue;
+            }
+            if self.sync_due().is_some_and(|due| due <= now) {
+                self.begin_sync();
+                return Some(Output::Sync);
+            }
+            if !self.work(now) && self.outputs.is_empty() {
+                return None;
+            }
         }
-        if self.ack_due && self.link == Link::Open {
-            self.ack_due = false;
-            let acks: Vec<Acked> = self.shards.iter_mut().filter_map(Place::ack_due).collect();
-            let (allowance, acks) = (self.taken + self.settings.window_bytes, Message::acks(&acks));
-            self.send(now, &Message::Ack { allowance, acks: &acks });
-            return self.outputs.pop_front();
-        }
-        if self.sync_due().is_some_and(|due| due <= now) {
-            self.begin_sync();
-            return Some(Output::Sync);
-        }
-        None
     }
 
     /// When [`Input::Tick`] is due.
@@ -494,7 +591,8 @@ impl<K: Sink> Follower<K> {
     /// ```
     #[must_use]
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        if !self.outputs.is_empty() || (self.ack_due && self.link == Link::Open) {
+        let has_more = self.ack_due || self.is_busy();
+        if !self.outputs.is_empty() || (has_more && self.link == Link::Open) {
             return Some(now);
         }
         let link = match self.link {
@@ -518,4 +616,9 @@ impl<K: Sink> Follower<K> {
     pub fn history(&self, shard: u32) -> Result<History> {
         Ok(self.sink.history(shard)?)
     }
+}
+
+/// What a message that waits takes, about.
+fn put_off_bytes(bytes: &[u8]) -> u64 {
+    bytes.len() as u64 + 64
 }

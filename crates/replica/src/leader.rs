@@ -3,9 +3,13 @@
 //! * E1. A follower is sent the writes behind its own place in the order of the log, and nothing
 //!   else, if its place is in the log; or else the records it lacks, and then the log behind the
 //!   place at which that began (N2).
-//! * E2. At most the follower's allowance and one message are on their way to it (N6).
-//! * E3. Whoever shows a higher epoch ends the leader (N4).
+//! * E2. At most the follower's allowance, or what the leader grants anybody if that is less, and one
+//!   message are on their way to it (N6). Who takes none of it is given up, and nobody waits for it.
+//! * E3. Whoever shows a higher epoch ends the leader, once it has shown that it has the same store
+//!   (N4): the epochs of two stores have nothing to do with each other.
 //! * E4. Each leader of a store hears of each write, however often it is led.
+//! * E5. Whatever takes long, finding a place in the log and looking through records, is done in steps:
+//!   in between, followers are sent what there is, and heard.
 //!
 //! The core is fed by [`Leader::handle`], then asked by [`Leader::poll`] until it has nothing more
 //! to say, then for its [`Leader::deadline`]. Whenever the store was written to, it is polled too.
@@ -52,7 +56,7 @@ pub struct Leader<S: Source> {
 }
 
 /// How much is done between two looks at what else there is.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 16;
 
 impl<S: Source> Leader<S> {
     /// A leader without followers.
@@ -98,7 +102,8 @@ impl<S: Source> Leader<S> {
     /// let store = Arc::new(store);
     /// let mut leader = Leader::new(store.clone(), LeadSettings::default(), Duration::ZERO);
     /// leader.handle(Duration::ZERO, Input::Connected { peer: 1 });
-    /// let bytes = encode(99, &Message::Hello(Hello::default()));
+    /// let hello = Hello { identity: store.identity(), ..Hello::default() };
+    /// let bytes = encode(99, &Message::Hello(hello));
     /// leader.handle(Duration::ZERO, Input::Message { peer: 1, bytes: &bytes });
     /// assert_eq!(leader.replaced_by(), Some(99));
     /// assert_eq!(store.known_epoch(), 99);
@@ -251,8 +256,16 @@ impl<S: Source> Leader<S> {
             Ok(decoded) => decoded,
             Err(error) => return self.stop(peer, Stop::Protocol(error.to_string())),
         };
-        if epoch > self.epoch {
+        let is_joined = session.is_joined();
+        let has_this_store = match &message {
+            Message::Hello(hello) => !hello.is_blank && hello.identity.id == self.hello.identity.id,
+            _ => is_joined,
+        };
+        if has_this_store && epoch > self.epoch {
             return self.replace(epoch);
+        }
+        if !is_joined && !matches!(message, Message::Hello(_) | Message::Refused(_)) {
+            return self.stop(peer, Stop::Protocol("a message before a hello".to_owned()));
         }
         let handled = match message {
             Message::Hello(hello) => {
@@ -287,7 +300,7 @@ impl<S: Source> Leader<S> {
                     // What it had in another life does not count until it says so again.
                     *acked = Acked { shard, ..Acked::default() };
                 }
-                let handled = session.handle(&self.source, &self.settings, message);
+                let handled = session.handle(&self.source, message);
                 self.retain();
                 handled
             }
@@ -341,7 +354,8 @@ impl<S: Source> Leader<S> {
             self.left(peer, "it has been silent for too long");
         }
         let quiet = |(peer, session): (&u64, &Session<_>)| {
-            (now >= session.spoke_at() + self.settings.heartbeat).then_some(*peer)
+            let is_quiet = now >= session.spoke_at() + self.settings.heartbeat;
+            (session.is_joined() && is_quiet).then_some(*peer)
         };
         let quiet: Vec<u64> = self.sessions.iter().filter_map(quiet).collect();
         if !quiet.is_empty() {
@@ -440,6 +454,11 @@ impl<S: Source> Leader<S> {
             }
         }
         self.sessions.insert(peer, session);
+    }
+
+    /// Is it, whatever else there is to do?
+    pub(crate) fn is_tick_due(&self, now: Duration) -> bool {
+        now >= self.next_look
     }
 
     /// When [`Input::Tick`] is due.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mainstay_store::{
-    Change, Folder, Found, History, Hook, Identity, LogScan, LogTail, Position, RawLogStore,
-    Reached, Result, Role, Token, Written,
+    Change, Folder, Found, History, Hook, Identity, LogScan, LogSeek, LogTail, Position,
+    RawLogStore, Reached, Result, Role, Token, Written,
 };
 
 use crate::{
@@ -17,6 +17,7 @@ const AROUND: u64 = 20;
 
 impl<F: Folder> Source for Arc<RawLogStore<F>> {
     type Tail = LogTail<F>;
+    type Seek = LogSeek<F>;
     type Scan = LogScan<F>;
 
     fn identity(&self) -> Identity {
@@ -47,8 +48,16 @@ impl<F: Folder> Source for Arc<RawLogStore<F>> {
         RawLogStore::records(self, shard)
     }
 
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<LogTail<F>>> {
-        RawLogStore::tail(self, shard, position)
+    fn tail_end(&self, shard: u32) -> Result<LogTail<F>> {
+        RawLogStore::tail_end(self, shard)
+    }
+
+    fn seek(&self, shard: u32, position: Position) -> Result<LogSeek<F>> {
+        RawLogStore::seek(self, shard, position)
+    }
+
+    fn seek_on(&self, seek: &mut LogSeek<F>, bytes_max: u64) -> Result<Option<Found<LogTail<F>>>> {
+        RawLogStore::seek_on(self, seek, bytes_max)
     }
 
     fn place(&self, tail: &LogTail<F>) -> (Position, u64) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mainstay_store::{
     Change, Folder, Found, History, Hook, Identity, Position, RawStore, Reached, Result, Role,
-    Tail, Token, Written,
+    Seek, Tail, Token, Written,
 };
 
 use crate::traits::{Chunk, Mended, Show, Sink, Source};
@@ -40,6 +40,7 @@ fn scan<F: Folder>(
 
 impl<F: Folder> Source for Arc<RawStore<F>> {
     type Tail = Tail<F>;
+    type Seek = Seek<F>;
     type Scan = Slots;
 
     fn identity(&self) -> Identity {
@@ -70,8 +71,16 @@ impl<F: Folder> Source for Arc<RawStore<F>> {
         RawStore::records(self, shard)
     }
 
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<F>>> {
-        RawStore::tail(self, shard, position)
+    fn tail_end(&self, shard: u32) -> Result<Tail<F>> {
+        RawStore::tail_end(self, shard)
+    }
+
+    fn seek(&self, shard: u32, position: Position) -> Result<Seek<F>> {
+        RawStore::seek(self, shard, position)
+    }
+
+    fn seek_on(&self, seek: &mut Seek<F>, bytes_max: u64) -> Result<Option<Found<Tail<F>>>> {
+        RawStore::seek_on(self, seek, bytes_max)
     }
 
     fn place(&self, tail: &Tail<F>) -> (Position, u64) {

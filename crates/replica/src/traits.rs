@@ -54,6 +54,8 @@ pub struct Chunk {
 pub trait Source {
     /// A place in the log of a shard.
     type Tail;
+    /// One that is looked for.
+    type Seek: Send;
     /// What is still to be shown of a shard's records.
     type Scan: Default;
 
@@ -83,11 +85,33 @@ pub trait Source {
     /// # Errors
     /// If there is no such shard.
     fn records(&self, shard: u32) -> Result<u64>;
-    /// Finds a place in the log.
+    /// The place behind the last write of a shard.
+    ///
+    /// # Errors
+    /// If it is at no place, or what the disk says.
+    fn tail_end(&self, shard: u32) -> Result<Self::Tail>;
+    /// Begins to look for a place in the log.
+    ///
+    /// # Errors
+    /// If the shard is at no place, or what the disk says.
+    fn seek(&self, shard: u32, position: Position) -> Result<Self::Seek>;
+    /// Looks for it in so many bytes of the log more; what was found, once.
     ///
     /// # Errors
     /// What the disk says.
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<Self::Tail>>;
+    fn seek_on(&self, seek: &mut Self::Seek, bytes_max: u64) -> Result<Option<Found<Self::Tail>>>;
+    /// Finds a place in the log in one go.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn tail(&self, shard: u32, position: Position) -> Result<Found<Self::Tail>> {
+        let mut seek = self.seek(shard, position)?;
+        loop {
+            if let Some(found) = self.seek_on(&mut seek, u64::MAX)? {
+                return Ok(found);
+            }
+        }
+    }
     /// Where in the history, and at which frame of the log, a place is.
     fn place(&self, tail: &Self::Tail) -> (Position, u64);
     /// Shows writes behind a place, and moves the place.
@@ -171,7 +195,7 @@ pub type Mended<'a> = (mainstay_store::Change<'a>, u64);
 /// ```
 pub trait Sink {
     /// What is still to be shown of a shard's records.
-    type Scan: Default;
+    type Scan: Default + Send;
 
     /// What it has in common with its leader.
     ///

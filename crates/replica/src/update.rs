@@ -115,8 +115,9 @@ impl<S: Source, K: Sink> Pair<S, K> {
         while !self.has(wanted) {
             // The follower's allowance bounds what is on its way between them.
             let (answers, news) = (self.hear_follower()?, self.hear_leader()?);
-            // A leader at a long comparison may say nothing for a while.
-            let is_busy = self.leader.deadline(NOW) <= NOW;
+            // Who is at a long comparison may say nothing for a while.
+            let is_due = self.follower.deadline(NOW).is_some_and(|due| due <= NOW);
+            let is_busy = is_due || self.leader.deadline(NOW) <= NOW;
             if answers + news == 0 && !is_busy {
                 let why = "neither has anything more to say, and the copy is not equal".to_owned();
                 return Err(Error::Refused { by: "the copy", why });

@@ -144,9 +144,9 @@ mod watch;
 pub use any::Postcard;
 pub use any::{
     AsKey, DirectoryLogResharding, Field, LogCopied, LogDamage, LogIter, LogOnDisk, LogOptions,
-    LogRange, LogRepaired, LogResharding, LogSalvaged, LogScan, LogShardStats, LogSnapshot,
-    LogStore, LogStoreResharding, LogSurvey, LogTail, Plain, RawLogRange, RawLogStore, is_log_copy,
-    read_records, write_records,
+    LogRange, LogRepaired, LogResharding, LogSalvaged, LogScan, LogSeek, LogShardStats,
+    LogSnapshot, LogStore, LogStoreResharding, LogSurvey, LogTail, Plain, RawLogRange, RawLogStore,
+    is_log_copy, read_records, write_records,
 };
 pub use aside::{Aside, AsideFile};
 pub use error::{Error, Result};
@@ -190,5 +190,5 @@ pub use snapshot::Snapshot;
 pub use span::Span;
 pub use store::{Cursor, RawStore};
 pub use survey::{Damage, FileKind, FileReport, Survey};
-pub use tail::{Found, Reached, Tail};
+pub use tail::{Found, Reached, Seek, Tail};
 pub use watch::{News, Watch};

@@ -48,6 +48,20 @@ impl<F: Folder> Tail<F> {
     }
 }
 
+/// A place in the log of a shard that is looked for.
+///
+/// Example: see [`RawStore::seek`].
+pub struct Seek<F: Folder> {
+    state: Seeking<F>,
+}
+
+enum Seeking<F: Folder> {
+    /// It needs no looking.
+    Known(Option<Found<Tail<F>>>),
+    /// It is looked for from here on, up to a frame.
+    From { tail: Tail<F>, history: History, wanted: u64 },
+}
+
 /// What is known of a place in a history.
 ///
 /// Example: see [`RawStore::tail`].
@@ -107,58 +121,121 @@ impl<F: Folder> RawStore<F> {
     /// # Errors
     /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
     pub fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<F>>> {
+        let mut seek = self.seek(shard, position)?;
+        loop {
+            if let Some(found) = self.seek_on(&mut seek, u64::MAX)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The place behind the last write of a shard.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Options, RawStore, Reached};
+    /// let one = Options { shards: 1, ..Options::default() };
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 3, &one)?;
+    /// store.put(b"de", b"049", Memory)?;
+    /// let mut tail = store.tail_end(0)?;
+    /// assert_eq!(Some(tail.position()), store.history(0)?.position());
+    /// assert_eq!(store.read_tail(&mut tail, 1000, |_| panic!("there is none"))?, Reached::End);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
+    pub fn tail_end(&self, shard: u32) -> Result<Tail<F>> {
+        let of = self.shard_at(shard)?;
+        let mut log = of.writer();
+        of.settle(&mut log)?;
+        let Some(position) = log.history.position() else { return Err(Error::Mending { shard }) };
+        Ok(Self::end_of(shard, &log, position))
+    }
+
+    fn end_of(shard: u32, log: &Log<F::File>, position: Position) -> Tail<F> {
+        let (file, at, sequence) = (Arc::clone(&log.file), log.at, log.sequence);
+        let segment = log.segments[log.segments.len() - 1].number;
+        Tail { shard, segment, file, at, sequence, position, bytes: Vec::new() }
+    }
+
+    /// Begins to look for a place, as [`tail`](Self::tail) does; nothing of the log is read yet.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Found, Options, Position, RawStore};
+    /// let one = Options { shards: 1, ..Options::default() };
+    /// let store = RawStore::create(mainstay_sim::Disk::new(7), 2, 1000, &one)?;
+    /// (0..200).try_for_each(|_| store.put(b"de", &[7; 1000], Memory).map(drop))?;
+    /// let Some(position) = store.history(0)?.position() else { panic!() };
+    /// store.put(b"de", &[8; 1000], Memory)?;
+    /// let (mut seek, mut steps) = (store.seek(0, position)?, 0);
+    /// let found = loop {
+    ///     steps += 1;
+    ///     if let Some(found) = store.seek_on(&mut seek, 1000)? {
+    ///         break found;
+    ///     }
+    /// };
+    /// assert!(matches!(found, Found::Here(tail) if tail.position() == position) && steps > 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
+    pub fn seek(&self, shard: u32, position: Position) -> Result<Seek<F>> {
+        let known = |found| Ok(Seek { state: Seeking::Known(Some(found)) });
         let of = self.shard_at(shard)?;
         let mut log = of.writer();
         of.settle(&mut log)?;
         let Some(tip) = log.history.position() else { return Err(Error::Mending { shard }) };
         let begin = position.sequence > 0 || position == Position::START;
         if position.sequence > tip.sequence || !begin {
-            return Ok(Found::Foreign);
+            return known(Found::Foreign);
         }
         let back = tip.sequence - position.sequence;
         let first = log.segments.first().map_or(0, |segment| segment.first);
         let oldest = log.since.max(first.saturating_sub(1));
         let Some(wanted) = log.sequence.checked_sub(back).filter(|wanted| *wanted >= oldest) else {
-            return Ok(Found::Older);
+            return known(Found::Older);
         };
         let index = log.segments.iter().rposition(|segment| segment.first <= wanted + 1);
-        let Some(index) = index else { return Ok(Found::Older) };
-        let segment = log.segments[index];
+        let Some(index) = index else { return known(Found::Older) };
         if position == tip {
-            let (file, at, sequence) = (Arc::clone(&log.file), log.at, log.sequence);
-            let number = log.segments[log.segments.len() - 1].number;
-            let bytes = Vec::new();
-            return Ok(Found::Here(Tail {
-                shard,
-                segment: number,
-                file,
-                at,
-                sequence,
-                position,
-                bytes,
-            }));
+            return known(Found::Here(Self::end_of(shard, &log, position)));
         }
+        let segment = log.segments[index];
         let file = self.segment_file(of, &log, index)?;
-        drop(log);
-        let mut tail = Tail {
-            shard,
-            segment: segment.number,
-            file,
-            at: DATA_AT,
-            sequence: segment.first - 1,
-            position: Position::START,
-            bytes: Vec::new(),
+        let (number, sequence) = (segment.number, segment.first - 1);
+        let (at, bytes) = (DATA_AT, Vec::new());
+        let tail = Tail { shard, segment: number, file, at, sequence, position, bytes };
+        Ok(Seek { state: Seeking::From { tail, history: segment.origin, wanted } })
+    }
+
+    /// Reads on until the place is found, or so many bytes of the log are read, about; what was found,
+    /// once.
+    ///
+    /// Example: see [`seek`](Self::seek).
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], or what the disk says.
+    pub fn seek_on(&self, seek: &mut Seek<F>, bytes_max: u64) -> Result<Option<Found<Tail<F>>>> {
+        let (tail, history, wanted) = match &mut seek.state {
+            Seeking::Known(found) => return Ok(found.take()),
+            Seeking::From { tail, history, wanted } => (tail, history, *wanted),
         };
-        let mut history = segment.origin;
+        let began = tail.at;
         while tail.sequence < wanted {
-            self.load(&mut tail, CHUNK_BYTES)?;
-            history = self.read_frames(&mut tail, history, wanted, |_| {})?;
+            if tail.at - began >= bytes_max {
+                return Ok(None);
+            }
+            self.load(tail, CHUNK_BYTES)?;
+            *history = self.read_frames(tail, *history, wanted, |_| {})?;
         }
-        if history != History::At(position) {
-            return Ok(Found::Foreign);
+        if *history != History::At(tail.position) {
+            return Ok(Some(Found::Foreign));
         }
-        tail.position = position;
-        Ok(Found::Here(tail))
+        match std::mem::replace(&mut seek.state, Seeking::Known(None)) {
+            Seeking::From { tail, .. } => Ok(Some(Found::Here(tail))),
+            Seeking::Known(found) => Ok(found),
+        }
     }
 
     /// Shows the writes behind a place in the log, at least one if there is one, and some

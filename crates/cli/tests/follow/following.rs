@@ -1,6 +1,12 @@
 //! What followers get of their leader, whoever is killed, promoted or replaced.
 
-use std::{path::Path, process::Stdio, thread, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -210,4 +216,41 @@ fn a_follower_is_encrypted_under_another_key_than_its_leader() {
     let both = ["verify", "people", "--against", "copy"];
     let said = ok(folder, &[&both[..], &ours, &theirs].concat());
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["equal"], 1, "{said}");
+}
+
+/// They are new stores, whose epochs begin anew, and their followers are to begin anew too. One that
+/// does not know that yet harms nobody.
+#[test]
+fn n4_a_leader_that_was_resharded_or_repaired_leads_on_when_an_old_follower_calls() {
+    let sandbox = sandbox();
+    let folder = sandbox.path();
+    ok(folder, &["create", "pictures", "--values", "any", "--segment", "64KiB"]);
+    for store in ["people", "pictures"] {
+        let copy = &format!("copy-of-{store}");
+        for round in 0..4 {
+            // Each opening is another epoch.
+            ok(folder, &["put", store, "alice", &round.to_string()]);
+        }
+        let (leader, address) = serve(folder, store, "127.0.0.1:0");
+        follow_until_equal(folder, copy, &address, SECRET);
+        leader.kill();
+        ok(folder, &["reshard", store, "--shards", "4"]);
+        let (mut leader, address) = serve(folder, store, "127.0.0.1:0");
+        let follow = ["follow", copy, &address, "--node", "2", "--secret-file", "secret"];
+        let mut command = mainstay(folder, &follow);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut old = Running::new(command.spawn().unwrap());
+        let mut said = BufReader::new(old.child.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains("different stores")), "it says why");
+        // It calls again, for as long as it is there.
+        let old = (old, said);
+        leader.write("bob 2\n");
+        // A follower that begins anew gets it.
+        let new = &format!("new-copy-of-{store}");
+        follow_until(folder, new, &address, 2);
+        assert!(leader.child.try_wait().unwrap().is_none(), "it leads on");
+        drop(old);
+        leader.kill();
+        ok(folder, &["put", store, "carol", "3"]);
+    }
 }

@@ -170,13 +170,17 @@ impl<K: Sink + Clone + Send + 'static> Seat<K> {
             thread::sleep(wait);
             return;
         };
-        let mut wait = wait;
+        let (mut wait, mut begun) = (wait, None);
         for _ in 0..TAKEN_MAX {
             match channel.receive(wait) {
                 Ok(Some(bytes)) => {
                     let now = self.now();
                     self.core.handle(now, follower::Input::Message(&bytes));
                     wait = Duration::ZERO;
+                    // What takes long is answered before there is more of it.
+                    if self.now() - *begun.get_or_insert(now) > LOOK {
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => {

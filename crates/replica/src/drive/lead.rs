@@ -19,6 +19,7 @@ use super::{LOOK, TAKEN_MAX, metrics::OfLeader, spawn};
 use crate::{
     error::{Error, Result},
     leader::{self, Lag, LeadSettings, Leader},
+    limits::MESSAGE_BYTES_MAX,
     traits::{Level, Source},
 };
 
@@ -43,6 +44,12 @@ enum Post {
     Look(Sender<Vec<Seen>>),
     Stop,
 }
+
+/// How many messages may wait for a follower; one that lets more wait is given up. A window of small
+/// writes, and what is said of a thousand shards, are fewer.
+const WAITING_MAX: usize = 1 << 16;
+/// How many bytes of them may, beside what the leader may have on its way.
+const WAITING_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 
 /// A follower, as its leader sees it.
 ///
@@ -92,6 +99,7 @@ pub fn lead<S: Source<Tail: Send, Scan: Send> + Send + 'static>(
         opened: 0,
         waits: Vec::new(),
         told: Box::new(told),
+        window_max: settings.window_max,
     };
     let awake = Arc::clone(&is_awake);
     let run = move || desk.run(&posts, &awake);
@@ -236,20 +244,34 @@ struct Line {
     channel: Arc<dyn Channel>,
     /// What is to be sent; bounded by the follower's allowance.
     out: Sender<Bytes>,
-    /// How many messages the sender has before it.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// What the sender has before it.
+#[derive(Default)]
+struct Waiting {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl Line {
-    fn send(&self, bytes: Bytes, at_once: bool) {
-        // One that is gone is told of by its reader.
-        let _gone = if at_once && self.waiting.load(Ordering::Acquire) == 0 {
+    /// Sends it, now or later; false: too much waits. This thread never waits for a follower.
+    fn send(&self, bytes: Bytes, at_once: bool, window_max: u64) -> bool {
+        let mut bytes = bytes;
+        let (messages, held) = (&self.waiting.messages, &self.waiting.bytes);
+        if at_once && messages.load(Ordering::Acquire) == 0 {
             // The sender would have to wake up first.
-            self.channel.send(bytes).is_ok()
-        } else {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            self.out.send(bytes).is_ok()
-        };
+            match self.channel.try_send(bytes) {
+                Ok(Some(back)) => bytes = back,
+                // One that is gone is told of by its reader.
+                Ok(None) | Err(_) => return true,
+            }
+        }
+        let count = messages.fetch_add(1, Ordering::Relaxed);
+        let waiting = held.fetch_add(bytes.len(), Ordering::Relaxed);
+        let _gone = self.out.send(bytes);
+        let bytes_max = usize::try_from(window_max).unwrap_or(usize::MAX);
+        count < WAITING_MAX && waiting <= bytes_max.saturating_add(WAITING_BYTES_MAX)
     }
 }
 
@@ -272,6 +294,7 @@ struct Desk<S: Source> {
     opened: u64,
     waits: Vec<Waits>,
     told: Box<dyn FnMut(leader::Told) + Send>,
+    window_max: u64,
 }
 
 impl<S: Source> Desk<S> {
@@ -288,6 +311,10 @@ impl<S: Source> Desk<S> {
                 Ok(post) => {
                     self.take(post);
                     for _ in 0..TAKEN_MAX {
+                        // What takes long is answered before there is more of it.
+                        if self.now() - now > wait + LOOK {
+                            break;
+                        }
                         match posts.try_recv() {
                             Ok(Post::Stop) => return self.end(),
                             Ok(post) => self.take(post),
@@ -295,10 +322,12 @@ impl<S: Source> Desk<S> {
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = self.now();
-                    self.core.handle(now, leader::Input::Tick);
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Also where there is always something to take.
+            let now = self.now();
+            if self.core.is_tick_due(now) {
+                self.core.handle(now, leader::Input::Tick);
             }
             // Whoever writes from here on wakes this thread again.
             is_awake.store(false, Ordering::SeqCst);
@@ -353,7 +382,7 @@ impl<S: Source> Desk<S> {
         self.opened += 1;
         let number = self.opened;
         let (out, sent) = channel_of_bytes();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::<Waiting>::default();
         let before = Arc::clone(&waiting);
         let (reads, writes) = (Arc::clone(&channel), Arc::clone(&channel));
         let inbox = self.inbox.clone();
@@ -373,10 +402,12 @@ impl<S: Source> Desk<S> {
         };
         let write = move || {
             for bytes in sent {
+                let len = bytes.len();
                 if writes.send(bytes).is_err() {
                     return;
                 }
-                before.fetch_sub(1, Ordering::Release);
+                before.bytes.fetch_sub(len, Ordering::Relaxed);
+                before.messages.fetch_sub(1, Ordering::Release);
             }
             // Nothing follows: what was sent is delivered first.
             writes.close();
@@ -397,8 +428,12 @@ impl<S: Source> Desk<S> {
         while let Some(output) = self.core.poll(now) {
             match output {
                 leader::Output::Send { peer, bytes, at_once } => {
-                    if let Some(line) = self.lines.get(&peer) {
-                        line.send(bytes, at_once);
+                    let Some(line) = self.lines.get(&peer) else { continue };
+                    if !line.send(bytes, at_once, self.window_max) {
+                        tracing::warn!(peer, "a follower takes nothing of what it is sent");
+                        line.channel.abort();
+                        self.lines.remove(&peer);
+                        self.core.handle(now, leader::Input::Lost { peer });
                     }
                 }
                 leader::Output::Close { peer } => drop(self.lines.remove(&peer)),

@@ -12,8 +12,9 @@ use crate::{
     wire::{self, Acked, Message, Way},
 };
 
-/// What is looked at in one go.
-const CHUNK: Chunk = Chunk { records: 2_048, bytes: 1 << 20 };
+/// What is looked at in one go: on a disk that seeks for each record that is less than a heartbeat, or
+/// not much more.
+const CHUNK: Chunk = Chunk { records: 256, bytes: 1 << 20 };
 
 /// Why a follower gives up.
 pub(super) enum Wrong {
@@ -65,18 +66,18 @@ impl Answer {
     }
 }
 
-enum Mode {
+enum Mode<C> {
     /// There is no channel, or the leader has not answered.
     Asked,
     /// It takes the log.
     Live,
     /// Its records are compared.
-    Comparing(Box<Compare>),
+    Comparing(Box<Compare<C>>),
     /// It has the leader's records, and takes the log up to where it is at a place again.
     Replaying { at: Position },
 }
 
-struct Compare {
+struct Compare<C> {
     /// Where it was, if what it has and the leader has not is to be set aside.
     aside: Option<Position>,
     from: Position,
@@ -90,16 +91,33 @@ struct Compare {
     /// Those of them that it does not have.
     stale: Vec<u64>,
     kept: u64,
+    /// Until it is done, no message for the shard is looked at (O7).
+    work: Option<Work<C>>,
 }
 
-pub(super) struct Place {
+/// Records that are looked through, some of them in each step.
+struct Work<C> {
+    scan: C,
+    what: What,
+}
+
+enum What {
+    /// The sums of parts are made.
+    Sums,
+    /// The hashes of a round are sent.
+    Hashes(Vec<u64>),
+    /// Those that the leader does not have are looked for.
+    Stale { hashes: Vec<u64>, gone: Vec<(Vec<u8>, Vec<u8>)> },
+}
+
+pub(super) struct Place<C> {
     shard: u32,
     at: Option<Position>,
     /// Where it is, or the place that it was at last.
     left: Position,
     /// What it has and the leader has not may never have been the leader's.
     is_aside: bool,
-    mode: Mode,
+    mode: Mode<C>,
     acked: Acked,
     /// Up to where it is durable once the sync has ended that is under way.
     syncing: Option<u64>,
@@ -108,7 +126,7 @@ pub(super) struct Place {
     is_caught_up: bool,
 }
 
-impl Place {
+impl<C: Default> Place<C> {
     /// Of a store in which all is durable.
     pub(super) fn new(shard: u32, history: History) -> Self {
         let (History::At(left) | History::Mending(left)) = history;
@@ -139,6 +157,11 @@ impl Place {
     /// Is it on its way to a place that its log does not lead to?
     pub(super) fn is_mending(&self) -> bool {
         matches!(self.mode, Mode::Comparing(_) | Mode::Replaying { .. })
+    }
+
+    /// Are records looked through? Then [`work`](Self::work) is next, and no message.
+    pub(super) fn is_working(&self) -> bool {
+        matches!(&self.mode, Mode::Comparing(compare) if compare.work.is_some())
     }
 
     pub(super) fn saw_tip(&mut self, tip: u64) {
@@ -181,7 +204,7 @@ impl Place {
         Some(self.acked)
     }
 
-    pub(super) fn take<K: Sink>(
+    pub(super) fn take<K: Sink<Scan = C>>(
         &mut self,
         sink: &K,
         message: &Message<'_>,
@@ -200,7 +223,7 @@ impl Place {
                 }
                 compare.parts = Parts(parts.to_vec());
                 compare.rounds = compare.plan();
-                self.next_round(sink, answers)?;
+                self.next_round();
                 Ok(Taken::default())
             }
             Message::Records { bytes, count, .. } => self.records(sink, *count, bytes),
@@ -214,7 +237,7 @@ impl Place {
                 compare.stale.extend(wire::hashes(hashes));
                 Ok(Taken::default())
             }
-            Message::Round { .. } => self.round(sink, answers),
+            Message::Round { .. } => self.round(),
             Message::Writes { tip, bytes, .. } => {
                 self.tip = *tip;
                 self.writes(sink, bytes)
@@ -224,7 +247,7 @@ impl Place {
         }
     }
 
-    fn info<K: Sink>(
+    fn info<K: Sink<Scan = C>>(
         &mut self,
         sink: &K,
         way: Way,
@@ -250,14 +273,14 @@ impl Place {
         }
         let parts = (records.max(own) / PART_RECORDS).max(1).next_power_of_two();
         let bits = (parts.trailing_zeros() as u8).min(PART_BITS_MAX);
-        let mut sums = Sums::new(bits);
-        if own == 0 {
+        let sums = Sums::new(bits);
+        let work = if own == 0 {
             sink.expect(shard, records)?;
+            answers.push(Answer::Summary { shard, bits, sums: Vec::new() });
+            None
         } else {
-            scan_all(sink, shard, &|_| true, |key, rest| sums.add(key, rest))?;
-        }
-        let sent = if own > 0 { Message::hashes(&sums.sums) } else { Vec::new() };
-        answers.push(Answer::Summary { shard, bits, sums: sent });
+            Some(Work::new(What::Sums))
+        };
         self.mode = Mode::Comparing(Box::new(Compare {
             aside: self.is_aside.then_some(self.left),
             from,
@@ -268,6 +291,7 @@ impl Place {
             asked: 0,
             stale: Vec::new(),
             kept: 0,
+            work,
         }));
         if matches!(way, Way::Diverged | Way::Older) {
             // Its numbers are those of another history, or may be.
@@ -276,37 +300,73 @@ impl Place {
         Ok(Taken { changed: false, told })
     }
 
-    /// Sends the hashes of the next round; after the last one the log is next.
-    fn next_round<K: Sink>(&mut self, sink: &K, answers: &mut Vec<Answer>) -> Result<(), Wrong> {
-        let Mode::Comparing(compare) = &mut self.mode else { return Ok(()) };
-        let Some(round) = compare.rounds.pop() else {
-            self.mode = Mode::Replaying { at: compare.from };
-            return Ok(());
-        };
-        (compare.round, compare.asked) = (round, 0);
-        let is_last = compare.rounds.is_empty();
-        let (shard, bits) = (self.shard, compare.sums.bits);
-        let asked = &mut compare.asked;
-        let mut want = |hashes: &mut Vec<u64>, ends| {
-            *asked += hashes.len();
-            let bytes = Message::hashes(hashes);
-            answers.push(Answer::Want { shard, round, ends, is_last, hashes: bytes });
-            hashes.clear();
-        };
-        let mut hashes = Vec::new();
-        let parts = &compare.parts;
-        let wanted = |key: &[u8]| {
-            let part = part_of(key, bits);
-            (round.0..=round.1).contains(&part) && parts.has(part)
-        };
-        scan_all(sink, shard, &wanted, |key, rest| {
-            hashes.push(record_hash(key, rest));
-            if hashes.len() == HASHES_MAX {
-                want(&mut hashes, false);
+    /// Does the next bit of what it is at; what it has to say is in `answers`.
+    pub(super) fn work<K: Sink<Scan = C>>(
+        &mut self,
+        sink: &K,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Taken, Wrong> {
+        let Mode::Comparing(compare) = &mut self.mode else { return Ok(Taken::default()) };
+        let Some(mut work) = compare.work.take() else { return Ok(Taken::default()) };
+        let (shard, bits, (first, last)) = (self.shard, compare.sums.bits, compare.round);
+        let (scan, parts) = (&mut work.scan, &compare.parts);
+        let is_of_round = |key: &[u8]| (first..=last).contains(&part_of(key, bits));
+        match &mut work.what {
+            What::Sums => {
+                let sums = &mut compare.sums;
+                let mut add = |key: &[u8], rest: &[u8]| sums.add(key, rest);
+                if sink.scan(shard, scan, CHUNK, &|_| true, &mut add)? {
+                    compare.work = Some(work);
+                } else {
+                    let sums = Message::hashes(&compare.sums.sums);
+                    answers.push(Answer::Summary { shard, bits, sums });
+                }
+                Ok(Taken::default())
             }
-        })?;
-        want(&mut hashes, true);
-        Ok(())
+            What::Hashes(hashes) => {
+                let wanted = |key: &[u8]| is_of_round(key) && parts.has(part_of(key, bits));
+                let mut add = |key: &[u8], rest: &[u8]| hashes.push(record_hash(key, rest));
+                let is_more = sink.scan(shard, scan, CHUNK, &wanted, &mut add)?;
+                if !is_more || hashes.len() + CHUNK.records > HASHES_MAX {
+                    compare.asked += hashes.len();
+                    let hashes = Message::hashes(&std::mem::take(hashes));
+                    let (ends, is_last) = (!is_more, compare.rounds.is_empty());
+                    let round = compare.round;
+                    answers.push(Answer::Want { shard, round, ends, is_last, hashes });
+                }
+                if is_more {
+                    compare.work = Some(work);
+                }
+                Ok(Taken::default())
+            }
+            What::Stale { hashes, gone } => {
+                let mut add = |key: &[u8], rest: &[u8]| {
+                    if hashes.binary_search(&record_hash(key, rest)).is_ok() {
+                        gone.push((key.to_vec(), rest.to_vec()));
+                    }
+                };
+                if sink.scan(shard, scan, CHUNK, &is_of_round, &mut add)? {
+                    compare.work = Some(work);
+                    return Ok(Taken::default());
+                }
+                let gone = std::mem::take(gone);
+                let taken = self.give_up(sink, &gone)?;
+                self.next_round();
+                Ok(taken)
+            }
+        }
+    }
+
+    /// Has the hashes of the next round sent; after the last one the log is next.
+    fn next_round(&mut self) {
+        let Mode::Comparing(compare) = &mut self.mode else { return };
+        match compare.rounds.pop() {
+            Some(round) => {
+                (compare.round, compare.asked) = (round, 0);
+                compare.work = Some(Work::new(What::Hashes(Vec::new())));
+            }
+            None => self.mode = Mode::Replaying { at: compare.from },
+        }
     }
 
     /// From here on it is at no place.
@@ -315,7 +375,12 @@ impl Place {
         self.count_anew(Acked { shard: self.shard, ..Acked::default() });
     }
 
-    fn records<K: Sink>(&mut self, sink: &K, count: u32, bytes: &[u8]) -> Result<Taken, Wrong> {
+    fn records<K: Sink<Scan = C>>(
+        &mut self,
+        sink: &K,
+        count: u32,
+        bytes: &[u8],
+    ) -> Result<Taken, Wrong> {
         let Mode::Comparing(compare) = &mut self.mode else {
             return protocol("records, and nothing is compared");
         };
@@ -336,39 +401,41 @@ impl Place {
         Ok(Taken { changed: true, told })
     }
 
-    /// Gives up what the leader does not have, and goes on.
-    fn round<K: Sink>(&mut self, sink: &K, answers: &mut Vec<Answer>) -> Result<Taken, Wrong> {
+    /// What the leader does not have is looked for, if there is any, and given up.
+    fn round(&mut self) -> Result<Taken, Wrong> {
         let Mode::Comparing(compare) = &mut self.mode else {
             return protocol("the end of a round, and nothing is compared");
         };
-        let mut stale = std::mem::take(&mut compare.stale);
-        stale.sort_unstable();
-        let mut taken = Taken::default();
-        if !stale.is_empty() {
-            let mut gone: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            let (first, last) = compare.round;
-            let bits = compare.sums.bits;
-            let wanted = |key: &[u8]| (first..=last).contains(&part_of(key, bits));
-            scan_all(sink, self.shard, &wanted, |key, rest| {
-                if stale.binary_search(&record_hash(key, rest)).is_ok() {
-                    gone.push((key.to_vec(), rest.to_vec()));
-                }
-            })?;
-            if compare.aside.is_some() {
-                taken.told = compare.keep(sink, self.shard, &gone)?;
-            }
-            let deletes: Vec<_> = gone.iter().map(|(key, _)| (Change::Delete(key), 0)).collect();
-            if !deletes.is_empty() {
-                sink.mend(self.shard, &deletes, History::Mending(self.left))?;
-                self.leave();
-                taken.changed = true;
-            }
+        let mut hashes = std::mem::take(&mut compare.stale);
+        if hashes.is_empty() {
+            self.next_round();
+        } else {
+            hashes.sort_unstable();
+            compare.work = Some(Work::new(What::Stale { hashes, gone: Vec::new() }));
         }
-        self.next_round(sink, answers)?;
+        Ok(Taken::default())
+    }
+
+    fn give_up<K: Sink<Scan = C>>(
+        &mut self,
+        sink: &K,
+        gone: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Taken, Wrong> {
+        let mut taken = Taken::default();
+        let Mode::Comparing(compare) = &mut self.mode else { return Ok(taken) };
+        if compare.aside.is_some() {
+            taken.told = compare.keep(sink, self.shard, gone)?;
+        }
+        let deletes: Vec<_> = gone.iter().map(|(key, _)| (Change::Delete(key), 0)).collect();
+        if !deletes.is_empty() {
+            sink.mend(self.shard, &deletes, History::Mending(self.left))?;
+            self.leave();
+            taken.changed = true;
+        }
         Ok(taken)
     }
 
-    fn writes<K: Sink>(&mut self, sink: &K, bytes: &[u8]) -> Result<Taken, Wrong> {
+    fn writes<K: Sink<Scan = C>>(&mut self, sink: &K, bytes: &[u8]) -> Result<Taken, Wrong> {
         let mut taken = Taken::default();
         for write in wire::writes(bytes) {
             let at = match &self.mode {
@@ -408,7 +475,7 @@ impl Place {
         Ok(taken)
     }
 
-    fn caught_up<K: Sink>(&mut self, sink: &K, at: Position) -> Result<Taken, Wrong> {
+    fn caught_up<K: Sink<Scan = C>>(&mut self, sink: &K, at: Position) -> Result<Taken, Wrong> {
         let here = match &self.mode {
             Mode::Live => self.at,
             Mode::Replaying { at } => Some(*at),
@@ -431,7 +498,13 @@ impl Place {
     }
 }
 
-impl Compare {
+impl<C: Default> Work<C> {
+    fn new(what: What) -> Self {
+        Self { scan: C::default(), what }
+    }
+}
+
+impl<C> Compare<C> {
     /// Parts that differ in rounds of some tens of thousands of records, the first round last.
     fn plan(&self) -> Vec<(u32, u32)> {
         let mut rounds: Vec<(u32, u32)> = Vec::new();
@@ -465,15 +538,4 @@ impl Compare {
         self.kept += records.len() as u64;
         Ok(vec![Told::SetAside { shard, records: records.len() as u64 }])
     }
-}
-
-fn scan_all<K: Sink>(
-    sink: &K,
-    shard: u32,
-    wanted: &dyn Fn(&[u8]) -> bool,
-    mut show: impl FnMut(&[u8], &[u8]),
-) -> Result<(), Wrong> {
-    let mut scan = K::Scan::default();
-    while sink.scan(shard, &mut scan, CHUNK, wanted, &mut show)? {}
-    Ok(())
 }

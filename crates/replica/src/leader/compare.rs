@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// What is looked at in one step, at most.
-const CHUNK: Chunk = Chunk { records: 2_048, bytes: 1 << 20 };
+const CHUNK: Chunk = Chunk { records: 512, bytes: 1 << 20 };
+
+/// What records are sent of in one step, at most.
+const SENT: Chunk = Chunk { records: 2_048, bytes: BATCH_BYTES as u64 };
 
 pub(super) struct Compare<C> {
     phase: Phase<C>,
@@ -240,7 +243,6 @@ fn look<S: Source>(
     bits: u8,
 ) -> Result<Scanned, Stop> {
     let identity = source.identity();
-    let chunk = Chunk { bytes: BATCH_BYTES as u64, ..CHUNK };
     let (mut count, mut bytes) = (0, Vec::with_capacity(BATCH_BYTES));
     // For a follower without records everything is sent, and nothing has to be hashed.
     let is_all = round.hashes.is_empty() && round.is_only(bits) && parts.is_all(bits);
@@ -249,7 +251,7 @@ fn look<S: Source>(
         let part = part_of(key, bits);
         is_all || ((first..=last).contains(&part) && parts.has(part))
     };
-    let is_more = source.scan(shard, scan, chunk, &wanted, &mut |key, rest| {
+    let is_more = source.scan(shard, scan, SENT, &wanted, &mut |key, rest| {
         if !is_all && let Ok(at) = round.hashes.binary_search(&record_hash(key, rest)) {
             round.here[at] = true;
             return;

@@ -27,6 +27,9 @@ pub struct LeadSettings {
     pub retain_bytes_max: u64,
     /// How many writes a follower without records is sent one by one; for more it is sent records.
     pub replay_max: u64,
+    /// How many bytes of writes and records may be on their way to a follower at most, whatever it
+    /// allows.
+    pub window_max: u64,
     /// How many bytes of writes or records are sent as one; of what is longer parts are, each so long,
     /// up to [`WRITE_BYTES_MAX`].
     pub part_bytes: usize,
@@ -46,6 +49,7 @@ impl Default for LeadSettings {
             silence: Duration::from_secs(7),
             retain_bytes_max: 1 << 30,
             replay_max: 10_000,
+            window_max: 64 << 20,
             part_bytes: PART_BYTES,
         }
     }
@@ -89,8 +93,9 @@ pub enum Output {
         peer: u64,
         /// What.
         bytes: Bytes,
-        /// It can be sent without waiting if nothing waits before it: the follower has taken all
-        /// but a few kilobytes of what there was, so that any transport has room for it.
+        /// It can be sent without a thread of its own if nothing waits before it: the follower has
+        /// taken all but a few kilobytes of what there was, as it says, so that there is room for it.
+        /// Where there is none it has to wait elsewhere: nobody else waits for a follower.
         at_once: bool,
     },
     /// End the channel, when what was sent has been delivered.

@@ -12,6 +12,9 @@ use crate::{
     wire::{self, Acked, Hello, Message, Reason, Way, Write, encode, put_write},
 };
 
+/// How much of the log is read for a place in one step, about.
+const SEEK_BYTES: u64 = 256 << 10;
+
 /// Why a session ends.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -56,6 +59,8 @@ pub(super) struct Done {
 enum Shard<S: Source> {
     /// It has not said.
     Silent,
+    /// The place where it says that it is is looked for in the log.
+    Finding { seek: S::Seek, at: Position, is_empty: bool },
     /// It gets the log from here on.
     Live {
         tail: S::Tail,
@@ -186,7 +191,10 @@ impl<S: Source> Session<S> {
         acks: &[u8],
         own: &mut [Acked],
     ) -> Result<(), Stop> {
-        self.window.get_or_insert(allowance);
+        let window = *self.window.get_or_insert(allowance);
+        if allowance.saturating_sub(window) > self.sent {
+            return protocol("a follower that has taken more than it was sent");
+        }
         self.allowance = self.allowance.max(allowance);
         for acked in wire::acks(acks) {
             let index = acked.shard as usize;
@@ -207,13 +215,13 @@ impl<S: Source> Session<S> {
         self.sent.saturating_sub(self.allowance - window)
     }
 
+    /// May something be sent that counts?
+    fn may_send(&self, settings: &LeadSettings) -> bool {
+        self.sent < self.allowance && self.on_their_way() < settings.window_max
+    }
+
     /// Takes in what a follower says of one of its shards.
-    pub(super) fn handle(
-        &mut self,
-        source: &S,
-        settings: &LeadSettings,
-        message: Message<'_>,
-    ) -> Result<(), Stop> {
+    pub(super) fn handle(&mut self, source: &S, message: Message<'_>) -> Result<(), Stop> {
         let shard = match message {
             Message::Sync { shard, .. }
             | Message::Summary { shard, .. }
@@ -225,7 +233,7 @@ impl<S: Source> Session<S> {
         };
         match (message, place) {
             (Message::Sync { at, is_empty, .. }, place) => {
-                *place = begin(source, settings, shard, at, is_empty)?;
+                *place = begin(source, shard, at, is_empty)?;
                 Ok(())
             }
             (Message::Summary { bits, sums, .. }, Shard::Comparing { compare, .. }) => {
@@ -250,14 +258,14 @@ impl<S: Source> Session<S> {
     ) -> Result<Option<Done>, Stop> {
         let part_bytes = settings.of_a_part();
         if self.long.is_some() {
-            let may_send = self.sent < self.allowance;
+            let may_send = self.may_send(settings);
             let part = may_send.then(|| self.next_part(now, epoch, part_bytes)).flatten();
             return Ok(part.map(|part| Done { messages: vec![part], ..Done::default() }));
         }
         let count = self.shards.len();
         for ahead in 1..=count {
             let index = (self.turn + ahead) % count;
-            if let Some(mut done) = self.step_shard(source, index, epoch)? {
+            if let Some(mut done) = self.step_shard(source, settings, index, epoch)? {
                 self.turn = index;
                 if let Some((shard, leads_to)) = done.long
                     && let Some(whole) = done.messages.pop_if(|last| last.len() > part_bytes)
@@ -302,12 +310,25 @@ impl<S: Source> Session<S> {
         Some(part)
     }
 
-    fn step_shard(&mut self, source: &S, index: usize, epoch: u64) -> Result<Option<Done>, Stop> {
-        let may_send = self.sent < self.allowance;
+    fn step_shard(
+        &mut self,
+        source: &S,
+        settings: &LeadSettings,
+        index: usize,
+        epoch: u64,
+    ) -> Result<Option<Done>, Stop> {
+        let may_send = self.may_send(settings);
         let shard = index as u32;
         let mut done = Done::default();
         match &mut self.shards[index] {
             Shard::Silent => return Ok(None),
+            Shard::Finding { seek, at, is_empty } => {
+                let (at, is_empty) = (*at, *is_empty);
+                if let Some(found) = source.seek_on(seek, SEEK_BYTES)? {
+                    self.shards[index] = sought(source, settings, shard, found, (at, is_empty))?;
+                    done.has_changed = true;
+                }
+            }
             Shard::Comparing { compare, .. } => {
                 let Some(step) = compare.step(source, shard, epoch, may_send)? else {
                     return Ok(None);
@@ -360,8 +381,8 @@ impl<S: Source> Session<S> {
 
     /// The follower has to be compared: what it lacks is not in the log any more.
     fn restart(&mut self, source: &S, index: usize, way: Way, epoch: u64) -> Result<Done, Stop> {
-        let (place, info) = compare(source, index as u32, way)?;
-        self.shards[index] = place;
+        let (tail, info) = compare(source, index as u32, way)?;
+        self.shards[index] = Shard::Comparing { tail, compare: Compare::new() };
         self.flying[index].clear();
         Ok(Done { messages: vec![encode(epoch, &info)], has_changed: true, ..Done::default() })
     }
@@ -404,52 +425,60 @@ fn no_place<T>(shard: u32) -> Result<T, Stop> {
     Err(Stop::Store(mainstay_store::Error::Mending { shard }))
 }
 
-/// How a follower that is `at` some place goes on.
+/// A follower says that it is `at` some place.
 fn begin<S: Source>(
     source: &S,
-    settings: &LeadSettings,
     shard: u32,
     at: Option<Position>,
     is_empty: bool,
 ) -> Result<Shard<S>, Stop> {
-    let Some(tip) = source.tip(shard)? else { return no_place(shard) };
-    let way = match at {
-        None => Way::Unfinished,
-        Some(at) => match source.tail(shard, at)? {
-            // Records are sent faster than the writes that made them.
-            Found::Here(_) if is_empty && tip.sequence - at.sequence > settings.replay_max => {
-                Way::Unfinished
-            }
-            Found::Here(tail) => {
-                let compare = Compare::told(Message::Info {
-                    shard,
-                    way: Way::Resume,
-                    from: at,
-                    records: source.records(shard)?,
-                });
-                return Ok(Shard::Comparing { tail, compare });
-            }
-            Found::Older => Way::Older,
-            Found::Foreign => Way::Diverged,
-        },
+    match at {
+        None => compare_told(source, shard, Way::Unfinished),
+        Some(at) => Ok(Shard::Finding { seek: source.seek(shard, at)?, at, is_empty }),
+    }
+}
+
+/// How it goes on, as its place was found, or was not.
+fn sought<S: Source>(
+    source: &S,
+    settings: &LeadSettings,
+    shard: u32,
+    found: Found<S::Tail>,
+    (at, is_empty): (Position, bool),
+) -> Result<Shard<S>, Stop> {
+    let tip = source.tip(shard)?.ok_or(mainstay_store::Error::Mending { shard })?;
+    let behind = tip.sequence.saturating_sub(at.sequence);
+    let way = match found {
+        // Records are sent faster than the writes that made them.
+        Found::Here(_) if is_empty && behind > settings.replay_max => Way::Unfinished,
+        Found::Here(tail) => {
+            let (way, records) = (Way::Resume, source.records(shard)?);
+            let compare = Compare::told(Message::Info { shard, way, from: at, records });
+            return Ok(Shard::Comparing { tail, compare });
+        }
+        Found::Older => Way::Older,
+        Found::Foreign => Way::Diverged,
     };
-    let (Shard::Comparing { tail, .. }, info) = compare(source, shard, way)? else {
-        return no_place(shard);
-    };
+    compare_told(source, shard, way)
+}
+
+/// A comparison that begins with telling the follower.
+fn compare_told<S: Source>(source: &S, shard: u32, way: Way) -> Result<Shard<S>, Stop> {
+    let (tail, info) = compare(source, shard, way)?;
     Ok(Shard::Comparing { tail, compare: Compare::told(info) })
 }
 
-/// A comparison that begins now.
+/// Where the log goes on from behind a comparison that begins now, and what a follower is told.
 fn compare<S: Source>(
     source: &S,
     shard: u32,
     way: Way,
-) -> Result<(Shard<S>, Message<'static>), Stop> {
+) -> Result<(S::Tail, Message<'static>), Stop> {
     // Writers go on meanwhile: the place is then one before the last.
-    let Some(from) = source.tip(shard)? else { return no_place(shard) };
-    let Found::Here(tail) = source.tail(shard, from)? else { return no_place(shard) };
+    let tail = source.tail_end(shard)?;
+    let from = source.place(&tail).0;
     let info = Message::Info { shard, way, from, records: source.records(shard)? };
-    Ok((Shard::Comparing { tail, compare: Compare::new() }, info))
+    Ok((tail, info))
 }
 
 struct Read {

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mainstay_channel::{Channel, memory};
+use mainstay_channel::{Bounds, Channel, memory};
 use mainstay_replica::{
     Error, FollowSettings, Follower, LeadSettings, Leader, Level, drive,
     follower::{self, Output},
-    leader::Input,
+    leader::{self, Input},
     limits::FOLLOWERS_MAX,
     wire::{Acked, Hello, Message, Way, encode},
 };
@@ -34,6 +34,106 @@ for_both! {
     a_store_that_is_led_again_or_twice_wakes_each_of_its_leaders,
     who_waits_for_followers_is_told_at_once_that_another_leads,
     a_batch_is_waited_for_by_its_tokens,
+    n6_a_follower_may_have_no_more_on_its_way_than_the_leader_grants_anybody,
+    n6_a_follower_that_says_it_has_taken_more_than_it_was_sent_is_refused,
+    n6_a_follower_that_takes_nothing_holds_up_neither_its_leader_nor_others,
+    n6_a_follower_that_asks_without_end_and_takes_nothing_is_given_up,
+}
+
+/// What a follower says first that is where its leader is.
+fn greetings<S: Kind>(ours: &S, allowance: u64) -> Vec<bytes::Bytes> {
+    let identity = ours.who();
+    let hello = Hello { identity, write_bytes_max: 1 << 30, ..Hello::default() };
+    let mut all = vec![encode(ours.epoch(), &Message::Hello(hello))];
+    for shard in 0..SHARDS {
+        let at = ours.tip(shard).unwrap();
+        all.push(encode(ours.epoch(), &Message::Sync { shard, at, is_empty: false }));
+    }
+    all.push(encode(ours.epoch(), &Message::Ack { allowance, acks: &[] }));
+    all
+}
+
+fn n6_a_follower_may_have_no_more_on_its_way_than_the_leader_grants_anybody<S: Kind>() {
+    const MOST: usize = 10_000;
+    let (_, ours) = store::<S>(1);
+    for allowance in [1 << 40, u64::MAX] {
+        let settings = LeadSettings { window_max: MOST as u64, ..LeadSettings::default() };
+        let mut leader = Leader::new(ours.clone(), settings, NOW);
+        leader.handle(NOW, Input::Connected { peer: 1 });
+        for bytes in greetings(&ours, allowance) {
+            leader.handle(NOW, Input::Message { peer: 1, bytes: &bytes });
+        }
+        let mut sent = 0;
+        for round in 0..100 {
+            put(&ours, 0..100, round);
+            while let Some(output) = leader.poll(NOW) {
+                let leader::Output::Send { bytes, .. } = output else { continue };
+                sent += bytes.len();
+            }
+        }
+        // What is put meanwhile is a message.
+        assert!((MOST..MOST + 100 * (S::RECORD_BYTES + 100)).contains(&sent), "{sent} bytes");
+        assert_eq!(leader.followers().count(), 1);
+    }
+}
+
+fn n6_a_follower_that_says_it_has_taken_more_than_it_was_sent_is_refused<S: Kind>() {
+    let (_, ours) = store::<S>(1);
+    let mut leader = Leader::new(ours.clone(), LeadSettings::default(), NOW);
+    leader.handle(NOW, Input::Connected { peer: 1 });
+    let mut said = greetings(&ours, 1);
+    said.push(encode(ours.epoch(), &Message::Ack { allowance: 1 << 40, acks: &[] }));
+    for bytes in said {
+        leader.handle(NOW, Input::Message { peer: 1, bytes: &bytes });
+    }
+    let outputs = std::iter::from_fn(|| leader.poll(NOW)).collect::<Vec<_>>();
+    let is_refused = |output: &leader::Output| matches!(output, leader::Output::Told(leader::Told::Left { why, .. }) if why.contains("more than"));
+    assert!(outputs.iter().any(is_refused), "{outputs:?}");
+}
+
+fn n6_a_follower_that_takes_nothing_holds_up_neither_its_leader_nor_others<S: Kind>() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let (_, ours) = store::<S>(1);
+        let leader = drive::lead(ours.clone(), LeadSettings::default(), |_| {}).unwrap();
+        // The channel is just full when it has been told where it is.
+        let messages = 1 + 2 * SHARDS as usize;
+        let bounds = Bounds { messages, ..Bounds::default() };
+        let (here, there) = memory::pair_with(bounds).unwrap();
+        leader.attach(Arc::new(here));
+        for bytes in greetings(&ours, 1 << 20) {
+            there.send(bytes).unwrap();
+        }
+        while leader.followers().is_empty() {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(100));
+        let tokens: Vec<_> = (0..20).map(|number| ours.put_one(number, 1).unwrap()).collect();
+        // The other way round, it is another node.
+        let (other, here) = memory::pair();
+        leader.attach(Arc::new(here));
+        let follower = follow(replica(&ours, 2).1, other);
+        leader.wait_for(&tokens, Level::Durable, 1, LONG).unwrap();
+        assert_eq!(leader.followers().len(), 2);
+        drop((leader, follower));
+        done.send(()).unwrap();
+        drop(there);
+    });
+    is_done.recv_timeout(LONG).unwrap();
+}
+
+fn n6_a_follower_that_asks_without_end_and_takes_nothing_is_given_up<S: Kind>() {
+    let (_, ours) = store::<S>(1);
+    let leader = drive::lead(ours.clone(), LeadSettings::default(), |_| {}).unwrap();
+    let (here, there) = memory::pair();
+    leader.attach(Arc::new(here));
+    let hello = greetings(&ours, 1).remove(0);
+    let mut count = 0;
+    while there.send(hello.clone()).is_ok() {
+        count += 1;
+        assert!(count < 1_000_000, "all that it asks is answered, and is here");
+    }
+    assert!(leader.followers().is_empty());
 }
 
 fn follow(copy: impl Kind, there: impl Channel + 'static) -> drive::Following {
@@ -105,7 +205,8 @@ fn who_waits_for_followers_is_told_at_once_that_another_leads<S: Kind>() {
     thread::scope(|scope| {
         let waits = scope.spawn(|| leader.wait_for(&[token], Level::Durable, 1, NEVER));
         // One that has heard of another leader.
-        there.send(encode(by, &Message::Hello(Hello::default()))).unwrap();
+        let hello = Hello { identity: ours.who(), ..Hello::default() };
+        there.send(encode(by, &Message::Hello(hello))).unwrap();
         assert!(is_told(waits.join().unwrap()));
     });
     let sequence = ours.sequence_of(token).unwrap();

@@ -55,7 +55,13 @@ impl<S: Kind> Pair<S> {
 
     pub(crate) fn follower_says(&mut self) -> Vec<Bytes> {
         let mut sent = Vec::new();
-        while let Some(output) = self.follower.poll(self.now) {
+        for _ in 0..100_000 {
+            let Some(output) = self.follower.poll(self.now) else {
+                if self.follower.deadline(self.now).is_none_or(|due| due > self.now) {
+                    return sent;
+                }
+                continue;
+            };
             match output {
                 follower::Output::Send(bytes) => sent.push(bytes),
                 follower::Output::Sync => {
@@ -67,7 +73,7 @@ impl<S: Kind> Pair<S> {
                 follower::Output::Connect => {}
             }
         }
-        sent
+        panic!("the follower talks without end");
     }
 
     pub(crate) fn leader_says(&mut self) -> Vec<Bytes> {

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use mainstay_replica::{Chunk, Found, Show, Source, update};
 use mainstay_sim::Disk;
 use mainstay_store::{
-    Durability::Memory, Identity, Options, Position, RawStore, Reached, Result, Tail, Token,
+    Durability::Memory, Identity, Options, Position, RawStore, Reached, Result, Seek, Tail, Token,
     Written, limits::SEGMENT_BYTES_MIN,
 };
 
@@ -23,6 +23,7 @@ struct Slow {
 
 impl Source for Slow {
     type Tail = Tail<Disk>;
+    type Seek = Seek<Disk>;
     type Scan = <Arc<RawStore<Disk>> as Source>::Scan;
 
     fn identity(&self) -> Identity {
@@ -53,8 +54,16 @@ impl Source for Slow {
         Source::records(&self.store, shard)
     }
 
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<Tail<Disk>>> {
-        Source::tail(&self.store, shard, position)
+    fn tail_end(&self, shard: u32) -> Result<Tail<Disk>> {
+        Source::tail_end(&self.store, shard)
+    }
+
+    fn seek(&self, shard: u32, position: Position) -> Result<Seek<Disk>> {
+        Source::seek(&self.store, shard, position)
+    }
+
+    fn seek_on(&self, seek: &mut Seek<Disk>, bytes: u64) -> Result<Option<Found<Tail<Disk>>>> {
+        Source::seek_on(&self.store, seek, bytes)
     }
 
     fn place(&self, tail: &Tail<Disk>) -> (Position, u64) {

@@ -4,9 +4,9 @@ use super::shelf::VALUE;
 use mainstay_replica::{Chunk, Show, Source};
 use mainstay_sim::Disk;
 use mainstay_store::{
-    Change, Durability, Error, Found, History, Identity, LogOptions, LogScan, LogTail, Options,
-    RawLogStore, RawStore, Result, Role, Tail, Token, limits::SEGMENT_BYTES_MIN, read_records,
-    write_changes, write_records,
+    Change, Durability, Error, Found, History, Identity, LogOptions, LogScan, LogSeek, LogTail,
+    Options, RawLogStore, RawStore, Result, Role, Seek, Tail, Token, limits::SEGMENT_BYTES_MIN,
+    read_records, write_changes, write_records,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,6 +31,12 @@ pub(super) use either;
 pub(super) enum Place {
     Fixed(Tail<Disk>),
     Any(LogTail<Disk>),
+}
+
+/// One that is looked for in the log of either.
+pub(super) enum Sought {
+    Fixed(Seek<Disk>),
+    Any(LogSeek<Disk>),
 }
 
 /// What is still to be shown of either.

@@ -2,7 +2,7 @@
 
 use super::{
     Flaw,
-    kept::{Kept, Look, Place, either, placed},
+    kept::{Kept, Look, Place, Sought, either, placed},
 };
 use mainstay_replica::{Chunk, Found, Mended, Show, Sink, Source};
 use mainstay_sim::{Disk, NodeId, Storage};
@@ -111,6 +111,7 @@ impl Shelf {
 
 impl Source for Shelf {
     type Tail = Place;
+    type Seek = (u32, Sought);
     type Scan = Look;
 
     fn identity(&self) -> Identity {
@@ -141,16 +142,41 @@ impl Source for Shelf {
         either!(&self.store, store => Source::records(store, shard))
     }
 
-    fn tail(&self, shard: u32, position: Position) -> Result<Found<Place>> {
-        let find = |position| {
-            Ok(match &self.store {
-                Kept::Fixed(store) => placed(Source::tail(store, shard, position)?, Place::Fixed),
-                Kept::Any(store) => placed(Source::tail(store, shard, position)?, Place::Any),
-            })
+    fn tail_end(&self, shard: u32) -> Result<Place> {
+        Ok(match &self.store {
+            Kept::Fixed(store) => Place::Fixed(Source::tail_end(store, shard)?),
+            Kept::Any(store) => Place::Any(Source::tail_end(store, shard)?),
+        })
+    }
+
+    fn seek(&self, shard: u32, position: Position) -> Result<(u32, Sought)> {
+        let sought = match &self.store {
+            Kept::Fixed(store) => Sought::Fixed(Source::seek(store, shard, position)?),
+            Kept::Any(store) => Sought::Any(Source::seek(store, shard, position)?),
         };
-        match find(position)? {
-            Found::Foreign if self.has(Flaw::DivergedIsEqual) => {
-                find(Source::tip(self, shard)?.unwrap_or_default())
+        Ok((shard, sought))
+    }
+
+    fn seek_on(
+        &self,
+        (shard, seek): &mut (u32, Sought),
+        bytes_max: u64,
+    ) -> Result<Option<Found<Place>>> {
+        // In small steps: others have their turn in between.
+        let bytes_max = bytes_max.min(1_000);
+        let found = match (&self.store, seek) {
+            (Kept::Fixed(store), Sought::Fixed(seek)) => {
+                Source::seek_on(store, seek, bytes_max)?.map(|found| placed(found, Place::Fixed))
+            }
+            (Kept::Any(store), Sought::Any(seek)) => {
+                Source::seek_on(store, seek, bytes_max)?.map(|found| placed(found, Place::Any))
+            }
+            // A place of another store.
+            _ => Some(Found::Foreign),
+        };
+        match found {
+            Some(Found::Foreign) if self.has(Flaw::DivergedIsEqual) => {
+                Ok(Some(Found::Here(self.tail_end(*shard)?)))
             }
             found => Ok(found),
         }

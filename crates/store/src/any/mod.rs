@@ -85,7 +85,7 @@ pub use salvage::LogSalvaged;
 pub use scan::LogScan;
 pub use snapshot::LogSnapshot;
 pub use survey::{LogDamage, LogSurvey};
-pub use tail::LogTail;
+pub use tail::{LogSeek, LogTail};
 #[cfg(feature = "serde")]
 pub use typed::Postcard;
 pub use typed::{AsKey, Field, LogIter, LogStore, Plain};

@@ -53,6 +53,21 @@ impl<F: Folder> LogTail<F> {
     }
 }
 
+/// A place in the log of a shard that is looked for.
+///
+/// Example: see [`RawLogStore::seek`].
+pub struct LogSeek<F: Folder> {
+    state: Seeking<F>,
+}
+
+enum Seeking<F: Folder> {
+    /// It needs no looking.
+    Known(Option<Found<LogTail<F>>>),
+    /// It is looked for from here on, up to the end of a segment, as far as the way leads there that
+    /// begins behind a frame.
+    From { tail: LogTail<F>, end: u64, past: Option<Past>, since: u64 },
+}
+
 /// What to read of the log.
 enum Next {
     /// The segment up to here; it may be the last one.
@@ -62,7 +77,7 @@ enum Next {
 
 impl<F: Folder> RawLogStore<F> {
     /// Finds the place in a shard's log behind which a replica that is at `position` lacks all. The
-    /// segment that has it is read up to there.
+    /// segment that has it is read up to there, in one go; see [`seek`](Self::seek).
     ///
     /// ```
     /// use mainstay_store::{Durability::Memory, Found, LogOptions, Position, Reached, RawLogStore};
@@ -81,6 +96,63 @@ impl<F: Folder> RawLogStore<F> {
     /// # Errors
     /// [`Error::Mending`] if the shard is at no place itself; what the disk says.
     pub fn tail(&self, shard: u32, position: Position) -> Result<Found<LogTail<F>>> {
+        let mut seek = self.seek(shard, position)?;
+        loop {
+            if let Some(found) = self.seek_on(&mut seek, u64::MAX)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The place behind the last write of a shard.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, LogOptions, Reached, RawLogStore};
+    /// let one = LogOptions { shards: 1, ..LogOptions::default() };
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &one)?;
+    /// store.put(b"de", b"49", Memory)?;
+    /// let mut tail = store.tail_end(0)?;
+    /// assert_eq!(Some(tail.position()), store.history(0)?.position());
+    /// assert_eq!(store.read_tail(&mut tail, 1000, |_| panic!("there is none"))?, Reached::End);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mending`] if the shard is at no place itself.
+    pub fn tail_end(&self, shard: u32) -> Result<LogTail<F>> {
+        let log = self.shard_at(shard)?.writer();
+        let Some(position) = log.past.and_then(|past| past.history.position()) else {
+            return Err(Error::Mending { shard });
+        };
+        let (segment, at, sequence) = (log.segment, log.at, log.sequence);
+        let file = Arc::clone(&log.file);
+        Ok(LogTail { shard, segment, file, at, sequence, position })
+    }
+
+    /// Begins to look for a place, as [`tail`](Self::tail) does; nothing of the log is read yet.
+    ///
+    /// ```
+    /// use mainstay_store::{Durability::Memory, Found, LogOptions, Position, RawLogStore};
+    /// let one = LogOptions { shards: 1, ..LogOptions::default() };
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &one)?;
+    /// store.put(b"de", &[7; 1000], Memory)?;
+    /// let Some(position) = store.history(0)?.position() else { panic!() };
+    /// (0..200).try_for_each(|_| store.put(b"de", &[7; 1000], Memory).map(drop))?;
+    /// let (mut seek, mut steps) = (store.seek(0, position)?, 0);
+    /// let found = loop {
+    ///     steps += 1;
+    ///     if let Some(found) = store.seek_on(&mut seek, 1000)? {
+    ///         break found;
+    ///     }
+    /// };
+    /// assert!(matches!(found, Found::Here(tail) if tail.position() == position) && steps > 1);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mending`] if the shard is at no place itself.
+    pub fn seek(&self, shard: u32, position: Position) -> Result<LogSeek<F>> {
+        let known = |found| Ok(LogSeek { state: Seeking::Known(Some(found)) });
         let of = self.shard_at(shard)?;
         let log = of.writer();
         let Some(Past { history: History::At(tip), since }) = log.past else {
@@ -89,48 +161,67 @@ impl<F: Folder> RawLogStore<F> {
         let (segment, at, sequence) = (log.segment, log.at, log.sequence);
         if position == tip {
             let file = Arc::clone(&log.file);
-            return Ok(Found::Here(LogTail { shard, segment, file, at, sequence, position }));
+            let tail = LogTail { shard, segment, file, at, sequence, position };
+            return known(Found::Here(tail));
         }
         let can_be = position.sequence > 0 || position == Position::START;
         if position.sequence > tip.sequence || !can_be {
-            return Ok(Found::Foreign);
+            return known(Found::Foreign);
         }
-        let (tail, end, mut past) = {
-            let index = of.index();
-            let begins_before = |origin: &Past| {
-                origin.history.position().is_some_and(|at| at.sequence <= position.sequence)
-            };
-            // The last one that begins before, on the way that leads here; or that one in which the
-            // way begins.
-            let found = index.segments.iter().rev().find(|(_, segment)| {
-                segment.first <= since || segment.origin.as_ref().is_some_and(begins_before)
-            });
-            let Some((number, segment)) = found else { return Ok(Found::Older) };
-            let (segment, file) = (segment, Arc::clone(&segment.file));
-            let sequence = segment.first - 1;
-            let tail = LogTail { shard, segment: *number, file, at: DATA_AT, sequence, position };
-            (tail, segment.end, segment.origin)
+        let index = of.index();
+        let begins_before = |origin: &Past| {
+            origin.history.position().is_some_and(|at| at.sequence <= position.sequence)
         };
-        drop(log);
-        let mut tail = tail;
-        loop {
+        // The last one that begins before, on the way that leads here; or that one in which the
+        // way begins.
+        let found = index.segments.iter().rev().find(|(_, segment)| {
+            segment.first <= since || segment.origin.as_ref().is_some_and(begins_before)
+        });
+        let Some((number, segment)) = found else { return known(Found::Older) };
+        let (file, sequence) = (Arc::clone(&segment.file), segment.first - 1);
+        let tail = LogTail { shard, segment: *number, file, at: DATA_AT, sequence, position };
+        let (end, past) = (segment.end, segment.origin);
+        Ok(LogSeek { state: Seeking::From { tail, end, past, since } })
+    }
+
+    /// Reads on until the place is found, or so many bytes of the log are read, about; what was found,
+    /// once.
+    ///
+    /// Example: see [`seek`](Self::seek).
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], or what the disk says.
+    pub fn seek_on(
+        &self,
+        seek: &mut LogSeek<F>,
+        bytes_max: u64,
+    ) -> Result<Option<Found<LogTail<F>>>> {
+        let (tail, end, past, since) = match &mut seek.state {
+            Seeking::Known(found) => return Ok(found.take()),
+            Seeking::From { tail, end, past, since } => (tail, *end, past, *since),
+        };
+        let (position, began) = (tail.position, tail.at);
+        let found = loop {
             let here = past.filter(|past| past.since == since).map(|past| past.history);
             match here {
-                Some(History::At(here)) if here == position => return Ok(Found::Here(tail)),
+                Some(History::At(here)) if here == position => break true,
                 Some(History::At(here)) if here.sequence == position.sequence => {
-                    return Ok(Found::Foreign);
+                    return Ok(Some(Found::Foreign));
                 }
                 Some(History::At(here)) if here.sequence > position.sequence => {
-                    return Ok(Found::Older);
+                    return Ok(Some(Found::Older));
                 }
-                _ if tail.at >= end => return Ok(Found::Older),
+                _ if tail.at >= end => return Ok(Some(Found::Older)),
                 _ => {}
             }
+            if tail.at - began >= bytes_max {
+                break false;
+            }
             // One frame after the other, since the place may be behind any of them.
-            let chunk = self.load(&tail, end, CHUNK_BYTES)?;
+            let chunk = self.load(tail, end, CHUNK_BYTES)?;
             let mut bytes = &chunk[..];
             while !bytes.is_empty() {
-                let Some(len) = self.step(&mut tail, &mut past, bytes, end, |_| {})? else { break };
+                let Some(len) = self.step(tail, past, bytes, end, |_| {})? else { break };
                 bytes = bytes.get(len..).unwrap_or(&[]);
                 let is_there = past.is_some_and(|past| {
                     let at = past.history.position();
@@ -140,6 +231,13 @@ impl<F: Folder> RawLogStore<F> {
                     break;
                 }
             }
+        };
+        if !found {
+            return Ok(None);
+        }
+        match std::mem::replace(&mut seek.state, Seeking::Known(None)) {
+            Seeking::From { tail, .. } => Ok(Some(Found::Here(tail))),
+            Seeking::Known(found) => Ok(found),
         }
     }
 
