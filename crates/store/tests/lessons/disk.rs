@@ -139,7 +139,7 @@ fn a_full_disk_refuses_the_write_and_a_log_store_goes_on() {
 }
 
 #[test]
-fn a_compaction_that_finds_no_room_ends_no_store_and_frees_what_needs_none() {
+fn a_compaction_that_finds_no_room_ends_no_store() {
     for more in (0..3_000).step_by(97) {
         let disk = Disk::new(more);
         let store = RawLogStore::create(disk.clone(), &log_options()).unwrap();
