@@ -17,6 +17,8 @@ pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 /// may be there), which was the last that was acknowledged, and the last known to be durable.
 #[derive(Clone)]
 pub(crate) struct Model {
+    /// What it was before the last opening.
+    past: Vec<Records>,
     states: Vec<Records>,
     written: usize,
     durable: usize,
@@ -24,7 +26,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new() -> Self {
-        Self { states: vec![Records::new()], written: 0, durable: 0 }
+        Self { past: Vec::new(), states: vec![Records::new()], written: 0, durable: 0 }
     }
 
     /// Notes what a write led to.
@@ -93,8 +95,57 @@ pub(crate) fn judge(
 pub(crate) fn go_on_from(models: &mut [Model], found: &[usize]) {
     for (model, at) in models.iter_mut().zip(found) {
         model.states.drain(at + 1..);
-        model.states.drain(..at);
+        model.past.extend(model.states.drain(..at));
         (model.written, model.durable) = (0, 0);
+    }
+}
+
+/// What the disks of a history are found to be after a power cut, where one may write sectors to the
+/// wrong place.
+#[derive(Default)]
+pub(crate) struct Misdirected {
+    pub(crate) is_possible: bool,
+    /// Is what is older than the end of the log moved there?
+    pub(crate) are_moved: bool,
+    /// How many were told to be damaged.
+    pub(crate) told: u64,
+    /// How many lost their end, and did not tell.
+    pub(crate) shortened: u64,
+}
+
+impl Misdirected {
+    /// What a call said of such a disk; `None` if that it is damaged.
+    pub(crate) fn look<T>(&mut self, done: Result<T, Error>) -> Result<Option<T>, String> {
+        match done {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::Damaged { .. } | Error::Misplaced { .. }) if self.is_possible => {
+                self.told += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// As [`judge`]; but nothing vouches for the last write that was synced, and where a sector came to
+    /// be written over it, the log seems to end before. Even so it is as some write left it; a log that
+    /// is compacted loses with its end also what was moved there, and then each value was its key's.
+    pub(crate) fn judge(&mut self, models: &[Model], found: &[Records]) -> Result<(), String> {
+        let judged = judge(models, found, false);
+        let was = |(model, found): (&Model, &Records)| {
+            let mut states = model.past.iter().chain(&model.states);
+            if !self.are_moved {
+                return states.any(|state| state == found);
+            }
+            let is_of = |state: &Records, (key, value)| state.get(key) == Some(value);
+            found.iter().all(|record| states.clone().any(|state| is_of(state, record)))
+        };
+        match judged {
+            Err(_) if self.is_possible && models.iter().zip(found).all(was) => {
+                self.shortened += 1;
+                Ok(())
+            }
+            judged => judged.map(drop),
+        }
     }
 }
 
@@ -112,6 +163,11 @@ pub(crate) trait History {
     fn freed(&self) -> u64 {
         0
     }
+
+    /// Disks that were told to be damaged, and those that lost their end untold.
+    fn told(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// What many histories came to.
@@ -119,6 +175,7 @@ pub(crate) trait History {
 pub(crate) struct Ran {
     pub(crate) images: u64,
     pub(crate) freed: u64,
+    pub(crate) told: (u64, u64),
     /// The first thing that was wrong.
     pub(crate) wrong: Option<String>,
 }
@@ -134,6 +191,8 @@ pub(crate) fn run<H: History>(seeds: Range<u64>) -> Ran {
         ran.wrong = (0..STEPS).find_map(wrong);
         ran.images += history.images();
         ran.freed += history.freed();
+        let told = history.told();
+        ran.told = (ran.told.0 + told.0, ran.told.1 + told.1);
         if ran.wrong.is_some() {
             break;
         }

@@ -31,10 +31,20 @@ pub(crate) struct Machine {
 /// A disk that refuses nothing, and may lose what was not synced, names as well.
 pub(crate) const SOUND: DiskFaults = DiskFaults { names_lost: true, ..DiskFaults::NONE };
 
-/// An empty disk of this kind.
+/// One that tears sectors inside, besides.
+pub(crate) const SHREDS: DiskFaults = DiskFaults { shred_ppm: 300_000, ..SOUND };
+
+/// One that writes some sectors elsewhere in their file.
+pub(crate) const MISDIRECTS: DiskFaults = DiskFaults { misdirect_ppm: 50_000, ..SOUND };
+
+/// An empty disk that is sound.
 pub(crate) fn disk(seed: u64) -> Disk {
+    disk_with(seed, SOUND)
+}
+
+pub(crate) fn disk_with(seed: u64, faults: DiskFaults) -> Disk {
     let disk = Disk::new(seed);
-    disk.set_faults(SOUND);
+    disk.set_faults(faults);
     disk
 }
 

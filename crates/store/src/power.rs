@@ -6,9 +6,9 @@ use mainstay_sim::DiskFaults;
 
 use crate::{
     Change, Durability, Options, RawStore,
-    histories::{History, Model, Ran, Records, go_on_from, judge, not_found, run},
+    histories::{History, Misdirected, Model, Ran, Records, go_on_from, judge, not_found, run},
     limits::SEGMENT_BYTES_MIN,
-    machine::{Machine, SOUND, Snapshot, disk},
+    machine::{MISDIRECTS, Machine, SHREDS, SOUND, Snapshot, disk, disk_with},
     planted::Fault,
 };
 
@@ -23,6 +23,9 @@ struct OfRecords {
     models: Vec<Model>,
     rng: Rng,
     images: u64,
+    /// What the disk does at all times.
+    faults: DiskFaults,
+    misdirected: Misdirected,
 }
 
 /// An image takes several calls of `tend`: each writes two or three records.
@@ -75,7 +78,7 @@ impl History for OfRecords {
             3 => self.machine.disk.set_faults(DiskFaults {
                 sync_error_ppm: 200_000,
                 write_error_ppm: 20_000,
-                ..SOUND
+                ..self.faults
             }),
             4 => self.machine.disk.die_after(1 + self.rng.below(12)),
             5..8 => self.restart()?,
@@ -111,7 +114,10 @@ impl OfRecords {
         let store = RawStore::create(machine.clone(), 1, VALUE, &options()).unwrap();
         let models = vec![Model::new(); SHARDS];
         let (kept, store, rng) = (Vec::new(), Some(store), Rng::seeded(seed));
-        Self { machine, kept, store, models, rng, images: 0 }
+        let faults = machine.disk.faults();
+        let is_possible = faults.misdirect_ppm > 0;
+        let misdirected = Misdirected { is_possible, ..Misdirected::default() };
+        Self { machine, kept, store, models, rng, images: 0, faults, misdirected }
     }
 
     fn cut(&mut self, count: usize) -> Result<(), String> {
@@ -120,9 +126,9 @@ impl OfRecords {
             image.set_faults(SOUND);
             let kept = if self.rng.below(8) == 0 { &self.kept[..] } else { &[] };
             let machine = self.machine.after_power_cut(image, kept, &mut self.rng);
-            let store =
-                RawStore::open(machine.clone(), &options()).map_err(|error| error.to_string())?;
-            judge(&self.models, &contents(&store)?, false)?;
+            let opened = RawStore::open(machine.clone(), &options());
+            let Some(store) = self.misdirected.look(opened)? else { continue };
+            self.misdirected.judge(&self.models, &contents(&store)?)?;
             if self.rng.below(8) == 0 {
                 // And again, after another one as it was just opened.
                 drop(store);
@@ -130,7 +136,7 @@ impl OfRecords {
                 let machine = machine.after_power_cut(image, &[], &mut self.rng);
                 let store =
                     RawStore::open(machine, &options()).map_err(|error| error.to_string())?;
-                judge(&self.models, &contents(&store)?, false)?;
+                self.misdirected.judge(&self.models, &contents(&store)?)?;
             }
         }
         Ok(())
@@ -169,7 +175,7 @@ impl OfRecords {
     fn restart(&mut self) -> Result<(), String> {
         self.store = None;
         self.machine.disk.kill();
-        self.machine.disk.set_faults(SOUND);
+        self.machine.disk.set_faults(self.faults);
         let store = RawStore::open(self.machine.clone(), &options()).map_err(|e| e.to_string())?;
         let found = judge(&self.models, &contents(&store)?, true)?;
         go_on_from(&mut self.models, &found);
@@ -207,6 +213,66 @@ fn a1_a6_every_planted_fault_is_found_by_power_cuts() {
     ];
     let missed = not_found::<OfRecords>(&faults);
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The same histories on a disk that tears sectors inside.
+struct OfShreds(OfRecords);
+
+impl History for OfShreds {
+    fn new(seed: u64) -> Self {
+        Self(OfRecords::on(Machine::new(disk_with(seed, SHREDS), seed.is_multiple_of(2)), seed))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+}
+
+/// The same on one that writes some sectors to the wrong place.
+struct OfMisdirected(OfRecords);
+
+impl History for OfMisdirected {
+    fn new(seed: u64) -> Self {
+        Self(OfRecords::on(Machine::new(disk_with(seed, MISDIRECTS), seed.is_multiple_of(2)), seed))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+
+    fn told(&self) -> (u64, u64) {
+        (self.0.misdirected.told, self.0.misdirected.shortened)
+    }
+}
+
+#[test]
+fn a1_a_sector_torn_inside_is_no_other_write() {
+    let Ran { images, wrong, .. } = run::<OfShreds>(0..80);
+    println!("opened {images} disks with sectors torn inside");
+    assert_eq!(wrong, None);
+    assert!(images >= 6_000, "{images}");
+}
+
+#[test]
+fn a4_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
+    let Ran { images, told, wrong, .. } = run::<OfMisdirected>(0..80);
+    println!("opened {images} disks with misdirected sectors; told, and ended early: {told:?}");
+    assert_eq!(wrong, None);
+    assert!(images >= 6_000 && told.0 > 100 && told.1 < images / 50, "{images} {told:?}");
+}
+
+#[test]
+fn a1_a4_checksums_that_are_not_looked_at_are_found_by_torn_and_misdirected_sectors() {
+    assert!(not_found::<OfShreds>(&[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found::<OfMisdirected>(&[Fault::ChecksumIgnored]).is_empty());
 }
 
 /// The same histories over encrypted files.

@@ -7,10 +7,10 @@ use mainstay_sim::{Disk, DiskFaults};
 use super::{LogOptions, LogSurvey, RawLogStore};
 use crate::{
     Change, Durability,
-    histories::{History, Model, Ran, Records, go_on_from, judge, not_found, run},
+    histories::{History, Misdirected, Model, Ran, Records, go_on_from, judge, not_found, run},
     keyed::Files,
     limits::SEGMENT_BYTES_MIN,
-    machine::{self, SOUND, as_it_is},
+    machine::{self, MISDIRECTS, SHREDS, SOUND, as_it_is, disk_with},
     planted::Fault,
 };
 
@@ -26,6 +26,9 @@ struct OfLogs {
     rng: Rng,
     images: u64,
     freed: u64,
+    /// What the disk does at all times.
+    faults: DiskFaults,
+    misdirected: Misdirected,
 }
 
 fn options() -> LogOptions {
@@ -41,15 +44,15 @@ fn options() -> LogOptions {
     }
 }
 
-fn contents(store: &RawLogStore<Files<Disk>>) -> Result<Vec<Records>, String> {
+fn contents(store: &RawLogStore<Files<Disk>>) -> crate::Result<Vec<Records>> {
     let mut shards = vec![Records::new(); SHARDS];
     let shown = store.for_each(|key, value| {
         let shard = store.shard(key).unwrap() as usize;
         assert!(shards[shard].insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
     });
-    shown.map_err(|error| error.to_string())?;
+    shown?;
     for (key, value) in shards.iter().flatten() {
-        let found = store.get(key).map_err(|error| error.to_string())?;
+        let found = store.get(key)?;
         assert_eq!(found.as_deref(), Some(&value[..]));
     }
     Ok(shards)
@@ -57,7 +60,7 @@ fn contents(store: &RawLogStore<Files<Disk>>) -> Result<Vec<Records>, String> {
 
 impl History for OfLogs {
     fn new(seed: u64) -> Self {
-        Self::on(seed, as_it_is)
+        Self::on(machine::disk(seed), seed, as_it_is)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -72,7 +75,7 @@ impl History for OfLogs {
             12 => self.disk.set_faults(DiskFaults {
                 sync_error_ppm: 100_000,
                 write_error_ppm: 10_000,
-                ..SOUND
+                ..self.faults
             }),
             13 => self.disk.die_after(1 + self.rng.below(12)),
             14..18 => self.restart(false)?,
@@ -98,27 +101,31 @@ impl History for OfLogs {
 }
 
 impl OfLogs {
-    fn on(seed: u64, over: fn(&Disk) -> Files<Disk>) -> Self {
-        let (disk, rng) = (machine::disk(seed), Rng::seeded(seed));
+    fn on(disk: Disk, seed: u64, over: fn(&Disk) -> Files<Disk>) -> Self {
+        let (faults, rng) = (disk.faults(), Rng::seeded(seed));
+        let is_possible = faults.misdirect_ppm > 0;
+        let misdirected = Misdirected { is_possible, are_moved: true, ..Misdirected::default() };
         let store = Some(RawLogStore::create(over(&disk), &options()).unwrap());
         let models = vec![Model::new(); SHARDS];
-        Self { disk, over, store, models, rng, images: 0, freed: 0 }
+        Self { disk, over, store, models, rng, images: 0, freed: 0, faults, misdirected }
     }
 
     fn cut(&mut self, count: usize) -> Result<(), String> {
         for image in self.disk.crash_images(count) {
             self.images += 1;
             image.set_faults(SOUND);
-            let store = RawLogStore::open((self.over)(&image), &options())
-                .map_err(|error| error.to_string())?;
-            judge(&self.models, &contents(&store)?, false)?;
+            let opened = RawLogStore::open((self.over)(&image), &options());
+            let Some(store) = self.misdirected.look(opened)? else { continue };
+            let Some(found) = self.misdirected.look(contents(&store))? else { continue };
+            self.misdirected.judge(&self.models, &found)?;
             if self.rng.below(8) == 0 {
                 // And again, after another one as it was just opened.
                 drop(store);
                 image.power_cut();
                 let store = RawLogStore::open((self.over)(&image), &options())
                     .map_err(|error| error.to_string())?;
-                judge(&self.models, &contents(&store)?, false)?;
+                let found = contents(&store).map_err(|error| error.to_string())?;
+                self.misdirected.judge(&self.models, &found)?;
             }
         }
         Ok(())
@@ -176,7 +183,7 @@ impl OfLogs {
             }
         }
         self.disk.kill();
-        self.disk.set_faults(SOUND);
+        self.disk.set_faults(self.faults);
         let folder = (self.over)(&self.disk);
         let survey = LogSurvey::over(&folder, |_, _| {}).map_err(|e| e.to_string())?;
         let store = RawLogStore::open(folder, &options()).map_err(|e| e.to_string())?;
@@ -188,7 +195,8 @@ impl OfLogs {
         if records != survey.records {
             return Err(format!("{records} records, and a survey says {}", survey.records));
         }
-        let found = judge(&self.models, &contents(&store)?, true)?;
+        let found = contents(&store).map_err(|error| error.to_string())?;
+        let found = judge(&self.models, &found, true)?;
         go_on_from(&mut self.models, &found);
         self.store = Some(store);
         Ok(())
@@ -197,7 +205,7 @@ impl OfLogs {
 
 #[test]
 fn v1_v2_after_any_power_cut_each_shard_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, freed, wrong } = run::<OfLogs>(0..240);
+    let Ran { images, freed, wrong, .. } = run::<OfLogs>(0..240);
     println!("opened {images} disks after a power cut, {freed} bytes freed");
     assert_eq!(wrong, None);
     assert!(images >= 20_000 && freed > 1 << 20, "{images} {freed}");
@@ -222,6 +230,66 @@ fn v1_v5_every_planted_fault_is_found_by_power_cuts() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
+/// The same histories on a disk that tears sectors inside.
+struct OfShreds(OfLogs);
+
+impl History for OfShreds {
+    fn new(seed: u64) -> Self {
+        Self(OfLogs::on(disk_with(seed, SHREDS), seed, as_it_is))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+}
+
+/// The same on one that writes some sectors to the wrong place.
+struct OfMisdirected(OfLogs);
+
+impl History for OfMisdirected {
+    fn new(seed: u64) -> Self {
+        Self(OfLogs::on(disk_with(seed, MISDIRECTS), seed, as_it_is))
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.0.step()
+    }
+
+    fn images(&self) -> u64 {
+        self.0.images()
+    }
+
+    fn told(&self) -> (u64, u64) {
+        (self.0.misdirected.told, self.0.misdirected.shortened)
+    }
+}
+
+#[test]
+fn v1_a_sector_torn_inside_is_no_other_write() {
+    let Ran { images, wrong, .. } = run::<OfShreds>(0..80);
+    println!("opened {images} disks with sectors torn inside");
+    assert_eq!(wrong, None);
+    assert!(images >= 6_000, "{images}");
+}
+
+#[test]
+fn v1_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
+    let Ran { images, told, wrong, .. } = run::<OfMisdirected>(0..80);
+    println!("opened {images} disks with misdirected sectors; told, and ended early: {told:?}");
+    assert_eq!(wrong, None);
+    assert!(images >= 6_000 && told.0 > 100 && told.1 < images / 30, "{images} {told:?}");
+}
+
+#[test]
+fn v1_checksums_that_are_not_looked_at_are_found_by_torn_and_misdirected_sectors() {
+    assert!(not_found::<OfShreds>(&[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found::<OfMisdirected>(&[Fault::ChecksumIgnored]).is_empty());
+}
+
 /// The same histories over encrypted files.
 #[cfg(feature = "encryption")]
 struct OfEncrypted(OfLogs);
@@ -229,7 +297,7 @@ struct OfEncrypted(OfLogs);
 #[cfg(feature = "encryption")]
 impl History for OfEncrypted {
     fn new(seed: u64) -> Self {
-        Self(OfLogs::on(seed, machine::encrypted))
+        Self(OfLogs::on(machine::disk(seed), seed, machine::encrypted))
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -248,7 +316,7 @@ impl History for OfEncrypted {
 #[cfg(feature = "encryption")]
 #[test]
 fn e2_after_any_power_cut_an_encrypted_log_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, freed, wrong } = run::<OfEncrypted>(0..60);
+    let Ran { images, freed, wrong, .. } = run::<OfEncrypted>(0..60);
     println!("opened {images} encrypted disks after a power cut, {freed} bytes freed");
     assert_eq!(wrong, None);
     assert!(images >= 5_000 && freed > 1 << 18, "{images} {freed}");
