@@ -85,6 +85,35 @@ mod tests {
         assert!(found == bytes && Storage::len(&file).unwrap() == 7 + bytes.len() as u64);
     }
 
+    /// In the process whose files may not be long: where its file is to be.
+    const SHORT: &str = "MAINSTAY_SHORT_FILE";
+
+    #[test]
+    fn a_write_that_is_cut_short_in_its_middle_is_an_error() {
+        let bytes = [7; 100_000];
+        if let Some(place) = std::env::var_os(SHORT) {
+            for synced in [true, false] {
+                let file = File::create(&place).unwrap();
+                let write =
+                    if synced { File::write_synced_at } else { <File as Storage>::write_at };
+                assert!(write(&file, 0, &bytes).is_err(), "synced: {synced}");
+                let written = Storage::len(&file).unwrap();
+                assert!(0 < written && written < bytes.len() as u64, "{written}");
+            }
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        // The kernel writes up to the limit, and says how much that was; the next write fails.
+        let limited = r#"trap "" XFSZ; ulimit -f 20; exec "$@""#;
+        let test = "real::tests::a_write_that_is_cut_short_in_its_middle_is_an_error";
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", limited, "sh"]).arg(std::env::current_exe().unwrap());
+        child.args([test, "--exact", "--nocapture"]).env(SHORT, scratch.path().join("file"));
+        let output = child.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+    }
+
     #[test]
     fn a_synced_write_that_is_refused_says_so() {
         let (read_end, _write_end) = io::pipe().unwrap();

@@ -183,3 +183,79 @@ impl Group {
         flush.crowd = flush.waiting;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering::SeqCst},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use crate::{
+        Durability, LogOptions, Options, RawLogStore, RawStore,
+        faulty::{Call, Faulty},
+    };
+
+    const WRITERS: u8 = 8;
+    const WRITES: u8 = 20;
+
+    /// A disk that takes its time for each sync of a log, and how many there were.
+    fn slow() -> (Faulty, Arc<AtomicU64>) {
+        let (folder, syncs) = (Faulty::new(1), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&syncs);
+        folder.fail(move |call, name| {
+            if call == Call::Sync && name.ends_with(".log") {
+                count.fetch_add(1, SeqCst);
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        });
+        (folder, syncs)
+    }
+
+    /// How many syncs it takes until all writes of many writers are durable.
+    fn write_together(put: impl Fn([u8; 2]) + Sync, syncs: &AtomicU64) -> u64 {
+        let before = syncs.load(SeqCst);
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let put = &put;
+                scope.spawn(move || (0..WRITES).for_each(|number| put([writer, number])));
+            }
+        });
+        syncs.load(SeqCst) - before
+    }
+
+    fn are_shared(syncs: u64) {
+        println!("{syncs} syncs for {} writes", u64::from(WRITERS) * u64::from(WRITES));
+        // Each writer waits for its own.
+        assert!((u64::from(WRITES)..100).contains(&syncs), "{syncs}");
+    }
+
+    #[test]
+    fn a2_writers_of_one_shard_that_wait_share_syncs() {
+        let (folder, syncs) = slow();
+        let options = Options { shards: 1, ..Options::default() };
+        let store = RawStore::create(folder, 2, 2, &options).unwrap();
+        let put = |key: [u8; 2]| {
+            store.put(&key, &key, Durability::Group).unwrap();
+        };
+        are_shared(write_together(put, &syncs));
+        assert_eq!(store.stats()[0].durable, u64::from(WRITERS) * u64::from(WRITES));
+    }
+
+    #[test]
+    fn v2_writers_of_one_shard_of_any_sizes_that_wait_share_syncs() {
+        let (folder, syncs) = slow();
+        let options = LogOptions { shards: 1, ..LogOptions::default() };
+        let store = RawLogStore::create(folder, &options).unwrap();
+        let put = |key: [u8; 2]| {
+            store.put(&key, &key, Durability::Group).unwrap();
+        };
+        are_shared(write_together(put, &syncs));
+        assert_eq!(store.stats()[0].durable, u64::from(WRITERS) * u64::from(WRITES));
+    }
+}

@@ -7,9 +7,10 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use mainstay_sim::Disk;
+use mainstay_sim::{Disk, Storage};
 use mainstay_store::{
     Change, Durability, Error, FixedStore, LogOptions, LogStore, LogSurvey, Options, RawLogStore,
     limits::{ANY_KEY_BYTES_MAX, ANY_VALUE_BYTES_MAX, SEGMENT_BYTES_MIN, SHARDS_MAX},
@@ -152,6 +153,78 @@ fn a_flipped_bit_anywhere_in_a_segment_is_never_served() {
     }
     let store = Store::open(dir.path(), &small()).unwrap();
     assert_eq!(all(store.raw()), wanted);
+}
+
+/// A closed store with values that were replaced, keys that were deleted and others that end, of
+/// several segments that a list and hints describe; and what it has, and once had.
+fn described() -> (Disk, BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    let (disk, memory) = (Disk::new(5), Durability::Memory);
+    let options = LogOptions { dead_percent: 90, ..small() };
+    let store = RawLogStore::create(disk.clone(), &options).unwrap().with_clock(|| 1_000);
+    for round in 0..3_u8 {
+        for key in 0..60_u8 {
+            store.put(&[key], &vec![key ^ round; 900 + usize::from(key)], memory).unwrap();
+        }
+        for _ in 0..20 {
+            store.put(b"often", &[round; 600], memory).unwrap();
+        }
+    }
+    for key in 0..8_u8 {
+        store.delete(&[key], memory).unwrap();
+        store.put_for(&[key + 8], b"ends", Some(Duration::from_secs(9)), memory).unwrap();
+    }
+    store.compact().unwrap();
+    store.close().unwrap();
+    let store = RawLogStore::open(disk.clone(), &options).unwrap().with_clock(|| 1_000);
+    let mut wanted: BTreeMap<_, _> = (0..60).map(|key| (vec![key], None)).collect();
+    wanted.extend(all(&store).into_iter().map(|(key, value)| (key, Some(value))));
+    assert!(wanted.values().filter(|value| value.is_none()).count() == 8 && wanted.len() == 61);
+    store.close().unwrap();
+    let count = |ending: &str| disk.names().iter().filter(|name| name.ends_with(ending)).count();
+    assert!(count(".log") > 3 && count(".hint") > 3 && count(".list") == 1, "{:?}", disk.names());
+    (disk, wanted)
+}
+
+#[test]
+fn a_flipped_bit_in_what_describes_segments_is_found_by_the_opening_or_harms_nobody() {
+    let (disk, wanted) = described();
+    let (mut found, mut harmless) = (0, 0);
+    for name in disk.names().into_iter().filter(|name| !name.ends_with(".log")) {
+        let mut bytes = vec![0; disk.file(&name).len().unwrap() as usize];
+        disk.file(&name).read_at(0, &mut bytes).unwrap();
+        // Most of the space between a header and what is behind it is empty.
+        let places = (0..bytes.len()).filter(|at| bytes[*at] != 0 || at % 131 == 0);
+        for at in places {
+            let copy = disk.crash_images(1).next().unwrap();
+            copy.file(&name).write_at(at as u64, &[bytes[at] ^ 1 << (at % 8)]).unwrap();
+            let opened = RawLogStore::open(copy, &small()).map(|store| store.with_clock(|| 1_000));
+            let store = match opened {
+                Err(Error::Damaged { .. } | Error::Version { .. }) => {
+                    found += 1;
+                    continue;
+                }
+                opened => opened.unwrap(),
+            };
+            harmless += 1;
+            for (key, value) in &wanted {
+                match store.get(key) {
+                    Ok(found) => assert_eq!(&found.as_deref(), &value.as_deref(), "{name} {at}"),
+                    Err(error) => assert!(matches!(error, Error::Damaged { .. }), "{error}"),
+                }
+            }
+            let mut seen = BTreeMap::new();
+            let shown = store.for_each(|key, value| {
+                seen.insert(key.to_vec(), Some(value.to_vec()));
+            });
+            let live = wanted.iter().filter(|(_, value)| value.is_some());
+            match shown {
+                Ok(()) => assert!(seen.iter().eq(live), "{name} {at}"),
+                Err(error) => assert!(matches!(error, Error::Damaged { .. }), "{error}"),
+            }
+        }
+    }
+    println!("{found} were found by the opening, {harmless} harmed nobody");
+    assert!(harmless > 500, "found {found}, harmless {harmless}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::{
 
 use mainstay_sim::Disk;
 use mainstay_store::{
-    Change, Durability, Error, FixedStore, Options, RawStore, Reader, limits::SEGMENT_BYTES_MIN,
+    Change, Durability, Error, FixedStore, LogOptions, LogStore, Options, RawStore, Reader,
+    limits::SEGMENT_BYTES_MIN,
 };
 
 use crate::{key, on, small, value};
@@ -32,6 +33,56 @@ fn two_writers_of_one_key_lose_no_update_and_share_syncs() {
     });
     assert_eq!(store.get(&7).unwrap(), Some(200));
     assert_eq!(store.stats()[0].durable, 200);
+}
+
+#[test]
+fn two_writers_of_one_key_of_any_size_lose_no_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { shards: 1, ..LogOptions::default() };
+    let store = LogStore::<u64, u64>::create(dir.path(), &options).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let add = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
+                    let token = store.update(&7, Durability::Group, add).unwrap().unwrap();
+                    assert!(store.is_durable(token).unwrap());
+                }
+            });
+        }
+    });
+    assert_eq!(store.get(&7).unwrap(), Some(200));
+    assert_eq!(store.raw().stats()[0].sequence, 200);
+}
+
+/// Counts up by comparing and swapping, of several threads.
+macro_rules! count_up {
+    ($store:expr) => {{
+        let store = &$store;
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut left = 300;
+                    while left > 0 {
+                        let old = store.get(&7).unwrap();
+                        let new = old.unwrap_or(0) + 1;
+                        let how = Durability::Memory;
+                        let swapped = store.compare_and_swap(&7, old.as_ref(), Some(&new), how);
+                        left -= u32::from(swapped.unwrap().is_some());
+                    }
+                });
+            }
+        });
+        assert_eq!(store.get(&7).unwrap(), Some(1_200));
+    }};
+}
+
+#[test]
+fn of_writers_that_compare_and_swap_one_at_a_time_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fixed, any) = (dir.path().join("fixed"), dir.path().join("any"));
+    count_up!(FixedStore::<u64, u64>::create(&fixed, &small()).unwrap());
+    count_up!(LogStore::<u64, u64>::create(&any, &LogOptions::default()).unwrap());
 }
 
 #[test]
