@@ -1,6 +1,8 @@
 //! What is said to be durable was given to the disk: the system calls of a process that writes to
 //! stores in directories, as strace sees them.
 
+#![allow(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
+
 use std::{
     collections::BTreeSet,
     env,
