@@ -94,7 +94,7 @@ fn calls_of(test: &str, place: &Path) -> Option<Vec<Vec<String>>> {
     let syncs = |line: &&str| {
         line.contains("fdatasync(") || line.contains("fsync(") || line.contains("RWF_DSYNC")
     };
-    let works = lines.split(|line| is_mark(&line)).skip(1);
+    let works = lines.split(|line| is_mark(line)).skip(1);
     let syncs_of = |work: &[&str]| work.iter().copied().filter(syncs).map(str::to_owned).collect();
     Some(works.take(WORK.len()).map(syncs_of).collect())
 }

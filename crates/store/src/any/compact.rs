@@ -129,7 +129,7 @@ impl<F: Folder> Shard<F> {
         upkeep.moved_bytes += moved;
         if is_done {
             // What was moved, and what made the rest dead.
-            let written = self.writer().sequence;
+            let written = self.vouch_for_moved(store)?;
             if !planted::is(Fault::MovedUnsynced) {
                 self.wait(written)?;
             }
@@ -138,6 +138,21 @@ impl<F: Folder> Shard<F> {
             upkeep.freed_bytes += end;
         }
         Ok(Some(read))
+    }
+
+    /// Says behind what was moved that it was there: if a sector of it is lost, the log seems to end
+    /// before, and the records' old place is gone. The last write that has to be durable.
+    fn vouch_for_moved(&self, store: Store<'_, F>) -> Result<u64> {
+        let mut log = self.writer();
+        if log.vouched < log.sequence && !planted::is(Fault::EndUnmarked) {
+            match self.append(store, &mut log, &Entry::new(&[], 0), Why::New) {
+                Ok(vouched) => log.vouched = vouched,
+                // There is room when the segment is gone.
+                Err(error) if error.is_full() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(log.sequence)
     }
 
     fn read_frame(
