@@ -262,7 +262,7 @@ impl<K: Sink> Follower<K> {
         match message {
             Message::Refused(refusal) => {
                 self.refused(now, epoch, &refusal);
-                return Ok(());
+                Ok(())
             }
             Message::Alive { tips } => {
                 for (place, tip) in self.shards.iter_mut().zip(wire::hashes(tips)) {
