@@ -15,6 +15,7 @@ pub(super) trait Replica: Sized + Send + Sync + 'static {
     fn fence(&self, epoch: u64) -> Result<()>;
     fn demote(self) -> Result<Self>;
     fn promote(self, drawn: u16) -> Result<Self>;
+    fn is_whole(&self) -> bool;
     fn set_whole(&self, is_whole: bool) -> Result<()>;
     fn tend(&self) -> Result<()>;
     fn sync(&self) -> Result<()>;
@@ -58,6 +59,10 @@ macro_rules! same {
 
         fn promote(self, drawn: u16) -> Result<Self> {
             Self::promote(self, drawn)
+        }
+
+        fn is_whole(&self) -> bool {
+            Self::is_whole(self)
         }
 
         fn set_whole(&self, is_whole: bool) -> Result<()> {
