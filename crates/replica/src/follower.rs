@@ -457,7 +457,13 @@ impl<K: Sink> Follower<K> {
             return Ok(false);
         }
         if epoch > self.known {
-            self.sink.know(epoch)?;
+            match self.sink.know(epoch) {
+                // No leader can have such an epoch.
+                Err(error @ mainstay_store::Error::OutOfLimits { .. }) => {
+                    return Err(Wrong::Protocol(error.to_string()));
+                }
+                known => known?,
+            }
             self.known = self.sink.known_epoch();
         }
         Ok(true)

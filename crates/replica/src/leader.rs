@@ -262,7 +262,7 @@ impl<S: Source> Leader<S> {
             _ => is_joined,
         };
         if has_this_store && epoch > self.epoch {
-            return self.replace(epoch);
+            return self.replace(peer, epoch);
         }
         if !is_joined && !matches!(message, Message::Hello(_) | Message::Refused(_)) {
             return self.stop(peer, Stop::Protocol("a message before a hello".to_owned()));
@@ -326,11 +326,16 @@ impl<S: Source> Leader<S> {
         self.left(peer, &refusal.to_string());
     }
 
-    fn replace(&mut self, by: u64) {
-        self.replaced = Some(by);
-        if let Err(error) = self.source.fence(by) {
-            self.outputs.push_back(Output::Told(Told::Failed(error.into())));
+    fn replace(&mut self, peer: u64, by: u64) {
+        match self.source.fence(by) {
+            // No leader can have such an epoch.
+            Err(error @ mainstay_store::Error::OutOfLimits { .. }) => {
+                return self.stop(peer, Stop::Protocol(error.to_string()));
+            }
+            Err(error) => self.outputs.push_back(Output::Told(Told::Failed(error.into()))),
+            Ok(()) => {}
         }
+        self.replaced = Some(by);
         let refusal = self.replaced_refusal(by);
         for peer in std::mem::take(&mut self.sessions).into_keys() {
             self.send(peer, &refusal);

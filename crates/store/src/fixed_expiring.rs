@@ -186,7 +186,7 @@ where
     /// As [`RawStore::promote`]; [`Error::InUse`] while somebody else has it too, as who leads or follows
     /// with it does. Then nothing has changed.
     pub fn promote(&mut self, drawn: u16) -> Result<()> {
-        self.become_other(|raw| raw.promote_here(drawn))
+        self.become_other(|raw| raw.promote_here(0, drawn))
     }
 
     /// Makes it a follower, from now on and when it is opened again; see [`RawStore::demote`].

@@ -168,15 +168,25 @@ pub fn read_changes<'a>(
 const OPENINGS: u32 = 32;
 const DRAWN: u32 = 16;
 
+/// The most promotions that a history can have: the next number is that of no leader.
+const PROMOTIONS_MAX: u64 = u16::MAX as u64 - 1;
+
 /// The first epoch of a new leader, higher than all that it knows of. Of two that are promoted at
 /// the same time, `drawn` says which one the others follow.
 pub(crate) fn promoted(known: u64, drawn: u16) -> Result<u64> {
-    let promotions = known >> (OPENINGS + DRAWN);
-    if promotions >= u64::from(u16::MAX) {
-        let (what, must) = ("the number of promotions", "at most 65535");
-        return Err(Error::OutOfLimits { what, value: promotions + 1, must });
-    }
-    Ok((promotions + 1) << (OPENINGS + DRAWN) | u64::from(drawn) << OPENINGS)
+    let promotions = (known >> (OPENINGS + DRAWN)) + 1;
+    check_promotions(promotions)?;
+    Ok(promotions << (OPENINGS + DRAWN) | u64::from(drawn) << OPENINGS)
+}
+
+/// Can a leader have this epoch? Whoever knew of a higher one could never be promoted.
+pub(crate) fn check_epoch(epoch: u64) -> Result<()> {
+    check_promotions(epoch >> (OPENINGS + DRAWN))
+}
+
+fn check_promotions(value: u64) -> Result<()> {
+    let (what, must) = ("the number of promotions", "at most 65534");
+    if value > PROMOTIONS_MAX { Err(Error::OutOfLimits { what, value, must }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -204,8 +214,11 @@ mod tests {
 
     #[test]
     fn there_are_so_many_promotions_and_not_one_more() {
-        let last = promoted(65_534 << 48, 7).unwrap();
-        assert_eq!(last >> 48, 65_535);
-        assert!(matches!(promoted(last, 7), Err(Error::OutOfLimits { value: 65_536, .. })));
+        let last = promoted(65_533 << 48, 7).unwrap();
+        assert_eq!(last >> 48, 65_534);
+        assert!(matches!(promoted(last, 7), Err(Error::OutOfLimits { value: 65_535, .. })));
+        // What comes of as many openings as there may be is still known to others.
+        check_epoch(last + u64::from(u32::MAX)).unwrap();
+        assert!(matches!(check_epoch(u64::MAX), Err(Error::OutOfLimits { value: 65_535, .. })));
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     format::{COPY_AT, Header, STORE_FILE, StoreHeader, sealed},
     group::lock,
-    history::{History, promoted},
+    history::{History, check_epoch, promoted},
     planted::{self, Fault},
 };
 
@@ -71,12 +71,13 @@ impl Rank {
 
     /// It as the leader, with an epoch above all that it knows of; see
     /// [`RawStore::promote`](crate::RawStore::promote).
-    fn promoted(self, drawn: u16) -> Result<Self> {
+    fn promoted(self, above: u64, drawn: u16) -> Result<Self> {
         if !self.is_whole {
             return Err(Error::NotWhole);
         }
-        let epoch = promoted(self.known_epoch.max(self.epoch), drawn)?;
-        Ok(Self { epoch, role: Role::Leader, ..self })
+        let known_epoch = self.known_epoch.max(above);
+        let epoch = promoted(known_epoch.max(self.epoch), drawn)?;
+        Ok(Self { epoch, known_epoch, role: Role::Leader, ..self })
     }
 }
 
@@ -262,6 +263,7 @@ impl<H: Ranked> Standing<H> {
     ) -> Result<()> {
         let mut kept = self.kept();
         let Some(fenced) = kept.rank().fenced(epoch) else { return Ok(()) };
+        check_epoch(epoch)?;
         self.fenced_by.store(epoch, SeqCst);
         self.is_closed.store(true, SeqCst);
         wait();
@@ -295,11 +297,11 @@ impl<H: Ranked> Standing<H> {
     pub(crate) fn promote(
         &mut self,
         folder: &impl Folder,
-        drawn: u16,
+        (above, drawn): (u64, u16),
         shards: impl IntoIterator<Item = (u32, History)>,
     ) -> Result<H> {
         at_places(shards)?;
-        let rank = self.rank().promoted(drawn)?;
+        let rank = self.rank().promoted(above, drawn)?;
         self.become_of(folder, rank)
     }
 
@@ -452,6 +454,45 @@ mod tests {
         let options = LogOptions::default();
         let create = |disk| RawLogStore::create(disk, &options).unwrap();
         test!(create, options, RawLogStore::open, &[]);
+    }
+
+    #[test]
+    fn an_epoch_that_no_leader_can_have_changes_nothing() {
+        macro_rules! test {
+            ($create:expr, $open:expr, $file:expr) => {
+                let disk = Disk::new(7);
+                let store = $create(disk.clone());
+                let header = |disk: &Disk| {
+                    let file = disk.file($file);
+                    let mut bytes = vec![0; file.len().unwrap() as usize];
+                    file.read_at(0, &mut bytes).unwrap();
+                    bytes
+                };
+                let before = header(&disk);
+                for epoch in [65_535 << 48, u64::MAX] {
+                    let refused = store.fence(epoch);
+                    assert!(matches!(refused, Err(Error::OutOfLimits { value: 65_535, .. })));
+                    store.put(b"k", b"v", Memory).unwrap();
+                }
+                assert!(header(&disk) == before);
+                let store = store.demote().unwrap();
+                let before = header(&disk);
+                let refused = store.promote_above(u64::MAX, 7).err();
+                assert!(matches!(refused, Some(Error::OutOfLimits { .. })), "{refused:?}");
+                assert!(header(&disk) == before);
+                // And one that is refused for another reason does not learn of an epoch either.
+                let store = $open(disk.clone()).unwrap();
+                store.set_whole(false).unwrap();
+                let before = header(&disk);
+                assert!(matches!(store.promote_above(7 << 48, 7), Err(Error::NotWhole)));
+                assert!(header(&disk) == before);
+                let store = $open(disk).unwrap();
+                store.set_whole(true).unwrap();
+                let store = store.promote_above(7 << 48, 7).unwrap();
+                assert_eq!((store.epoch() >> 48, store.role()), (8, Role::Leader));
+            };
+        }
+        of_both!(test);
     }
 
     #[test]

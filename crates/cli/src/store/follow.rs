@@ -91,18 +91,20 @@ struct Line {
 impl Line {
     /// `equal` is when it had everything last.
     fn of(status: &[Status], equal: &mut Instant) -> Self {
-        let applied = status.iter().filter_map(|shard| shard.at).map(|at| at.sequence).sum();
-        let leader = status.iter().map(|shard| shard.tip).sum();
+        // What the leader says of itself may be anything.
+        let sum = |of: &dyn Fn(&Status) -> u64| status.iter().map(of).fold(0, u64::saturating_add);
+        let applied = sum(&|shard| shard.at.map_or(0, |at| at.sequence));
+        let leader = sum(&|shard| shard.tip);
         let behind =
             |shard: &Status| shard.tip.saturating_sub(shard.at.map_or(0, |at| at.sequence));
         let caught_up = status.iter().all(|shard| shard.is_caught_up);
         let is_known = caught_up || leader > 0;
-        let behind = is_known.then(|| status.iter().map(behind).sum());
+        let behind = is_known.then(|| sum(&behind));
         if caught_up && behind == Some(0) {
             *equal = Instant::now();
         }
         let lag_ms = u64::try_from(equal.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let durable = status.iter().map(|shard| shard.durable).sum();
+        let durable = sum(&|shard| shard.durable);
         Self { applied, durable, leader, behind, lag_ms, caught_up }
     }
 
@@ -284,7 +286,12 @@ where
     let line = Line::of(&follower.stop(), &mut equal);
     Replica::vouch(&*store).map_err(&failed)?;
     ticker.say(&line, &line.text())?;
-    Ok(is_equal)
+    for text in std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner)) {
+        crate::error::warn(&text);
+    }
+    // The leader may have gone, or a disk failed, between the look and the end: a copy that says of
+    // itself that it is not finished is not one.
+    Ok(is_equal && store.is_whole())
 }
 
 #[derive(Serialize)]
@@ -382,6 +389,16 @@ fn text(told: &Told) -> Option<String> {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leader_that_says_anything_of_itself_is_far_ahead_and_no_sum_overflows() {
+        let at = Some(mainstay::store::Position { epoch: 1, sequence: u64::MAX, sum: 0 });
+        let far = Status { at: None, durable: u64::MAX, tip: u64::MAX, is_caught_up: false };
+        let line = Line::of(&[far, far, Status { at, ..far }], &mut Instant::now());
+        assert_eq!((line.leader, line.behind), (u64::MAX, Some(u64::MAX)));
+        assert_eq!((line.applied, line.durable), (u64::MAX, u64::MAX));
+    }
+
     use mainstay::store::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
     #[test]

@@ -154,7 +154,11 @@ impl<K: Sink + Clone + Send + 'static> Seat<K> {
         self.readier.end();
         self.syncer.end();
         match self.core.sink().sync() {
-            Ok(()) => self.core.all_synced(),
+            Ok(()) => {
+                self.core.all_synced();
+                // That it could not be noted as whole is told too.
+                self.drain();
+            }
             Err(error) => {
                 tracing::warn!(%error, "the last writes of a follower may not be durable");
             }

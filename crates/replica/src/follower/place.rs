@@ -165,7 +165,7 @@ impl<C: Default> Place<C> {
     }
 
     pub(super) fn saw_tip(&mut self, tip: u64) {
-        self.tip = tip;
+        self.tip = self.tip.max(tip);
     }
 
     pub(super) fn disconnected(&mut self) {
@@ -176,6 +176,8 @@ impl<C: Default> Place<C> {
     /// What to ask the leader.
     pub(super) fn ask(&mut self) -> (u32, Option<Position>) {
         self.told = Acked { shard: self.shard, ..Acked::default() };
+        // What another leader had, or the same one in another life, says nothing of this one.
+        self.tip = self.at.map_or(0, |at| at.sequence);
         (self.shard, self.at)
     }
 
@@ -239,7 +241,7 @@ impl<C: Default> Place<C> {
             }
             Message::Round { .. } => self.round(),
             Message::Writes { tip, bytes, .. } => {
-                self.tip = *tip;
+                self.saw_tip(*tip);
                 self.writes(sink, bytes)
             }
             Message::CaughtUp { at, .. } => self.caught_up(sink, *at),
@@ -257,7 +259,9 @@ impl<C: Default> Place<C> {
     ) -> Result<Taken, Wrong> {
         let (shard, was) = (self.shard, self.at);
         self.is_caught_up = false;
-        self.tip = self.tip.max(from.sequence);
+        // A place that was none of the leader's does not say how far that is.
+        let least = if way == Way::Resume { self.tip } else { 0 };
+        self.tip = least.max(from.sequence);
         let told = vec![Told::Way { shard, way, was }];
         if way == Way::Resume {
             if self.at != Some(from) {

@@ -20,6 +20,7 @@ for_both! {
     n4_nobody_is_fenced_by_a_message_before_a_hello,
     n4_a_follower_learns_nothing_before_a_welcome,
     n4_one_of_the_same_store_that_does_not_fit_tells_of_its_epoch,
+    n4_an_epoch_that_no_leader_can_have_is_refused_and_nobody_knows_of_it,
 }
 
 const HIGHER: u64 = 1 << 48;
@@ -132,4 +133,24 @@ fn n4_one_of_the_same_store_that_does_not_fit_tells_of_its_epoch<S: Kind>() {
     pair.run();
     assert_eq!(pair.leader.replaced_by(), Some(by));
     assert_eq!(Sink::known_epoch(&ours), by);
+}
+
+fn n4_an_epoch_that_no_leader_can_have_is_refused_and_nobody_knows_of_it<S: Kind>() {
+    let (_, ours) = store::<S>(1);
+    let (_, copy) = replica(&ours, 2);
+    let (known, ours_known) = (copy.known_epoch(), ours.known_epoch());
+    let hello = Hello { identity: ours.who(), write_bytes_max: 1 << 30, ..Hello::default() };
+    let mut leader = Leader::new(ours.clone(), LeadSettings::default(), NOW);
+    leader.handle(NOW, leader::Input::Connected { peer: 1 });
+    let bytes = encode(u64::MAX, &Message::Hello(hello));
+    leader.handle(NOW, leader::Input::Message { peer: 1, bytes: &bytes });
+    assert_eq!((leader.replaced_by(), leader.followers().count()), (None, 0));
+    put(&ours, 0..1, 1);
+    let mut follower = Follower::new(copy.clone(), FollowSettings::default(), 7, NOW).unwrap();
+    follower.handle(NOW, follower::Input::Tick);
+    follower.handle(NOW, follower::Input::Connected);
+    let bytes = encode(u64::MAX, &Message::Welcome(hello));
+    follower.handle(NOW, follower::Input::Message(&bytes));
+    assert!(!follower.is_joined());
+    assert_eq!((copy.known_epoch(), ours.known_epoch()), (known, ours_known));
 }

@@ -190,15 +190,32 @@ impl<F: Folder> RawLogStore<F> {
     ///
     /// # Errors
     /// [`Error::Mending`] and [`Error::NotWhole`] for a replica that is catching up, see
-    /// [`set_whole`](Self::set_whole); [`Error::OutOfLimits`] after 65,535 promotions; what the disk says.
-    pub fn promote(mut self, drawn: u16) -> Result<Self> {
-        self.promote_here(drawn)?;
+    /// [`set_whole`](Self::set_whole); [`Error::OutOfLimits`] after 65,534 promotions; what the disk says.
+    pub fn promote(self, drawn: u16) -> Result<Self> {
+        self.promote_above(0, drawn)
+    }
+
+    /// The same, with an epoch above one of a leader that this store has not heard of. Where that is
+    /// refused, nothing has changed.
+    ///
+    /// ```
+    /// use mainstay_store::{LogOptions, RawLogStore};
+    /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &LogOptions::default())?;
+    /// let store = store.demote()?.promote_above(7 << 48, 4711)?;
+    /// assert!(store.epoch() > 7 << 48);
+    /// # Ok::<(), mainstay_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`promote`](Self::promote).
+    pub fn promote_above(mut self, known: u64, drawn: u16) -> Result<Self> {
+        self.promote_here(known, drawn)?;
         Ok(self)
     }
 
-    pub(crate) fn promote_here(&mut self, drawn: u16) -> Result<()> {
+    pub(crate) fn promote_here(&mut self, known: u64, drawn: u16) -> Result<()> {
         let places = self.shards.iter().map(|shard| (shard.number, shard.history()));
-        self.header = self.standing.promote(&self.folder, drawn, places)?;
+        self.header = self.standing.promote(&self.folder, (known, drawn), places)?;
         Ok(())
     }
 

@@ -135,9 +135,9 @@ impl<F: Folder> RawLogStore<F> {
     /// use mainstay_store::{Durability::Memory, Found, LogOptions, Position, RawLogStore};
     /// let one = LogOptions { shards: 1, ..LogOptions::default() };
     /// let store = RawLogStore::create(mainstay_sim::Disk::new(7), &one)?;
-    /// store.put(b"de", &[7; 1000], Memory)?;
-    /// let Some(position) = store.history(0)?.position() else { panic!() };
     /// (0..200).try_for_each(|_| store.put(b"de", &[7; 1000], Memory).map(drop))?;
+    /// let Some(position) = store.history(0)?.position() else { panic!() };
+    /// store.put(b"de", &[8; 1000], Memory)?;
     /// let (mut seek, mut steps) = (store.seek(0, position)?, 0);
     /// let found = loop {
     ///     steps += 1;
