@@ -82,7 +82,8 @@ fn log_options() -> LogOptions {
 
 /// The disk takes no more than so many bytes beyond what it has.
 fn fill_up(disk: &Disk, more: u64) {
-    let bytes: u64 = disk.names().iter().map(|name| disk.file(name).len().unwrap_or_default()).sum();
+    let bytes: u64 =
+        disk.names().iter().map(|name| disk.file(name).len().unwrap_or_default()).sum();
     disk.set_faults(DiskFaults { bytes_max: bytes + more, ..DiskFaults::NONE });
 }
 
