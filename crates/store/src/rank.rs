@@ -551,7 +551,7 @@ mod tests {
         let store = RawStore::create(Disk::new(7), 1, 1, &Options::default()).unwrap();
         let mut standing = Standing::of(store.standing.header());
         standing.give_way();
-        let refused = standing.promote(&Disk::new(8), 1, []);
+        let refused = standing.promote(&Disk::new(8), (0, 1), []);
         assert!(matches!(refused, Err(Error::Resharded)));
     }
 }

@@ -15,7 +15,6 @@ pub(super) trait Replica: Sized + Send + Sync + 'static {
     fn fence(&self, epoch: u64) -> Result<()>;
     fn demote(self) -> Result<Self>;
     fn promote_above(self, known: u64, drawn: u16) -> Result<Self>;
-    fn is_whole(&self) -> bool;
     fn set_whole(&self, is_whole: bool) -> Result<()>;
     fn tend(&self) -> Result<()>;
     fn sync(&self) -> Result<()>;
@@ -59,10 +58,6 @@ macro_rules! same {
 
         fn promote_above(self, known: u64, drawn: u16) -> Result<Self> {
             Self::promote_above(self, known, drawn)
-        }
-
-        fn is_whole(&self) -> bool {
-            Self::is_whole(self)
         }
 
         fn set_whole(&self, is_whole: bool) -> Result<()> {
