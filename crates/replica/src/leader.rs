@@ -212,7 +212,7 @@ impl<S: Source> Leader<S> {
     }
 
     fn connected(&mut self, now: Duration, peer: u64) {
-        self.left(peer, "it has come again");
+        self.left(peer, "it has come again, or another one calls itself by the same number");
         if let Some(by) = self.replaced {
             self.send(peer, &self.replaced_refusal(by));
             self.outputs.push_back(Output::Close { peer });
