@@ -92,7 +92,13 @@ fn is_sound(words: &[Shared64], sequence: u64, value_at: usize) -> bool {
 #[inline(always)]
 fn sum_of(words: &[Shared64], sequence: u64, value_at: usize) -> u64 {
     let (key, value) = words[KEY..].split_at(value_at - KEY);
-    Sum::new(sequence).take_in(key).take_in(value).end()
+    begun(sequence).take_in(key).take_in(value).end()
+}
+
+/// The sum of nothing is not that of a slot of zeros.
+#[inline(always)]
+fn begun(sequence: u64) -> Sum {
+    Sum::new(!sequence)
 }
 
 pub(crate) struct View {
@@ -183,7 +189,15 @@ impl View {
     pub(crate) fn copy_at_once(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Option<u64> {
         let (name, 0) = Control::of(&self.memory)?.tables() else { return None };
         let entry = index::first(&self.index, Name(name), print_of(hash))?;
-        match self.look_at(&entry, key, value)? {
+        let value_at = KEY + key.len().div_ceil(WORD);
+        let count = value_at + value.len().div_ceil(WORD);
+        let words = self.memory.words(self.shape.slot_at(entry.slot), count)?;
+        // One that is empty has no sound sum.
+        let before = words[SEQUENCE].load(Acquire);
+        if !self.has_key(words, key) {
+            return None;
+        }
+        match self.copied(&entry, words, (before, value_at), value)? {
             Seen::Record(sequence) => Some(sequence),
             Seen::Nothing | Seen::Changed | Seen::Bad(_) => None,
         }
@@ -245,11 +259,26 @@ impl View {
             return Some(Seen::Changed);
         };
         let before = words[SEQUENCE].load(Acquire);
+        if before == 0 {
+            return Some(Seen::Changed);
+        }
         if !self.has_key(words, key) {
             return self.look_at_other(entry, words, (before, value_at));
         }
-        let sum =
-            Sum::new(before).take_in(&words[KEY..value_at]).copy(&words[value_at..], value)?;
+        self.copied(entry, words, (before, value_at), value)
+    }
+
+    /// Copies the value of a slot with the right key, and sums up what it has.
+    #[inline(always)]
+    fn copied(
+        &self,
+        entry: &Entry<'_>,
+        words: &[Shared64],
+        (before, value_at): (u64, usize),
+        value: &mut [u8],
+    ) -> Option<Seen> {
+        let (key, rest) = words[KEY..].split_at(value_at - KEY);
+        let sum = begun(before).take_in(key).copy(rest, value)?;
         Some(self.judged(entry, words, before, sum.end()))
     }
 
@@ -273,7 +302,7 @@ impl View {
         let is_sound = sum == words[SUM].load(Relaxed) || planted::is(Fault::SlotUnchecked);
         fence(Acquire);
         let is_same = words[SEQUENCE].load(Relaxed) == before;
-        if !(is_same & (before != 0) & entry.is_current()) {
+        if !(is_same & entry.is_current()) {
             Seen::Changed
         } else if is_sound {
             Seen::Record(before)

@@ -66,7 +66,7 @@ fn pauses_grow_until_a_channel_has_proved_useful<S: Kind>() {
     // What it has is durable, and nothing else is due.
     pair.later(Duration::from_millis(100));
     // A channel that brings nothing is lost, again and again.
-    let mut pause = |pair: &mut Pair<S>| {
+    let pause = |pair: &mut Pair<S>| {
         pair.follower.handle(pair.now, follower::Input::Lost);
         pair.follower_says();
         let due = pair.follower.deadline(pair.now).unwrap();
