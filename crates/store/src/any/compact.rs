@@ -128,8 +128,13 @@ impl<F: Folder> Shard<F> {
         }
         upkeep.moved_bytes += moved;
         if is_done {
-            // What was moved, and what made the rest dead.
-            let written = self.vouch_for_moved(store)?;
+            // What was moved, and what made the rest dead. If a sector of it is lost, the log seems to
+            // end before, and the records' old place is gone: so it is vouched for first.
+            let written = {
+                let mut log = self.writer();
+                self.vouch(store, &mut log)?;
+                log.sequence
+            };
             if !planted::is(Fault::MovedUnsynced) {
                 self.wait(written)?;
             }
@@ -138,21 +143,6 @@ impl<F: Folder> Shard<F> {
             upkeep.freed_bytes += end;
         }
         Ok(Some(read))
-    }
-
-    /// Says behind what was moved that it was there: if a sector of it is lost, the log seems to end
-    /// before, and the records' old place is gone. The last write that has to be durable.
-    fn vouch_for_moved(&self, store: Store<'_, F>) -> Result<u64> {
-        let mut log = self.writer();
-        if log.vouched < log.sequence && !planted::is(Fault::EndUnmarked) {
-            match self.append(store, &mut log, &Entry::new(&[], 0), Why::New) {
-                Ok(vouched) => log.vouched = vouched,
-                // There is room when the segment is gone.
-                Err(error) if error.is_full() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(log.sequence)
     }
 
     fn read_frame(
@@ -321,13 +311,25 @@ impl<F: Folder> Shard<F> {
     pub(super) fn vouch_if_idle(&self, store: Store<'_, F>) -> Result<()> {
         let mut log = self.writer();
         let (was, times) = log.considered;
-        let times = if was == log.sequence { times + 1 } else { 0 };
+        let times = if was == log.sequence { times.saturating_add(1) } else { 0 };
         log.considered = (log.sequence, times);
-        let is_done = log.vouched == log.sequence || times != IDLE_LOOKS;
-        if is_done || self.group.check_sound()? < log.sequence || planted::is(Fault::EndUnmarked) {
+        if times < IDLE_LOOKS || self.group.check_sound()? < log.sequence {
             return Ok(());
         }
-        log.vouched = self.append(store, &mut log, &Entry::new(&[], 0), Why::New)?;
+        self.vouch(store, &mut log)
+    }
+
+    /// Says in the log that what is before it was there, unless nothing was written since it was said, or
+    /// there is no room: nobody waits for it.
+    fn vouch(&self, store: Store<'_, F>, log: &mut Log<F::File>) -> Result<()> {
+        if log.vouched == log.sequence || planted::is(Fault::EndUnmarked) {
+            return Ok(());
+        }
+        match self.append(store, log, &Entry::new(&[], 0), Why::New) {
+            Ok(vouched) => log.vouched = vouched,
+            Err(error) if error.is_full() => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

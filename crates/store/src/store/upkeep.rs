@@ -92,8 +92,9 @@ impl<F: Folder> RawStore<F> {
             Ok(Some(next)) => turn.1 = next,
             Ok(None) => *turn = ((number + 1) % self.shards.len(), 0),
             Err(error) => {
-                if let Error::BadSlot { slot, .. } = error {
-                    turn.1 = slot + 1;
+                match error {
+                    Error::BadSlot { slot, .. } => turn.1 = slot + 1,
+                    _ => *turn = ((number + 1) % self.shards.len(), 0),
                 }
                 return Err(error);
             }

@@ -264,7 +264,7 @@ fn v20_a_hint_whose_header_says_something_else_than_its_segment_is_told() {
 }
 
 /// What an opening says of a store of six records that its process left alone, and was killed; a bit of
-/// the last one has flipped.
+/// the last one has flipped. For some time there was no room on its disk.
 fn left_alone() -> Result<Option<Arc<[u8]>>> {
     let disk = Disk::new(7);
     let options = LogOptions { shards: 1, ..options() };
@@ -272,8 +272,13 @@ fn left_alone() -> Result<Option<Arc<[u8]>>> {
     for number in 0..6 {
         store.put(&[number], &[number + 1; 100], Durability::Each)?;
     }
-    for _ in 0..2 * IDLE_LOOKS {
-        store.tend()?;
+    let file = |name: &String| disk.file(name).len().map_err(Error::io(&**name));
+    let bytes = disk.names().iter().map(file).sum::<Result<u64>>()?;
+    for bytes_max in [bytes, u64::MAX] {
+        disk.set_faults(DiskFaults { bytes_max, ..DiskFaults::NONE });
+        for _ in 0..2 * IDLE_LOOKS {
+            store.tend()?;
+        }
     }
     drop(store);
     let name = Kind::Log.name(0, 1);
