@@ -20,27 +20,29 @@
 //! there before they poll save acknowledgements.
 
 mod ends;
+mod greeting;
 mod joint;
 mod place;
+mod whole;
+mod working;
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::Bytes;
 use mainstay_base::Rng;
 use mainstay_channel::dial::Backoff;
 use mainstay_shm::hook;
 use mainstay_store::History;
 
 use crate::{
-    error::{Error, Result},
-    leader::check_fits,
-    limits::{BESIDE_BYTES, MESSAGE_BYTES_MAX},
+    error::Result,
+    limits::BESIDE_BYTES,
     traits::Sink,
-    wire::{self, Acked, Hello, Message, Reason, Refusal, decode, decode_joined, encode},
+    wire::{self, Acked, Hello, Message, decode, decode_joined, encode},
 };
 pub use ends::{FollowSettings, Input, Output, Status, Told};
 use joint::Joint;
 use place::{Answer, Place, Taken, Wrong};
+use working::Working;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -60,11 +62,7 @@ pub struct Follower<K: Sink> {
     hello: Hello,
     known: u64,
     shards: Vec<Place<K::Scan>>,
-    /// Which of them looks through its records.
-    working: Option<u32>,
-    /// What has come for shards meanwhile, and its bytes.
-    waiting: VecDeque<Bytes>,
-    waiting_bytes: u64,
+    working: Working,
     joint: Joint,
     outputs: VecDeque<Output>,
     heard: Duration,
@@ -115,9 +113,7 @@ impl<K: Sink> Follower<K> {
             link: Link::Waiting { until: now },
             hello,
             shards,
-            working: None,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            working: Working::default(),
             joint: Joint::default(),
             outputs: VecDeque::new(),
             heard: now,
@@ -211,50 +207,26 @@ impl<K: Sink> Follower<K> {
             self.link = Link::Waiting { until: now + pause };
         }
         self.ack_due = false;
-        (self.working, self.waiting_bytes) = (None, 0);
-        self.waiting.clear();
+        self.working = Working::default();
         self.joint.forget();
         self.shards.iter_mut().for_each(Place::disconnected);
     }
 
-    fn give_up(&mut self, now: Duration, wrong: Wrong) {
-        let text;
-        let (reason, told) = match wrong {
-            Wrong::Protocol(what) => {
-                text = what.clone();
-                let why = what;
-                (Reason::Protocol, Told::Refused(Error::Refused { by: "the follower", why }))
-            }
-            Wrong::Store(error) => {
-                text = error.to_string();
-                (Reason::Failed, Told::Failed(error.into()))
-            }
-        };
-        let refusal = Refusal { reason, ours: 0, theirs: 0, text: &text };
-        self.refuse(now, refusal, told);
-    }
-
-    fn refuse(&mut self, now: Duration, refusal: Refusal<'_>, told: Told) {
-        self.send(now, &Message::Refused(refusal));
-        self.outputs.push_back(Output::Disconnect);
-        self.outputs.push_back(Output::Told(told));
-        self.wait(now);
-    }
-
     fn message(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Wrong> {
         let (epoch, message) = decode(bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
-        match message {
-            Message::Welcome(theirs) => return self.welcome(now, epoch, &theirs),
-            Message::Refused(refusal) if self.link != Link::Open => {
-                self.refused(now, epoch, &refusal);
-                return Ok(());
-            }
-            // Whose it is has not been said.
-            Message::Alive { .. } if self.link != Link::Open => return Ok(()),
-            _ if self.link != Link::Open => {
-                return Err(Wrong::Protocol("a message before a welcome".to_owned()));
-            }
-            _ => {}
+        if let Message::Welcome(theirs) = message {
+            return self.welcome(now, epoch, &theirs);
+        }
+        if self.link != Link::Open {
+            return match message {
+                Message::Refused(refusal) => {
+                    self.refused(now, epoch, &refusal);
+                    Ok(())
+                }
+                // Whose it is has not been said.
+                Message::Alive { .. } => Ok(()),
+                _ => Err(Wrong::Protocol("a message before a welcome".to_owned())),
+            };
         }
         if !self.check_epoch(now, epoch)? {
             return Ok(());
@@ -270,7 +242,7 @@ impl<K: Sink> Follower<K> {
                 }
                 Ok(())
             }
-            _ if self.is_busy() => self.put_off(bytes),
+            _ if self.working.is_busy() => self.working.put_off(self.settings.window_bytes, bytes),
             message => self.of_shards(now, bytes.len(), message),
         }
     }
@@ -304,63 +276,6 @@ impl<K: Sink> Follower<K> {
             self.backoff.reset();
         }
         Ok(())
-    }
-
-    /// The leader wants no more of it.
-    fn refused(&mut self, now: Duration, epoch: u64, refusal: &Refusal<'_>) {
-        let told = if refusal.reason == Reason::Replaced && epoch < self.known {
-            Told::StaleLeader { epoch, known: self.known }
-        } else {
-            Told::Refused(Error::Refused { by: "the leader", why: refusal.to_string() })
-        };
-        self.outputs.push_back(Output::Told(told));
-        self.outputs.push_back(Output::Disconnect);
-        self.wait(now);
-    }
-
-    fn is_busy(&self) -> bool {
-        self.working.is_some() || !self.waiting.is_empty()
-    }
-
-    /// Keeps a message for when the shard that looks through its records has done so.
-    fn put_off(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
-        // More than was allowed is on its way only if the leader does not care.
-        let max = self.settings.window_bytes.saturating_add(2 * MESSAGE_BYTES_MAX as u64);
-        self.waiting_bytes += put_off_bytes(bytes);
-        if self.waiting_bytes > max {
-            return Err(Wrong::Protocol("more messages than were allowed".to_owned()));
-        }
-        self.waiting.push_back(Bytes::copy_from_slice(bytes));
-        Ok(())
-    }
-
-    /// Goes on with what it is at; says whether that is done, and something else may be next.
-    fn work(&mut self, now: Duration) -> bool {
-        if self.link != Link::Open || !self.is_busy() {
-            return false;
-        }
-        if now >= self.spoke + self.settings.heartbeat {
-            self.send(now, &Message::Alive { tips: &[] });
-        }
-        if let Err(wrong) = self.work_on(now) {
-            self.give_up(now, wrong);
-        }
-        self.working.is_none()
-    }
-
-    fn work_on(&mut self, now: Duration) -> Result<(), Wrong> {
-        if let Some(shard) = self.working.take() {
-            let Some(place) = self.shards.get_mut(shard as usize) else { return Ok(()) };
-            let mut answers = Vec::new();
-            let taken = place.work(&self.sink, &mut answers)?;
-            self.working = place.is_working().then_some(shard);
-            self.note(now, taken, &answers);
-            return Ok(());
-        }
-        let Some(bytes) = self.waiting.pop_front() else { return Ok(()) };
-        self.waiting_bytes -= put_off_bytes(&bytes);
-        let (_, message) = decode(&bytes).map_err(|error| Wrong::Protocol(error.to_string()))?;
-        self.of_shards(now, bytes.len(), message)
     }
 
     /// What became of a message, or of the work for it.
@@ -405,7 +320,7 @@ impl<K: Sink> Follower<K> {
         };
         let mut answers = Vec::new();
         let taken = place.take(&self.sink, message, &mut answers)?;
-        self.working = place.is_working().then_some(shard);
+        self.working.shard = place.is_working().then_some(shard);
         self.note(now, taken, &answers);
         if matches!(message, Message::CaughtUp { .. }) {
             self.is_whole_due = !self.is_whole && self.is_caught_up();
@@ -413,93 +328,6 @@ impl<K: Sink> Follower<K> {
                 self.is_whole_due = false;
                 self.note_whole();
             }
-        }
-        Ok(())
-    }
-
-    /// Does a message change records other than as the log of a whole copy goes on (O6)?
-    fn leads_away(&self, shard: u32, message: &Message<'_>) -> bool {
-        let changes = matches!(
-            message,
-            Message::Records { .. } | Message::Round { .. } | Message::Writes { .. }
-        );
-        let is_apart = self.settings.as_one && !self.is_caught_up();
-        let leads = is_apart || self.shards.get(shard as usize).is_some_and(Place::is_mending);
-        changes && leads && !hook::planted("stream-whole-kept")
-    }
-
-    /// Notes after a sync that the store is whole, if that is news. Where a shard caught up while the
-    /// sync was under way, the next one comes at once.
-    fn note_whole(&mut self) {
-        if self.is_whole || self.is_whole_due || !self.is_caught_up() {
-            return;
-        }
-        match self.sink.set_whole(true) {
-            Ok(()) => self.is_whole = true,
-            Err(error) => self.outputs.push_back(Output::Told(Told::Failed(error.into()))),
-        }
-    }
-
-    /// Has each shard all that the leader had?
-    fn is_caught_up(&self) -> bool {
-        if hook::planted("stream-whole-of-some") {
-            return self.shards.iter().any(Place::is_caught_up);
-        }
-        self.shards.iter().all(Place::is_caught_up)
-    }
-
-    /// Whether the other end may be listened to (O3).
-    fn check_epoch(&mut self, now: Duration, epoch: u64) -> Result<bool, Wrong> {
-        if epoch < self.known {
-            let (ours, theirs) = (self.known, epoch);
-            let refusal = Refusal { reason: Reason::Replaced, ours, theirs, text: "" };
-            self.refuse(now, refusal, Told::StaleLeader { epoch, known: self.known });
-            return Ok(false);
-        }
-        if epoch > self.known {
-            match self.sink.know(epoch) {
-                // No leader can have such an epoch.
-                Err(error @ mainstay_store::Error::OutOfLimits { .. }) => {
-                    return Err(Wrong::Protocol(error.to_string()));
-                }
-                known => known?,
-            }
-            self.known = self.sink.known_epoch();
-        }
-        Ok(true)
-    }
-
-    fn welcome(&mut self, now: Duration, epoch: u64, theirs: &Hello) -> Result<(), Wrong> {
-        if self.link != Link::Greeting {
-            return Err(Wrong::Protocol("a second welcome".to_owned()));
-        }
-        let has_this_store = theirs.identity.id == self.hello.identity.id;
-        if has_this_store && !self.check_epoch(now, epoch)? {
-            return Ok(());
-        }
-        let misfit = if theirs.version == self.hello.version {
-            let (ours, theirs_max) = (self.hello.write_bytes_max, theirs.write_bytes_max);
-            check_fits(&self.hello.identity, &theirs.identity, theirs_max, ours).err()
-        } else {
-            Some((Reason::Version, self.hello.version.into(), theirs.version.into()))
-        };
-        if let Some((reason, ours, theirs)) = misfit {
-            let refusal = Refusal { reason, ours, theirs, text: "" };
-            let why = refusal.to_string();
-            let told = Told::Refused(Error::Refused { by: "the follower", why });
-            self.refuse(now, refusal, told);
-            return Ok(());
-        }
-        self.link = Link::Open;
-        self.ack_due = true;
-        self.outputs.push_back(Output::Told(Told::Joined { epoch }));
-        let mut syncs = Vec::new();
-        for place in &mut self.shards {
-            let (shard, at) = place.ask();
-            syncs.push((shard, at, self.sink.records(shard)? == 0));
-        }
-        for (shard, at, is_empty) in syncs {
-            self.send(now, &Message::Sync { shard, at, is_empty });
         }
         Ok(())
     }
@@ -597,7 +425,7 @@ impl<K: Sink> Follower<K> {
     /// ```
     #[must_use]
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        let has_more = self.ack_due || self.is_busy();
+        let has_more = self.ack_due || self.working.is_busy();
         if !self.outputs.is_empty() || (has_more && self.link == Link::Open) {
             return Some(now);
         }
@@ -622,9 +450,4 @@ impl<K: Sink> Follower<K> {
     pub fn history(&self, shard: u32) -> Result<History> {
         Ok(self.sink.history(shard)?)
     }
-}
-
-/// What a message that waits takes, about.
-fn put_off_bytes(bytes: &[u8]) -> u64 {
-    bytes.len() as u64 + 64
 }
