@@ -151,8 +151,6 @@ impl Misdirected {
 
 /// One random history.
 pub(crate) trait History {
-    fn new(seed: u64) -> Self;
-
     /// One step, and after some of them a power cut, in several ways.
     fn step(&mut self) -> Result<(), String>;
 
@@ -182,11 +180,11 @@ pub(crate) struct Ran {
 
 const STEPS: usize = 150;
 
-/// Runs a history for each seed, until something is wrong.
-pub(crate) fn run<H: History>(seeds: Range<u64>) -> Ran {
+/// Runs the history that begins for each seed, until something is wrong.
+pub(crate) fn run<H: History>(begin: fn(u64) -> H, seeds: Range<u64>) -> Ran {
     let mut ran = Ran::default();
     for seed in seeds {
-        let mut history = H::new(seed);
+        let mut history = begin(seed);
         let wrong = |step| Some(format!("seed {seed}, step {step}: {}", history.step().err()?));
         ran.wrong = (0..STEPS).find_map(wrong);
         ran.images += history.images();
@@ -201,10 +199,10 @@ pub(crate) fn run<H: History>(seeds: Range<u64>) -> Ran {
 }
 
 /// The faults with which nothing was ever wrong.
-pub(crate) fn not_found<H: History>(faults: &[Fault]) -> Vec<Fault> {
+pub(crate) fn not_found<H: History>(begin: fn(u64) -> H, faults: &[Fault]) -> Vec<Fault> {
     let is_missed = |fault: &Fault| {
         plant(Some(*fault));
-        let Ran { images, wrong, .. } = run::<H>(0..300);
+        let Ran { images, wrong, .. } = run(begin, 0..300);
         plant(None);
         println!("{fault:?}: {images} disks, {wrong:?}");
         wrong.is_none()

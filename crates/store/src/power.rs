@@ -54,10 +54,6 @@ fn contents(store: &RawStore<Machine>) -> Result<Vec<Records>, String> {
 }
 
 impl History for OfRecords {
-    fn new(seed: u64) -> Self {
-        Self::on(Machine::new(disk(seed), seed.is_multiple_of(2)), seed)
-    }
-
     fn step(&mut self) -> Result<(), String> {
         match self.rng.below(60) {
             0 => {
@@ -107,9 +103,17 @@ impl History for OfRecords {
     fn images(&self) -> u64 {
         self.images
     }
+
+    fn told(&self) -> (u64, u64) {
+        (self.misdirected.told, self.misdirected.shortened)
+    }
 }
 
 impl OfRecords {
+    fn new(seed: u64) -> Self {
+        Self::on(Machine::new(disk(seed), seed.is_multiple_of(2)), seed)
+    }
+
     fn on(machine: Machine, seed: u64) -> Self {
         let store = RawStore::create(machine.clone(), 1, VALUE, &options()).unwrap();
         let models = vec![Model::new(); SHARDS];
@@ -186,7 +190,7 @@ impl OfRecords {
 
 #[test]
 fn a1_a2_after_any_power_cut_each_shard_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, wrong, .. } = run::<OfRecords>(0..260);
+    let Ran { images, wrong, .. } = run(OfRecords::new, 0..260);
     println!("opened {images} disks after a power cut");
     assert_eq!(wrong, None);
     assert!(images >= 20_000, "{images}");
@@ -211,51 +215,23 @@ fn a1_a6_every_planted_fault_is_found_by_power_cuts() {
         Fault::BootIgnored,
         Fault::VouchedUnsynced,
     ];
-    let missed = not_found::<OfRecords>(&faults);
+    let missed = not_found(OfRecords::new, &faults);
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
 /// The same histories on a disk that tears sectors inside.
-struct OfShreds(OfRecords);
-
-impl History for OfShreds {
-    fn new(seed: u64) -> Self {
-        Self(OfRecords::on(Machine::new(disk_with(seed, SHREDS), seed.is_multiple_of(2)), seed))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
+fn on_shreds(seed: u64) -> OfRecords {
+    OfRecords::on(Machine::new(disk_with(seed, SHREDS), seed.is_multiple_of(2)), seed)
 }
 
 /// The same on one that writes some sectors to the wrong place.
-struct OfMisdirected(OfRecords);
-
-impl History for OfMisdirected {
-    fn new(seed: u64) -> Self {
-        Self(OfRecords::on(Machine::new(disk_with(seed, MISDIRECTS), seed.is_multiple_of(2)), seed))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
-
-    fn told(&self) -> (u64, u64) {
-        (self.0.misdirected.told, self.0.misdirected.shortened)
-    }
+fn on_misdirected(seed: u64) -> OfRecords {
+    OfRecords::on(Machine::new(disk_with(seed, MISDIRECTS), seed.is_multiple_of(2)), seed)
 }
 
 #[test]
 fn a1_a_sector_torn_inside_is_no_other_write() {
-    let Ran { images, wrong, .. } = run::<OfShreds>(0..80);
+    let Ran { images, wrong, .. } = run(on_shreds, 0..80);
     println!("opened {images} disks with sectors torn inside");
     assert_eq!(wrong, None);
     assert!(images >= 6_000, "{images}");
@@ -263,7 +239,7 @@ fn a1_a_sector_torn_inside_is_no_other_write() {
 
 #[test]
 fn a4_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
-    let Ran { images, told, wrong, .. } = run::<OfMisdirected>(0..80);
+    let Ran { images, told, wrong, .. } = run(on_misdirected, 0..80);
     println!("opened {images} disks with misdirected sectors; told, and ended early: {told:?}");
     assert_eq!(wrong, None);
     assert!(images >= 6_000 && told.0 > 100 && told.1 < images / 50, "{images} {told:?}");
@@ -271,33 +247,20 @@ fn a4_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
 
 #[test]
 fn a1_a4_checksums_that_are_not_looked_at_are_found_by_torn_and_misdirected_sectors() {
-    assert!(not_found::<OfShreds>(&[Fault::ChecksumIgnored]).is_empty());
-    assert!(not_found::<OfMisdirected>(&[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found(on_shreds, &[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found(on_misdirected, &[Fault::ChecksumIgnored]).is_empty());
 }
 
 /// The same histories over encrypted files.
 #[cfg(feature = "encryption")]
-struct OfEncrypted(OfRecords);
-
-#[cfg(feature = "encryption")]
-impl History for OfEncrypted {
-    fn new(seed: u64) -> Self {
-        Self(OfRecords::on(Machine::encrypted(disk(seed)), seed))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
+fn encrypted(seed: u64) -> OfRecords {
+    OfRecords::on(Machine::encrypted(disk(seed)), seed)
 }
 
 #[cfg(feature = "encryption")]
 #[test]
 fn e2_after_any_power_cut_an_encrypted_shard_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, wrong, .. } = run::<OfEncrypted>(0..60);
+    let Ran { images, wrong, .. } = run(encrypted, 0..60);
     println!("opened {images} encrypted disks after a power cut");
     assert_eq!(wrong, None);
     assert!(images >= 5_000, "{images}");
@@ -309,10 +272,10 @@ fn e2_faults_of_encryption_and_of_the_store_are_found_by_power_cuts() {
     use mainstay_storage::planted::{Fault as Planted, plant};
 
     let missed =
-        not_found::<OfEncrypted>(&[Fault::SyncLeftOut, Fault::TailTrusted, Fault::VouchedUnsynced]);
+        not_found(encrypted, &[Fault::SyncLeftOut, Fault::TailTrusted, Fault::VouchedUnsynced]);
     assert!(missed.is_empty(), "not found: {missed:?}");
     plant(Some(Planted::HeaderUnsynced));
-    let Ran { wrong, images, .. } = run::<OfEncrypted>(0..300);
+    let Ran { wrong, images, .. } = run(encrypted, 0..300);
     plant(None);
     println!("{:?}: {images} disks, {wrong:?}", Planted::HeaderUnsynced);
     assert!(wrong.is_some());

@@ -59,10 +59,6 @@ fn contents(store: &RawLogStore<Files<Disk>>) -> crate::Result<Vec<Records>> {
 }
 
 impl History for OfLogs {
-    fn new(seed: u64) -> Self {
-        Self::on(machine::disk(seed), seed, as_it_is)
-    }
-
     fn step(&mut self) -> Result<(), String> {
         match self.rng.below(60) {
             0 => self.with(|store| drop(store.compact())),
@@ -95,12 +91,20 @@ impl History for OfLogs {
         self.images
     }
 
+    fn told(&self) -> (u64, u64) {
+        (self.misdirected.told, self.misdirected.shortened)
+    }
+
     fn freed(&self) -> u64 {
         self.freed
     }
 }
 
 impl OfLogs {
+    fn new(seed: u64) -> Self {
+        Self::on(machine::disk(seed), seed, as_it_is)
+    }
+
     fn on(disk: Disk, seed: u64, over: fn(&Disk) -> Files<Disk>) -> Self {
         let (faults, rng) = (disk.faults(), Rng::seeded(seed));
         let is_possible = faults.misdirect_ppm > 0;
@@ -205,7 +209,7 @@ impl OfLogs {
 
 #[test]
 fn v1_v2_after_any_power_cut_each_shard_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, freed, wrong, .. } = run::<OfLogs>(0..240);
+    let Ran { images, freed, wrong, .. } = run(OfLogs::new, 0..240);
     println!("opened {images} disks after a power cut, {freed} bytes freed");
     assert_eq!(wrong, None);
     assert!(images >= 20_000 && freed > 1 << 20, "{images} {freed}");
@@ -226,51 +230,23 @@ fn v1_v5_every_planted_fault_is_found_by_power_cuts() {
         Fault::DeletesDropped,
         Fault::ListLate,
     ];
-    let missed = not_found::<OfLogs>(&faults);
+    let missed = not_found(OfLogs::new, &faults);
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
 /// The same histories on a disk that tears sectors inside.
-struct OfShreds(OfLogs);
-
-impl History for OfShreds {
-    fn new(seed: u64) -> Self {
-        Self(OfLogs::on(disk_with(seed, SHREDS), seed, as_it_is))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
+fn on_shreds(seed: u64) -> OfLogs {
+    OfLogs::on(disk_with(seed, SHREDS), seed, as_it_is)
 }
 
 /// The same on one that writes some sectors to the wrong place.
-struct OfMisdirected(OfLogs);
-
-impl History for OfMisdirected {
-    fn new(seed: u64) -> Self {
-        Self(OfLogs::on(disk_with(seed, MISDIRECTS), seed, as_it_is))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
-
-    fn told(&self) -> (u64, u64) {
-        (self.0.misdirected.told, self.0.misdirected.shortened)
-    }
+fn on_misdirected(seed: u64) -> OfLogs {
+    OfLogs::on(disk_with(seed, MISDIRECTS), seed, as_it_is)
 }
 
 #[test]
 fn v1_a_sector_torn_inside_is_no_other_write() {
-    let Ran { images, wrong, .. } = run::<OfShreds>(0..80);
+    let Ran { images, wrong, .. } = run(on_shreds, 0..80);
     println!("opened {images} disks with sectors torn inside");
     assert_eq!(wrong, None);
     assert!(images >= 6_000, "{images}");
@@ -278,7 +254,7 @@ fn v1_a_sector_torn_inside_is_no_other_write() {
 
 #[test]
 fn v1_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
-    let Ran { images, told, wrong, .. } = run::<OfMisdirected>(0..80);
+    let Ran { images, told, wrong, .. } = run(on_misdirected, 0..80);
     println!("opened {images} disks with misdirected sectors; told, and ended early: {told:?}");
     assert_eq!(wrong, None);
     assert!(images >= 6_000 && told.0 > 100 && told.1 < images / 30, "{images} {told:?}");
@@ -286,37 +262,20 @@ fn v1_a_sector_written_to_the_wrong_place_is_told_or_harms_nothing() {
 
 #[test]
 fn v1_checksums_that_are_not_looked_at_are_found_by_torn_and_misdirected_sectors() {
-    assert!(not_found::<OfShreds>(&[Fault::ChecksumIgnored]).is_empty());
-    assert!(not_found::<OfMisdirected>(&[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found(on_shreds, &[Fault::ChecksumIgnored]).is_empty());
+    assert!(not_found(on_misdirected, &[Fault::ChecksumIgnored]).is_empty());
 }
 
 /// The same histories over encrypted files.
 #[cfg(feature = "encryption")]
-struct OfEncrypted(OfLogs);
-
-#[cfg(feature = "encryption")]
-impl History for OfEncrypted {
-    fn new(seed: u64) -> Self {
-        Self(OfLogs::on(machine::disk(seed), seed, machine::encrypted))
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.0.step()
-    }
-
-    fn images(&self) -> u64 {
-        self.0.images()
-    }
-
-    fn freed(&self) -> u64 {
-        self.0.freed()
-    }
+fn encrypted(seed: u64) -> OfLogs {
+    OfLogs::on(machine::disk(seed), seed, machine::encrypted)
 }
 
 #[cfg(feature = "encryption")]
 #[test]
 fn e2_after_any_power_cut_an_encrypted_log_is_as_a_write_left_it_that_is_not_too_old() {
-    let Ran { images, freed, wrong, .. } = run::<OfEncrypted>(0..60);
+    let Ran { images, freed, wrong, .. } = run(encrypted, 0..60);
     println!("opened {images} encrypted disks after a power cut, {freed} bytes freed");
     assert_eq!(wrong, None);
     assert!(images >= 5_000 && freed > 1 << 18, "{images} {freed}");
