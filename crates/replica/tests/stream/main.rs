@@ -13,5 +13,6 @@ mod levels;
 mod long;
 mod pair;
 mod slow;
+mod slowed;
 mod unfinished;
 mod update;

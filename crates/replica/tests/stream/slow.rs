@@ -10,14 +10,17 @@ use std::{
 };
 
 use mainstay_replica::{
-    Chunk, FollowSettings, Follower, Found, LeadSettings, Leader, Mended, Show, Sink, Source,
+    FollowSettings, Follower, LeadSettings, Leader, Sink,
     follower::{self, Told},
     leader,
     wire::{Hello, Message, Way, encode},
 };
-use mainstay_store::{History, Identity, Position, Reached, Result, Token, Written};
+use mainstay_store::Position;
 
-use crate::both::{Kind, SHARDS, assert_equal, for_both, put, replica, store};
+use crate::{
+    both::{Kind, SHARDS, assert_equal, for_both, put, replica, store},
+    slowed::Slow,
+};
 
 for_both! {
     o7_a_follower_that_is_long_at_looking_through_its_records_says_that_it_is_alive,
@@ -38,71 +41,11 @@ impl Clock {
     fn goes_on(&self, millis: u64) {
         self.0.fetch_add(millis, Relaxed);
     }
-}
 
-/// A store in which each look at some records takes a while.
-#[derive(Clone)]
-struct Slow<S> {
-    store: S,
-    clock: Clock,
-    scan_millis: u64,
-}
-
-impl<S: Kind> Sink for Slow<S> {
-    type Scan = <S as Sink>::Scan;
-
-    fn identity(&self) -> Identity {
-        Sink::identity(&self.store)
-    }
-    fn write_bytes_max(&self) -> u64 {
-        Sink::write_bytes_max(&self.store)
-    }
-    fn follows(&self) -> bool {
-        self.store.follows()
-    }
-    fn known_epoch(&self) -> u64 {
-        self.store.known_epoch()
-    }
-    fn know(&self, epoch: u64) -> Result<()> {
-        self.store.know(epoch)
-    }
-    fn is_whole(&self) -> bool {
-        Sink::is_whole(&self.store)
-    }
-    fn set_whole(&self, is_whole: bool) -> Result<()> {
-        self.store.set_whole(is_whole)
-    }
-    fn history(&self, shard: u32) -> Result<History> {
-        self.store.history(shard)
-    }
-    fn records(&self, shard: u32) -> Result<u64> {
-        Sink::records(&self.store, shard)
-    }
-    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.store.record(key)
-    }
-    fn scan(
-        &self,
-        shard: u32,
-        scan: &mut Self::Scan,
-        chunk: Chunk,
-        wanted: &dyn Fn(&[u8]) -> bool,
-        show: &mut Show<'_>,
-    ) -> Result<bool> {
-        self.clock.goes_on(self.scan_millis);
-        Sink::scan(&self.store, shard, scan, chunk, wanted, show)
-    }
-    fn apply(&self, shard: u32, epoch: u64, count: u32, changes: &[u8]) -> Result<Position> {
-        self.store.apply(shard, epoch, count, changes)
-    }
-    fn mend(&self, shard: u32, changes: &[Mended<'_>], then: History) -> Result<()> {
-        self.store.mend(shard, changes, then)
-    }
-    fn set_aside(&self, shard: u32, from: Position, records: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        self.store.set_aside(shard, from, records)
-    }
-    fn sync(&self) -> Result<()> {
-        Sink::sync(&self.store)
+    /// A store in which each look takes so long.
+    fn slow<S: Clone>(&self, store: &S, millis: u64) -> Slow<S> {
+        let clock = self.clone();
+        Slow::new(store.clone(), move || clock.goes_on(millis))
     }
 }
 
@@ -119,7 +62,7 @@ struct Slowly<S: Kind> {
 impl<S: Kind> Slowly<S> {
     fn new(ours: &S, copy: &S, scan_millis: u64) -> Self {
         let clock = Clock::default();
-        let sink = Slow { store: copy.clone(), clock: clock.clone(), scan_millis };
+        let sink = clock.slow(copy, scan_millis);
         let now = clock.now();
         let lead = LeadSettings { replay_max: 1, ..LeadSettings::default() };
         let mut leader = Leader::new(ours.clone(), lead, now);
@@ -260,78 +203,6 @@ fn o7_more_than_was_allowed_is_not_kept_while_a_follower_is_busy<S: Kind>() {
     assert!(!follower.is_joined());
 }
 
-impl<S: Kind> Source for Slow<S> {
-    type Tail = <S as Source>::Tail;
-    /// And how often it has been looked for in vain.
-    type Seek = (<S as Source>::Seek, u32);
-    type Scan = <S as Source>::Scan;
-
-    fn identity(&self) -> Identity {
-        Source::identity(&self.store)
-    }
-    fn write_bytes_max(&self) -> u64 {
-        Source::write_bytes_max(&self.store)
-    }
-    fn epoch(&self) -> u64 {
-        self.store.epoch()
-    }
-    fn fence(&self, epoch: u64) -> Result<()> {
-        self.store.fence(epoch)
-    }
-    fn is_whole(&self) -> bool {
-        Source::is_whole(&self.store)
-    }
-    fn tip(&self, shard: u32) -> Result<Option<Position>> {
-        self.store.tip(shard)
-    }
-    fn records(&self, shard: u32) -> Result<u64> {
-        Source::records(&self.store, shard)
-    }
-    fn tail_end(&self, shard: u32) -> Result<Self::Tail> {
-        self.store.tail_end(shard)
-    }
-    fn seek(&self, shard: u32, position: Position) -> Result<Self::Seek> {
-        Ok((self.store.seek(shard, position)?, 0))
-    }
-    /// As of a long segment on a slow disk.
-    fn seek_on(&self, seek: &mut Self::Seek, max: u64) -> Result<Option<Found<Self::Tail>>> {
-        assert!(max <= 1 << 20, "{max} bytes in one step");
-        self.clock.goes_on(self.scan_millis);
-        seek.1 += 1;
-        if seek.1 < 50 { Ok(None) } else { self.store.seek_on(&mut seek.0, max) }
-    }
-    fn place(&self, tail: &Self::Tail) -> (Position, u64) {
-        self.store.place(tail)
-    }
-    fn read(
-        &self,
-        tail: &mut Self::Tail,
-        bytes_max: u64,
-        each: &mut dyn FnMut(Written<'_>),
-    ) -> Result<Reached> {
-        self.store.read(tail, bytes_max, each)
-    }
-    fn behind_bytes(&self, tail: &Self::Tail) -> Result<u64> {
-        self.store.behind_bytes(tail)
-    }
-    fn scan(
-        &self,
-        shard: u32,
-        scan: &mut Self::Scan,
-        chunk: Chunk,
-        wanted: &dyn Fn(&[u8]) -> bool,
-        show: &mut Show<'_>,
-    ) -> Result<bool> {
-        Source::scan(&self.store, shard, scan, chunk, wanted, show)
-    }
-    fn retain(&self, shard: u32, behind: Option<u64>) -> Result<()> {
-        self.store.retain(shard, behind)
-    }
-    fn sequence_of(&self, token: Token) -> Result<u64> {
-        self.store.sequence_of(token)
-    }
-}
-
 fn e5_while_a_leader_looks_for_a_place_others_hear_of_it_and_get_its_writes<S: Kind>() {
     let (_, ours) = store::<S>(1);
     let copies = [replica(&ours, 2).1, replica(&ours, 3).1];
@@ -340,7 +211,8 @@ fn e5_while_a_leader_looks_for_a_place_others_hear_of_it_and_get_its_writes<S: K
     crate::pair::Pair::new(&ours, &copies[1]).run();
     put(&ours, 90..100, 1);
     let clock = Clock::default();
-    let source = Slow { store: ours.clone(), clock: clock.clone(), scan_millis: 200 };
+    let mut source = clock.slow(&ours, 200);
+    source.vain_looks = 50;
     let mut leader = Leader::new(source, LeadSettings::default(), clock.now());
     let follower =
         |copy: &S| Follower::new(copy.clone(), FollowSettings::default(), 7, clock.now()).unwrap();
