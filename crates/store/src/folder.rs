@@ -1,11 +1,13 @@
 //! Where a store keeps its files: a directory.
 
+mod bare;
+
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs::{self, File, TryLockError},
     io,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -16,10 +18,12 @@ use std::{
 use mainstay_shm::{fork::Epoch, hook};
 use mainstay_storage::{Folder, Storage};
 use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, openat, statat, unlinkat},
+    fs::{AtFlags, OFlags, statat, unlinkat},
     io::{Errno, retry_on_intr},
 };
 
+pub(crate) use self::bare::boot_id;
+use self::bare::{Bare, BareFile, names_in, open_as, open_in};
 use crate::{
     any::ANY_FILE,
     error::{Error, Result},
@@ -59,12 +63,6 @@ struct Made {
     lock: Option<BTreeSet<OsString>>,
     /// Itself, then the directories it is in, from the inside out.
     directories: Vec<PathBuf>,
-}
-
-/// Its files as they are.
-struct Bare {
-    /// By this they are found, whatever the name of the directory is.
-    handle: File,
 }
 
 pub(crate) const LOCK: &str = "lock";
@@ -181,7 +179,7 @@ impl Directory {
             return Err(Error::Locked);
         }
         let (path, is_replaced) = (Mutex::new(path), AtomicBool::new(false));
-        let files = ring.over(Bare { handle: handle.try_clone().map_err(failed)? });
+        let files = ring.over(Bare(handle.try_clone().map_err(failed)?));
         let found = || names_in(&handle).map_err(failed);
         let made = Made { lock: is_made.then(found).transpose()?, directories };
         Ok(Self { path, handle, is_replaced, files, lock, made })
@@ -306,17 +304,6 @@ fn lock_in(directory: &File) -> io::Result<(File, bool)> {
     }
 }
 
-fn open_in(directory: &File, name: &str) -> io::Result<File> {
-    open_as(directory, name, OFlags::empty())
-}
-
-fn open_as(directory: &File, name: &str, more: OFlags) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | more;
-    // What the mask of the process leaves of it, as with any file.
-    let mode = Mode::from_raw_mode(0o666);
-    Ok(File::from(retry_on_intr(|| openat(directory, name, flags, mode))?))
-}
-
 impl Folder for Directory {
     type File = DirectoryFile;
 
@@ -342,52 +329,6 @@ impl Folder for Directory {
 
     fn boot(&self) -> io::Result<[u8; 16]> {
         self.files.boot()
-    }
-}
-
-/// The names of all that is in a directory.
-fn names_in(directory: &File) -> io::Result<BTreeSet<OsString>> {
-    let mut names = BTreeSet::new();
-    for entry in Dir::read_from(directory)? {
-        names.insert(OsString::from_vec(entry?.file_name().to_bytes().to_vec()));
-    }
-    names.retain(|name| name != "." && name != "..");
-    Ok(names)
-}
-
-impl Folder for Bare {
-    type File = BareFile;
-
-    fn file(&self, name: &str) -> io::Result<BareFile> {
-        hook::step();
-        open_in(&self.handle, name).map(BareFile)
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        let names = names_in(&self.handle)?.into_iter();
-        // A name that is no text is none of ours.
-        Ok(names.filter_map(|name| name.into_string().ok()).collect())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        hook::step();
-        match unlinkat(&self.handle, name, AtFlags::empty()) {
-            Err(Errno::NOENT) => Ok(()),
-            other => Ok(other?),
-        }
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        hook::step();
-        self.handle.sync_all()
-    }
-
-    fn mapped(&self, name: &str) -> io::Result<Option<File>> {
-        self.file(name).map(|file| Some(file.0))
-    }
-
-    fn boot(&self) -> io::Result<[u8; 16]> {
-        boot_id()
     }
 }
 
@@ -436,55 +377,6 @@ impl Storage for DirectoryFile {
     fn sync(&self) -> io::Result<()> {
         self.0.sync()
     }
-}
-
-struct BareFile(File);
-
-impl Storage for BareFile {
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, bytes)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        hook::step();
-        self.0.write_at(offset, bytes)
-    }
-
-    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        hook::step();
-        self.0.write_synced_at(offset, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Storage::len(&self.0)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        hook::step();
-        Storage::set_len(&self.0, len)
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        hook::step();
-        self.0.allocate(len)
-    }
-
-    fn forget(&self) {
-        self.0.forget();
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        hook::step();
-        self.0.sync()
-    }
-}
-
-/// The kernel's name for this running of the machine.
-pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits = text.chars().filter(char::is_ascii_hexdigit).collect::<String>();
-    let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
-    Ok(id.to_le_bytes())
 }
 
 #[cfg(test)]
