@@ -68,6 +68,22 @@ fn send(signal: Signal, to: &Child) {
     kill_process(Pid::from_child(to), signal).unwrap();
 }
 
+/// Stops it, and returns when none of its threads runs any more: one that does may still answer.
+fn stop(process: &Child) {
+    send(Signal::STOP, process);
+    let tasks = format!("/proc/{}/task", process.id());
+    // The state is behind the name, which is in parentheses.
+    let is_stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit_once(')').is_some_and(|(_, state)| state.starts_with(" T"))
+    };
+    let start = Instant::now();
+    while !std::fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())) {
+        assert!(start.elapsed() < SOON, "it does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The status with which it ends, and within this time it must.
 fn status_within(process: &mut Child, time: Duration) -> Option<i32> {
     let start = Instant::now();
@@ -194,7 +210,7 @@ fn an_interrupt_ends_a_ping_at_once_whatever_it_waits_for() {
     // An answer that does not come.
     let (process, mut out) = start(&["--interval", "500ms", "--timeout", "1h"]);
     assert_eq!(read(&mut out)["number"], 1);
-    send(Signal::STOP, &listener.process);
+    stop(&listener.process);
     thread::sleep(Duration::from_secs(2));
     ends(process, out, 1);
     send(Signal::CONT, &listener.process);
@@ -209,7 +225,7 @@ fn a_listener_that_stands_still_is_given_the_time_one_says() {
     let secret = secret(folder.path(), "secret", "known to the members only");
     let listener =
         Listener::start(&["--listen", "127.0.0.1:0", "--node", "1", "--secret-file", &secret]);
-    send(Signal::STOP, &listener.process);
+    stop(&listener.process);
     let start = Instant::now();
     let output =
         pinging(&listener.place, &secret, &["--connect-timeout", "300ms"]).output().unwrap();
