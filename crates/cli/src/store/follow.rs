@@ -389,6 +389,7 @@ fn text(told: &Told) -> Option<String> {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 mod tests {
     use super::*;
+    use mainstay::store::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
     #[test]
     fn a_leader_that_says_anything_of_itself_is_far_ahead_and_no_sum_overflows() {
@@ -398,8 +399,6 @@ mod tests {
         assert_eq!((line.leader, line.behind), (u64::MAX, Some(u64::MAX)));
         assert_eq!((line.applied, line.durable), (u64::MAX, u64::MAX));
     }
-
-    use mainstay::store::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
     #[test]
     fn a_copy_has_segments_as_large_as_its_leader() {

@@ -14,9 +14,9 @@ use std::io::Write;
 
 /// Show the value of a key
 ///
-/// As text, if it is one, without the zeros at its end where sizes are fixed; else as a dump. With --json also when it ends
-/// (milliseconds since 1970) and how long that is, if it does. The exit status is 1 if the key is not
-/// there, or has ended.
+/// As text, if it is one, without the zeros at its end where sizes are fixed; else as a dump. With
+/// --json also when it ends (milliseconds since 1970) and how long that is, if it does. The exit status
+/// is 1 if the key is not there, or has ended.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
