@@ -9,7 +9,9 @@
 //!     afterwards raises SIGBUS, as for any mapped file.
 //! I3. A child made by fork has no such mapping (`MADV_DONTFORK`).
 
-use crate::{Access, Backing, Error, Result, SharedLayout, copy, fork::Epoch};
+use crate::{
+    Access, Backing, Error, Result, Shared64, SharedLayout, copy, fork::Epoch, line::LINE_WORDS,
+};
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::{
     os::fd::AsFd,
@@ -17,6 +19,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+const LINE_BYTES: usize = LINE_WORDS * size_of::<u64>();
 /// Bytes of a page, at least: what a mapping begins at is a multiple of it.
 const PAGE_MIN: usize = 4_096;
 
@@ -38,9 +41,28 @@ pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
     backed: AtomicUsize,
+    rows: Rows,
     access: Access,
     /// Of the process that made it; a child made by fork has another.
     epoch: Epoch,
+}
+
+/// What a mapping is divided into.
+#[derive(Debug)]
+struct Rows {
+    /// Where the first one begins, by its offset and by its address.
+    first: usize,
+    start: NonNull<u8>,
+    bytes: usize,
+    /// How many the file was seen to cover.
+    covered: AtomicUsize,
+}
+
+impl Rows {
+    fn cover(&self, backed: usize) {
+        let count = backed.saturating_sub(self.first) / self.bytes;
+        self.covered.store(count, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: the range is valid for the whole life of the value and its contents are only reached
@@ -70,7 +92,8 @@ impl Mapping {
             .map_err(|e| refused(e.into()))?;
         let base = NonNull::new(base.cast()).expect("mmap without MAP_FIXED never returns null");
         let (backed, epoch) = (AtomicUsize::new(0), Epoch::now());
-        let mapping = Self { base, len: bytes, backed, access, epoch };
+        let rows = Rows { first: 0, start: base, bytes: LINE_BYTES, covered: AtomicUsize::new(0) };
+        let mapping = Self { base, len: bytes, backed, rows, access, epoch };
         // SAFETY: the range was just mapped and is ours; the advice changes nothing in this process.
         unsafe { mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
             .map_err(|e| refused(e.into()))?;
@@ -86,6 +109,7 @@ impl Mapping {
     pub fn refresh(&self, backing: &Backing) -> Result<usize> {
         let covered = usize::try_from(backing.len()?).unwrap_or(usize::MAX).min(self.len);
         self.backed.store(covered, Ordering::Relaxed);
+        self.rows.cover(covered);
         Ok(covered)
     }
 
@@ -175,6 +199,83 @@ impl Mapping {
         // mapping begins with a page; and `SharedLayout` makes any bytes a valid value that others may
         // change.
         Some(unsafe { std::slice::from_raw_parts(at.cast::<T>(), count) })
+    }
+
+    /// Divides what lies behind byte `first` into rows of so many words; without this, they are lines.
+    ///
+    /// Example: see [`row`](Self::row).
+    ///
+    /// # Errors
+    /// `Misaligned` if a word cannot begin there, `OutOfBounds` for a row of no words, or one that does not
+    /// fit into the mapping.
+    pub fn in_rows(mut self, first: usize, words: usize) -> Result<Self> {
+        let bytes = words.saturating_mul(size_of::<u64>());
+        if !first.is_multiple_of(align_of::<Shared64>()) {
+            return Err(Error::Misaligned { offset: first as u64, align: align_of::<Shared64>() });
+        }
+        if bytes == 0 || first.saturating_add(bytes) > self.len {
+            return Err(self.out_of_bounds(first, bytes));
+        }
+        // SAFETY: it is inside of the mapping.
+        let start = unsafe { self.base.add(first) };
+        self.rows = Rows { first, start, bytes, covered: AtomicUsize::new(0) };
+        self.rows.cover(self.backed.load(Ordering::Relaxed));
+        Ok(self)
+    }
+
+    /// The first words of a row, if all of it is there and it has as many. How many there are was found out
+    /// when the file was looked at: so this takes fewer steps than [`get`](Self::get).
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Atomic64, Backing, Mapping};
+    /// # use std::sync::atomic::Ordering::Relaxed;
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 4096)?;
+    /// let mapping = Mapping::new(&backing, 1 << 20, Access::ReadWrite)?.in_rows(4040, 3)?;
+    /// mapping.refresh(&backing)?;
+    /// mapping.row(1, 3).expect("it is the last one")[2].store(7, Relaxed);
+    /// assert_eq!(mapping.row(1, 3).map(|row| row[2].load(Relaxed)), Some(7));
+    /// assert!(mapping.row(1, 4).is_none() && mapping.row(2, 1).is_none());
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn row(&self, number: usize, words: usize) -> Option<&[Shared64]> {
+        let Rows { start, bytes, covered, .. } = &self.rows;
+        if number >= covered.load(Ordering::Relaxed) || words > bytes / size_of::<u64>() {
+            return None;
+        }
+        // SAFETY: `number + 1` rows from `start` on are inside of the mapping and covered by the file, as
+        // `cover` has found, so nothing overflows; `words` are not more than a row has. It is aligned, since
+        // the mapping begins with a page, and where rows begin and their length are multiples of a word's
+        // size. Any bytes are a valid word that others may change.
+        Some(unsafe {
+            let at = start.as_ptr().add(number * bytes).cast::<Shared64>();
+            std::slice::from_raw_parts(at, words)
+        })
+    }
+
+    /// A line of the mapping, by its number, if all of it is there.
+    ///
+    /// ```
+    /// # use mainstay_shm::{Access, Backing, Mapping};
+    /// # let backing = Backing::memfd("example")?;
+    /// # backing.allocate(0, 100)?;
+    /// let mapping = Mapping::new(&backing, 1 << 20, Access::ReadOnly)?;
+    /// mapping.refresh(&backing)?;
+    /// assert!(mapping.line(0).is_some() && mapping.line(1).is_none());
+    /// # Ok::<(), mainstay_shm::Error>(())
+    /// ```
+    #[inline(always)]
+    #[must_use]
+    pub fn line(&self, number: usize) -> Option<&[Shared64; LINE_WORDS]> {
+        if number >= self.backed.load(Ordering::Relaxed) / LINE_BYTES {
+            return None;
+        }
+        // SAFETY: `number + 1` lines are inside of the mapping and covered by the file, so nothing overflows;
+        // they are aligned, since the mapping begins with a page. Any bytes are valid words that others
+        // may change.
+        Some(unsafe { &*self.base.as_ptr().add(number * LINE_BYTES).cast() })
     }
 
     #[cold]
@@ -292,6 +393,8 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::{Atomic64, Shared64};
 
@@ -322,6 +425,39 @@ mod tests {
         assert!(matches!(mapping.view::<Shared64>(4, 1), Err(Error::Misaligned { .. })));
         assert!(mapping.read(15, &mut [0; 2]).is_err());
         assert!(mapping.write(usize::MAX, &[0; 2]).is_err());
+    }
+
+    #[test]
+    fn a_row_is_there_when_all_of_it_is() {
+        let new = |backing: &Backing| Mapping::new(backing, 1 << 20, Access::ReadWrite).unwrap();
+        for (first, words) in [(0, 8), (8, 1), (16, 3), (4_096, 5)] {
+            let backing = Backing::memfd("test").unwrap();
+            let mapping = new(&backing).in_rows(first, words).unwrap();
+            let row = |number: usize| mapping.row(number, words);
+            for len in [0, 8, 16, 39, 40, 4_095, 4_096, 4_135, 4_136, 1 << 20, 2 << 20] {
+                File::from(backing.as_fd().try_clone_to_owned().unwrap()).set_len(len).unwrap();
+                let covered = mapping.refresh(&backing).unwrap();
+                let count = covered.saturating_sub(first) / (words * 8);
+                assert_eq!(mapping.rows.covered.load(Ordering::Relaxed), count);
+                assert!(row(count).is_none() && row(usize::MAX).is_none());
+                assert!(mapping.row(0, words + 1).is_none());
+                assert_eq!(mapping.line(covered / 64).map(|line| line.as_ptr()), None);
+                if let Some(last) = (covered / 64).checked_sub(1) {
+                    let expected = mapping.get::<Shared64>(last * 64, 8).unwrap();
+                    assert_eq!(mapping.line(last).unwrap().as_ptr(), expected.as_ptr());
+                }
+                if let Some(last) = count.checked_sub(1) {
+                    let at = first + last * words * 8;
+                    let (found, expected) = (row(last).unwrap(), mapping.get(at, words).unwrap());
+                    assert_eq!((found.as_ptr(), found.len()), (expected.as_ptr(), words));
+                }
+            }
+        }
+        let backing = Backing::memfd("test").unwrap();
+        assert!(matches!(new(&backing).in_rows(4, 1), Err(Error::Misaligned { .. })));
+        for words in [0, (1 << 20) / 8 + 1, usize::MAX] {
+            assert!(matches!(new(&backing).in_rows(0, words), Err(Error::OutOfBounds { .. })));
+        }
     }
 
     #[test]

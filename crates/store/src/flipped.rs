@@ -217,7 +217,7 @@ fn regions(scene: &Scene) -> Vec<(&'static str, String, Vec<u64>, bool)> {
     let live = scene.dir.path().join(live_name(0));
     let table = Name((word(&live, 128) >> 32) as u32);
     let slots_at = RING_AT as u64 + SEGMENT_BYTES_MIN;
-    let (from, len) = table.place();
+    let (from, len) = table.range();
     let words = (from..from + len).step_by(8);
     let index = scene.dir.path().join(index_name(0));
     let named: Vec<u64> = words.filter(|at| word(&index, *at) != 0).take(12).collect();

@@ -63,7 +63,7 @@ impl<F: Folder> InFolder<'_, F> {
         }
         let Some(file) = self.mapped(&index_name(self.shard))? else { return Ok(None) };
         let index = Memory::over(file, index_reserved(store), Access::ReadWrite)?;
-        let view = View { shard: self.shard, shape: shape(store), memory, index };
+        let view = View::new(self.shard, shape(store), (memory, index))?;
         Table::adopt(view, ring_bytes(store.segment_bytes.get()))
     }
 

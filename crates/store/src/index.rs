@@ -32,6 +32,8 @@ const EMPTY: u64 = 0;
 const GONE: u64 = (u32::MAX as u64) << 32;
 /// The fewest words of a table.
 const WORDS_MIN: usize = 512;
+/// The most.
+const WORDS_MAX: u64 = 1 << 40;
 
 /// What part of a hash a word has. Other bits choose the shard.
 #[inline]
@@ -54,48 +56,72 @@ fn slot_of(word: u64) -> Option<u32> {
     (word as u32).checked_sub(1)
 }
 
-/// Of a table: how many were begun before, its size, and which of the two of that size it is. Never
+/// Of a table: how many buckets it has, as a power of two; which of the two places of that size is its
+/// own, as a multiple of that; and how many were begun before. So where a bucket is takes few steps. Never
 /// 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Name(pub(crate) u32);
 
-const SIZE_BITS: u32 = 5;
-const PLACE_BITS: u32 = SIZE_BITS + 1;
+/// Bits of the power.
+const POWER_BITS: u32 = 6;
+/// Bits of these and the place.
+const PLACE_BITS: u32 = POWER_BITS + 2;
+/// The places of a size are two and three times as far as a table is long: before them are those of
+/// smaller ones.
+const FIRST_PLACE: u32 = 2;
 
 impl Name {
     /// Of the first table, for about so many records.
     pub(crate) fn first(records: u64) -> Self {
-        Self(1 << PLACE_BITS | size_for(records) << 1)
+        Self::of(1, FIRST_PLACE, power_for(records))
+    }
+
+    fn of(number: u32, place: u32, power: u32) -> Self {
+        Self(number << PLACE_BITS | place << POWER_BITS | power)
     }
 
     /// Of the one after this, which is at another place.
     pub(crate) fn next(self, records: u64) -> Self {
         let number = ((self.0 >> PLACE_BITS) + 1) % (1 << (u32::BITS - PLACE_BITS));
-        let size = size_for(records);
-        let which = if size == self.size() { !self.0 & 1 } else { 0 };
-        Self(number.max(1) << PLACE_BITS | size << 1 | which)
+        let power = power_for(records);
+        let is_same_size = power == self.0 % (1 << POWER_BITS);
+        let place = if is_same_size { self.place() as u32 ^ 1 } else { FIRST_PLACE };
+        Self::of(number.max(1), place, power)
     }
 
-    fn size(self) -> u32 {
-        self.0 >> 1 & ((1 << SIZE_BITS) - 1)
+    fn place(self) -> usize {
+        (self.0 >> POWER_BITS & 3) as usize
+    }
+
+    /// How many buckets it has.
+    #[inline(always)]
+    fn buckets(self) -> usize {
+        // A name that is no table's may say more than there can be; nothing is found there.
+        1_usize.wrapping_shl(self.0)
+    }
+
+    /// The number of the bucket of a print in the file.
+    #[inline(always)]
+    fn bucket(self, print: u32) -> usize {
+        self.place().wrapping_shl(self.0) | print as usize & (self.buckets() - 1)
     }
 
     pub(crate) fn words(self) -> usize {
-        WORDS_MIN << self.size()
+        self.buckets().saturating_mul(BUCKET)
     }
 
     pub(crate) fn bytes(self) -> usize {
-        self.words() * size_of::<u64>()
+        self.buckets().saturating_mul(LINE_BYTES)
     }
 
     /// Where it is.
     fn at(self) -> usize {
-        self.bytes() * (2 + (self.0 & 1) as usize)
+        self.bytes().saturating_mul(self.place())
     }
 
     /// Where it is in the file, and how many bytes of it.
     #[cfg(test)]
-    pub(crate) fn place(self) -> (u64, u64) {
+    pub(crate) fn range(self) -> (u64, u64) {
         (self.at() as u64, self.bytes() as u64)
     }
 
@@ -105,12 +131,10 @@ impl Name {
     }
 }
 
-/// The size of a table that so many records fill by half at most: its words are 512 times two to the
-/// power of it.
-fn size_for(records: u64) -> u32 {
-    let words = records.saturating_mul(2).max(WORDS_MIN as u64);
-    let size = words.div_ceil(WORDS_MIN as u64).next_power_of_two().trailing_zeros();
-    size.min((1 << SIZE_BITS) - 1)
+/// The buckets of a table that so many records fill by half at most, as a power of two.
+fn power_for(records: u64) -> u32 {
+    let words = records.saturating_mul(2).clamp(WORDS_MIN as u64, WORDS_MAX);
+    (words.next_power_of_two() / BUCKET as u64).trailing_zeros()
 }
 
 /// Where the larger tables end that have at least so many words.
@@ -200,8 +224,7 @@ impl Entry<'_> {
 /// What may be the word of a key: the first one with its print in the bucket that its print names.
 #[inline(always)]
 pub(crate) fn first(memory: &Memory, name: Name, print: u32) -> Option<Entry<'_>> {
-    let bucket = print as usize & (name.words() / BUCKET - 1);
-    let line = memory.words(name.at() + bucket * LINE_BYTES, BUCKET)?.first_chunk()?;
+    let line = memory.line(name.bucket(print))?;
     let found = find_upper(line, print);
     // Some word in any case: what it says is looked at anyway.
     let word = &line[found.trailing_zeros() as usize % BUCKET];
@@ -338,7 +361,9 @@ mod tests {
 
     #[test]
     fn no_two_tables_share_a_byte() {
-        let mut places: Vec<_> = (0..1 << PLACE_BITS).map(Name).collect();
+        let powers = power_for(0)..=power_for(u64::MAX);
+        let names = powers.flat_map(|power| [2, 3].map(|place| Name::of(1, place, power)));
+        let mut places: Vec<_> = names.collect();
         places.sort_unstable_by_key(|name| name.at());
         assert!(places[0].at() > 0);
         assert!(places.windows(2).all(|two| two[0].at() + two[0].bytes() == two[1].at()));

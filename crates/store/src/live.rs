@@ -67,9 +67,12 @@ const CONTROL_WORDS: usize = 48;
 const MENDING: u64 = 1 << 32;
 /// The bits of a place's chain above that: a check of all words of the place.
 const CHECK_SHIFT: u32 = 33;
-/// The flag of a memory whose slots have the sums of [`crate::view`], and whose words have checks;
-/// without it, of one that an earlier release has written, the frames in the ring are believed.
-const CHECKED: u32 = 1;
+/// The flag of a memory whose slots have the sums of [`crate::view`], whose words have checks, and whose
+/// tables are named as in [`crate::index`]; without it, of one that an earlier release has written, the
+/// frames in the ring are believed.
+const CHECKED: u32 = 2;
+/// The flag of an earlier release, whose sums were others.
+const CHECKED_BEFORE: u32 = 1;
 /// The lower bits of the word `written`: an offset in a segment.
 const OFFSET_BITS: u32 = 31;
 
@@ -155,7 +158,8 @@ pub(crate) fn read_header(memory: &Memory) -> Option<LiveHeader> {
         return None;
     }
     let header = LiveHeader::read_from_bytes(&bytes).ok()?;
-    (header.version.get() == VERSION && header.flags.get() | CHECKED == CHECKED).then_some(header)
+    (header.version.get() == VERSION && header.flags.get() & !(CHECKED | CHECKED_BEFORE) == 0)
+        .then_some(header)
 }
 
 /// Is this the header of a memory of the same store, shard and running of the machine, whose frames

@@ -5,7 +5,7 @@
 
 use std::{fs::File, io, os::fd::AsFd, sync::atomic::Ordering::Relaxed};
 
-use mainstay_shm::{Access, Atomic64, Backing, Mapping, Shared64, hook};
+use mainstay_shm::{Access, Atomic64, Backing, Mapping, Shared64, hook, line::LINE_WORDS};
 
 use crate::error::{Error, Result};
 
@@ -50,6 +50,13 @@ impl Memory {
         let mapping = Mapping::new(&backing, bytes, access)?;
         mapping.prefer_huge_pages();
         mapping.refresh(&backing)?;
+        Ok(Self { mapping, backing, is_private })
+    }
+
+    /// The same, divided into rows of so many words from a byte on.
+    pub(crate) fn in_rows(self, first: usize, words: usize) -> Result<Self> {
+        let Self { mapping, backing, is_private } = self;
+        let mapping = mapping.in_rows(first, words).map_err(refused("the slots of a shard"))?;
         Ok(Self { mapping, backing, is_private })
     }
 
@@ -118,6 +125,18 @@ impl Memory {
     #[inline(always)]
     pub(crate) fn words(&self, at: usize, count: usize) -> Option<&[Shared64]> {
         self.mapping.get(at, count)
+    }
+
+    /// So many words of a row, if it is there and has them.
+    #[inline(always)]
+    pub(crate) fn row(&self, number: usize, count: usize) -> Option<&[Shared64]> {
+        self.mapping.row(number, count)
+    }
+
+    /// A line, by its number, if it is there.
+    #[inline(always)]
+    pub(crate) fn line(&self, number: usize) -> Option<&[Shared64; LINE_WORDS]> {
+        self.mapping.line(number)
     }
 
     /// Copies bytes out; they may be a mix if somebody writes. False if they are not there.

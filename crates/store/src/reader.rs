@@ -334,7 +334,7 @@ fn look(path: &Path, store: &StoreHeader, shard: u32, boot: [u8; 16]) -> Result<
         }
         let Some(file) = open(&path.join(index_name(shard)))? else { continue };
         let index = Memory::over(file, index_reserved(store), Access::ReadOnly)?;
-        let view = View { shard, shape: shape(store), memory, index };
+        let view = View::new(shard, shape(store), (memory, index))?;
         // If the owner has begun anew meanwhile, the index may be one of another memory.
         if !view.control()?.is_retired() {
             return Ok(view);

@@ -103,7 +103,7 @@ impl Table {
         }
         memory
             .grow(shape.bytes(shape.slots_in(shape.bytes(0) + GROWTH_BYTES_MIN).max(expected)))?;
-        let view = View { shard, shape, memory, index };
+        let view = View::new(shard, shape, (memory, index))?;
         let tables = (name, None);
         view.control()?.set_tables(name.0, 0);
         let (free, freed) = (Vec::new(), Vec::new());

@@ -11,7 +11,10 @@ use std::sync::atomic::{
     fence,
 };
 
-use mainstay_shm::{Atomic64, Shared64, copy, sum::Sum};
+use mainstay_shm::{
+    Atomic64, Shared64, copy,
+    sum::{Anywhere, Instruction, Rounds, Sum},
+};
 
 use crate::{
     error::{Error, Result},
@@ -92,23 +95,32 @@ fn is_sound(words: &[Shared64], sequence: u64, value_at: usize) -> bool {
 #[inline(always)]
 fn sum_of(words: &[Shared64], sequence: u64, value_at: usize) -> u64 {
     let (key, value) = words[KEY..].split_at(value_at - KEY);
-    begun(sequence).take_in(key).take_in(value).end()
+    begun(Anywhere::here(), sequence).take_in(key).take_in(value).end()
 }
 
 /// The sum of nothing is not that of a slot of zeros.
 #[inline(always)]
-fn begun(sequence: u64) -> Sum {
-    Sum::new(!sequence)
+fn begun<R: Rounds>(rounds: R, sequence: u64) -> Sum<R> {
+    Sum::by(rounds, !sequence)
 }
 
 pub(crate) struct View {
     pub(crate) shard: u32,
     pub(crate) shape: Shape,
+    /// Its rows are slots.
     pub(crate) memory: Memory,
+    /// Its lines are buckets.
     pub(crate) index: Memory,
+    /// For sums, if the processor has it: asked once.
+    instruction: Option<Instruction>,
 }
 
 impl View {
+    pub(crate) fn new(shard: u32, shape: Shape, (memory, index): (Memory, Memory)) -> Result<Self> {
+        let memory = memory.in_rows(shape.slots_at, shape.stride)?;
+        Ok(Self { shard, shape, memory, index, instruction: Instruction::here() })
+    }
+
     pub(crate) fn damaged(&self, what: &'static str) -> Error {
         Error::Damaged { file: live_name(self.shard), offset: 0, what }
     }
@@ -119,7 +131,7 @@ impl View {
 
     #[inline]
     fn slot(&self, slot: u32) -> Option<&[Shared64]> {
-        self.memory.words(self.shape.slot_at(slot), self.shape.stride)
+        self.memory.row(slot as usize, self.shape.stride)
     }
 
     /// Another process may have made the files longer.
@@ -183,21 +195,23 @@ impl View {
     }
 
     /// The same, if the record is where it is mostly: there is one table, the key is in the first
-    /// bucket, no other there has its print, and nobody writes. `None` says nothing. Short enough that
-    /// the processor begins the next look before memory has answered this one.
+    /// bucket, no other there has its print, nobody writes, and the processor has an instruction for sums.
+    /// `None` says nothing. Short enough that the processor begins the next look before memory has
+    /// answered this one.
     #[inline(always)]
     pub(crate) fn copy_at_once(&self, hash: u64, key: &[u8], value: &mut [u8]) -> Option<u64> {
+        let rounds = self.instruction?;
         let (name, 0) = Control::of(&self.memory)?.tables() else { return None };
         let entry = index::first(&self.index, Name(name), print_of(hash))?;
         let value_at = KEY + key.len().div_ceil(WORD);
         let count = value_at + value.len().div_ceil(WORD);
-        let words = self.memory.words(self.shape.slot_at(entry.slot), count)?;
+        let words = self.memory.row(entry.slot as usize, count)?;
         // One that is empty has no sound sum.
         let before = words[SEQUENCE].load(Acquire);
         if !self.has_key(words, key) {
             return None;
         }
-        match self.copied(&entry, words, (before, value_at), value)? {
+        match self.copied(rounds, &entry, words, (before, value_at), value)? {
             Seen::Record(sequence) => Some(sequence),
             Seen::Nothing | Seen::Changed | Seen::Bad(_) => None,
         }
@@ -254,7 +268,7 @@ impl View {
         // As many words as a slot has, from lengths that a caller may know when it is compiled.
         let value_at = KEY + key.len().div_ceil(WORD);
         let count = value_at + value.len().div_ceil(WORD);
-        let Some(words) = self.memory.words(self.shape.slot_at(entry.slot), count) else {
+        let Some(words) = self.memory.row(entry.slot as usize, count) else {
             self.look_further();
             return Some(Seen::Changed);
         };
@@ -265,20 +279,21 @@ impl View {
         if !self.has_key(words, key) {
             return self.look_at_other(entry, words, (before, value_at));
         }
-        self.copied(entry, words, (before, value_at), value)
+        self.copied(Anywhere::here(), entry, words, (before, value_at), value)
     }
 
     /// Copies the value of a slot with the right key, and sums up what it has.
     #[inline(always)]
     fn copied(
         &self,
+        rounds: impl Rounds,
         entry: &Entry<'_>,
         words: &[Shared64],
         (before, value_at): (u64, usize),
         value: &mut [u8],
     ) -> Option<Seen> {
         let (key, rest) = words[KEY..].split_at(value_at - KEY);
-        let sum = begun(before).take_in(key).copy(rest, value)?;
+        let sum = begun(rounds, before).take_in(key).copy(rest, value)?;
         Some(self.judged(entry, words, before, sum.end()))
     }
 
