@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     BatchForgotten,
     /// The shards of a batch that fails are unlocked before they give up.
     BatchUnlockedEarly,
+    /// A batch begins before there is room for all of its parts.
+    BatchUnreserved,
     /// A batch ends when it begins to count.
     BatchLeftHalf,
     /// Memory is believed though the machine was off since.
