@@ -62,6 +62,8 @@ mod any;
 mod aside;
 mod backup;
 mod batch;
+#[cfg(test)]
+mod cut;
 mod ends;
 mod error;
 mod exchange;
