@@ -129,6 +129,7 @@ mod route;
 mod salvage;
 mod scrub;
 mod shard;
+mod slot;
 mod snapshot;
 mod span;
 mod store;
