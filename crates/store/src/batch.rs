@@ -7,7 +7,8 @@
 //! All of it happens under the locks of the logs it writes to, taken in the order of the shards:
 //!
 //! 1. Whatever may be refused is refused, and room is made.
-//! 2. The other logs are synced: a part must not be made behind a gap (A1).
+//! 2. The other logs are synced: a part must not be made behind a gap (A1). And the disk is asked for
+//!    the room of the parts, so that a full one refuses all of the batch.
 //! 3. The frame of the home is written and synced. Here the batch begins to count.
 //! 4. The other shards get their frames, and their locks are free again.
 //! 5. Their frames are made durable. Only then may another frame follow that of the home, so that an
@@ -15,7 +16,8 @@
 //!
 //! An error from 3 on leaves the batch to the next opening: all its shards take no more writes until
 //! then, since another one could take the place that the batch has named. They are told so while
-//! their logs are locked, or who waits for one of these would be first.
+//! their logs are locked, or who waits for one of these would be first. Where the frame of the home
+//! finds no room nothing is named yet, and all go on.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +44,10 @@ pub(crate) trait Member {
     /// Is all of its log durable?
     fn is_durable(&self) -> bool;
     fn sync(&mut self) -> Result<()>;
+    /// Makes sure that the disk has room for its frame.
+    fn reserve(&mut self) -> Result<()>;
+    /// Gives back the room for a frame that is not written.
+    fn give_back(&mut self);
     fn append(&mut self, parts: &[u8]) -> Result<Token>;
 }
 
@@ -70,6 +76,12 @@ pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<
             }
         }
     }
+    if !planted::is(Fault::BatchUnreserved)
+        && let Err(error) = others.iter_mut().try_for_each(Member::reserve)
+    {
+        others.iter_mut().for_each(Member::give_back);
+        return Err(error);
+    }
     let shards: Vec<_> = others.iter().map(Member::shard).collect();
     let mut is_begun = false;
     let written = write_parts(&mut home, &mut others, &parts, &mut is_begun);
@@ -81,6 +93,9 @@ pub(crate) fn write_batch<M: Member>(mut home: M, mut others: Vec<M>) -> Result<
             shards.iter().chain([&home.shard()]).for_each(|shard| shard.give_up(&what));
         }
     };
+    if written.is_err() && !is_begun {
+        others.iter_mut().for_each(Member::give_back);
+    }
     if written.is_err() && planted::is(Fault::BatchUnlockedEarly) {
         others.clear();
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -162,6 +177,13 @@ impl<'a, F: Folder> Member for OfFixed<'a, F> {
     fn sync(&mut self) -> Result<()> {
         self.shard.sync_now(&mut self.log)
     }
+
+    /// Its segment was made as long as it gets, and the records have their slots.
+    fn reserve(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn give_back(&mut self) {}
 
     fn append(&mut self, parts: &[u8]) -> Result<Token> {
         let Self { store, shard, log, changes } = self;
@@ -249,6 +271,8 @@ impl<F: Folder> RawStore<F> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod full;
 #[cfg(test)]
 pub(crate) mod histories;
 #[cfg(test)]

@@ -25,44 +25,44 @@ const KEY: usize = 5;
 const VALUE: usize = 20;
 /// Bytes of a slot.
 const SLOT: u64 = 16 + 8 + 24;
-const KEYS: u64 = 40;
+pub(crate) const KEYS: u64 = 40;
 
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 /// What a store has, and where it is in its history.
-type State = (Records, History);
+pub(crate) type State = (Records, History);
 type Outcome = Result<(), String>;
 
 /// A directory for which no disk has to be waited, where there is one.
-fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { shards: 1, segment_bytes: SEGMENT_BYTES_MIN, ..Options::default() }
 }
 
-fn key(number: u64) -> Vec<u8> {
+pub(crate) fn key(number: u64) -> Vec<u8> {
     number.to_be_bytes()[3..].to_vec()
 }
 
-fn value(number: u64) -> Vec<u8> {
+pub(crate) fn value(number: u64) -> Vec<u8> {
     vec![number as u8; VALUE]
 }
 
-fn open(place: &Path) -> Result<RawStore<Directory>, Error> {
+pub(crate) fn open(place: &Path) -> Result<RawStore<Directory>, Error> {
     RawStore::open(Directory::lock(place)?, &options())
 }
 
 /// A store with some history in a directory of its own, and what it had after each of the writes that
 /// need not be durable.
-struct Scene {
-    dir: TempDir,
-    states: Vec<State>,
+pub(crate) struct Scene {
+    pub(crate) dir: TempDir,
+    pub(crate) states: Vec<State>,
 }
 
 impl Scene {
     /// As a process leaves it that closes it, or is killed.
-    fn new(is_closed: bool) -> Self {
+    pub(crate) fn new(is_closed: bool) -> Self {
         let dir = scratch();
         let folder = Directory::lock(dir.path()).unwrap();
         let store = RawStore::create(folder, KEY, VALUE, &options()).unwrap();
@@ -113,7 +113,7 @@ impl Scene {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
@@ -134,7 +134,7 @@ fn word(path: &Path, at: u64) -> u64 {
 }
 
 /// What a store shows by key and as a whole; how often it says that something is damaged.
-fn shown(store: &RawStore<Directory>) -> Result<(Records, u64), String> {
+pub(crate) fn shown(store: &RawStore<Directory>) -> Result<(Records, u64), String> {
     let (mut records, mut damaged) = (Records::new(), 0);
     for number in 0..KEYS + 5 {
         match store.get(&key(number)) {

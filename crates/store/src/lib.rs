@@ -62,6 +62,8 @@ mod any;
 mod aside;
 mod backup;
 mod batch;
+#[cfg(test)]
+mod cut;
 mod ends;
 mod error;
 mod exchange;
@@ -127,6 +129,7 @@ mod route;
 mod salvage;
 mod scrub;
 mod shard;
+mod slot;
 mod snapshot;
 mod span;
 mod store;

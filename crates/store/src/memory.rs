@@ -21,7 +21,11 @@ pub(crate) struct Memory {
 }
 
 fn refused(what: &'static str) -> impl FnOnce(mainstay_shm::Error) -> Error {
-    move |error| Error::io(what)(io::Error::other(error))
+    move |error| {
+        let is_full = matches!(error, mainstay_shm::Error::NoSpace { .. });
+        let kind = if is_full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+        Error::io(what)(io::Error::new(kind, error))
+    }
 }
 
 impl Memory {

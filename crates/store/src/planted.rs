@@ -42,6 +42,10 @@ pub(crate) enum Fault {
     SlotUnchecked,
     /// Memory is taken over though something in it was found to be damaged.
     SuspectTakenOver,
+    /// Memory is taken over though its file was cut off.
+    CutIgnored,
+    /// A delete is refused where there is no room for one more record.
+    DeletesReserve,
     /// Words of an index are taken over though they are not those that were written.
     NamesUnchecked,
     /// The place of the last write is believed without its check.
@@ -66,6 +70,8 @@ pub(crate) enum Fault {
     BatchForgotten,
     /// The shards of a batch that fails are unlocked before they give up.
     BatchUnlockedEarly,
+    /// A batch begins before there is room for all of its parts.
+    BatchUnreserved,
     /// A batch ends when it begins to count.
     BatchLeftHalf,
     /// Memory is believed though the machine was off since.

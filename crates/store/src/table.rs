@@ -127,8 +127,12 @@ impl Table {
         }
         let was_writing = committed != applied || control.is_replaying();
         let slots = control.slots();
-        let room = view.shape.slots_in(view.memory.covered()?);
-        if slots > room || slots > u64::from(u32::MAX) {
+        let covered = view.memory.covered()?;
+        let room = view.shape.slots_in(covered);
+        // One that was cut off has no slots, or not even all of the ring.
+        let is_cut = slots > room || covered < view.shape.bytes(0);
+        let is_whole = !is_cut || planted::is(Fault::CutIgnored);
+        if !is_whole || slots > u64::from(u32::MAX) {
             return Ok(None);
         }
         let (new_name, old_name) = control.tables();

@@ -7,7 +7,7 @@
 //! shown (A4).
 
 use std::sync::atomic::{
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{Acquire, Relaxed},
     fence,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     live::{Control, RING_AT},
     memory::Memory,
     planted::{self, Fault},
+    slot,
     table::hash_of,
 };
 
@@ -207,7 +208,7 @@ impl View {
         let count = value_at + value.len().div_ceil(WORD);
         let words = self.memory.row(entry.slot as usize, count)?;
         // One that is empty has no sound sum.
-        let before = words[SEQUENCE].load(Acquire);
+        let before = slot::begin(&words[SEQUENCE]);
         if !self.has_key(words, key) {
             return None;
         }
@@ -272,7 +273,7 @@ impl View {
             self.look_further();
             return Some(Seen::Changed);
         };
-        let before = words[SEQUENCE].load(Acquire);
+        let before = slot::begin(&words[SEQUENCE]);
         if before == 0 {
             return Some(Seen::Changed);
         }
@@ -315,8 +316,7 @@ impl View {
     #[inline(always)]
     fn judged(&self, entry: &Entry<'_>, words: &[Shared64], before: u64, sum: u64) -> Seen {
         let is_sound = sum == words[SUM].load(Relaxed) || planted::is(Fault::SlotUnchecked);
-        fence(Acquire);
-        let is_same = words[SEQUENCE].load(Relaxed) == before;
+        let is_same = slot::is_same(&words[SEQUENCE], before, fence);
         if !(is_same & entry.is_current()) {
             Seen::Changed
         } else if is_sound {
@@ -336,7 +336,7 @@ impl View {
     /// For the one who writes.
     pub(crate) fn is_right(&self, entry: &Entry<'_>) -> bool {
         let Some(words) = self.slot(entry.slot) else { return false };
-        let sequence = words[SEQUENCE].load(Acquire);
+        let sequence = slot::begin(&words[SEQUENCE]);
         let mut key = vec![0; self.shape.key_len];
         sequence != 0
             && is_sound(words, sequence, self.value_word())
@@ -373,8 +373,7 @@ impl View {
     /// Fills a slot that no entry names. False if there is no such slot.
     pub(crate) fn fill(&self, slot: u32, sequence: u64, key: &[u8], value: &[u8]) -> bool {
         let Some(words) = self.slot(slot) else { return false };
-        words[SEQUENCE].store(0, Relaxed);
-        fence(Release);
+        slot::open(&words[SEQUENCE], fence);
         let at = self.shape.slot_at(slot) + KEY * WORD;
         // What is behind a key or a value in its last word is zero.
         for (from, bytes) in [(KEY, key), (KEY + self.shape.key_words, value)] {
@@ -384,16 +383,14 @@ impl View {
         }
         let is_done = self.memory.write(at, key) && self.memory.write(self.value_at(slot), value);
         words[SUM].store(sum_of(words, sequence, self.value_word()), Relaxed);
-        words[SEQUENCE].store(sequence, Release);
+        slot::close(&words[SEQUENCE], sequence);
         is_done
     }
 
     /// Empties a slot that no entry names any more.
     pub(crate) fn clear(&self, slot: u32) {
-        if let Some(words) = self.slot(slot)
-            && words[SEQUENCE].load(Relaxed) != 0
-        {
-            words[SEQUENCE].store(0, Release);
+        if let Some(words) = self.slot(slot) {
+            slot::clear(&words[SEQUENCE]);
         }
     }
 
@@ -405,12 +402,11 @@ impl View {
         for slot in from..end {
             let mut looks = 0;
             while let Some(words) = self.slot(slot) {
-                let before = words[SEQUENCE].load(Acquire);
+                let before = slot::begin(&words[SEQUENCE]);
                 if before == 0 || is_sound(words, before, self.value_word()) {
                     break;
                 }
-                fence(Acquire);
-                looks += u32::from(words[SEQUENCE].load(Relaxed) == before);
+                looks += u32::from(slot::is_same(&words[SEQUENCE], before, fence));
                 if looks > SECOND_LOOKS {
                     return Err(self.bad_slot(slot));
                 }
@@ -447,7 +443,7 @@ impl View {
         let words = self.slot(slot).ok_or_else(missing)?;
         let start = out.len();
         for _ in 0..ATTEMPTS {
-            let before = words[SEQUENCE].load(Acquire);
+            let before = slot::begin(&words[SEQUENCE]);
             if before == 0 {
                 return Ok(false);
             }
@@ -458,8 +454,7 @@ impl View {
             let is_there = self.memory.read(self.shape.slot_at(slot) + KEY * WORD, key)
                 && self.memory.read(self.value_at(slot), value);
             let is_sound = is_sound(words, before, self.value_word());
-            fence(Acquire);
-            if words[SEQUENCE].load(Relaxed) == before && is_there {
+            if slot::is_same(&words[SEQUENCE], before, fence) && is_there {
                 return if is_sound { Ok(true) } else { Err(self.bad_slot(slot)) };
             }
             out.truncate(start);

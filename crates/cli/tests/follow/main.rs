@@ -6,4 +6,5 @@
 mod damaged;
 mod following;
 mod play;
+mod refused;
 mod starting;

@@ -12,6 +12,7 @@ mod leading;
 mod levels;
 mod long;
 mod pair;
+mod rotten;
 mod slow;
 mod slowed;
 mod unfinished;

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_replica::{
-    FollowSettings, Follower, LeadSettings, Leader,
+    FollowSettings, Follower, LeadSettings, Leader, Sink, Source,
     follower::{self, Told},
     leader,
     wire::Way,
 };
 
-use crate::both::Kind;
-
 pub(crate) const NOW: Duration = Duration::ZERO;
 
 /// A leader and a follower with a channel between them.
-pub(crate) struct Pair<S: Kind> {
+pub(crate) struct Pair<S: Source + Sink> {
     pub(crate) leader: Leader<S>,
     pub(crate) follower: Follower<S>,
     pub(crate) told: Vec<Told>,
@@ -26,7 +24,7 @@ pub(crate) struct Pair<S: Kind> {
     pub(crate) now: Duration,
 }
 
-impl<S: Kind> Pair<S> {
+impl<S: Source + Sink + Clone> Pair<S> {
     pub(crate) fn new(ours: &S, copy: &S) -> Self {
         Self::with(ours, copy, LeadSettings::default(), FollowSettings::default())
     }

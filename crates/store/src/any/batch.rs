@@ -29,6 +29,8 @@ struct OfAny<'a, F: Folder> {
     end: u64,
     /// What they are about to replace.
     old: Vec<Old>,
+    /// The bytes of its frame, if it gets no parts of others.
+    bytes: u64,
 }
 
 impl<'a, F: Folder> Member for OfAny<'a, F> {
@@ -42,7 +44,8 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
         let entry = Entry { parts, ..Entry::new(&self.changes, self.end) };
         self.store.check_length(entry.changes_bytes())?;
         self.old = self.store.old_of(self.shard, &self.changes)?;
-        self.shard.make_ready(self.store.store(), &mut self.log, &entry).map(drop)
+        (self.bytes, _) = self.shard.make_ready(self.store.store(), &mut self.log, &entry)?;
+        Ok(())
     }
 
     fn write_part(&self, out: &mut Vec<u8>) {
@@ -55,6 +58,14 @@ impl<'a, F: Folder> Member for OfAny<'a, F> {
 
     fn sync(&mut self) -> Result<()> {
         self.shard.sync_now(&self.log)
+    }
+
+    fn reserve(&mut self) -> Result<()> {
+        self.shard.reserve(&self.log, self.bytes)
+    }
+
+    fn give_back(&mut self) {
+        self.shard.give_back(&self.log);
     }
 
     fn append(&mut self, parts: &[u8]) -> Result<Token> {
@@ -143,7 +154,15 @@ impl<F: Folder> RawLogStore<F> {
         })?;
         let mut members = members.into_iter().map(|(number, changes)| {
             let shard = &self.shards[number as usize];
-            OfAny { store: self, shard, log: shard.writer(), changes, end, old: Vec::new() }
+            OfAny {
+                store: self,
+                shard,
+                log: shard.writer(),
+                changes,
+                end,
+                old: Vec::new(),
+                bytes: 0,
+            }
         });
         let Some(home) = members.next() else { return Ok(Vec::new()) };
         let others = members.collect();

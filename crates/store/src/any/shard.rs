@@ -91,6 +91,9 @@ impl<F> Clone for Store<'_, F> {
 
 impl<F> Copy for Store<'_, F> {}
 
+/// Zeros that are written at a time where room is reserved.
+const RESERVED_BYTES: u64 = 1 << 20;
+
 pub(super) type Writer<'a, F> = MutexGuard<'a, Log<<F as Folder>::File>>;
 
 pub(super) fn log_header(store: &AnyHeader, shard: u32, number: u64) -> LogHeader {
@@ -231,6 +234,23 @@ impl<F: Folder> Shard<F> {
             segment.end = log.at;
         }
         Ok(log.sequence)
+    }
+
+    /// Makes sure that the disk has room for a frame of so many bytes, which nobody may refuse later.
+    /// Its place gets zeros, which are no frame: a log that ends before them ends there.
+    pub(super) fn reserve(&self, log: &Log<F::File>, bytes: u64) -> Result<()> {
+        let zeros = vec![0; bytes.min(RESERVED_BYTES) as usize];
+        for at in (0..bytes).step_by(RESERVED_BYTES as usize) {
+            let some = &zeros[..(bytes - at).min(RESERVED_BYTES) as usize];
+            log.file.write_at(log.at + at, some).map_err(|error| self.unwritten(log, error))?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved for a frame that is not written.
+    pub(super) fn give_back(&self, log: &Log<F::File>) {
+        // The zeros are in nobody's way, and the next frame is written over them.
+        let _stays = log.file.set_len(log.at);
     }
 
     /// What becomes of a frame that was not written. Where there was no room for all of it the log is

@@ -6,6 +6,7 @@ use mainstay_base::Rng;
 use mainstay_sim::{Disk, DiskFaults};
 
 use super::{
+    full,
     histories::{FAULTS, Kind, SHARDS, VALUE, alike, die, keys, not_found, run},
     refused::{no_write_takes_the_place, takes_the_place},
     *,
@@ -102,6 +103,16 @@ fn what_one_shard_refuses_no_shard_of_the_batch_gets() {
     disk.set_faults(DiskFaults::NONE);
     store.batch_across(&all).unwrap();
     store.verify().unwrap();
+}
+
+#[test]
+fn a12_a_disk_that_is_full_at_any_byte_refuses_a_batch_whole_and_the_store_goes_on() {
+    // A segment is made whole, so that no more than the number of those that fit matters.
+    let room = 0..(u64::from(SHARDS) + 1) * SEGMENT_BYTES_MIN;
+    let (refused, wrong) = full::refused::<RawStore<Machine>>(room, 1_031);
+    println!("{refused} batches were refused");
+    assert_eq!(wrong, None);
+    assert!(refused > 150, "{refused}");
 }
 
 fn sequences(store: &RawStore<Disk>) -> Vec<u64> {

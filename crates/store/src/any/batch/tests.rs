@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     Durability, Error, LogOptions, LogSurvey,
     batch::{
+        full,
         histories::{FAULTS, Kind, SHARDS, VALUE, alike, keys, not_found, run},
         refused::{no_write_takes_the_place, takes_the_place},
     },
@@ -162,11 +163,27 @@ fn what_one_shard_refuses_no_shard_of_the_batch_gets() {
     let refused = loop {
         let before = sequences();
         if let Err(error) = store.batch_across(&changes) {
-            assert!(before == sequences() || store.stats()[0].poisoned.is_some());
+            assert_eq!(before, sequences());
             break error;
         }
     };
-    assert!(matches!(refused, Error::Io { .. } | Error::Poisoned { .. }), "{refused}");
+    assert!(refused.is_full(), "{refused}");
+    disk.set_faults(DiskFaults::NONE);
+    store.batch_across(&changes).unwrap();
+    store.verify().unwrap();
+}
+
+#[test]
+fn v10_a_disk_that_is_full_at_any_byte_refuses_a_batch_whole_and_the_store_goes_on() {
+    let refuse = || full::refused::<RawLogStore<Machine>>(0..6_000, 13);
+    let (refused, wrong) = refuse();
+    println!("{refused} batches were refused");
+    assert_eq!(wrong, None);
+    assert!(refused > 1_300, "{refused}");
+    plant(Some(Fault::BatchUnreserved));
+    let (_, wrong) = refuse();
+    plant(None);
+    assert!(wrong.is_some(), "a batch that begins without room for its parts was not found");
 }
 
 #[test]
