@@ -340,10 +340,11 @@ fn after_a_refusal_of_all(disk: &Disk, options: &LogOptions) -> Option<()> {
 fn after_a_failed_opening(disk: &Disk, options: &LogOptions) -> Option<()> {
     let store = RawLogStore::create(disk.clone(), options).ok()?;
     store.put(b"a", &[1; 900], Durability::Each).ok()?;
-    store.put(b"b", &[0xbb; 3_000], Durability::Memory).ok()?;
+    store.put(b"b", &[0xbb; 1_200], Durability::Memory).ok()?;
     drop(store);
     disk.power_cut();
-    disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::NONE });
+    // It syncs other files before.
+    disk.set_faults(DiskFaults { sync_error_ppm: 400_000, ..DiskFaults::NONE });
     RawLogStore::open(disk.clone(), options).err()?;
     disk.set_faults(DiskFaults::NONE);
     let store = RawLogStore::open(disk.clone(), options).ok()?;
@@ -352,14 +353,14 @@ fn after_a_failed_opening(disk: &Disk, options: &LogOptions) -> Option<()> {
 
 #[test]
 fn v1_of_two_writes_that_took_the_same_place_no_power_cut_leaves_a_mixture() {
-    let all = |before: fn(&Disk, &LogOptions) -> Option<()>| -> Result<u64> {
-        (0..100).map(|seed| over_remains(seed, before)).sum()
+    let all = |seeds: u64, before: fn(&Disk, &LogOptions) -> Option<()>| -> Result<u64> {
+        (0..seeds).map(|seed| over_remains(seed, before)).sum()
     };
     for before in [after_a_refusal, after_a_refusal_of_all, after_a_failed_opening] {
-        let count = all(before);
+        let count = all(300, before);
         assert!(matches!(count, Ok(1_000..)), "{count:?}");
         plant(Some(Fault::RemainsLeft));
-        let found = all(before);
+        let found = all(3_000, before);
         plant(None);
         assert!(matches!(found, Err(Error::Damaged { .. })), "the fault is not found: {found:?}");
     }
