@@ -405,11 +405,15 @@ impl Error {
 
     /// Is there no room on the disk?
     pub(crate) fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if has_no_room(source))
     }
 
     pub(crate) fn damaged(file: &str, offset: u64, what: &'static str) -> Self {
         Self::Damaged { file: file.to_owned(), offset, what }
     }
+}
+
+/// Is this what a disk says that has no room?
+pub(crate) fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -105,8 +105,6 @@ pub(crate) fn go_on_from(models: &mut [Model], found: &[usize]) {
 #[derive(Default)]
 pub(crate) struct Misdirected {
     pub(crate) is_possible: bool,
-    /// Is what is older than the end of the log moved there?
-    pub(crate) are_moved: bool,
     /// How many were told to be damaged.
     pub(crate) told: u64,
     /// How many lost their end, and did not tell.
@@ -126,18 +124,12 @@ impl Misdirected {
         }
     }
 
-    /// As [`judge`]; but nothing vouches for the last write that was synced, and where a sector came to
-    /// be written over it, the log seems to end before. Even so it is as some write left it; a log that
-    /// is compacted loses with its end also what was moved there, and then each value was its key's.
+    /// As [`judge`]; but nothing may vouch for the last write that was synced, and where a sector came to
+    /// be written over it, the log seems to end before. Even so it is as some write left it.
     pub(crate) fn judge(&mut self, models: &[Model], found: &[Records]) -> Result<(), String> {
         let judged = judge(models, found, false);
         let was = |(model, found): (&Model, &Records)| {
-            let mut states = model.past.iter().chain(&model.states);
-            if !self.are_moved {
-                return states.any(|state| state == found);
-            }
-            let is_of = |state: &Records, (key, value)| state.get(key) == Some(value);
-            found.iter().all(|record| states.clone().any(|state| is_of(state, record)))
+            model.past.iter().chain(&model.states).any(|state| state == found)
         };
         match judged {
             Err(_) if self.is_possible && models.iter().zip(found).all(was) => {

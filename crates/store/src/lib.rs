@@ -62,6 +62,7 @@ mod any;
 mod aside;
 mod backup;
 mod batch;
+mod behind;
 #[cfg(test)]
 mod cut;
 mod ends;

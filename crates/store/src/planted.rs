@@ -142,6 +142,14 @@ pub(crate) enum Fault {
     HintHeaderIgnored,
     /// A hint that the disk cannot read is an error.
     HintNeeded,
+    /// Where frames end it is not looked at what lies there.
+    EndUnlooked,
+    /// A sector of an encrypted file that was torn inside is told as damage.
+    FillerTold,
+    /// The list without a segment does not say what was durable when it was written.
+    ListUnmarked,
+    /// What was half written when a disk was full is not gone for good before the next write.
+    RemainsLeft,
     /// Hooks are told that a change replaces what was there before all of its write.
     OldOfBatch,
 }

@@ -87,7 +87,12 @@ impl Unwritten {
             header.sequence.get().checked_sub(1) == Some(sequence)
                 && (header.chain.get(), header.shard.get()) == (chain, shard)
         });
-        let place = bytes.get_mut(end..end + frames.len()).filter(|_| goes_on);
-        place.map(|place| place.copy_from_slice(frames)).is_some()
+        // One that the memory does not have as it was is none, and no damage of the file.
+        let mut len = 0;
+        while let Some(frame) = Frame::read(&frames[len..]) {
+            len += frame.header.len.get() as usize;
+        }
+        let place = bytes.get_mut(end..end + len).filter(|_| goes_on);
+        place.map(|place| place.copy_from_slice(&frames[..len])).is_some()
     }
 }

@@ -138,7 +138,7 @@ impl<F: Folder> Shard<F> {
             if !planted::is(Fault::MovedUnsynced) {
                 self.wait(written)?;
             }
-            self.remove(store, segment)?;
+            self.remove(store, segment, written)?;
             upkeep.victim = None;
             upkeep.freed_bytes += end;
         }
@@ -193,14 +193,17 @@ impl<F: Folder> Shard<F> {
         Ok(bytes)
     }
 
-    /// Removes a segment of which nothing is needed: writes down which ones there are without it,
-    /// and only then removes the file (V5).
-    fn remove(&self, store: Store<'_, F>, segment: u64) -> Result<()> {
-        let (header, entries) = {
+    /// Removes a segment of which nothing is needed as long as all up to the write `durable` is there:
+    /// writes that down, and which ones there are without it, and only then removes the file (V5).
+    fn remove(&self, store: Store<'_, F>, segment: u64, durable: u64) -> Result<()> {
+        let (mut header, entries) = {
             let mut log = self.writer();
             log.next_list += 1;
             self.list_without(store, &log, segment)
         };
+        if !planted::is(Fault::ListUnmarked) {
+            header.vouched = durable.into();
+        }
         let number = header.generation.get();
         let name = Kind::List.name(self.number, number);
         let drop_files = || {
@@ -365,7 +368,8 @@ pub(super) fn list_header(
         sequence: sequence.into(),
         chain: chain.into(),
         body_sum: 0.into(),
-        reserved: [0; 52],
+        vouched: 0.into(),
+        reserved: [0; 44],
         checksum: 0.into(),
     }
 }

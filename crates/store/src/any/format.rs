@@ -14,7 +14,9 @@ use zerocopy::{
 use self::record::{END_LEN, records_bytes};
 pub use self::record::{read_records, write_records};
 pub(crate) use self::{
-    frame::{Frame, FrameHead, encode, follow, next_sound, sound_changes, was_more_durable},
+    frame::{
+        Frame, FrameHead, encode, follow, log_end, next_sound, sound_changes, was_more_durable,
+    },
     hint::{Hint, HintHeader},
     list::{read_list, write_list},
     record::{
@@ -119,7 +121,10 @@ pub(crate) struct ListHeader {
     pub(crate) sequence: U64,
     pub(crate) chain: U32,
     pub(crate) body_sum: U32,
-    pub(crate) reserved: [u8; 52],
+    /// A write up to which all was durable when it was written; 0 says nothing, as in files of before
+    /// there was this field.
+    pub(crate) vouched: U64,
+    pub(crate) reserved: [u8; 44],
     pub(crate) checksum: U32,
 }
 
@@ -155,6 +160,7 @@ const _: () = {
     assert!(size_of::<ListHeader>() == HEADER_LEN);
     assert!(offset_of!(ListHeader, generation) == 40);
     assert!(offset_of!(ListHeader, chain) == 64);
+    assert!(offset_of!(ListHeader, vouched) == 72);
     assert!(offset_of!(ListHeader, checksum) == 124);
     assert!(size_of::<ListEntry>() == 40);
     assert!(offset_of!(ListEntry, chain) == 32);

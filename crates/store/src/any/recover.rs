@@ -18,7 +18,8 @@ use self::{
 };
 use super::{
     format::{
-        ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, parse_name, was_more_durable,
+        ANY_FILE, AnyHeader, Frame, Kind, LogHeader, Past, Place, log_end, parse_name,
+        was_more_durable,
     },
     frames::NOT_AS_WRITTEN,
     index::{Index, Segment},
@@ -27,7 +28,7 @@ use super::{
     shard::{Log, hint_header, note},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, has_no_room},
     format::{DATA_AT, STORE_FILE, chain_start, read_headers, write_header},
     keyed,
     limits::SEGMENT_BYTES_MAX,
@@ -146,6 +147,11 @@ pub(super) fn load<F: Folder>(
             log.full = full;
             (log.next_number, log.next_list) = (files.next_number, files.next_list);
             let Reading { index, mut durable, parts, unread_hints, wrong_hints, .. } = reading;
+            // What was durable when a segment was removed: it may have gone as what is here was there.
+            durable = durable.max(files.list.vouched.get());
+            if durable > log.sequence {
+                return Err(Error::damaged(&name, log.at, NOT_AS_WRITTEN));
+            }
             if is_opening {
                 mend(&head, &log, &tail, durable).map_err(Error::io(name))?;
                 log.next_list = drop_leftovers(folder, shard, files, &index)?;
@@ -349,8 +355,10 @@ impl<S: Storage> Reading<'_, S> {
         }
         (self.told)(log.at - told);
         // Frames begin at multiples of 8, in the file and so here.
+        let rest = bytes.get(at..).unwrap_or_default();
         if was_more_durable(seed, bytes, at, self.shard, log.sequence)
             || self.durable > log.sequence
+            || log_end(self.shard, (log.sequence, log.chain), log.at).is_damaged(rest)
         {
             return Err(Error::damaged(name, log.at, NOT_AS_WRITTEN));
         }
@@ -379,6 +387,13 @@ fn mend<S: Storage>(
     if is_known || planted::is(Fault::TailTrusted) {
         return Ok(());
     }
+    if tail.len > log.at && !planted::is(Fault::RemainsLeft) {
+        // Before it is cut off, and seen by nobody any more: behind the end of a log are zeros, also
+        // where the next sync fails, and somebody goes on all the same.
+        if clear(&*log.file, log.at, tail.len)? {
+            log.file.sync()?;
+        }
+    }
     if let Some((_, from)) = doubt {
         let mut frames = vec![0; (log.at - from) as usize];
         log.file.read_at(*from, &mut frames)?;
@@ -389,6 +404,21 @@ fn mend<S: Storage>(
     log.file.set_len(log.at + 1)?;
     log.file.set_len(log.at)?;
     log.file.sync()
+}
+
+/// Fills a part of a file with zeros. It has this part already; but a file system that writes to new
+/// places may have no room all the same: false, and what is there can only be cut off.
+pub(super) fn clear(file: &impl Storage, mut from: u64, to: u64) -> std::io::Result<bool> {
+    let zeros = vec![0; to.saturating_sub(from).min(STEP) as usize];
+    while from < to {
+        let part = (to - from).min(STEP) as usize;
+        match file.write_at(from, &zeros[..part]) {
+            Err(error) if has_no_room(&error) => return Ok(false),
+            written => written?,
+        }
+        from += part as u64;
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use mainstay_storage::{Folder, Storage};
 
 use super::{
     format::{
-        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, Record, next_sound,
-        parse_name, read_list,
+        ANY_FILE, AnyHeader, Frame, HintHeader, Kind, ListHeader, LogHeader, Record, log_end,
+        next_sound, parse_name, read_list,
     },
     frames::NOT_AS_WRITTEN,
     raw::check_header,
@@ -97,6 +97,15 @@ impl<F: Folder> Looking<'_, F> {
         let entry = entry.clone().find(|entry| entry.number.get() == number);
         let mut known = hint.map_or(0, |(_, head)| head.last.get());
         known = known.max(entry.map_or(0, |entry| entry.last.get()));
+        // What the list says was durable then is in this file, or in one that was there already.
+        let names = self.folder.names().map_err(Error::io("the directory"))?;
+        let is_later = |name: &String| {
+            parse_name(name)
+                .is_some_and(|(of, at, kind)| (of, kind) == (shard, Kind::Log) && at > number)
+        };
+        if let (Some((list, _)), false) = (&listed, names.iter().any(is_later)) {
+            known = known.max(list.vouched.get());
+        }
         let len = file.len().map_err(Error::io(name))?;
         if len > LEN_MAX {
             self.add(LEN_MAX, TOO_LONG, false);
@@ -134,8 +143,13 @@ impl<F: Folder> Looking<'_, F> {
             let next = next_sound(seed, &bytes, at, (shard, sequence));
             let rest = bytes.get(at..).unwrap_or(&[]);
             let durable = next.map_or(0, |(_, head)| head.durable.get()).max(known);
+            let is_damaged = chain.is_some_and(|chain| {
+                let end = log_end(shard, (sequence, chain), DATA_AT + at as u64);
+                end.is_damaged(rest)
+            });
             // Before the next one was begun this one was synced.
-            let is_missing = durable > sequence || (is_full && rest.iter().any(|byte| *byte != 0));
+            let is_missing =
+                durable > sequence || is_damaged || (is_full && rest.iter().any(|byte| *byte != 0));
             if is_missing && !planted::is(Fault::ScrubFramesOnly) {
                 self.add(DATA_AT + at as u64, NOT_AS_WRITTEN, false);
             }

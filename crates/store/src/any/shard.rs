@@ -19,7 +19,7 @@ use super::{
     },
     index::{Index, Segment},
     kept::Record as OldRecord,
-    recover::Found,
+    recover::{Found, clear},
 };
 use crate::{
     error::{Error, Result},
@@ -260,10 +260,27 @@ impl<F: Folder> Shard<F> {
         if !error.is_full() {
             return self.give_up("a write of the log", &error);
         }
-        match log.file.set_len(log.at) {
-            Ok(()) => error,
-            Err(error) => self.group.poison("cutting off what was half written", &error),
+        self.cut_off(log).err().unwrap_or(error)
+    }
+
+    /// Cuts off what was half written, for good: of this and of what takes its place a power cut would
+    /// leave a mixture.
+    fn cut_off(&self, log: &Log<F::File>) -> Result<()> {
+        let failed = |error| self.group.poison("cutting off what was half written", &error);
+        let len = log.file.len().map_err(failed)?;
+        if len <= log.at {
+            return Ok(());
         }
+        if planted::is(Fault::RemainsLeft) {
+            return log.file.set_len(log.at).map_err(failed);
+        }
+        // Zeros first: whoever finds them behind the end, if this process dies now, does it again.
+        if clear(&*log.file, log.at, len).map_err(failed)? {
+            self.sync_now(log)?;
+            return log.file.set_len(log.at).map_err(failed);
+        }
+        log.file.set_len(log.at).map_err(failed)?;
+        self.sync_now(log)
     }
 
     /// What becomes of a segment that was not begun. Its header may be there, and what the present one

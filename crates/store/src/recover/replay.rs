@@ -3,9 +3,11 @@
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
+    behind::LogEnd,
     error::{Error, Result},
     format::{
-        DATA_AT, FRAME_LEN, SegmentHeader, StoreHeader, chain_start, read_headers, segment_name,
+        DATA_AT, FRAME_LEN, FRAME_MAGIC, SegmentHeader, StoreHeader, chain_start, read_headers,
+        segment_name,
     },
     history::{History, Position},
     limits::{RECORDS_MAX, SEGMENT_BYTES_MAX},
@@ -240,11 +242,17 @@ impl Cursor {
         if segment.vouched.get() > self.sequence
             || self.durable.is_some_and(is_told)
             || was_more_durable(bytes, end, self.shard, self.sequence)
+            || self.end_at(end).is_damaged(bytes.get(end..).unwrap_or_default())
         {
             let what = "a write that was durable is not as it was written";
             return Err(Error::damaged(name, end as u64, what));
         }
         Ok(end)
+    }
+
+    fn end_at(&self, at: usize) -> LogEnd {
+        let (magic, shard, at) = (FRAME_MAGIC, self.shard, at as u64);
+        LogEnd { magic, shard, sequence: self.sequence, chain: self.chain, at }
     }
 
     /// Takes the frames from `start` on, and returns where they end.

@@ -7,6 +7,7 @@
 use zerocopy::FromBytes;
 
 use crate::{
+    behind::LogEnd,
     format::{
         DELETE, FRAME_LEN, FRAME_MAGIC, FrameHeader, HISTORY_LEN, NOTE, NUMBERS_END, PARTS,
         PARTS_LEN, PUT, frame_sum,
@@ -35,6 +36,12 @@ impl Point {
             header.sequence.get() == self.sequence + 1
                 && self.chain.is_none_or(|chain| chain == header.chain.get())
         })
+    }
+
+    /// Where the log seems to end, if what is before that was found.
+    pub(super) fn end(&self, at: u64) -> Option<LogEnd> {
+        let (magic, shard, sequence) = (FRAME_MAGIC, self.shard, self.sequence);
+        self.chain.map(|chain| LogEnd { magic, shard, sequence, chain, at })
     }
 
     /// The same, whichever it is.

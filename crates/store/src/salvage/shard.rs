@@ -371,7 +371,9 @@ impl Reading<'_> {
                 None => (self.known.max(next.flatten().map_or(0, |next| next.0)), bytes.len()),
             };
             let is_end = end == bytes.len();
-            let is_unknown = next == Some(None) && rest.iter().any(|byte| *byte != 0);
+            let is_damaged = point.end(at as u64).is_some_and(|end| end.is_damaged(rest));
+            let is_unknown =
+                is_damaged || (next == Some(None) && rest.iter().any(|byte| *byte != 0));
             if is_end && before <= point.sequence && !is_unknown {
                 // A write that was not finished: it never counted.
                 return Ok(());

@@ -246,8 +246,7 @@ fn flipped(seed: u64, is_closed: bool) -> std::result::Result<u64, String> {
                 it.file == *name
                     && of_part.is_some_and(|at| {
                         // The magic, and a checksum that the next frame names, are known.
-                        let is_known =
-                            it.image.is_none() && (at < 8 && it.is_followed || at < 4 && is_closed);
+                        let is_known = it.image.is_none() && (at < 4 || at < 8 && it.is_followed);
                         !is_known
                     })
             };

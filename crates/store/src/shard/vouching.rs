@@ -78,9 +78,9 @@ mod tests {
         Ok(found.len())
     }
 
-    /// A store of six records whose last sector is lost: the frame of the last write, and the one
-    /// behind it. `end` says how the store is left.
-    fn without_its_last_sector(end: impl FnOnce(RawStore<Disk>)) -> Result<usize> {
+    /// A store of six records whose last sector is lost, or overwritten: the frame of the last write, and
+    /// the one behind it. `end` says how the store is left.
+    fn without_its_last_sector(byte: u8, end: impl FnOnce(RawStore<Disk>)) -> Result<usize> {
         let disk = Disk::new(7);
         let store = RawStore::create(disk.clone(), 1, 3, &options()).unwrap();
         for key in 0..6_u8 {
@@ -94,7 +94,7 @@ mod tests {
         file.read_at(0, &mut bytes).unwrap();
         let last = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR * SECTOR;
         assert!(last >= 4_096, "it is of the log");
-        file.write_at(last as u64, &[0xfd; SECTOR]).unwrap();
+        file.write_at(last as u64, &[byte; SECTOR]).unwrap();
         file.sync().unwrap();
         opened(&disk)
     }
@@ -103,12 +103,16 @@ mod tests {
     fn a4_the_last_sector_of_a_log_is_missed_though_what_vouches_for_it_is_gone_with_it() {
         let closed = |store: RawStore<Disk>| store.close().unwrap();
         let idle = |store: RawStore<Disk>| (0..3).for_each(|_| store.upkeep().unwrap());
-        assert!(matches!(without_its_last_sector(closed), Err(Error::Damaged { .. })));
-        assert!(matches!(without_its_last_sector(idle), Err(Error::Damaged { .. })));
-        // One that died in the middle of its work is vouched for up to the last sync but one.
-        assert!(without_its_last_sector(drop).unwrap() < 6);
+        assert!(matches!(without_its_last_sector(0, closed), Err(Error::Damaged { .. })));
+        assert!(matches!(without_its_last_sector(0, idle), Err(Error::Damaged { .. })));
+        // One that died in the middle of its work is vouched for up to the last sync but one; and by what
+        // lies there, if that is not zeros.
+        assert!(without_its_last_sector(0, drop).unwrap() < 6);
+        assert!(matches!(without_its_last_sector(7, drop), Err(Error::Damaged { .. })));
         planted::plant(Some(Fault::EndUnmarked));
-        assert!(without_its_last_sector(closed).unwrap() < 6, "the fault is found");
+        assert!(without_its_last_sector(0, closed).unwrap() < 6, "the fault is found");
+        planted::plant(Some(Fault::EndUnlooked));
+        assert!(without_its_last_sector(7, drop).unwrap() < 6, "the fault is found");
         planted::plant(None);
     }
 }

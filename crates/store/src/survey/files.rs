@@ -6,10 +6,11 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Damage, FileKind, FileReport};
 use crate::{
     any::LogDamage,
+    behind::LogEnd,
     error::{Error, Result},
     format::{
-        CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, IMPLAUSIBLE, ImageHeader, NUMBERS_END,
-        Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
+        CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, FRAME_MAGIC, IMPLAUSIBLE, ImageHeader,
+        NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
     },
     log::Frame,
     recover::store_header,
@@ -148,6 +149,8 @@ fn segment(
             unwritten = None;
             continue;
         }
+        let end = LogEnd { magic: FRAME_MAGIC, shard, sequence, chain, at: at as u64 };
+        let is_damaged = end.is_damaged(&bytes[at..]);
         // The next frame that is sound by itself.
         let later = (at..bytes.len()).step_by(8).find_map(|at| {
             let frame = Frame::read(&bytes[at..])?;
@@ -160,7 +163,7 @@ fn segment(
         match later {
             Some((next, head)) => {
                 // One that was never durable is the end of the log with something behind it.
-                if head.durable.get().max(header.vouched.get()) > sequence {
+                if is_damaged || head.durable.get().max(header.vouched.get()) > sequence {
                     report.add(at as u64, MISSING);
                 } else {
                     report.gaps.push(at as u64);
@@ -168,7 +171,7 @@ fn segment(
                 (at, sequence, chain) = (next, head.sequence.get() - 1, head.chain.get());
             }
             None => {
-                if header.vouched.get() > sequence {
+                if is_damaged || header.vouched.get() > sequence {
                     report.add(at as u64, MISSING);
                 } else if bytes[at..].iter().any(|byte| *byte != 0) {
                     report.gaps.push(at as u64);

@@ -8,6 +8,7 @@ use super::{
     record::{Content, NOTE, Part, count_of, read_record, record_len, write_all, write_record},
 };
 use crate::{
+    behind::LogEnd,
     format::{FRAME_LEN, FrameHeader, HISTORY_LEN, NUMBERS_END},
     history::History,
     log::Written,
@@ -27,6 +28,11 @@ fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
     sum.update(&seed.to_le_bytes());
     sum.update(&frame[8..]);
     sum.finish()
+}
+
+/// Where frames of a shard end in a file, the last of them and its checksum.
+pub(crate) fn log_end(shard: u32, (sequence, chain): (u64, u32), at: u64) -> LogEnd {
+    LogEnd { magic: FRAME_MAGIC, shard, sequence, chain, at }
 }
 
 /// What a frame says beside its changes.

@@ -184,7 +184,9 @@ pub(in crate::any) fn newest_list(
 
 impl Plausible for ListHeader {
     fn is_plausible(&self) -> bool {
-        [self.sequence, self.generation, self.through].iter().all(|it| it.get() < NUMBERS_END)
+        [self.sequence, self.generation, self.through, self.vouched]
+            .iter()
+            .all(|it| it.get() < NUMBERS_END)
     }
 }
 

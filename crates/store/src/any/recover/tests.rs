@@ -263,8 +263,8 @@ fn v20_a_hint_whose_header_says_something_else_than_its_segment_is_told() {
     assert!(!found.is_empty());
 }
 
-/// What an opening says of a store of six records that its process left alone, and was killed; a bit of
-/// the last one has flipped. For some time there was no room on its disk.
+/// What an opening says of a store of six records that its process left alone, and was killed; the
+/// value of the last one is lost. For some time there was no room on its disk.
 fn left_alone() -> Result<Option<Arc<[u8]>>> {
     let disk = Disk::new(7);
     let options = LogOptions { shards: 1, ..options() };
@@ -287,7 +287,8 @@ fn left_alone() -> Result<Option<Arc<[u8]>>> {
     file.read_at(0, &mut bytes).map_err(Error::io(&*name))?;
     let last = bytes.windows(100).position(|value| value == [6; 100]);
     let at = last.ok_or(Error::Damaged { file: name, offset: 0, what: "the value is missing" })?;
-    file.write_at(at as u64, &[7]).map_err(Error::io("the log"))?;
+    // Nothing is there but zeros, as of a write that is not finished.
+    file.write_at(at as u64, &[0; 100]).map_err(Error::io("the log"))?;
     RawLogStore::open(disk, &options)?.get(&[5])
 }
 
@@ -298,4 +299,69 @@ fn v1_the_last_write_of_a_store_that_was_idle_is_missed_if_it_is_damaged() {
     let untold = left_alone();
     plant(None);
     assert!(matches!(untold, Ok(None)), "the planted fault was not found");
+}
+
+/// What an opening says of each disk that a power cut leaves, where a write took the place of another one
+/// of which only a part came to be, or was left.
+fn over_remains(seed: u64, before: impl Fn(&Disk, &LogOptions) -> Option<()>) -> Result<u64> {
+    let (disk, options) = (Disk::new(seed), LogOptions { shards: 1, ..options() });
+    let Some(()) = before(&disk, &options) else { return Ok(0) };
+    let mut count = 0;
+    for image in disk.crash_images(60) {
+        image.set_faults(DiskFaults::NONE);
+        RawLogStore::open(image, &options)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The disk was full, so that a part of a write was there, and then it had room for another one.
+fn after_a_refusal(disk: &Disk, options: &LogOptions) -> Option<()> {
+    let store = RawLogStore::create(disk.clone(), options).ok()?;
+    store.put(b"a", &[1; 900], Durability::Each).ok()?;
+    let bytes = disk.names().iter().map(|name| disk.file(name).len().unwrap_or(0)).sum::<u64>();
+    disk.set_faults(DiskFaults { bytes_max: bytes + 2_500, ..DiskFaults::NONE });
+    store.put(b"b", &[0xbb; 3_000], Durability::Memory).err()?;
+    disk.set_faults(DiskFaults::NONE);
+    store.put(b"c", &[0xcc; 600], Durability::Memory).ok().map(drop)
+}
+
+/// The same on one that then does not even take zeros in the place of what is there.
+fn after_a_refusal_of_all(disk: &Disk, options: &LogOptions) -> Option<()> {
+    let store = RawLogStore::create(disk.clone(), options).ok()?;
+    store.put(b"a", &[1; 900], Durability::Each).ok()?;
+    disk.set_faults(DiskFaults { no_space_ppm: 1_000_000, ..DiskFaults::NONE });
+    store.put(b"b", &[0xbb; 3_000], Durability::Memory).err()?;
+    disk.set_faults(DiskFaults::NONE);
+    store.put(b"c", &[0xcc; 600], Durability::Memory).ok().map(drop)
+}
+
+/// A power cut left a part of a write, and the first opening could not sync.
+fn after_a_failed_opening(disk: &Disk, options: &LogOptions) -> Option<()> {
+    let store = RawLogStore::create(disk.clone(), options).ok()?;
+    store.put(b"a", &[1; 900], Durability::Each).ok()?;
+    store.put(b"b", &[0xbb; 1_200], Durability::Memory).ok()?;
+    drop(store);
+    disk.power_cut();
+    // It syncs other files before.
+    disk.set_faults(DiskFaults { sync_error_ppm: 400_000, ..DiskFaults::NONE });
+    RawLogStore::open(disk.clone(), options).err()?;
+    disk.set_faults(DiskFaults::NONE);
+    let store = RawLogStore::open(disk.clone(), options).ok()?;
+    store.put(b"c", &[0xcc; 600], Durability::Memory).ok().map(drop)
+}
+
+#[test]
+fn v1_of_two_writes_that_took_the_same_place_no_power_cut_leaves_a_mixture() {
+    let all = |seeds: u64, before: fn(&Disk, &LogOptions) -> Option<()>| -> Result<u64> {
+        (0..seeds).map(|seed| over_remains(seed, before)).sum()
+    };
+    for before in [after_a_refusal, after_a_refusal_of_all, after_a_failed_opening] {
+        let count = all(300, before);
+        assert!(matches!(count, Ok(1_000..)), "{count:?}");
+        plant(Some(Fault::RemainsLeft));
+        let found = all(3_000, before);
+        plant(None);
+        assert!(matches!(found, Err(Error::Damaged { .. })), "the fault is not found: {found:?}");
+    }
 }

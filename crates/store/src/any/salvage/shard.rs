@@ -18,7 +18,7 @@ use crate::{
     any::{
         format::{
             AnyHeader, Frame, Hint, HintHeader, Kind, ListEntry, ListHeader, LogHeader, Record,
-            change_at, next_sound, parse_name, sound_changes,
+            change_at, log_end, next_sound, parse_name, sound_changes,
         },
         frames::NOT_AS_WRITTEN,
         index::{Index, Segment},
@@ -106,9 +106,12 @@ impl LogSalvaged {
         }
         let through = list.as_ref().map(|(head, _)| (head.through.get(), head.sequence.get()));
         let last = pieces.last().map(|piece| piece.number);
-        for piece in pieces {
+        for mut piece in pieces {
             self.gap(shard, &piece, through, &mut rest)?;
             let is_last = Some(piece.number) == last;
+            if let (true, Some((head, _))) = (is_last, &list) {
+                piece.last = piece.last.max(Some(head.vouched.get()).filter(|it| *it > 0));
+            }
             self.piece(store, shard, piece, is_last, &mut rest)?;
         }
         let (through, sequence) = through.unwrap_or_default();
@@ -254,7 +257,9 @@ impl LogSalvaged {
         is_last: bool,
         rest: &mut Rest<S>,
     ) -> Result<()> {
-        let Piece { number, file, hint, last, .. } = piece;
+        let Piece { number, file, head, hint, last, .. } = piece;
+        let head = head.filter(|head| head.first_sequence.get() == rest.sequence + 1);
+        let mut chain = head.map(|head| head.chain.get());
         let (name, seed) = (Kind::Log.name(shard, number), chain_start(&store.id, shard));
         let bytes = match &file {
             Some(file) => self.read(file, &name)?,
@@ -279,7 +284,7 @@ impl LogSalvaged {
                 log.at = DATA_AT + at as u64;
                 contents.records.iter().for_each(|record| rest.take(log, record));
                 rest.parts = Parts::of(head.epoch.get(), (number, log.at), &contents.parts);
-                rest.sequence = head.sequence.get();
+                (rest.sequence, chain) = (head.sequence.get(), Some(head.checksum.get()));
                 // More than there can be was never written.
                 let durable = head.durable.get();
                 known = known.max(if durable < NUMBERS_END { durable } else { 0 });
@@ -287,9 +292,13 @@ impl LogSalvaged {
                 continue;
             }
             let next = next_sound(seed, &bytes, at, (shard, rest.sequence));
+            let is_damaged = chain.is_some_and(|chain| {
+                let end = log_end(shard, (rest.sequence, chain), DATA_AT + at as u64);
+                end.is_damaged(bytes.get(at..).unwrap_or_default())
+            });
             if log.is_none() {
                 // The segment is not there, which is told.
-            } else if next.is_none() && known <= rest.sequence {
+            } else if next.is_none() && known <= rest.sequence && !is_damaged {
                 let is_zeros = bytes.get(at..).unwrap_or(&[]).iter().all(|it| *it == 0);
                 if is_last || is_zeros || last.is_some() {
                     // A write that was not finished: it never counted.
@@ -332,7 +341,7 @@ impl LogSalvaged {
             if next.is_none() {
                 return Ok(());
             }
-            at = end;
+            (at, chain) = (end, None);
         }
     }
 
