@@ -44,16 +44,18 @@ impl Project {
         command
     }
 
-    /// Builds the crash suite, with the hooks compiled in, and returns its program.
-    ///
-    /// A folder of its own keeps a hooked library from ever replacing a plain one.
+    /// Builds the crash suite, with the hooks compiled in, and returns its program. Hooked libraries have
+    /// names of their own beside the plain ones, and what neither has to do with is built once.
     pub(crate) fn build_crash_suite(&self) -> Result<PathBuf> {
-        let target = self.target.join("crash");
-        let mut build =
-            self.cargo(&["build", "--release", "-p", "mainstay-crash", "--features", "hook"]);
-        build.arg("--target-dir").arg(&target);
-        run(&mut build)?;
-        Ok(target.join("release/mainstay-crash"))
+        run(&mut self.cargo(&[
+            "build",
+            "--release",
+            "-p",
+            "mainstay-crash",
+            "--features",
+            "hook",
+        ]))?;
+        Ok(self.target.join("release/mainstay-crash"))
     }
 }
 

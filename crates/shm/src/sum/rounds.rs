@@ -213,6 +213,24 @@ mod on_vectors {
         }
     }
 
+    macro_rules! one {
+        ($lane:ident, $piece:ident, $step:literal) => {{
+            let mut lane = $lane.0;
+            // SAFETY: whoever has an `Instruction` has asked the processor for it; it has that of
+            // encryption and that of decryption, or none. It changes the one register that is declared,
+            // and reads no memory.
+            unsafe {
+                asm!(
+                    concat!($step, " {lane}, {piece}"),
+                    lane = inout(xmm_reg) lane,
+                    piece = in(xmm_reg) $piece.0,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            Piece(lane)
+        }};
+    }
+
     /// As one by one, with the rounds where the words are loaded: the compiler would put them off until it
     /// has no registers left.
     macro_rules! four {
@@ -273,26 +291,13 @@ mod on_vectors {
         #[inline(always)]
         fn round(self, lane: Piece, piece: Piece) -> Piece {
             let Instruction { is_here: () } = self;
-            let mut lane = lane.0;
-            // SAFETY: whoever has an `Instruction` has asked the processor for it. It changes the one
-            // register that is declared, and reads no memory.
-            unsafe {
-                asm!("aesenc {lane}, {piece}", lane = inout(xmm_reg) lane, piece = in(xmm_reg) piece.0,
-                    options(pure, nomem, nostack, preserves_flags));
-            }
-            Piece(lane)
+            one!(lane, piece, "aesenc")
         }
 
         #[inline(always)]
         fn inverse(self, lane: Piece, piece: Piece) -> Piece {
             let Instruction { is_here: () } = self;
-            let mut lane = lane.0;
-            // SAFETY: as `round`; a processor has both instructions or none.
-            unsafe {
-                asm!("aesdec {lane}, {piece}", lane = inout(xmm_reg) lane, piece = in(xmm_reg) piece.0,
-                    options(pure, nomem, nostack, preserves_flags));
-            }
-            Piece(lane)
+            one!(lane, piece, "aesdec")
         }
 
         #[inline(always)]
