@@ -117,6 +117,10 @@ impl Kept {
         })
     }
 
+    pub(super) fn is_whole(&self) -> bool {
+        either!(self, store => store.is_whole())
+    }
+
     pub(super) fn set_whole(&self, is_whole: bool) -> Result<()> {
         either!(self, store => store.set_whole(is_whole))
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Flaw,
+    kept::Kept,
     member::{Member, Setting},
     oracle::Oracle,
     order::{Journal, KEYS, Order, Report, Wrote},
@@ -161,13 +162,15 @@ impl Watcher {
         match self.rng.below(10) {
             0..=3 if self.plan == Plan::Nothing => self.halt(world),
             4 => world.command(self.leader, Order::BackUp),
-            5 if self.restores => {
-                if let Some(backup) = self.backup.clone() {
-                    self.restoring = Some(self.leader);
-                    world.command(self.leader, Order::Restore(backup));
-                }
-            }
+            5 if self.restores => self.restore(world),
             _ => {}
+        }
+    }
+
+    fn restore(&mut self, world: &mut World<Member>) {
+        if let Some(backup) = self.backup.clone() {
+            self.restoring = Some(self.leader);
+            world.command(self.leader, Order::Restore(backup));
         }
     }
 
@@ -346,10 +349,15 @@ impl Watcher {
         Ok(())
     }
 
-    /// The leader leads no more: of those that are at a place the furthest one does.
+    /// The leader leads no more: of those that are whole and at a place the furthest one does. If a
+    /// restore was interrupted and nobody else had all, it is done again.
     fn lead_somehow(&mut self, world: &mut World<Member>) {
         let mut best: Option<(Vec<(u64, u64)>, NodeId)> = None;
         for node in (0..NODES).map(NodeId) {
+            let is_whole = |member: &Member| member.store().is_some_and(Kept::is_whole);
+            if !world.node(node).is_some_and(is_whole) {
+                continue;
+            }
             let Some(at) = self.places(world, node) else { continue };
             let at = at.iter().map(|at| (at.epoch, at.sequence)).collect();
             if best.as_ref().is_none_or(|(most, _)| *most < at) {
@@ -362,6 +370,8 @@ impl Watcher {
             self.plan = Plan::Promoting { node };
             let drawn = self.rng.next_u64() as u16;
             world.command(node, Order::Promote { drawn, above: self.epoch });
+        } else if self.is_restored {
+            self.restore(world);
         }
     }
 }
