@@ -62,7 +62,6 @@ mod any;
 mod aside;
 mod backup;
 mod batch;
-mod behind;
 #[cfg(test)]
 mod cut;
 mod ends;
@@ -97,6 +96,7 @@ mod killed;
 mod known;
 mod live;
 mod log;
+mod log_end;
 #[cfg(test)]
 mod machine;
 mod making;

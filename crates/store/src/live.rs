@@ -158,8 +158,8 @@ pub(crate) fn read_header(memory: &Memory) -> Option<LiveHeader> {
         return None;
     }
     let header = LiveHeader::read_from_bytes(&bytes).ok()?;
-    (header.version.get() == VERSION && header.flags.get() & !(CHECKED | CHECKED_BEFORE) == 0)
-        .then_some(header)
+    let is_known = matches!(header.flags.get(), 0 | CHECKED_BEFORE | CHECKED);
+    (header.version.get() == VERSION && is_known).then_some(header)
 }
 
 /// Is this the header of a memory of the same store, shard and running of the machine, whose frames
@@ -344,5 +344,24 @@ impl<'a> Control<'a> {
     pub(crate) fn written(self) -> (u64, u64) {
         let word = self.0[WRITTEN].load(Acquire);
         (word >> OFFSET_BITS, word & ((1 << OFFSET_BITS) - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    #[test]
+    fn a_header_with_flags_that_nobody_has_written_is_none() {
+        let memory = Memory::private(RING_AT as u64).unwrap();
+        for flags in 0..8 {
+            let (magic, version) = (LiveHeader::MAGIC, VERSION.into());
+            let header =
+                LiveHeader { magic, version, flags: flags.into(), ..LiveHeader::new_zeroed() };
+            assert!(write_header(&memory, &header));
+            assert_eq!(read_header(&memory).is_some(), flags < 3, "{flags}");
+        }
     }
 }

@@ -152,11 +152,9 @@ type Proof = std::convert::Infallible;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod on_vectors {
-    use core::arch::{asm, x86_64::*};
-    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
     use super::{FOUR, Instruction, Lanes, Steps};
     use crate::Shared64;
+    use core::arch::{asm, x86_64::*};
 
     /// Two words that were loaded in one go, one and a zero, or a lane.
     #[derive(Clone, Copy)]
@@ -264,11 +262,6 @@ mod on_vectors {
         }};
     }
 
-    /// Whether there is an instruction, once somebody has asked.
-    static FOUND: AtomicU8 = AtomicU8::new(0);
-    const IS_HERE: u8 = 1;
-    const IS_NOT: u8 = 2;
-
     impl Instruction {
         /// Proof that this processor has it; `None` if it has not.
         ///
@@ -276,15 +269,8 @@ mod on_vectors {
         #[inline(always)]
         #[must_use]
         pub fn here() -> Option<Self> {
-            if FOUND.load(Relaxed) == IS_HERE { Some(Self { is_here: () }) } else { asked() }
+            std::arch::is_x86_feature_detected!("aes").then_some(Self { is_here: () })
         }
-    }
-
-    #[cold]
-    fn asked() -> Option<Instruction> {
-        let is_here = std::arch::is_x86_feature_detected!("aes");
-        FOUND.store(if is_here { IS_HERE } else { IS_NOT }, Relaxed);
-        is_here.then_some(Instruction { is_here: () })
     }
 
     impl Steps for Instruction {

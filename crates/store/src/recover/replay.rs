@@ -3,16 +3,15 @@
 use mainstay_storage::{Folder, Storage};
 
 use crate::{
-    behind::LogEnd,
     error::{Error, Result},
     format::{
-        DATA_AT, FRAME_LEN, FRAME_MAGIC, SegmentHeader, StoreHeader, chain_start, read_headers,
-        segment_name,
+        DATA_AT, FRAME_LEN, SegmentHeader, StoreHeader, chain_start, read_headers, segment_name,
     },
     history::{History, Position},
     limits::{RECORDS_MAX, SEGMENT_BYTES_MAX},
     live::{Control, Place},
     log::{Frame, was_more_durable},
+    log_end::LogEnd,
     parts::Parts,
     planted::{self, Fault},
     route::Route,
@@ -242,17 +241,13 @@ impl Cursor {
         if segment.vouched.get() > self.sequence
             || self.durable.is_some_and(is_told)
             || was_more_durable(bytes, end, self.shard, self.sequence)
-            || self.end_at(end).is_damaged(bytes.get(end..).unwrap_or_default())
+            || LogEnd::of_fixed(self.shard, (self.sequence, self.chain), end as u64)
+                .is_damaged(bytes.get(end..).unwrap_or_default())
         {
             let what = "a write that was durable is not as it was written";
             return Err(Error::damaged(name, end as u64, what));
         }
         Ok(end)
-    }
-
-    fn end_at(&self, at: usize) -> LogEnd {
-        let (magic, shard, at) = (FRAME_MAGIC, self.shard, at as u64);
-        LogEnd { magic, shard, sequence: self.sequence, chain: self.chain, at }
     }
 
     /// Takes the frames from `start` on, and returns where they end.

@@ -7,13 +7,13 @@
 use zerocopy::FromBytes;
 
 use crate::{
-    behind::LogEnd,
     format::{
         DELETE, FRAME_LEN, FRAME_MAGIC, FrameHeader, HISTORY_LEN, NOTE, NUMBERS_END, PARTS,
         PARTS_LEN, PUT, frame_sum,
     },
     history::read_changes,
     log::Frame,
+    log_end::LogEnd,
     sums::Sums,
 };
 
@@ -40,8 +40,7 @@ impl Point {
 
     /// Where the log seems to end, if what is before that was found.
     pub(super) fn end(&self, at: u64) -> Option<LogEnd> {
-        let (magic, shard, sequence) = (FRAME_MAGIC, self.shard, self.sequence);
-        self.chain.map(|chain| LogEnd { magic, shard, sequence, chain, at })
+        self.chain.map(|chain| LogEnd::of_fixed(self.shard, (self.sequence, chain), at))
     }
 
     /// The same, whichever it is.

@@ -6,13 +6,13 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Damage, FileKind, FileReport};
 use crate::{
     any::LogDamage,
-    behind::LogEnd,
     error::{Error, Result},
     format::{
-        CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, FRAME_MAGIC, IMPLAUSIBLE, ImageHeader,
-        NUMBERS_END, Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
+        CHUNK_LEN, CHUNK_RECORDS, ChunkHeader, DATA_AT, IMPLAUSIBLE, ImageHeader, NUMBERS_END,
+        Plausible, STORE_FILE, SegmentHeader, StoreHeader, chunk_sum, parse_name,
     },
     log::Frame,
+    log_end::LogEnd,
     recover::store_header,
     scrub::is_begun,
     store::check_header,
@@ -149,7 +149,7 @@ fn segment(
             unwritten = None;
             continue;
         }
-        let end = LogEnd { magic: FRAME_MAGIC, shard, sequence, chain, at: at as u64 };
+        let end = LogEnd::of_fixed(shard, (sequence, chain), at as u64);
         let is_damaged = end.is_damaged(&bytes[at..]);
         // The next frame that is sound by itself.
         let later = (at..bytes.len()).step_by(8).find_map(|at| {

@@ -8,10 +8,10 @@ use super::{
     record::{Content, NOTE, Part, count_of, read_record, record_len, write_all, write_record},
 };
 use crate::{
-    behind::LogEnd,
     format::{FRAME_LEN, FrameHeader, HISTORY_LEN, NUMBERS_END},
     history::History,
     log::Written,
+    log_end::LogEnd,
     planted::{self, Fault},
     sums::{self, Sums},
 };
@@ -31,8 +31,8 @@ fn frame_sum(seed: u32, frame: &[u8]) -> u32 {
 }
 
 /// Where frames of a shard end in a file, the last of them and its checksum.
-pub(crate) fn log_end(shard: u32, (sequence, chain): (u64, u32), at: u64) -> LogEnd {
-    LogEnd { magic: FRAME_MAGIC, shard, sequence, chain, at }
+pub(crate) fn log_end(shard: u32, last: (u64, u32), at: u64) -> LogEnd {
+    LogEnd::new(FRAME_MAGIC, shard, last, at)
 }
 
 /// What a frame says beside its changes.

@@ -10,7 +10,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    format::{FRAME_LEN, FrameHeader},
+    format::{FRAME_LEN, FRAME_MAGIC, FrameHeader},
     planted::{self, Fault},
 };
 
@@ -23,16 +23,26 @@ const UNREADABLE: u8 = 0xfd;
 /// Where the sound frames of a log end.
 pub(crate) struct LogEnd {
     /// With which a frame begins.
-    pub(crate) magic: [u8; 4],
-    pub(crate) shard: u32,
+    magic: [u8; 4],
+    shard: u32,
     /// The last of them, and its checksum.
-    pub(crate) sequence: u64,
-    pub(crate) chain: u32,
+    sequence: u64,
+    chain: u32,
     /// Where in the file they end.
-    pub(crate) at: u64,
+    at: u64,
 }
 
 impl LogEnd {
+    /// Of a shard whose keys and values have fixed sizes; what its frames begin with is in
+    /// [`crate::format`].
+    pub(crate) fn of_fixed(shard: u32, last: (u64, u32), at: u64) -> Self {
+        Self::new(FRAME_MAGIC, shard, last, at)
+    }
+
+    pub(crate) fn new(magic: [u8; 4], shard: u32, (sequence, chain): (u64, u32), at: u64) -> Self {
+        Self { magic, shard, sequence, chain, at }
+    }
+
     /// Do the bytes from here on say that a sound frame was here, or is not there any more? No frame that
     /// continues those before it is at their front.
     pub(crate) fn is_damaged(&self, bytes: &[u8]) -> bool {
@@ -156,10 +166,7 @@ mod tests {
     use mainstay_base::Rng;
 
     use super::*;
-    use crate::{
-        format::{FRAME_MAGIC, frame_sum},
-        planted::plant,
-    };
+    use crate::{format::frame_sum, planted::plant};
 
     const AT: u64 = 4096 + 8 * 37;
     const END: LogEnd =
